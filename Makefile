@@ -1,0 +1,43 @@
+# Everything that people and CI run. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help setup repro test lint ui retrain lock
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s:
+
+setup: $(VENV)/.installed  ## make .venv and install the lock into it
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+repro: setup  ## check params.yaml, then run every stage whose parameters, code or data changed
+	sentiment check
+	dvc repro
+
+test: setup  ## every test, on real DVC and a real MLflow store
+	pytest
+
+lint: setup  ## format, rules, types, workflows
+	ruff format --check .
+	ruff check .
+	mypy
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	zizmor --offline --quiet .github/workflows
+
+ui: setup  ## the MLflow UI on the store that the stages log to
+	sentiment ui
+
+retrain: setup  ## refresh the data, train what changed, write reports/retrain.md
+	sentiment retrain
+
+lock: setup  ## resolve pyproject.toml anew into requirements.lock
+	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-annotate --output-file requirements.lock pyproject.toml

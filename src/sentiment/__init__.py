@@ -1,0 +1,1 @@
+"""Film reviews in, a tracked, tuned and evaluated LSTM out."""

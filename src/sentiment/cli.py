@@ -1,0 +1,56 @@
+"""The command line: check, predict, ui, retrain. Heavy imports wait until a command needs them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentiment import paths
+from sentiment.errors import exits_cleanly
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews in, sentiment out.")
+
+
+@app.command()
+@exits_cleanly
+def check() -> None:
+    """Check params.yaml: every fault at once, before a stage touches a file."""
+    from sentiment.params import load_params
+
+    load_params()
+    typer.echo(f"{paths.PARAMS}: no faults")
+
+
+@app.command()
+@exits_cleanly
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Reviews; without any, one per line of standard input.")] = None,
+    model: Annotated[Path, typer.Option(help="Folder with weights, configuration and tokenizer.")] = paths.SELECTED,
+) -> None:
+    """Print the probability that each review is positive, a line per review."""
+    from sentiment.model.scoring import Predictor
+
+    reviews = texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
+    for probability, review in zip(Predictor.load(model).predict(reviews), reviews, strict=True):
+        typer.echo(f"{probability:.4f}\t{review}")
+
+
+@app.command()
+@exits_cleanly
+def ui(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+) -> None:
+    """Serve the MLflow UI on the store that the stages log to."""
+    from sentiment.tracking.ui import serve
+
+    serve(port)
+
+
+@app.command()
+@exits_cleanly
+def retrain() -> None:
+    """Refresh the data, run what changed, report against the committed state in reports/retrain.md."""
+    from sentiment.retraining import retrain as run
+
+    run()

@@ -1,0 +1,37 @@
+"""What can go wrong through no fault of the code, said to the person at the keyboard."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something that the user can put right: a parameter, a file, an address."""
+
+    exit_status = 2
+
+
+class TrainingDivergedError(UserError):
+    """The loss or a gradient stopped being a finite number."""
+
+    exit_status = 3
+
+
+def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
+    """Turn what a user can mend into one message on standard error and an exit status, no traceback."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_status) from None
+        except OSError as error:  # a full disk, a folder without permission: the message names the file
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(UserError.exit_status) from None
+        except KeyboardInterrupt:
+            print("interrupted: nothing half written was left behind", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return wrapped

@@ -1,0 +1,47 @@
+"""A model against the validation and the test split."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment.evaluation.metrics import classification_metrics
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.scoring import probability, score
+from sentiment.params.root import EvaluateParams
+from sentiment.tokens.store import TokenizedReviews
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures on both splits; `test_probabilities`: shape (test reviews,)."""
+
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    test_probabilities: NDArray[np.float64]
+
+    def by_split(self) -> dict[str, dict[str, Any]]:
+        """Return the figures under the names of the splits."""
+        return {"validation": self.validation, "test": self.test}
+
+    def flat(self) -> dict[str, float]:
+        """Return the plain figures as `test_auc`, `validation_f1` and so on, without intervals and counts."""
+        return {
+            f"{split}_{name}": value
+            for split, figures in self.by_split().items()
+            for name, value in figures.items()
+            if not isinstance(value, dict)
+        }
+
+
+def judge(
+    model: SentimentClassifier, validation: TokenizedReviews, test: TokenizedReviews, params: EvaluateParams
+) -> Judgement:
+    """Score both splits."""
+    at_validation, at_test = (probability(score(model, reviews)) for reviews in (validation, test))
+    return Judgement(
+        classification_metrics(validation.labels, at_validation, params.threshold, params.level),
+        classification_metrics(test.labels, at_test, params.threshold, params.level),
+        at_test,
+    )

@@ -1,0 +1,1 @@
+"""The LSTM classifier: its shape, its files, its predictions."""

@@ -1,0 +1,77 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON; loading runs no code."""
+
+import shutil
+from pathlib import Path
+
+from pydantic import PositiveInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sentiment.errors import UserError
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.outputs import replacing
+from sentiment.params.model import ModelParams
+from sentiment.params.section import Section
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+class ModelConfig(Section):
+    """What it takes to rebuild the model that the weights belong to."""
+
+    vocabulary_size: PositiveInt
+    model: ModelParams
+
+
+def save_model(folder: Path, model: SentimentClassifier) -> None:
+    """Write a model's files, each whole or not at all; equal weights make equal bytes."""
+    config = ModelConfig(vocabulary_size=model.vocabulary_size, model=model.params)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def copy_model(source: Path, target: Path, tokenizer: Path) -> None:
+    """Make a folder that `Predictor.load` reads: a model's files and its tokenizer, all or none."""
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        for file in (source / WEIGHTS, source / CONFIG):
+            shutil.copyfile(file, temporary / file.name)
+        shutil.copyfile(tokenizer, temporary / TOKENIZER)
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Read what a model looks like.
+
+    Raises UserError where the file is missing, torn, or no configuration of a model.
+    """
+    path = folder / CONFIG
+    try:
+        return ModelConfig.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: not the configuration of a model: {error}") from None
+
+
+def load_model(folder: Path) -> SentimentClassifier:
+    """Read a model, ready to score (evaluation mode).
+
+    Raises UserError where a file is missing, torn, or does not fit the other.
+    """
+    config = load_config(folder)
+    model = SentimentClassifier(config.model, config.vocabulary_size)
+    path = folder / WEIGHTS
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file: {error}") from None
+    except RuntimeError as error:  # names or shapes differ from the configuration's
+        raise UserError(f"{folder}: weights and configuration do not fit: {error}") from None
+    return model.eval()

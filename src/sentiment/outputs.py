@@ -1,0 +1,49 @@
+"""Files appear whole or not at all."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # stages that write no table need not wait for the import
+    import pandas as pd
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; move it there on success, remove it on any failure.
+
+    The caller makes a file or a folder at the path it gets. Beside the target, so that the move is one
+    rename inside a file system.
+    """
+    temporary = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove(temporary)
+    try:
+        yield temporary
+        if target.is_dir():  # a folder with files in it cannot be renamed over
+            _remove(target)
+        temporary.replace(target)
+    finally:
+        _remove(temporary)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON that is equal byte for byte when the content is equal; NaN is an error, not a token."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table without its index, equal byte for byte when the rows are equal."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

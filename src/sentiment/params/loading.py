@@ -1,0 +1,103 @@
+"""From the text of `params.yaml` to checked parameters, or to a list of everything that is wrong with it."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sentiment import paths
+from sentiment.errors import UserError
+from sentiment.params.root import Params
+from sentiment.params.section import variant_fields
+from sentiment.params.substitution import space_faults
+
+
+def load_params(path: Path = paths.PARAMS) -> Params:
+    """Read and check every parameter.
+
+    Raises UserError that lists all faults at once, each with the file, the dotted path and what would be
+    right, where the file is missing, not YAML 1.2, or not what `Params` describes.
+    """
+    content = _read_yaml(path)
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_report(path, [_describe(fault, content) for fault in error.errors()])) from None
+    faults = space_faults(params)
+    if faults:
+        raise UserError(_report(path, faults))
+    return params
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except MarkedYAMLError as error:
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: expected sections such as `download:` and `train:`, found none")
+    return content
+
+
+def _report(path: Path, faults: Iterable[str]) -> str:
+    lines = list(faults)
+    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)])
+
+
+def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
+    keys, siblings = _walk(fault["loc"], content)
+    name = ".".join(keys)
+    match fault["type"]:
+        case "missing":
+            return f"{name}: required, but not there"
+        case "extra_forbidden":
+            return f"{name}: unknown key{_suggestion(keys, siblings)}"
+        case "union_tag_not_found":
+            return f"{name}.kind: required, but not there"
+        case "union_tag_invalid":
+            context = fault["ctx"]
+            return f"{name}.kind: must be one of {context['expected_tags']}, not '{context['tag']}'"
+    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], Mapping) else f" (found {fault['input']!r})"
+    return f"{name}: {expected if expected != fault['msg'] else fault['msg']}{given}"
+
+
+def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Mapping[str, Any]]:
+    """Return the keys of a fault without the variant names that pydantic puts between them.
+
+    Also returns the mapping that holds the last key.
+    """
+    keys: list[str] = []
+    holder: Mapping[str, Any] = {}
+    node = content
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        is_variant = isinstance(node, Mapping) and part not in node and node.get("kind") == part
+        if is_variant and not is_last:
+            continue
+        keys.append(str(part))
+        if isinstance(node, Mapping):
+            holder = node
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+    return keys, holder
+
+
+def _suggestion(keys: list[str], siblings: Mapping[str, Any]) -> str:
+    known = variant_fields(Params, keys[:-1], siblings.get("kind"))
+    close = difflib.get_close_matches(keys[-1], [name for name in known if name not in siblings], n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}"

@@ -1,0 +1,53 @@
+"""Parameters of the classifier's shape."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from sentiment.params.section import Section
+
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Dropout(Section):
+    """Share of values set to zero while training, by place."""
+
+    words: DropoutRate
+    """Whole words, replaced by the unknown-word entry."""
+    embeddings: DropoutRate
+    """Channels of the embedded review, each channel for the whole review (Gal and Ghahramani, 2016)."""
+    layers: DropoutRate
+    """Values between one LSTM layer and the next; nothing where there is one layer."""
+    head: DropoutRate
+    """Values of the pooled review in front of the head."""
+
+
+class Head(Section):
+    """From the pooled review to one logit."""
+
+    units: Annotated[int, Field(ge=0)]
+    """Units of the hidden layer in between; 0 is a linear head, and then the activation plays no part."""
+    activation: Literal["relu", "tanh", "gelu", "silu"]
+    """Of that hidden layer. The LSTM's own activations stay sigmoid and tanh: others lose the fused kernel."""
+
+
+class ModelParams(Section):
+    """Embedding, LSTM, pooling over the words, head."""
+
+    max_tokens: PositiveInt
+    """Longest review that the model reads; of a longer one it keeps the part that `keep` names."""
+    keep: Literal["head", "tail", "both"]
+    """`both` keeps the first and the last half of `max_tokens`."""
+    chunk_tokens: Annotated[int | None, Field(ge=8)] = None
+    """Cut a review into chunks of this many words, each read from a zero state. Null reads it in one go."""
+    embedding_units: PositiveInt
+    pair_buckets: Annotated[int, Field(ge=0)] = 0
+    """Entries of a second embedding, of word pairs by hash, added to the words' own; 0 goes without."""
+    hidden_units: PositiveInt
+    """Width of the cell state, per direction."""
+    layers: Annotated[int, Field(ge=1, le=4)]
+    bidirectional: bool
+    pooling: Literal["last", "mean", "max"]
+    """`last`: the state after the last word (and, backwards, after the first)."""
+    dropout: Dropout
+    head: Head

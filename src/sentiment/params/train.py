@@ -1,0 +1,138 @@
+"""Parameters of one training run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from sentiment.params.section import Section
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+DecayFactor = Annotated[float, Field(gt=0, le=1)]
+EndShare = Annotated[float, Field(ge=0, le=1)]
+
+
+class NoClipping(Section):
+    """Leave every gradient alone."""
+
+    kind: Literal["none"]
+
+
+class NormClipping(Section):
+    """Scale the whole gradient when its L2 norm exceeds a threshold (Pascanu et al., 2013)."""
+
+    kind: Literal["norm"]
+    threshold: PositiveFloat
+    """Largest norm let through unchanged. 0.5 to 10 times the mean norm is the useful range."""
+
+
+class ValueClipping(Section):
+    """Limit each gradient value to between -threshold and +threshold."""
+
+    kind: Literal["value"]
+    threshold: PositiveFloat
+
+
+Clipping = Annotated[NoClipping | NormClipping | ValueClipping, Field(discriminator="kind")]
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    kind: Literal["adamw"]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba, 2015); its weight decay is an L2 penalty, added to the gradient."""
+
+    kind: Literal["adam"]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+class SGD(Section):
+    """Stochastic gradient descent with momentum; weight decay as an L2 penalty."""
+
+    kind: Literal["sgd"]
+    learning_rate: PositiveFloat
+    momentum: Momentum
+    weight_decay: NonNegativeFloat
+
+
+Optimizer = Annotated[AdamW | Adam | SGD, Field(discriminator="kind")]
+
+
+class Schedule(Section):
+    """What every schedule shares: the learning rate rises linearly over the first steps."""
+
+    warmup_steps: NonNegativeInt
+
+
+class ConstantSchedule(Schedule):
+    """The base learning rate throughout."""
+
+    kind: Literal["constant"]
+
+
+class StepSchedule(Schedule):
+    """Times `factor` after every `every_epochs` epochs."""
+
+    kind: Literal["step"]
+    every_epochs: PositiveInt
+    factor: DecayFactor
+
+
+class ExponentialSchedule(Schedule):
+    """Times `factor` per epoch, a little at each step."""
+
+    kind: Literal["exponential"]
+    factor: DecayFactor
+
+
+class PolynomialSchedule(Schedule):
+    """Down to `end_share` of the base rate along (1 - progress) ** power."""
+
+    kind: Literal["polynomial"]
+    power: PositiveFloat
+    end_share: EndShare
+
+
+class CosineSchedule(Schedule):
+    """Down to `end_share` of the base rate along half a cosine (Loshchilov and Hutter, 2017)."""
+
+    kind: Literal["cosine"]
+    end_share: EndShare
+
+
+class NoamSchedule(Schedule):
+    """Linear warm-up, then the inverse square root of the step (Vaswani et al., 2017)."""
+
+    kind: Literal["noam"]
+    warmup_steps: PositiveInt
+
+
+LearningRateSchedule = Annotated[
+    ConstantSchedule
+    | StepSchedule
+    | ExponentialSchedule
+    | PolynomialSchedule
+    | CosineSchedule
+    | NoamSchedule,
+    Field(discriminator="kind"),
+]
+
+
+class TrainParams(Section):
+    """How the weights are found."""
+
+    seed: NonNegativeInt
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    precision: Literal["fp32", "bf16", "auto"]
+    """`auto` is bf16 where the processor multiplies it in hardware, else fp32; the choice made is logged."""
+    optimizer: Optimizer
+    schedule: LearningRateSchedule
+    clip: Clipping
+    average: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of a running average of the weights, which is then the model; 0 keeps the last weights."""

@@ -1,0 +1,68 @@
+"""Parameters of the search."""
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from sentiment.params.section import Section
+
+
+class FloatRange(Section):
+    """A real number between two bounds, both included."""
+
+    kind: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        return _checked(self)
+
+
+class IntRange(Section):
+    """A whole number between two bounds, both included."""
+
+    kind: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        return _checked(self)
+
+
+class Choices(Section):
+    """One of a few values."""
+
+    kind: Literal["categorical"]
+    choices: Annotated[list[bool | int | float | str], Field(min_length=2)]
+
+
+Dimension = Annotated[FloatRange | IntRange | Choices, Field(discriminator="kind")]
+
+
+Range = TypeVar("Range", FloatRange, IntRange)
+
+
+class TuneParams(Section):
+    """The search around the configuration of `model` and `train`, which is trial 0."""
+
+    trials: PositiveInt
+    """Trials in all, trial 0 and pruned ones included."""
+    seed: NonNegativeInt
+    startup_trials: NonNegativeInt
+    """Trials drawn at random before TPE models the space, and before any trial is pruned."""
+    warmup_epochs: NonNegativeInt
+    """Epochs that every trial gets before it may be pruned."""
+    space: dict[str, Dimension]
+    """By dotted name, any parameter of `model` and `train`."""
+
+
+def _checked(section: Range) -> Range:
+    if section.low > section.high:
+        raise ValueError(f"low ({section.low}) must not exceed high ({section.high})")
+    if section.log and section.low <= 0:
+        raise ValueError(f"a logarithmic range needs low above 0, not {section.low}")
+    return section

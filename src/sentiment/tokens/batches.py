@@ -1,0 +1,89 @@
+"""Batches of reviews of like length, so that little of a batch is padding."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import PADDING_ID
+
+BUCKET_BATCHES = 50
+"""Batches sorted by length together: enough that padding is a few per cent, few enough to keep batches mixed."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded reviews.
+
+    rows: shape (reviews,), where each stands in the split. ids: shape (reviews, longest), padded at the end.
+    lengths: shape (reviews,). labels: shape (reviews,), 0.0 or 1.0.
+    """
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    labels: NDArray[np.float32]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a long review is shortened."""
+
+    max_tokens: int
+    keep: Literal["head", "tail", "both"]
+
+    def __call__(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return at most `max_tokens` of a review's ids."""
+        excess = len(ids) - self.max_tokens
+        if excess <= 0:
+            return ids
+        if self.keep == "head":
+            return ids[: self.max_tokens]
+        if self.keep == "tail":
+            return ids[excess:]
+        head = (self.max_tokens + 1) // 2
+        return np.concatenate([ids[:head], ids[head + excess :]])
+
+
+def shuffled_batches(
+    reviews: TokenizedReviews, cut: Cut, batch_size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield every review once, in a random order that keeps like lengths together.
+
+    Reviews are shuffled, sorted by length within buckets of BUCKET_BATCHES batches, and the batches shuffled.
+    """
+    order = rng.permutation(len(reviews))
+    lengths = np.minimum(reviews.lengths, cut.max_tokens)
+    buckets = np.split(order, range(batch_size * BUCKET_BATCHES, len(order), batch_size * BUCKET_BATCHES))
+    by_length = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    batches = _slices(by_length, batch_size)
+    for position in rng.permutation(len(batches)):
+        yield _collate(reviews, cut, batches[position])
+
+
+def ordered_batches(reviews: TokenizedReviews, cut: Cut, batch_size: int) -> Iterator[Batch]:
+    """Yield every review once, shortest first: for scoring, where order plays no part."""
+    by_length = np.argsort(reviews.lengths, kind="stable")
+    for rows in _slices(by_length, batch_size):
+        yield _collate(reviews, cut, rows)
+
+
+def _slices(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _collate(reviews: TokenizedReviews, cut: Cut, rows: NDArray[np.int64]) -> Batch:
+    kept = [cut(reviews[row]) for row in rows]
+    lengths = np.array([len(ids) for ids in kept], dtype=np.int64)
+    padded = np.full((len(rows), max(1, int(lengths.max()))), PADDING_ID, dtype=np.int64)
+    for line, ids in zip(padded, kept, strict=True):
+        line[: len(ids)] = ids
+    return Batch(rows, padded, lengths, reviews.labels[rows].astype(np.float32))

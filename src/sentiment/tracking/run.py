@@ -1,0 +1,110 @@
+"""One run: parameters, figures per epoch, data, figures and models."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from matplotlib.figure import Figure
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tracking.source import source_tags
+from sentiment.tracking.store import Store
+from sentiment.training.figures import Epoch
+
+PARAMS_PER_BATCH = 100
+"""Most parameters that the MLflow API takes in one request."""
+
+
+class Run:
+    """A run in the store; as a context manager it ends the run with the status that fits.
+
+    FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after an exception.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.id = run_id
+        self._status = "FINISHED"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._status = "KILLED"
+        elif error is not None:
+            self._status = "FAILED"
+            self.tag({"error": f"{type(error).__name__}: {error}"})
+        self.store.client.set_terminated(self.id, self._status)
+
+    def kill(self) -> None:
+        """Mark the run as ended early on purpose."""
+        self._status = "KILLED"
+
+    def nested(self, name: str, stage: str) -> "Run":
+        """Start a run below this one."""
+        return start_run(self.store, stage, name, parent=self)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags in one request."""
+        self.store.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, nested ones by dotted name."""
+        entities = [Param(name, str(value)) for name, value in flattened(params).items()]
+        for start in range(0, len(entities), PARAMS_PER_BATCH):
+            self.store.client.log_batch(self.id, params=entities[start : start + PARAMS_PER_BATCH])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log figures in one request."""
+        now = int(time.time() * 1000)
+        self.store.client.log_batch(self.id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def log_epoch(self, epoch: Epoch) -> None:
+        """Log one epoch's figures."""
+        figures = asdict(epoch)
+        self.log_metrics(figures, step=figures.pop("number"))
+
+    def log_best(self, best: Epoch) -> None:
+        """Log which epoch's weights were kept, and its validation AUC: the last epoch's need not be the best."""
+        self.log_metrics({"best_epoch": best.number, "best_validation_auc": best.validation_auc})
+
+    def log_data(self, split: str, reviews: TokenizedReviews, path: Path) -> None:
+        """Log a split as an input of the run, known by its content's digest."""
+        source = CodeDatasetSource({"path": path.as_posix(), "dvc.stage": "tokenize"})
+        dataset = MetaDataset(source, name=f"reviews-{split}", digest=reviews.digest)
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, split)]
+        self.store.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+    def log_figures(self, figures: Mapping[str, Figure], folder: str) -> None:
+        """Log figures as images."""
+        for name, figure in figures.items():
+            self.store.client.log_figure(self.id, figure, f"{folder}/{name}")
+
+
+def start_run(store: Store, stage: str, name: str, parent: Run | None = None) -> Run:
+    """Start a run of a stage, tagged with the code and the experiment that it comes from."""
+    tags = {"stage": stage, **source_tags()}
+    if parent is not None:
+        tags[MLFLOW_PARENT_RUN_ID] = parent.id
+    return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def flattened(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested parameters by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

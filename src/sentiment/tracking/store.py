@@ -1,0 +1,73 @@
+"""Where runs are kept: the sqlite store in `mlruns/`, or whatever the environment names."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sentiment.errors import UserError
+from sentiment.settings import Settings, load_settings, repository_root
+
+logging.getLogger("alembic").setLevel(logging.WARNING)  # a fresh store tells of each migration
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store that answers, and the experiment that runs go to."""
+
+    client: MlflowClient
+    experiment_id: str
+
+
+def default_tracking_uri() -> str:
+    """Return the address of the sqlite store in `mlruns/`, absolute, so that it means the same everywhere."""
+    return f"sqlite:///{repository_root() / 'mlruns' / 'mlflow.db'}"
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Return the tracking address; a relative sqlite file is meant from the repository's root.
+
+    MLflow would take it from the working directory, which under `dvc exp run --temp` is a copy that is
+    thrown away.
+    """
+    if settings.mlflow_tracking_uri is None:
+        return default_tracking_uri()
+    uri = settings.mlflow_tracking_uri.get_secret_value()
+    scheme, separator, path = uri.partition(":///")
+    if separator and scheme.startswith("sqlite") and not Path(path).is_absolute():
+        return f"{scheme}:///{repository_root() / path}"
+    return uri
+
+
+def open_store() -> Store:
+    """Connect, and make the experiment if it is not there.
+
+    Raises UserError, without the address (it may hold a password), where the store does not answer.
+    """
+    settings = load_settings()
+    uri = tracking_uri(settings)
+    is_local = uri.startswith("sqlite")
+    if is_local:
+        Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    try:
+        experiment = client.get_experiment_by_name(settings.mlflow_experiment_name)
+        if experiment is not None and experiment.lifecycle_stage == "active":
+            return Store(client, experiment.experiment_id)
+        # A local client keeps artifacts beside the database; a server decides for itself.
+        location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
+        return Store(client, client.create_experiment(settings.mlflow_experiment_name, artifact_location=location))
+    except MlflowException as error:
+        raise UserError(f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}") from None
+
+
+def _said(error: MlflowException, uri: str) -> str:
+    """Return the first line of an error, without the address if it is quoted there."""
+    return str(error).splitlines()[0].replace(uri, "<MLFLOW_TRACKING_URI>")

@@ -1,0 +1,132 @@
+"""Fit the classifier and keep its best epoch."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sentiment.errors import TrainingDivergedError
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.scoring import score
+from sentiment.params.model import ModelParams
+from sentiment.params.train import Clipping, TrainParams
+from sentiment.progress import track
+from sentiment.tokens.batches import Batch, Cut, shuffled_batches
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.training.clipping import clip_gradients
+from sentiment.training.figures import Epoch, Step, epoch_figures
+from sentiment.training.optimizers import make_optimizer
+from sentiment.training.precision import Precision, resolve_precision
+from sentiment.training.schedules import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, with the weights of its best epoch by validation AUC, and how it got there."""
+
+    model: SentimentClassifier
+    epochs: list[Epoch]
+    best: Epoch
+
+
+def fit(
+    model_params: ModelParams,
+    params: TrainParams,
+    vocabulary_size: int,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+    on_epoch: Callable[[Epoch], None],
+    description: str = "train",
+) -> Fitted:
+    """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
+
+    on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
+    Raises TrainingDivergedError before the optimizer would take a step with a loss or gradient that is
+    not finite.
+    """
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(params.seed)
+    model = SentimentClassifier(model_params, vocabulary_size)
+    optimizer = make_optimizer(model.parameters(), params.optimizer)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.average)) if params.average else None
+    candidate = average.module if average else model
+    precision = resolve_precision(params.precision)
+    cut = Cut(model_params.max_tokens, model_params.keep)
+    steps_per_epoch = math.ceil(len(train) / params.batch_size)
+
+    epochs: list[Epoch] = []
+    best_weights = copy.deepcopy(candidate.state_dict())
+    for number in range(1, params.epochs + 1):
+        started = time.perf_counter()
+        batches = shuffled_batches(train, cut, params.batch_size, np.random.default_rng([params.seed, number]))
+        bar = track(batches, steps_per_epoch, f"{description}, epoch {number} of {params.epochs}")
+        steps: list[Step] = []
+        for index, batch in enumerate(bar):
+            done = (number - 1) * steps_per_epoch + index
+            factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
+            learning_rate = params.optimizer.learning_rate * factor
+            where = f"epoch {number}, step {index + 1} of {steps_per_epoch}"
+            steps.append(take_step(model, optimizer, batch, learning_rate, params.clip, precision, where))
+            if average:
+                average.update_parameters(model)
+        seconds = time.perf_counter() - started
+
+        epoch = epoch_figures(number, steps, seconds, score(candidate, validation), validation.labels)
+        if not epochs or epoch.validation_auc > max(earlier.validation_auc for earlier in epochs):
+            best_weights = copy.deepcopy(candidate.state_dict())
+        epochs.append(epoch)
+        on_epoch(epoch)
+
+    model.load_state_dict(best_weights)
+    return Fitted(model.eval(), epochs, best=max(epochs, key=lambda epoch: epoch.validation_auc))
+
+
+def take_step(
+    model: SentimentClassifier,
+    optimizer: Optimizer,
+    batch: Batch,
+    learning_rate: float,
+    clipping: Clipping,
+    precision: Precision,
+    where: str,
+) -> Step:
+    """Forward, backward, clip, update; the figures of all four.
+
+    where: the step's name in an error. Raises TrainingDivergedError, with the weights unchanged, where the
+    loss or the gradient's norm is not finite.
+    """
+    model.train()
+    labels = torch.from_numpy(batch.labels)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths))
+    loss = binary_cross_entropy_with_logits(logits, labels)
+    if not torch.isfinite(loss):
+        raise TrainingDivergedError(f"{where}: the loss is {loss.item()}; {REMEDY}")
+    optimizer.zero_grad()
+    loss.backward()
+    clipped = clip_gradients(list(model.parameters()), clipping)
+    if not math.isfinite(clipped.norm):
+        raise TrainingDivergedError(f"{where}: the gradient of {_first_not_finite(model)} is not finite; {REMEDY}")
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    correct = int(((logits > 0) == (labels == 1)).sum())
+    return Step(loss.item(), correct, len(labels), batch.tokens, clipped, learning_rate)
+
+
+REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"
+
+
+def _first_not_finite(model: SentimentClassifier) -> str:
+    return next(
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+    )

@@ -1,0 +1,48 @@
+"""Learning-rate schedules as factors of the base rate."""
+
+import math
+
+from sentiment.params.train import (
+    ConstantSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    LearningRateSchedule,
+    NoamSchedule,
+    PolynomialSchedule,
+    StepSchedule,
+)
+
+
+def learning_rate_factor(schedule: LearningRateSchedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Return what to multiply the base learning rate with at a step.
+
+    step: from 0, counted in optimizer steps. With w warm-up steps, the factor of the first w steps is
+    (step + 1) / w. After them, with t steps since, T steps from there to the end of the run, and
+    epoch = t / steps_per_epoch:
+
+    - constant: 1
+    - step: factor ** floor(epoch / every_epochs)
+    - exponential: factor ** epoch
+    - polynomial: end + (1 - end) * (1 - t / T) ** power
+    - cosine: end + (1 - end) * (1 + cos(pi * t / T)) / 2   (Loshchilov and Hutter, 2017)
+    - noam: sqrt(w / (step + 1)), the shape of Vaswani et al. (2017) with its peak at the base rate
+    """
+    warmup = schedule.warmup_steps
+    if step < warmup:
+        return (step + 1) / warmup
+    since = step - warmup
+    epoch = since / steps_per_epoch
+    progress = min(1.0, since / max(1, steps_per_epoch * epochs - warmup))
+    match schedule:
+        case ConstantSchedule():
+            return 1.0
+        case StepSchedule():
+            return schedule.factor ** math.floor(epoch / schedule.every_epochs)
+        case ExponentialSchedule():
+            return schedule.factor**epoch
+        case PolynomialSchedule():
+            return schedule.end_share + (1 - schedule.end_share) * (1 - progress) ** schedule.power
+        case CosineSchedule():
+            return schedule.end_share + (1 - schedule.end_share) * (1 + math.cos(math.pi * progress)) / 2
+        case NoamSchedule():
+            return math.sqrt(warmup / (step + 1))

@@ -1,0 +1,1 @@
+"""The search around the configuration in params.yaml."""

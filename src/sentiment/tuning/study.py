@@ -1,0 +1,102 @@
+"""One search: trials in turn, each a training run of its own that may be ended early."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+
+from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.lineage import log_configuration
+from sentiment.params import Params
+from sentiment.params.tune import TuneParams
+from sentiment.progress import say
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tracking import Run
+from sentiment.training.figures import Epoch
+from sentiment.training.loop import Fitted, fit
+from sentiment.tuning.space import starting_point, suggest
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The finished trial with the highest validation AUC."""
+
+    number: int
+    params: Params
+    fitted: Fitted
+    run: Run
+
+
+def search(
+    params: Params, vocabulary_size: int, train: TokenizedReviews, validation: TokenizedReviews, parent: Run
+) -> tuple[Winner, optuna.Study]:
+    """Run `tune.trials` trials, the first with params.yaml's own configuration, and return the best.
+
+    Each trial is a run below `parent`: FINISHED, KILLED where it was pruned, FAILED where it diverged.
+    Raises UserError where no trial finished.
+    """
+    tune = params.tune
+    pruner = MedianPruner(n_startup_trials=tune.startup_trials, n_warmup_steps=tune.warmup_epochs)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    study.enqueue_trial(starting_point(params))
+    winner: Winner | None = None
+    for number in range(tune.trials):
+        study.sampler = _sampler(tune, number)
+        trial = study.ask()
+        trial_params = suggest(trial, params)
+        run = parent.nested(f"trial {number}", stage="tune")
+        log_configuration(run, trial_params, train, validation)
+        fitted = _run_trial(study, trial, run, trial_params, vocabulary_size, train, validation)
+        if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
+            winner = Winner(number, trial_params, fitted, run)
+    if winner is None:
+        raise UserError("tune: no trial finished; each trial's MLflow run tells why")
+    return winner, study
+
+
+def _run_trial(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    run: Run,
+    params: Params,
+    vocabulary_size: int,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+) -> Fitted | None:
+    """Train one configuration and tell study and run how it ended; None where it was pruned or diverged."""
+
+    def on_epoch(epoch: Epoch) -> None:
+        run.log_epoch(epoch)
+        trial.report(epoch.validation_auc, epoch.number)
+        if epoch.number < params.train.epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+    name = f"trial {trial.number}"
+    try:
+        with run:
+            try:
+                fitted = fit(params.model, params.train, vocabulary_size, train, validation, on_epoch, name)
+            except optuna.TrialPruned:
+                run.kill()
+                study.tell(trial, state=TrialState.PRUNED)
+                say(f"{name}: pruned")
+                return None
+            run.log_best(fitted.best)
+    except TrainingDivergedError as error:
+        study.tell(trial, state=TrialState.FAIL)
+        say(f"{name}: failed: {error}")
+        return None
+    study.tell(trial, fitted.best.validation_auc)
+    say(f"{name}: validation AUC {fitted.best.validation_auc:.4f}")
+    return fitted
+
+
+def _sampler(tune: TuneParams, number: int) -> TPESampler:
+    """Return a sampler seeded by the trial's number, so that a trial does not depend on the process's past."""
+    seed = int(np.random.SeedSequence([tune.seed, number]).generate_state(1)[0])
+    return TPESampler(seed=seed, n_startup_trials=tune.startup_trials, warn_independent_sampling=False)

@@ -1,0 +1,56 @@
+"""Pick the better model on validation; judge both on test. The only stage that opens the test split."""
+
+from sentiment import paths
+from sentiment.errors import exits_cleanly
+from sentiment.evaluation.judging import judge
+from sentiment.evaluation.plots import figures, write_curves
+from sentiment.evaluation.selection import select
+from sentiment.lineage import find_or_adopt_run
+from sentiment.model.files import copy_model, load_model
+from sentiment.outputs import write_json
+from sentiment.params import load_params
+from sentiment.reviews.storage import read_reviews
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tracking import open_store
+from sentiment.tracking.models import log_model
+
+
+@exits_cleanly
+def main() -> None:
+    """Write the selected model, both models' figures and curves; add them to the runs that made the models."""
+    params = load_params().evaluate
+    validation = TokenizedReviews.open(paths.tokens("validation"))
+    test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")))
+    judged = {
+        candidate: judge(load_model(paths.model(candidate)), validation, test, params)
+        for candidate in paths.CANDIDATES
+    }
+    selected = select({candidate: judgement.validation["auc"] for candidate, judgement in judged.items()})
+    copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
+
+    store = open_store()
+    for candidate, stage in paths.CANDIDATES.items():
+        judgement = judged[candidate]
+        curves = (test.labels, judgement.test_probabilities, params.threshold)
+        write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
+        run = find_or_adopt_run(store, paths.model(candidate), stage)
+        run.log_metrics(judgement.flat())
+        run.log_figures(figures(*curves, name=candidate), folder="evaluate")
+        run.tag({"selected": str(candidate == selected).lower()})
+        if candidate == selected:
+            log_model(run, paths.SELECTED)
+    write_json(
+        paths.metrics("evaluate"),
+        {
+            "selected": selected,
+            **judged[selected].by_split(),
+            "models": {candidate: judgement.by_split() for candidate, judgement in judged.items()},
+            "test_tokens": test.describe(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

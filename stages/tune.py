@@ -1,0 +1,35 @@
+"""Search around the configuration in params.yaml for a better one."""
+
+from sentiment import paths
+from sentiment.errors import exits_cleanly
+from sentiment.lineage import tag_model
+from sentiment.model.files import save_model
+from sentiment.outputs import write_csv, write_json
+from sentiment.params import load_params
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tracking import open_store, start_run
+from sentiment.tuning.study import search
+from sentiment.tuning.summary import summary, trials_table
+
+
+@exits_cleanly
+def main() -> None:
+    """Write the best trial's model, a row per trial and what the search gained; log a run per trial."""
+    params = load_params()
+    vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
+    train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
+    with start_run(open_store(), "tune", "tune") as run:
+        run.log_params({"tune": params.tune.model_dump()})
+        winner, study = search(params, vocabulary_size, train, validation, run)
+        save_model(paths.model("tuned"), winner.fitted.model)
+        tag_model(winner.run, paths.model("tuned"))
+        figures = summary(study)
+        run.log_metrics({"best_validation_auc": winner.fitted.best.validation_auc, "best_trial": winner.number})
+        run.log_params({"best": figures["best"]["params"]})
+    write_csv(paths.REPORTS / "tune.csv", trials_table(study))
+    write_json(paths.metrics("tune"), figures)
+
+
+if __name__ == "__main__":
+    main()
