@@ -1,5 +1,7 @@
 """Take the reviews from their source, drop repeats, split."""
 
+from typing import Any
+
 from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import write_json
@@ -19,7 +21,7 @@ def main() -> None:
     splits = split_in_blocks(limited(reviews, params.limit), params.split, params.seed)
     for split, part in splits.items():
         write_reviews(paths.reviews(split), part)
-    figures = {split: describe(part) for split, part in splits.items()}
+    figures: dict[str, Any] = {split: describe(part) for split, part in splits.items()}
     write_json(paths.metrics("download"), {"dropped_repeats": repeats, **figures})
 
 

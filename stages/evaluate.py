@@ -19,7 +19,7 @@ from sentiment.tracking.models import log_model
 
 @exits_cleanly
 def main() -> None:
-    """Write the selected model, both models' figures and curves; add them to the runs that made the models."""
+    """Write the selected model and both models' figures and curves; add them to the models' runs."""
     params = load_params().evaluate
     validation = TokenizedReviews.open(paths.tokens("validation"))
     test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")))

@@ -1,5 +1,7 @@
 """Learn the vocabulary on the training split; turn training and validation reviews into token ids."""
 
+from typing import Any
+
 from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import replacing, write_json
@@ -17,7 +19,7 @@ def main() -> None:
     tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params)
     with replacing(paths.TOKENIZER) as temporary:
         tokenizer.save(str(temporary))
-    figures = {}
+    figures: dict[str, Any] = {}
     for split, table in reviews.items():
         tokenized = encode(tokenizer, table)
         tokenized.save(paths.tokens(split))

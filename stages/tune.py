@@ -25,7 +25,9 @@ def main() -> None:
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))
         figures = summary(study)
-        run.log_metrics({"best_validation_auc": winner.fitted.best.validation_auc, "best_trial": winner.number})
+        run.log_metrics(
+            {"best_validation_auc": winner.fitted.best.validation_auc, "best_trial": winner.number}
+        )
         run.log_params({"best": figures["best"]["params"]})
     write_csv(paths.REPORTS / "tune.csv", trials_table(study))
     write_json(paths.metrics("tune"), figures)

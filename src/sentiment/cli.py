@@ -25,11 +25,15 @@ def check() -> None:
 @app.command()
 @exits_cleanly
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Reviews; without any, one per line of standard input.")] = None,
-    model: Annotated[Path, typer.Option(help="Folder with weights, configuration and tokenizer.")] = paths.SELECTED,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Reviews; without any, one per line of standard input.")
+    ] = None,
+    model: Annotated[
+        Path, typer.Option(help="Folder with weights, configuration and tokenizer.")
+    ] = paths.SELECTED,
 ) -> None:
     """Print the probability that each review is positive, a line per review."""
-    from sentiment.model.scoring import Predictor
+    from sentiment.model.predictor import Predictor
 
     reviews = texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
     for probability, review in zip(Predictor.load(model).predict(reviews), reviews, strict=True):

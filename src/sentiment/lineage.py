@@ -28,7 +28,9 @@ def params_digest(*sections: Section) -> str:
     return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
 
-def log_configuration(run: Run, params: Params, train: TokenizedReviews, validation: TokenizedReviews) -> None:
+def log_configuration(
+    run: Run, params: Params, train: TokenizedReviews, validation: TokenizedReviews
+) -> None:
     """Log what a training run starts from: the parameters of model and training, the data, digests of both.
 
     Parameters of `train` keep their names as they are (`clip.threshold`), the model's come under `model`.

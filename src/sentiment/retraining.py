@@ -48,14 +48,13 @@ Stages that ran: {", ".join(ran)}.
 
 def _dvc(*arguments: str, fails_with: str = "dvc failed") -> str:
     """Run dvc, pass on what it prints line by line, and return it."""
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    command = [sys.executable, "-m", "dvc", *arguments]
     lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if arguments[0] == "repro":
-            sys.stdout.write(line)
-            sys.stdout.flush()
-    if process.wait() != 0:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            if arguments[0] == "repro":
+                print(line, end="", flush=True)
+    if process.returncode != 0:
         raise UserError(f"{fails_with}: dvc {' '.join(arguments)} ended with status {process.returncode}")
     return "".join(lines)

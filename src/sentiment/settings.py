@@ -35,7 +35,7 @@ def load_settings() -> Settings:
     Raises UserError that lists every fault by the variable's name, never by its value.
     """
     try:
-        return Settings(_env_file=repository_root() / ".env")  # type: ignore[call-arg]
+        return Settings(_env_file=repository_root() / ".env")
     except ValidationError as error:
         faults = [f"  {fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
         raise UserError("\n".join(["environment: not usable", *faults])) from None

@@ -15,7 +15,9 @@ class Interval:
     high: float
 
 
-def delong_interval(labels: NDArray[np.integer], scores: NDArray[np.floating], level: float = 0.95) -> Interval:
+def delong_interval(
+    labels: NDArray[np.integer], scores: NDArray[np.floating], level: float = 0.95
+) -> Interval:
     """Confidence interval of the ROC AUC by DeLong's method, cut at 0 and 1.
 
     labels: shape (n,), 0 or 1. scores: shape (n,), higher means more positive; any monotone scale.

@@ -13,7 +13,7 @@ from sentiment.evaluation.intervals import delong_interval, wilson_interval
 def classification_metrics(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float, level: float
 ) -> dict[str, Any]:
-    """Return AUC, accuracy, precision, recall and F1, the first four with confidence intervals, and the counts.
+    """Return AUC, accuracy, precision and recall with confidence intervals, F1, and the counts.
 
     labels: shape (n,), 0 or 1, both present. probabilities: shape (n,), of label 1. A review counts as
     positive from `threshold` on. level: of the intervals (DeLong's for AUC, Wilson's for shares).
@@ -39,7 +39,9 @@ def classification_metrics(
     }
     return {
         **{name: round(value, 6) for name, value in figures.items()},
-        "interval": {name: {end: round(v, 6) for end, v in asdict(i).items()} for name, i in intervals.items()},
+        "interval": {
+            name: {end: round(v, 6) for end, v in asdict(i).items()} for name, i in intervals.items()
+        },
         "confusion": {
             "true_negative": true_negative,
             "false_positive": false_positive,

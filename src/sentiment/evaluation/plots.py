@@ -23,7 +23,9 @@ CURVE_POINTS = 500
 """Points kept of a curve in a table: more than a plot can show."""
 
 
-def write_curves(folder: Path, labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float) -> None:
+def write_curves(
+    folder: Path, labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float
+) -> None:
     """Write roc.csv, precision_recall.csv and confusion.csv."""
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, probabilities)
     precision, recall, _ = precision_recall_curve(labels, probabilities, drop_intermediate=True)
@@ -31,7 +33,9 @@ def write_curves(folder: Path, labels: NDArray[np.integer], probabilities: NDArr
     tables = {
         "roc": _thinned(pd.DataFrame({"fpr": false_positive_rate, "tpr": true_positive_rate})),
         "precision_recall": _thinned(pd.DataFrame({"recall": recall, "precision": precision})),
-        "confusion": pd.DataFrame({"actual": labels, "predicted": predicted}).replace({0: "negative", 1: "positive"}),
+        "confusion": pd.DataFrame({"actual": labels, "predicted": predicted}).replace(
+            {0: "negative", 1: "positive"}
+        ),
     }
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)

@@ -19,9 +19,6 @@ PAIR_STD = 0.01
 HASH_FACTORS = (1_000_003, 7_919)
 """Primes of different size, so that `a b` and `b a` fall into different buckets."""
 
-FORGET_BIAS = 1.0
-"""Start by remembering (Jozefowicz et al., 2015)."""
-
 
 class SentimentClassifier(nn.Module):
     """Embedding, LSTM layers, pooling over the words, head.
@@ -34,7 +31,7 @@ class SentimentClassifier(nn.Module):
         super().__init__()
         self.params = params
         self.vocabulary_size = vocabulary_size
-        directions = 2 if params.bidirectional else 1
+        directions: Literal[1, 2] = 2 if params.bidirectional else 1
         pooled_units = params.hidden_units * directions
         self.embedding = nn.Embedding(vocabulary_size, params.embedding_units, padding_idx=PADDING_ID)
         self.layers = nn.ModuleList(
@@ -43,7 +40,9 @@ class SentimentClassifier(nn.Module):
         )
         self.between_layers = nn.Dropout(params.dropout.layers)
         self.head = _head(params, pooled_units)
-        self.pairs = PairEmbedding(params.pair_buckets, params.embedding_units) if params.pair_buckets else None
+        self.pairs = (
+            PairEmbedding(params.pair_buckets, params.embedding_units) if params.pair_buckets else None
+        )
         with torch.no_grad():
             self.embedding.weight.normal_(std=EMBEDDING_STD)
             self.embedding.weight[PADDING_ID] = 0
@@ -52,7 +51,7 @@ class SentimentClassifier(nn.Module):
         """Score reviews.
 
         ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; a
-        review without words counts as one of a single padding word. Returns logits, shape (reviews,), float32.
+        review without words counts as one padding word. Returns logits, shape (reviews,), float32.
         """
         lengths = lengths.clamp(min=1)
         chunk = self.params.chunk_tokens
@@ -88,7 +87,9 @@ class SentimentClassifier(nn.Module):
         """Like `_states`, each chunk of `chunk` words read by itself; chunks of padding are not read."""
         reviews, words, units = inputs.shape
         count = -(-words // chunk)
-        chunks = nn.functional.pad(inputs, (0, 0, 0, count * chunk - words)).view(reviews * count, chunk, units)
+        chunks = nn.functional.pad(inputs, (0, 0, 0, count * chunk - words)).view(
+            reviews * count, chunk, units
+        )
         starts = torch.arange(0, count * chunk, chunk, device=inputs.device)
         chunk_lengths = (lengths[:, None] - starts).clamp(0, chunk).flatten()
         alive = chunk_lengths.nonzero().squeeze(1)
@@ -122,7 +123,7 @@ class PairEmbedding(nn.Module):
             self.buckets.weight.normal_(std=PAIR_STD)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return shape (reviews, words, units): zero for a first word and next to a word that is not known."""
+        """Return shape (reviews, words, units); zero at a first word and next to an unknown one."""
         before, word = ids[:, :-1], ids[:, 1:]
         bucket = (before * HASH_FACTORS[0] + word * HASH_FACTORS[1]) % self.buckets.num_embeddings
         known = (before > UNKNOWN_ID) & (word > UNKNOWN_ID)
@@ -141,11 +142,6 @@ class LSTMLayer(nn.Module):
         self.directions = nn.ModuleList(
             nn.LSTM(input_units, hidden_units, batch_first=True) for _ in range(directions)
         )
-        for lstm in self.directions:
-            with torch.no_grad():
-                # The gates are stacked input, forget, cell, output; two biases add up.
-                lstm.bias_ih_l0[hidden_units : 2 * hidden_units] = FORGET_BIAS
-                lstm.bias_hh_l0[hidden_units : 2 * hidden_units] = 0
 
     def forward(self, inputs: Tensor, mirror: Tensor | None) -> Tensor:
         """Return states, shape (reviews, words, directions * hidden units).
@@ -164,7 +160,9 @@ def _head(params: ModelParams, inputs: int) -> nn.Sequential:
     if params.head.units == 0:
         return nn.Sequential(dropout, nn.Linear(inputs, 1))
     hidden = nn.Linear(inputs, params.head.units)
-    return nn.Sequential(dropout, hidden, ACTIVATIONS[params.head.activation](), nn.Linear(params.head.units, 1))
+    return nn.Sequential(
+        dropout, hidden, ACTIVATIONS[params.head.activation](), nn.Linear(params.head.units, 1)
+    )
 
 
 def _padding(lengths: Tensor, words: int) -> Tensor:

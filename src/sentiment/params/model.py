@@ -28,7 +28,7 @@ class Head(Section):
     units: Annotated[int, Field(ge=0)]
     """Units of the hidden layer in between; 0 is a linear head, and then the activation plays no part."""
     activation: Literal["relu", "tanh", "gelu", "silu"]
-    """Of that hidden layer. The LSTM's own activations stay sigmoid and tanh: others lose the fused kernel."""
+    """Of that hidden layer. The LSTM's own stay sigmoid and tanh: with others the fused kernel is lost."""
 
 
 class ModelParams(Section):

@@ -19,7 +19,7 @@ class Section(BaseModel):
 
 
 def kind_of(section: type[Section]) -> str | None:
-    """Return the value of `kind` that selects this section among its variants, None where it has no variants."""
+    """Return the value of `kind` that selects this section, None where it has no variants."""
     field = section.model_fields.get("kind")
     return None if field is None else str(get_args(field.annotation)[0])
 

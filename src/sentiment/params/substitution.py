@@ -59,7 +59,9 @@ def space_faults(params: Params) -> list[str]:
             faults += [f"{where}: {fault}" for fault in _value_faults(params, name, dimension)]
             start = value_at(params, name)
             if getattr(dimension, "log", False) and start is not None and start <= 0:
-                faults.append(f"{where}: a logarithmic range cannot hold {start}, the value of {name} (trial 0)")
+                faults.append(
+                    f"{where}: a logarithmic range cannot hold {start}, the value of {name} (trial 0)"
+                )
     return faults
 
 
@@ -67,7 +69,7 @@ def _value_faults(params: Params, name: str, dimension: Dimension) -> list[str]:
     ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
     *sections, key = name.split(".")
     if key == "kind":
-        known = [kind_of(variant) for variant in variants(Params, sections)]
+        known = [str(kind_of(variant)) for variant in variants(Params, sections)]
         return [f"{end!r} is not one of {', '.join(known)}" for end in ends if end not in known]
     faults = []
     for end in ends:

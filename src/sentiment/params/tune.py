@@ -1,6 +1,6 @@
 """Parameters of the search."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -17,7 +17,8 @@ class FloatRange(Section):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        return _checked(self)
+        _check_ends(self.low, self.high, self.log)
+        return self
 
 
 class IntRange(Section):
@@ -30,7 +31,8 @@ class IntRange(Section):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        return _checked(self)
+        _check_ends(self.low, self.high, self.log)
+        return self
 
 
 class Choices(Section):
@@ -41,9 +43,6 @@ class Choices(Section):
 
 
 Dimension = Annotated[FloatRange | IntRange | Choices, Field(discriminator="kind")]
-
-
-Range = TypeVar("Range", FloatRange, IntRange)
 
 
 class TuneParams(Section):
@@ -60,9 +59,8 @@ class TuneParams(Section):
     """By dotted name, any parameter of `model` and `train`."""
 
 
-def _checked(section: Range) -> Range:
-    if section.low > section.high:
-        raise ValueError(f"low ({section.low}) must not exceed high ({section.high})")
-    if section.log and section.low <= 0:
-        raise ValueError(f"a logarithmic range needs low above 0, not {section.low}")
-    return section
+def _check_ends(low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low ({low}) must not exceed high ({high})")
+    if log and low <= 0:
+        raise ValueError(f"a logarithmic range needs low above 0, not {low}")

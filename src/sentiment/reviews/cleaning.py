@@ -23,11 +23,16 @@ def deduplicated(reviews: pa.Table) -> tuple[pa.Table, int]:
     texts = [normalized(text or "") for text in reviews["text"].to_pylist()]
     labels = reviews["label"].to_pylist()
     _refuse([row for row, text in enumerate(texts) if not text], "has no text")
-    _refuse([row for row, label in enumerate(labels) if label not in (0, 1)], "has a label that is neither 0 nor 1")
+    _refuse(
+        [row for row, label in enumerate(labels) if label not in (0, 1)],
+        "has a label that is neither 0 nor 1",
+    )
     first_row: dict[str, int] = {}
     for row, text in enumerate(texts):
         first_row.setdefault(text, row)
-    kept = pa.table({"text": list(first_row), "label": pa.array([labels[r] for r in first_row.values()], pa.int8())})
+    kept = pa.table(
+        {"text": list(first_row), "label": pa.array([labels[r] for r in first_row.values()], pa.int8())}
+    )
     return kept, len(texts) - len(first_row)
 
 

@@ -19,7 +19,7 @@ The other rows are one-sentence snippets from elsewhere, another task.
 
 
 def read_package() -> pa.Table:
-    """Return the IMDB reviews in the order of the archive, with columns text (string) and label (int8, 0 or 1).
+    """Return the IMDB reviews in the archive's order, columns text (string) and label (int8, 0 or 1).
 
     That order matters: reviews of one film stand together.
     Raises UserError where the file is missing or cannot be read.

@@ -12,7 +12,7 @@ LABELS = (0, 1)
 
 
 def limited(reviews: pa.Table, limit: int | None) -> pa.Table:
-    """Return the first `limit` reviews, half of each label, in their order; all of them where limit is None."""
+    """Return the first `limit` reviews, half of each label, in their order; all where limit is None."""
     if limit is None:
         return reviews
     rows = [_rows_of(reviews, label)[: limit // 2] for label in LABELS]

@@ -11,7 +11,7 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID
 
 BUCKET_BATCHES = 50
-"""Batches sorted by length together: enough that padding is a few per cent, few enough to keep batches mixed."""
+"""Batches sorted by length together: enough for little padding, few enough to keep batches mixed."""
 
 
 @dataclass(frozen=True)

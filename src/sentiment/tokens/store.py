@@ -68,7 +68,9 @@ class TokenizedReviews:
             temporary.mkdir()
             for name in ("ids", "offsets", "labels"):
                 np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
-            (temporary / "digest.json").write_text(json.dumps({"digest": self.digest}) + "\n", encoding="utf-8")
+            (temporary / "digest.json").write_text(
+                json.dumps({"digest": self.digest}) + "\n", encoding="utf-8"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, WordLevel
@@ -19,12 +20,13 @@ def learn_tokenizer(texts: Iterable[str], params: TokenizeParams) -> Tokenizer:
 
     Words are split at white space, and each punctuation character stands alone: `good!` is two tokens.
     """
-    vocabulary = {
+    vocabulary: dict[str, Any] = {
         "vocab_size": params.vocabulary_size,
         "min_frequency": params.min_frequency,
         "special_tokens": [PADDING, UNKNOWN],
         "show_progress": False,
     }
+    trainer: WordLevelTrainer | BpeTrainer
     if params.kind == "word":
         tokenizer, trainer = Tokenizer(WordLevel(unk_token=UNKNOWN)), WordLevelTrainer(**vocabulary)
     else:
@@ -48,5 +50,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     except Exception as error:  # the binding raises a bare Exception for whatever its parser meets
         raise UserError(f"{path}: not a whole tokenizer file: {error}") from None
     if (tokenizer.token_to_id(PADDING), tokenizer.token_to_id(UNKNOWN)) != (PADDING_ID, UNKNOWN_ID):
-        raise UserError(f"{path}: expected {PADDING} as token {PADDING_ID} and {UNKNOWN} as token {UNKNOWN_ID}")
+        raise UserError(
+            f"{path}: expected {PADDING} as token {PADDING_ID} and {UNKNOWN} as token {UNKNOWN_ID}"
+        )
     return tokenizer

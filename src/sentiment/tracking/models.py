@@ -9,7 +9,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 
 import sentiment
-from sentiment.model.scoring import SERVED_FOLDER
+from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
 
 NAME = "sentiment"
@@ -17,13 +17,24 @@ PACKAGE = Path(sentiment.__file__).parent
 SERVING_CODE = PACKAGE / "tracking" / "serving.py"
 SIGNATURE = ModelSignature(Schema([ColSpec("string", "text")]), Schema([ColSpec("double", "probability")]))
 EXAMPLE = pd.DataFrame({"text": ["A small film with a large heart.", "Two hours that I shall not get back."]})
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "tokenizers", "torch", "tqdm")
+REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "tqdm",
+)
 """What `serving.py` imports, by way of the package."""
 
 
 def log_model(run: Run, folder: Path) -> None:
     """Log a folder that `Predictor.load` reads as the run's model; once per run."""
-    if run.store.client.get_run(run.id).outputs.model_outputs:
+    outputs = run.store.client.get_run(run.id).outputs
+    if outputs is not None and outputs.model_outputs:
         return
     Model.log(
         artifact_path=None,

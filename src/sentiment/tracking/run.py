@@ -1,5 +1,6 @@
 """One run: parameters, figures per epoch, data, figures and models."""
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,8 +10,7 @@ from typing import Any, Self
 
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from sentiment.tokens.store import TokenizedReviews
@@ -75,15 +75,21 @@ class Run:
         self.log_metrics(figures, step=figures.pop("number"))
 
     def log_best(self, best: Epoch) -> None:
-        """Log which epoch's weights were kept, and its validation AUC: the last epoch's need not be the best."""
+        """Log which epoch's weights were kept, and its validation AUC; the last one need not be the best."""
         self.log_metrics({"best_epoch": best.number, "best_validation_auc": best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path) -> None:
         """Log a split as an input of the run, known by its content's digest."""
         source = CodeDatasetSource({"path": path.as_posix(), "dvc.stage": "tokenize"})
-        dataset = MetaDataset(source, name=f"reviews-{split}", digest=reviews.digest)
+        dataset = Dataset(
+            name=f"reviews-{split}",
+            digest=reviews.digest,
+            source_type=source._get_source_type(),
+            source=source.to_json(),
+            profile=json.dumps({"reviews": len(reviews), "tokens": len(reviews.ids)}),
+        )
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, split)]
-        self.store.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+        self.store.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
     def log_figures(self, figures: Mapping[str, Figure], folder: str) -> None:
         """Log figures as images."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from sentiment.model.scoring import SERVED_FOLDER, Predictor
+from sentiment.model.predictor import SERVED_FOLDER, Predictor
 
 
-class SentimentModel(PythonModel):  # type: ignore[misc]
+class SentimentModel(PythonModel):
     """Scores the column `text`."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -63,9 +63,13 @@ def open_store() -> Store:
             return Store(client, experiment.experiment_id)
         # A local client keeps artifacts beside the database; a server decides for itself.
         location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
-        return Store(client, client.create_experiment(settings.mlflow_experiment_name, artifact_location=location))
+        return Store(
+            client, client.create_experiment(settings.mlflow_experiment_name, artifact_location=location)
+        )
     except MlflowException as error:
-        raise UserError(f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}") from None
+        raise UserError(
+            f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
+        ) from None
 
 
 def _said(error: MlflowException, uri: str) -> str:

@@ -10,7 +10,7 @@ HOST = "127.0.0.1"
 
 
 def serve(port: int) -> None:
-    """Print the address, then become the UI's process; where a server keeps the runs, print its address only."""
+    """Print the address and become the UI's process; a tracking server has a UI of its own."""
     uri = tracking_uri(load_settings())
     if uri.startswith(("http://", "https://")):
         print("The runs are on the tracking server that MLFLOW_TRACKING_URI names: open that address.")

@@ -61,7 +61,7 @@ def epoch_figures(
     logits: NDArray[np.float32],
     labels: NDArray[np.int8],
 ) -> Epoch:
-    """Sum up an epoch: its steps, how long they took, and the validation logits after them, shape (reviews,)."""
+    """Sum up an epoch: its steps, their seconds, the validation logits after them, shape (reviews,)."""
     reviews = sum(step.reviews for step in steps)
     norms = np.array([step.clipped.norm for step in steps])
     positive = np.asarray(labels) == 1

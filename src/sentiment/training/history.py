@@ -27,4 +27,7 @@ def history_table(fitted: Fitted) -> pd.DataFrame:
 def _reproducible(epoch: Epoch) -> dict[str, Any]:
     figures = asdict(epoch)
     figures.pop(OF_THE_MACHINE)
-    return {"epoch": figures.pop("number"), **{name: round(value, DECIMALS) for name, value in figures.items()}}
+    return {
+        "epoch": figures.pop("number"),
+        **{name: round(value, DECIMALS) for name, value in figures.items()},
+    }

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -55,8 +56,8 @@ def fit(
     torch.manual_seed(params.seed)
     model = SentimentClassifier(model_params, vocabulary_size)
     optimizer = make_optimizer(model.parameters(), params.optimizer)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.average)) if params.average else None
-    candidate = average.module if average else model
+    average = _running_average(model, params.average)
+    candidate = cast(SentimentClassifier, average.module) if average else model
     precision = resolve_precision(params.precision)
     cut = Cut(model_params.max_tokens, model_params.keep)
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
@@ -65,7 +66,9 @@ def fit(
     best_weights = copy.deepcopy(candidate.state_dict())
     for number in range(1, params.epochs + 1):
         started = time.perf_counter()
-        batches = shuffled_batches(train, cut, params.batch_size, np.random.default_rng([params.seed, number]))
+        batches = shuffled_batches(
+            train, cut, params.batch_size, np.random.default_rng([params.seed, number])
+        )
         bar = track(batches, steps_per_epoch, f"{description}, epoch {number} of {params.epochs}")
         steps: list[Step] = []
         for index, batch in enumerate(bar):
@@ -110,15 +113,24 @@ def take_step(
     if not torch.isfinite(loss):
         raise TrainingDivergedError(f"{where}: the loss is {loss.item()}; {REMEDY}")
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     clipped = clip_gradients(list(model.parameters()), clipping)
     if not math.isfinite(clipped.norm):
-        raise TrainingDivergedError(f"{where}: the gradient of {_first_not_finite(model)} is not finite; {REMEDY}")
+        raise TrainingDivergedError(
+            f"{where}: the gradient of {_first_not_finite(model)} is not finite; {REMEDY}"
+        )
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
     correct = int(((logits > 0) == (labels == 1)).sum())
     return Step(loss.item(), correct, len(labels), batch.tokens, clipped, learning_rate)
+
+
+def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel | None:
+    """Return a model that follows the weights' exponential average; None where decay is 0."""
+    if decay == 0:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"

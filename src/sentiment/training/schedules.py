@@ -13,7 +13,9 @@ from sentiment.params.train import (
 )
 
 
-def learning_rate_factor(schedule: LearningRateSchedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+def learning_rate_factor(
+    schedule: LearningRateSchedule, step: int, steps_per_epoch: int, epochs: int
+) -> float:
     """Return what to multiply the base learning rate with at a step.
 
     step: from 0, counted in optimizer steps. With w warm-up steps, the factor of the first w steps is
@@ -37,11 +39,11 @@ def learning_rate_factor(schedule: LearningRateSchedule, step: int, steps_per_ep
         case ConstantSchedule():
             return 1.0
         case StepSchedule():
-            return schedule.factor ** math.floor(epoch / schedule.every_epochs)
+            return math.pow(schedule.factor, math.floor(epoch / schedule.every_epochs))
         case ExponentialSchedule():
-            return schedule.factor**epoch
+            return math.pow(schedule.factor, epoch)
         case PolynomialSchedule():
-            return schedule.end_share + (1 - schedule.end_share) * (1 - progress) ** schedule.power
+            return schedule.end_share + (1 - schedule.end_share) * math.pow(1 - progress, schedule.power)
         case CosineSchedule():
             return schedule.end_share + (1 - schedule.end_share) * (1 + math.cos(math.pi * progress)) / 2
         case NoamSchedule():

@@ -1,5 +1,7 @@
 """The search space of params.yaml, as Optuna sees it."""
 
+from typing import Any
+
 import optuna
 from pydantic import ValidationError
 
@@ -25,27 +27,35 @@ def suggest(trial: optuna.Trial, params: Params) -> Params:
     values: dict[str, Value] = {}
     for name in sorted(params.tune.space, key=kinds_first):
         if applicable(params, name, values):
-            values[name] = _draw(trial, name, params)
+            dimension = _widened(params.tune.space[name], value_at(params, name))
+            values[name] = _draw(trial, name, dimension)
     return _configured(params, values)
 
 
-def _draw(trial: optuna.Trial, name: str, params: Params) -> Value:
-    """Draw from a dimension, widened where needed to hold the value in params.yaml, which trial 0 takes."""
-    dimension, start = params.tune.space[name], value_at(params, name)
+def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
     match dimension:
         case Choices():
-            is_new = start is not None and start not in dimension.choices
-            drawn: Value = trial.suggest_categorical(name, [*dimension.choices, *([start] if is_new else [])])
+            drawn: Value | None = trial.suggest_categorical(name, dimension.choices)
         case IntRange():
-            drawn = trial.suggest_int(name, *_widened(dimension, start), log=dimension.log)
+            drawn = trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
         case FloatRange():
-            drawn = trial.suggest_float(name, *_widened(dimension, start), log=dimension.log)
+            drawn = trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+    if drawn is None:  # Optuna's choices may be None, those of params.yaml may not
+        raise TypeError(f"{name}: drew no value")
     return drawn
 
 
-def _widened(dimension: Dimension, start: Value | None) -> tuple[float, float]:
-    ends = [dimension.low, dimension.high, *([] if start is None else [start])]
-    return min(ends), max(ends)
+def _widened(dimension: Dimension, start: Any) -> Dimension:
+    """Return a dimension that holds `start`, the value of trial 0; None where trial 0 has none."""
+    match dimension:
+        case _ if start is None:
+            return dimension
+        case Choices():
+            missing = [] if start in dimension.choices else [start]
+            return dimension.model_copy(update={"choices": [*dimension.choices, *missing]})
+        case _:
+            ends = {"low": min(dimension.low, start), "high": max(dimension.high, start)}
+            return dimension.model_copy(update=ends)
 
 
 def _configured(params: Params, values: Values) -> Params:

@@ -97,6 +97,6 @@ def _run_trial(
 
 
 def _sampler(tune: TuneParams, number: int) -> TPESampler:
-    """Return a sampler seeded by the trial's number, so that a trial does not depend on the process's past."""
+    """Return a sampler seeded by the trial's number, not by what the process drew before."""
     seed = int(np.random.SeedSequence([tune.seed, number]).generate_state(1)[0])
-    return TPESampler(seed=seed, n_startup_trials=tune.startup_trials, warn_independent_sampling=False)
+    return TPESampler(seed=seed, n_startup_trials=tune.startup_trials)

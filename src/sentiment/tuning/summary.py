@@ -11,7 +11,7 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: number, state, validation AUC (the last one seen), best so far, epochs, parameters."""
+    """Return a row per trial: state, validation AUC (the last seen), best so far, epochs, parameters."""
     rows = [
         {
             "trial": trial.number,
@@ -29,12 +29,12 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 
 
 def summary(study: optuna.Study) -> dict[str, Any]:
-    """Return counts by state, the best trial, and its gain in validation AUC over trial 0 (null if that failed)."""
+    """Return counts by state, the best trial, and its gain in AUC over trial 0 (null where that failed)."""
     first, best = study.trials[0], study.best_trial
-    gain = best.value - first.value if first.state == TrialState.COMPLETE else None
+    gain = None if first.value is None else study.best_value - first.value
     return {
         "trials": {name: _count(study.trials, state) for state, name in STATES.items()},
-        "best": {"trial": best.number, "validation_auc": round(best.value, 6), "params": best.params},
+        "best": {"trial": best.number, "validation_auc": round(study.best_value, 6), "params": best.params},
         "gain_over_trial_0": None if gain is None else round(gain, 6),
     }
 

@@ -1,0 +1,49 @@
+"""From raw text to probability."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sentiment.errors import UserError
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.files import TOKENIZER, load_model
+from sentiment.model.scoring import probability, score
+from sentiment.reviews.cleaning import normalized
+from sentiment.tokens.encoding import encode_texts
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import load_tokenizer
+
+SERVED_FOLDER = "model"
+"""Name under which a served model finds the folder that `Predictor.load` reads."""
+
+
+class Predictor:
+    """A model and its tokenizer: raw text in, probability of a positive review out."""
+
+    def __init__(self, model: SentimentClassifier, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a folder with weights, configuration and tokenizer.
+
+        Raises UserError where a file is missing or torn, or the vocabulary is not the model's.
+        """
+        tokenizer, model = load_tokenizer(folder / TOKENIZER), load_model(folder)
+        if tokenizer.get_vocab_size() != model.vocabulary_size:
+            raise UserError(
+                f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, "
+                f"the model was trained with {model.vocabulary_size}"
+            )
+        return cls(model, tokenizer)
+
+    def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability that each text is positive, shape (texts,)."""
+        ids = encode_texts(self.tokenizer, [normalized(text) for text in texts])
+        unlabelled = np.zeros(len(ids), dtype=np.int8)
+        return probability(score(self.model, TokenizedReviews.from_lists(ids, unlabelled)))

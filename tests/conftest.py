@@ -1,0 +1,32 @@
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sentiment.reviews.cleaning import deduplicated
+from sentiment.reviews.package import read_package
+from sentiment.reviews.splitting import limited
+from tests.project import Project, clone
+
+
+@pytest.fixture(scope="session")
+def reviews() -> pa.Table:
+    """Two hundred real reviews, half of them positive, in the source's order."""
+    return limited(deduplicated(read_package())[0], 200)
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project after one `dvc repro`, committed. Shared: tests that change it take a copy."""
+    project = clone(tmp_path_factory.mktemp("reproduced"))
+    project.run("dvc", "repro")
+    project.commit("first results")
+    return project
+
+
+@pytest.fixture
+def project(reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the reproduced project, to be changed at will; its runs stay with the original."""
+    shutil.copytree(reproduced.root, tmp_path / "project", ignore=shutil.ignore_patterns("mlruns"))
+    return Project(tmp_path / "project")

@@ -1,0 +1,32 @@
+import pytest
+from pydantic import ValidationError
+
+from sentiment.params import Params, load_params
+from sentiment.params.substitution import applicable, substituted
+from tests.project import ROOT
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def test_values_replace_what_they_name(params: Params) -> None:
+    changed = substituted(params, {"model.dropout.head": 0.5, "train.clip.threshold": 2.0})
+    assert (changed.model.dropout.head, changed.train.clip.threshold) == (0.5, 2.0)
+    assert changed.train.optimizer == params.train.optimizer
+
+
+def test_new_kind_drops_the_keys_that_it_does_not_have(params: Params) -> None:
+    assert substituted(params, {"train.clip.kind": "none"}).train.clip.model_dump() == {"kind": "none"}
+
+
+def test_threshold_is_drawn_only_where_clipping_has_one(params: Params) -> None:
+    assert applicable(params, "train.clip.threshold", {})
+    assert applicable(params, "train.clip.threshold", {"train.clip.kind": "value"})
+    assert not applicable(params, "train.clip.threshold", {"train.clip.kind": "none"})
+
+
+def test_value_out_of_range_is_refused(params: Params) -> None:
+    with pytest.raises(ValidationError):
+        substituted(params, {"model.layers": 9})

@@ -1,0 +1,134 @@
+"""A user's mistake: a message that says what is wrong and where, status 2, no file touched, no traceback."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.project import Project
+
+
+def _torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _one_class(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pa.compute.equal(table["label"], 1)), path)
+
+
+def _empty(path: Path) -> None:
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+
+def _zero_bytes(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _other_columns(path: Path) -> None:
+    pq.write_table(pq.read_table(path).rename_columns(["words", "label"]), path)
+
+
+def _one_label(path: Path) -> None:
+    np.save(path, np.ones_like(np.load(path)))
+
+
+def _shorter(path: Path) -> None:
+    np.save(path, np.load(path)[:-5])
+
+
+def _other_model(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["model"]["hidden_units"] += 1
+    path.write_text(json.dumps(content))
+
+
+CASES: list[tuple[str, str, Callable[[Path], None], str]] = [
+    ("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
+    ("tokenize", "data/reviews/train.parquet", _torn, "not a whole Parquet file"),
+    ("tokenize", "data/reviews/train.parquet", _zero_bytes, "not a whole Parquet file"),
+    ("tokenize", "data/reviews/train.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
+    ("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
+    ("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
+    ("train", "data/tokens/tokenizer.json", _missing, "no such file"),
+    ("train", "data/tokens/tokenizer.json", _torn, "not a whole tokenizer file"),
+    ("train", "data/tokens/train/ids.npy", _missing, "no such file"),
+    ("train", "data/tokens/train/ids.npy", _torn, "a torn token file"),
+    ("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
+    ("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
+    ("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
+    ("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
+    ("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
+    ("evaluate", "models/tuned/model.safetensors", _torn, "not a whole safetensors file"),
+    ("evaluate", "models/baseline/config.json", _torn, "not the configuration of a model"),
+    ("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
+    ("evaluate", "data/reviews/test.parquet", _torn, "not a whole Parquet file"),
+    ("evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
+]
+
+
+@pytest.mark.parametrize(("stage", "file", "spoil", "message"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_spoiled_input(stage: str, file: str, spoil: Callable[[Path], None], message: str, project: Project) -> None:
+    spoil(project.root / file)
+    before = project.tree()
+    failed = project.stage(stage, status=2)
+    assert message in failed.stderr
+    assert str(Path(file).parent) in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert project.tree() == before
+
+
+def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Project) -> None:
+    project.set_params({"train.clip.threshold": -1, "train.epoch": 3, "model.layers": "two", "seed": 1})
+    before = project.tree()
+    for command in (("sentiment", "check"), ("python", "-m", "stages.train")):
+        failed = project.run(*command, status=2)
+        assert "params.yaml: 4 faults" in failed.stderr
+        assert "train.clip.threshold: greater than 0 (found -1)" in failed.stderr
+        assert "train.epoch: unknown key" in failed.stderr
+        assert "model.layers: a valid integer (found 'two')" in failed.stderr
+        assert "seed: unknown key" in failed.stderr
+        assert "Traceback" not in failed.stderr
+    assert project.tree() == before
+
+
+def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
+    project.set_params(
+        {
+            "train.optimizer": {"kind": "sgd", "learning_rate": 1e30, "momentum": 0.0, "weight_decay": 0.0},
+            "train.clip": {"kind": "none"},
+            "train.precision": "fp32",
+            "tune.space": {},
+        }
+    )
+    before = project.tree()
+    failed = project.stage("train", status=3)
+    assert "is not finite" in failed.stderr or "the loss is" in failed.stderr
+    assert "epoch 1, step" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert project.tree() == before
+    (run,) = project.runs("tags.stage = 'train'")
+    assert run.info.status == "FAILED"
+    assert "TrainingDivergedError" in run.data.tags["error"]
+    failed = project.stage("tune", status=2)
+    assert "no trial finished" in failed.stderr
+    assert {run.info.status for run in project.runs("tags.stage = 'tune'")} == {"FAILED"}
+
+
+def test_unreachable_tracking_server_hides_the_password(project: Project) -> None:
+    uri = "http://user:secret-word@127.0.0.1:9"
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+    before = project.tree()
+    failed = project.stage("train", status=2, MLFLOW_TRACKING_URI=uri, **quick)
+    assert "MLFLOW_TRACKING_URI" in failed.stderr
+    assert "secret-word" not in failed.stderr + failed.stdout
+    assert "Traceback" not in failed.stderr
+    assert project.tree() == before

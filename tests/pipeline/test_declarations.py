@@ -1,0 +1,123 @@
+"""dvc.yaml says what each stage really depends on: no more, no less."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.project import ROOT, Project
+
+STAGES = ("download", "tokenize", "train", "tune", "evaluate")
+
+INFRASTRUCTURE = ("__init__", "errors", "lineage", "outputs", "params", "paths", "progress", "settings", "tracking")
+"""Modules of `sentiment` that carry a stage but do not decide its result, so no stage depends on them.
+
+`params` only types what dvc.yaml declares as params; the rest writes files, runs and messages.
+"""
+
+TRACER = """
+import json, runpy, sys
+from sentiment.params.section import Section
+
+names, read = {}, set()
+
+def name_all(section, prefix):
+    names[id(section)] = prefix
+    for key in type(section).model_fields:
+        value = section.__dict__[key]
+        if isinstance(value, Section):
+            name_all(value, f"{prefix}{key}.")
+
+def record(self, key):
+    fields = object.__getattribute__(self, "__class__").__pydantic_fields__
+    if key in fields and id(self) in names:
+        read.add(names[id(self)] + key)
+    return object.__getattribute__(self, key)
+
+import sentiment.params
+load = sentiment.params.load_params
+kept = []
+
+def load_and_trace():
+    params = load()
+    kept.append(params)
+    name_all(params, "")
+    Section.__getattribute__ = record
+    return params
+
+sentiment.params.load_params = load_and_trace
+runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
+del Section.__getattribute__
+print("READ " + json.dumps(sorted(read)))
+"""
+"""Runs a stage and prints every parameter that it read by name. Dumping a section whole, as for the log of a
+run or for the digest, reads nothing by name."""
+
+
+def _declared(root: Path) -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(root / "dvc.yaml")["stages"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_read_are_params_declared(stage: str, project: Project) -> None:
+    traced = project.run("python", "-c", TRACER, stage).stdout.splitlines()[-1]
+    read = set(json.loads(traced.removeprefix("READ ")))
+    declared = set(_declared(project.root)[stage]["params"])
+    assert {name.partition(".")[0] for name in read} == declared
+    leaves = {name for name in _leaves(project, declared)}
+    unread = leaves - read
+    assert not unread, f"declared for {stage}, but never read: {unread}"
+
+
+def _leaves(project: Project, sections: set[str]) -> list[str]:
+    content = YAML(typ="safe").load(project.root / "params.yaml")
+
+    def walk(node: Any, name: str) -> list[str]:
+        if isinstance(node, dict) and name != "tune.space":
+            return [leaf for key, value in node.items() for leaf in walk(value, f"{name}.{key}")]
+        return [name]
+
+    return [leaf for section in sections for leaf in walk(content[section], section) if not leaf.endswith(".kind")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_used_is_code_declared(stage: str) -> None:
+    declared = {dep for dep in _declared(ROOT)[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+    used = {f"stages/{stage}.py", *(_package(module) for module in _reached(f"stages/{stage}.py"))}
+    assert declared == used - {None}
+
+
+def _reached(start: str) -> set[str]:
+    """Return the modules of `sentiment` that a file imports, directly or through others that decide results."""
+    found: set[str] = set()
+    waiting = [ROOT / start]
+    while waiting:
+        for module in _imports(waiting.pop()):
+            if module not in found:
+                found.add(module)
+                if _package(module) is not None:
+                    waiting.append(_file(module))
+    return found
+
+
+def _imports(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text())
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sentiment":
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules |= {name for name in inside if _file(name).exists()} or {node.module}
+    return modules
+
+
+def _file(module: str) -> Path:
+    path = ROOT / "src" / Path(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _package(module: str) -> str | None:
+    part = module.split(".")[1]
+    return None if part in INFRASTRUCTURE else f"src/sentiment/{part}"

@@ -1,0 +1,106 @@
+"""The pipeline as DVC runs it."""
+
+import json
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.project import Project
+
+STAGES = ("download", "tokenize", "train", "tune", "evaluate")
+
+
+def test_one_repro_makes_every_metric_and_model(reproduced: Project) -> None:
+    assert all(reproduced.metrics(stage) for stage in STAGES)
+    evaluate = reproduced.metrics("evaluate")
+    assert evaluate["selected"] in {"baseline", "tuned"}
+    assert evaluate["validation"] == evaluate["models"][evaluate["selected"]]["validation"]
+    assert 0 <= evaluate["test"]["auc"] <= 1
+    selected = {path.name for path in (reproduced.root / "models/selected").iterdir()}
+    assert selected == {"model.safetensors", "config.json", "tokenizer.json"}
+
+
+def test_second_repro_runs_nothing(reproduced: Project) -> None:
+    before = reproduced.tree()
+    output = reproduced.run("dvc", "repro").stdout
+    assert "Running stage" not in output
+    assert reproduced.tree() == before
+
+
+def test_forced_repro_is_equal_bit_for_bit(project: Project) -> None:
+    before = project.tree()
+    output = project.run("dvc", "repro", "--force").stdout
+    assert all(f"Running stage '{stage}'" in output for stage in STAGES)
+    assert project.tree() == before  # dvc.lock, metrics, plots and both models among them
+
+
+def test_tuned_trial_zero_is_the_baseline(reproduced: Project) -> None:
+    """Same configuration, same seed, other process: the same figures to the last digit kept."""
+    rows = (reproduced.root / "reports/tune.csv").read_text().splitlines()
+    first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
+    assert float(first["validation_auc"]) == reproduced.metrics("train")["best"]["validation_auc"]
+
+
+def test_evaluate_scores_validation_as_training_did(reproduced: Project) -> None:
+    models = reproduced.metrics("evaluate")["models"]
+    assert models["baseline"]["validation"]["auc"] == reproduced.metrics("train")["best"]["validation_auc"]
+    assert models["tuned"]["validation"]["auc"] == reproduced.metrics("tune")["best"]["validation_auc"]
+
+
+def test_trials_are_the_total(reproduced: Project) -> None:
+    assert sum(reproduced.metrics("tune")["trials"].values()) == 3
+
+
+def test_changed_clipping_leaves_data_stages_alone(project: Project) -> None:
+    project.set_params({"train.clip.threshold": 0.7})
+    output = project.run("dvc", "repro", "--dry").stdout
+    assert "Running stage 'train'" in output
+    assert "Running stage 'tune'" in output
+    assert "Running stage 'download'" not in output
+    assert "Running stage 'tokenize'" not in output
+
+
+def test_learning_stages_run_without_the_test_split(project: Project) -> None:
+    """No stage but evaluate opens it: where it is missing, the others make the same outputs."""
+    before = project.tree()
+    (project.root / "data/reviews/test.parquet").unlink()
+    for stage in ("tokenize", "train", "tune"):
+        project.stage(stage)
+    after = project.tree()
+    assert after == {name: content for name, content in before.items() if not name.endswith("test.parquet")}
+    failed = project.stage("evaluate", status=2)
+    assert "data/reviews/test.parquet: no such file" in failed.stderr
+
+
+def test_locked_model_hash_is_the_run_tag(reproduced: Project) -> None:
+    lock = YAML(typ="safe").load(reproduced.root / "dvc.lock")
+    for stage, folder in (("train", "baseline"), ("tune", "tuned")):
+        path = f"models/{folder}/model.safetensors"
+        digest = next(out["md5"] for out in lock["stages"][stage]["outs"] if out["path"] == path)
+        found = reproduced.runs(f"tags.`model.md5` = '{digest}' AND tags.stage = '{stage}'")
+        assert len(found) == 1
+        assert "test_auc" in found[0].data.metrics
+
+
+def test_dvc_shows_metrics_plots_and_differences(project: Project) -> None:
+    assert "test.auc" in project.run("dvc", "metrics", "show").stdout
+    project.set_params({"train.clip.threshold": 0.7})
+    difference = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
+    assert difference["params.yaml"]["train.clip.threshold"] == {"old": 1.0, "new": 0.7}
+    page = project.run("dvc", "plots", "show", "-o", "page").stdout.strip()
+    content = (project.root / "page" / "index.html").read_text()
+    assert page.endswith("index.html")
+    for title in ("ROC on test", "Loss by epoch", "Trials of the search", "Confusion"):
+        assert title in content
+
+
+def test_predict_scores_text_on_the_command_line(reproduced: Project) -> None:
+    printed = reproduced.run("sentiment", "predict", "A fine film.", "A waste of time.").stdout.splitlines()
+    assert [line.split("\t")[1] for line in printed] == ["A fine film.", "A waste of time."]
+    assert all(0 <= float(line.split("\t")[0]) <= 1 for line in printed)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_is_declared(stage: str, reproduced: Project) -> None:
+    declared = YAML(typ="safe").load(reproduced.root / "dvc.yaml")["stages"]
+    assert declared[stage]["cmd"] == f"python -m stages.{stage}"

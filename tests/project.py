@@ -1,0 +1,123 @@
+"""A throw-away copy of the repository, driven as a user drives it: through `dvc`, git and the stages."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+SMALL: dict[str, Any] = {
+    "download.limit": 400,
+    "download.split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    "tokenize.vocabulary_size": 1500,
+    "model.max_tokens": 64,
+    "model.chunk_tokens": 32,
+    "model.embedding_units": 8,
+    "model.pair_buckets": 128,
+    "model.hidden_units": 8,
+    "train.epochs": 2,
+    "train.schedule.warmup_steps": 2,
+    "train.average": 0.5,
+    "tune.trials": 3,
+    "tune.startup_trials": 1,
+    "tune.space": {
+        "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
+        "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},
+        "model.hidden_units": {"kind": "categorical", "choices": [4, 8]},
+    },
+}
+"""A few hundred real reviews and a model that trains in seconds."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A repository in a folder of its own."""
+
+    root: Path
+
+    def run(self, *command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command at the root and require its exit status; None accepts any."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**inherited, "PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if status is not None:
+            assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def stage(self, name: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one stage without DVC."""
+        return self.run("python", "-m", f"stages.{name}", status=status, **environment)
+
+    def set_params(self, changes: Mapping[str, Any]) -> None:
+        """Change values in params.yaml by dotted path."""
+        yaml = YAML()
+        content = yaml.load(self.root / "params.yaml")
+        for name, value in changes.items():
+            *sections, key = name.split(".")
+            node = content
+            for section in sections:
+                node = node[section]
+            node[key] = value
+        yaml.dump(content, self.root / "params.yaml")
+
+    def metrics(self, stage: str) -> dict[str, Any]:
+        """Read a stage's metrics."""
+        return dict(json.loads((self.root / "metrics" / f"{stage}.json").read_text()))
+
+    def commit(self, message: str) -> None:
+        """Commit everything that git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", message)
+
+    def runs(self, condition: str = "") -> list[Run]:
+        """Return the runs in the project's own store, newest first."""
+        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlruns/mlflow.db")
+        client = MlflowClient()
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments, condition))
+
+    def tree(self) -> dict[str, bytes]:
+        """Return every file of the working tree but git's, DVC's and MLflow's own, with its content."""
+        files = (path for path in self.root.rglob("*") if path.is_file())
+        inside = ((path.relative_to(self.root), path) for path in files)
+        skipped = {".git", ".dvc", "mlruns", "__pycache__"}
+        return {str(name): path.read_bytes() for name, path in inside if not skipped & set(name.parts)}
+
+
+def clone(folder: Path, changes: Mapping[str, Any] = SMALL) -> Project:
+    """Copy what git tracks or would track into a new repository, with changed parameters."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        source = ROOT / name
+        if source.is_file() and not name.startswith(("docs/", "metrics/")) and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(source.read_bytes())
+    project = Project(folder)
+    project.set_params(changes)
+    project.run("git", "init", "-q", "-b", "main")
+    project.commit("small cut")
+    return project

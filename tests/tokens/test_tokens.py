@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiment.params.data import TokenizeParams
+from sentiment.tokens.batches import Cut, ordered_batches, shuffled_batches
+from sentiment.tokens.encoding import encode, encode_texts
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
+
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True)
+BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True)
+
+
+@pytest.fixture(scope="module")
+def tokenized(reviews: pa.Table) -> TokenizedReviews:
+    return encode(learn_tokenizer(reviews["text"].to_pylist(), WORD), reviews)
+
+
+@pytest.mark.parametrize("params", [WORD, BPE], ids=["word", "bpe"])
+def test_equal_texts_make_an_equal_tokenizer(params: TokenizeParams, reviews: pa.Table) -> None:
+    texts = reviews["text"].to_pylist()
+    first, second = learn_tokenizer(texts, params), learn_tokenizer(texts, params)
+    assert first.to_str() == second.to_str()
+    assert first.get_vocab_size() == 500
+
+
+def test_punctuation_stands_alone_and_case_is_folded(reviews: pa.Table) -> None:
+    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), WORD)
+    assert tokenizer.encode("A GOOD film!").tokens == ["a", "good", "film", "!"]
+
+
+def test_unseen_words_are_unknown_and_bpe_spells_them_out(reviews: pa.Table) -> None:
+    word, bpe = (learn_tokenizer(reviews["text"].to_pylist(), params) for params in (WORD, BPE))
+    assert encode_texts(word, ["qwzzy"]) == [[UNKNOWN_ID]]
+    assert UNKNOWN_ID not in encode_texts(bpe, ["qwzzy"])[0]
+
+
+def test_tokenizer_survives_the_disk(reviews: pa.Table, tmp_path: Path) -> None:
+    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), WORD)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path / "tokenizer.json").to_str() == tokenizer.to_str()
+
+
+def test_store_is_mapped_not_read(tokenized: TokenizedReviews, tmp_path: Path) -> None:
+    tokenized.save(tmp_path / "train")
+    opened = TokenizedReviews.open(tmp_path / "train")
+    assert isinstance(opened.ids, np.memmap)
+    assert opened.digest == tokenized.digest
+    for review in (0, 7, len(opened) - 1):
+        np.testing.assert_array_equal(opened[review], tokenized[review])
+
+
+def test_digest_follows_the_content(tokenized: TokenizedReviews) -> None:
+    lists = [list(tokenized[review]) for review in range(len(tokenized))]
+    assert TokenizedReviews.from_lists(lists, tokenized.labels).digest == tokenized.digest
+    assert TokenizedReviews.from_lists(lists, 1 - tokenized.labels).digest != tokenized.digest
+    lists[3] = [*lists[3], UNKNOWN_ID]
+    assert TokenizedReviews.from_lists(lists, tokenized.labels).digest != tokenized.digest
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("head", [0, 1, 2]), ("tail", [4, 5, 6]), ("both", [0, 1, 6])])
+def test_cut_keeps_the_part_that_was_asked_for(keep: str, kept: list[int]) -> None:
+    cut = Cut(3, keep)  # type: ignore[arg-type]
+    assert cut(np.arange(7, dtype=np.int32)).tolist() == kept
+    assert cut(np.arange(2, dtype=np.int32)).tolist() == [0, 1]
+
+
+def test_each_epoch_sees_every_review_once_in_an_order_of_its_own(tokenized: TokenizedReviews) -> None:
+    def rows(seed: int) -> list[int]:
+        batches = shuffled_batches(tokenized, Cut(100, "both"), 16, np.random.default_rng(seed))
+        return [int(row) for batch in batches for row in batch.rows]
+
+    assert sorted(rows(1)) == list(range(len(tokenized)))
+    assert rows(1) == rows(1)
+    assert rows(1) != rows(2)
+
+
+def test_batches_carry_their_reviews_padded_at_the_end(tokenized: TokenizedReviews) -> None:
+    cut = Cut(50, "both")
+    for batch in shuffled_batches(tokenized, cut, 16, np.random.default_rng(0)):
+        for row, ids, length, label in zip(batch.rows, batch.ids, batch.lengths, batch.labels, strict=True):
+            np.testing.assert_array_equal(ids[:length], cut(tokenized[row]))
+            assert (ids[length:] == PADDING_ID).all()
+            assert label == tokenized.labels[row]
+
+
+def test_little_of_a_bucketed_batch_is_padding(tokenized: TokenizedReviews) -> None:
+    batches = list(ordered_batches(tokenized, Cut(400, "both"), 16))
+    padding = 1 - sum(batch.tokens for batch in batches) / sum(batch.ids.size for batch in batches)
+    assert padding < 0.1
+
+
+def test_an_empty_review_is_one_padding_word() -> None:
+    reviews = TokenizedReviews.from_lists([[], [5]], [0, 1])
+    (batch,) = ordered_batches(reviews, Cut(10, "both"), 2)
+    assert batch.ids.tolist() == [[PADDING_ID], [5]]

@@ -1,0 +1,144 @@
+"""What the pipeline's runs look like in a real MLflow store."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.project import Project
+
+EPOCH_FIGURES = {
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_auc",
+    "learning_rate",
+    "tokens_per_second",
+    "gradient_norm_median",
+    "gradient_norm_p95",
+    "gradient_norm_max",
+    "clipped_share",
+}
+
+
+@pytest.fixture(scope="module")
+def train_run(reproduced: Project) -> Run:
+    (run,) = reproduced.runs("tags.stage = 'train'")
+    return run
+
+
+def test_train_run_has_flat_params(train_run: Run) -> None:
+    params = train_run.data.params
+    assert params["clip.kind"] == "norm"
+    assert params["clip.threshold"] == "1.0"
+    assert params["model.hidden_units"] == "8"
+    assert params["optimizer.learning_rate"] == "0.003"
+
+
+def test_train_run_has_every_figure_of_every_epoch(reproduced: Project, train_run: Run) -> None:
+    client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
+    for name in EPOCH_FIGURES:
+        assert [metric.step for metric in client.get_metric_history(train_run.info.run_id, name)] == [1, 2], name
+
+
+def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run: Run) -> None:
+    tags = train_run.data.tags
+    commits = reproduced.run("git", "rev-list", "HEAD").stdout.split()
+    assert tags["git.commit"] in commits
+    assert tags["git.dirty"] == "false"
+    assert {"params.digest", "data.digest", "model.md5"} <= set(tags)
+    inputs = {given.dataset.name: given.dataset.digest for given in train_run.inputs.dataset_inputs}
+    assert set(inputs) == {"reviews-train", "reviews-validation"}
+    assert all(len(digest) == 32 for digest in inputs.values())
+
+
+def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
+    runs = reproduced.runs("tags.stage = 'tune'")
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.info.run_name for run in trials) == ["trial 0", "trial 1", "trial 2"]
+    counts = reproduced.metrics("tune")["trials"]
+    statuses = [run.info.status for run in trials]
+    assert statuses.count("FINISHED") == counts["finished"]
+    assert statuses.count("KILLED") == counts["pruned"]
+    assert statuses.count("FAILED") == counts["failed"]
+    assert parent.data.params["best.model.hidden_units"] in {"4", "8"}
+
+
+def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: Run) -> None:
+    figures = reproduced.metrics("evaluate")["models"]["baseline"]
+    assert train_run.data.metrics["test_auc"] == pytest.approx(figures["test"]["auc"])
+    client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
+    images = {file.path for file in client.list_artifacts(train_run.info.run_id, "evaluate")}
+    assert images == {f"evaluate/{name}.png" for name in ("roc", "precision_recall", "confusion")}
+
+
+def test_selected_model_scores_raw_text_and_holds_no_pickle(reproduced: Project) -> None:
+    """Loaded from the store in a process that knows nothing of the project."""
+    (run,) = [run for run in reproduced.runs() if run.data.tags.get("selected") == "true"]
+    (output,) = run.outputs.model_outputs
+    code = f"""
+import mlflow, pandas
+mlflow.set_tracking_uri("sqlite:///{reproduced.root}/mlruns/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/{output.model_id}")
+print(model.metadata.signature.inputs.input_names(), model.metadata.saved_input_example_info is not None)
+print(model.predict(pandas.DataFrame({{"text": ["A fine film."]}}))["probability"][0])
+"""
+    done = reproduced.run("python", "-I", "-c", code).stdout.splitlines()
+    assert done[-2] == "['text'] True"
+    expected = reproduced.run("sentiment", "predict", "A fine film.").stdout.split("\t")[0]
+    assert f"{float(done[-1]):.4f}" == expected
+    files = [path for path in (reproduced.root / "mlruns/artifacts").rglob("*") if path.is_file()]
+    assert any(path.name == "model.safetensors" for path in files)
+    assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}]
+
+
+def test_model_from_the_cache_gets_a_run_in_a_new_store(project: Project) -> None:
+    assert project.runs() == []  # the copy came without a store, as a fresh clone after `dvc pull`
+    project.stage("evaluate")
+    runs = project.runs()
+    assert sorted(run.info.run_name for run in runs) == ["train (from cache)", "tune (from cache)"]
+    assert all("test_auc" in run.data.metrics for run in runs)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real tracking server on loopback."""
+    port = 5917
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/kept"]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**__import__("os").environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    try:
+        for _ in range(120):
+            try:
+                urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_environment_alone_moves_runs_to_a_server(project: Project, server: str) -> None:
+    before = (project.root / "models/baseline/model.safetensors").read_bytes()
+    project.stage("train", MLFLOW_TRACKING_URI=server)
+    project.stage("evaluate", MLFLOW_TRACKING_URI=server)
+    assert (project.root / "models/baseline/model.safetensors").read_bytes() == before
+    assert not (project.root / "mlruns/mlflow.db").exists()
+    mlflow.set_tracking_uri(server)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("sentiment")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.stage = 'train'")
+    assert "test_auc" in run.data.metrics
+    assert client.list_artifacts(run.info.run_id, "evaluate")

@@ -1,0 +1,58 @@
+"""Schedules against values worked out by hand: 10 steps an epoch, 4 epochs."""
+
+import math
+
+import pytest
+
+from sentiment.params.train import (
+    ConstantSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    LearningRateSchedule,
+    NoamSchedule,
+    PolynomialSchedule,
+    StepSchedule,
+)
+from sentiment.training.schedules import learning_rate_factor
+
+CONSTANT = ConstantSchedule(kind="constant", warmup_steps=0)
+STEP = StepSchedule(kind="step", warmup_steps=0, every_epochs=2, factor=0.1)
+EXPONENTIAL = ExponentialSchedule(kind="exponential", warmup_steps=0, factor=0.25)
+POLYNOMIAL = PolynomialSchedule(kind="polynomial", warmup_steps=0, power=2.0, end_share=0.2)
+COSINE = CosineSchedule(kind="cosine", warmup_steps=0, end_share=0.1)
+NOAM = NoamSchedule(kind="noam", warmup_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "factor"),
+    [
+        (CONSTANT, 0, 1.0),
+        (CONSTANT, 39, 1.0),
+        (STEP, 19, 1.0),
+        (STEP, 20, 0.1),
+        (STEP, 39, 0.1),
+        (EXPONENTIAL, 0, 1.0),
+        (EXPONENTIAL, 5, 0.5),
+        (EXPONENTIAL, 20, 0.0625),
+        (POLYNOMIAL, 0, 1.0),
+        (POLYNOMIAL, 20, 0.4),
+        (POLYNOMIAL, 40, 0.2),
+        (COSINE, 0, 1.0),
+        (COSINE, 20, 0.55),
+        (COSINE, 40, 0.1),
+        (COSINE, 10, 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
+        (NOAM, 0, 0.25),
+        (NOAM, 3, 1.0),
+        (NOAM, 15, 0.5),
+        (NOAM, 35, 1 / 3),
+    ],
+)
+def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
+    assert learning_rate_factor(schedule, step, 10, 4) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("schedule", [CONSTANT, STEP, EXPONENTIAL, POLYNOMIAL, COSINE])
+def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSchedule) -> None:
+    warmed = schedule.model_copy(update={"warmup_steps": 8})
+    factors = [learning_rate_factor(warmed, step, 10, 4) for step in range(9)]
+    assert factors == pytest.approx([(step + 1) / 8 for step in range(8)] + [1.0])
