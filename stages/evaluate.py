@@ -13,7 +13,7 @@ from sentiment.reviews.storage import read_reviews
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import open_store
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store
 from sentiment.tracking.models import log_model
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         curves = (test.labels, judgement.test_probabilities, params.threshold)
         write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
         run = find_or_adopt_run(store, paths.model(candidate), stage)
-        run.log_metrics(judgement.flat())
+        run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
         run.log_figures(figures(*curves, name=candidate), folder="evaluate")
         run.tag({"selected": str(candidate == selected).lower()})
         if candidate == selected:

@@ -8,7 +8,7 @@ from sentiment.outputs import write_csv, write_json
 from sentiment.params import load_params
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import open_store, start_run
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store, start_run
 from sentiment.tuning.study import search
 from sentiment.tuning.summary import summary, trials_table
 
@@ -25,9 +25,7 @@ def main() -> None:
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))
         figures = summary(study)
-        run.log_metrics(
-            {"best_validation_auc": winner.fitted.best.validation_auc, "best_trial": winner.number}
-        )
+        run.log_metrics({BEST_VALIDATION_AUC: winner.fitted.best.validation_auc, "best_trial": winner.number})
         run.log_params({"best": figures["best"]["params"]})
     write_csv(paths.REPORTS / "tune.csv", trials_table(study))
     write_json(paths.metrics("tune"), figures)

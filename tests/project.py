@@ -25,6 +25,7 @@ SMALL: dict[str, Any] = {
     "model.embedding_units": 8,
     "model.pair_buckets": 128,
     "model.hidden_units": 8,
+    "model.head.units": 4,
     "train.epochs": 2,
     "train.schedule.warmup_steps": 2,
     "train.average": 0.5,
@@ -45,9 +46,13 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, status: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command at the root and require its exit status; None accepts any."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))
+        }
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,

@@ -62,7 +62,8 @@ def test_library_has_one_door(library: str) -> None:
 
 @pytest.mark.parametrize("stage", ["download", "tokenize"])
 def test_data_stages_load_neither_torch_nor_mlflow(stage: str) -> None:
-    code = f"import sys, stages.{stage}; print(sorted({{'torch', 'mlflow', 'sklearn', 'optuna'}} & set(sys.modules)))"
+    heavy = {"torch", "mlflow", "sklearn", "optuna"}
+    code = f"import sys, stages.{stage}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -71,5 +72,9 @@ def test_nothing_unpickles() -> None:
     forbidden = {"pickle", "cloudpickle", "joblib", "dill", "torch.load", "torch.save"}
     for path in [*_modules(), *(ROOT / "stages").glob("*.py")]:
         assert not {name for name in _imported(path) if name.split(".")[0] in forbidden}, path
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        calls = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+        }
         assert not calls & forbidden, path

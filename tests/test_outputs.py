@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,13 +6,18 @@ import pytest
 from sentiment.outputs import replacing, write_json
 
 
+def _make_half(target: Path, make: Callable[[Path], object]) -> None:
+    with replacing(target) as temporary:
+        make(temporary)
+        raise RuntimeError
+
+
 @pytest.mark.parametrize("make", [lambda path: path.write_text("half"), lambda path: path.mkdir()])
-def test_failure_leaves_the_old_file_and_nothing_else(make: object, tmp_path: Path) -> None:
+def test_failure_leaves_the_old_file_and_nothing_else(make: Callable[[Path], object], tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     target.write_text("whole")
-    with pytest.raises(RuntimeError), replacing(target) as temporary:
-        make(temporary)  # type: ignore[operator]
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _make_half(target, make)
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
     assert target.read_text() == "whole"
 

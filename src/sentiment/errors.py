@@ -3,6 +3,9 @@
 import functools
 import sys
 from collections.abc import Callable
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 
 class UserError(Exception):
@@ -17,13 +20,13 @@ class TrainingDivergedError(UserError):
     exit_status = 3
 
 
-def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
+def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Turn what a user can mend into one message on standard error and an exit status, no traceback."""
 
     @functools.wraps(main)
-    def wrapped() -> None:
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
-            main()
+            main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_status) from None

@@ -75,8 +75,12 @@ CASES: list[tuple[str, str, Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "file", "spoil", "message"), CASES, ids=lambda value: getattr(value, "__name__", value))
-def test_spoiled_input(stage: str, file: str, spoil: Callable[[Path], None], message: str, project: Project) -> None:
+@pytest.mark.parametrize(
+    ("stage", "file", "spoil", "message"), CASES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_spoiled_input(
+    stage: str, file: str, spoil: Callable[[Path], None], message: str, project: Project
+) -> None:
     spoil(project.root / file)
     before = project.tree()
     failed = project.stage(stage, status=2)
@@ -103,7 +107,7 @@ def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Proje
 def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     project.set_params(
         {
-            "train.optimizer": {"kind": "sgd", "learning_rate": 1e30, "momentum": 0.0, "weight_decay": 0.0},
+            "train.optimizer": {"kind": "sgd", "learning_rate": 1e39, "momentum": 0.0, "weight_decay": 0.0},
             "train.clip": {"kind": "none"},
             "train.precision": "fp32",
             "tune.space": {},

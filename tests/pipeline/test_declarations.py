@@ -12,7 +12,17 @@ from tests.project import ROOT, Project
 
 STAGES = ("download", "tokenize", "train", "tune", "evaluate")
 
-INFRASTRUCTURE = ("__init__", "errors", "lineage", "outputs", "params", "paths", "progress", "settings", "tracking")
+INFRASTRUCTURE = (
+    "__init__",
+    "errors",
+    "lineage",
+    "outputs",
+    "params",
+    "paths",
+    "progress",
+    "settings",
+    "tracking",
+)
 """Modules of `sentiment` that carry a stage but do not decide its result, so no stage depends on them.
 
 `params` only types what dvc.yaml declares as params; the rest writes files, runs and messages.
@@ -38,16 +48,21 @@ def record(self, key):
     return object.__getattribute__(self, key)
 
 import sentiment.params
-load = sentiment.params.load_params
-kept = []
+load, validate = sentiment.params.load_params, sentiment.params.Params.model_validate
+kept = []  # a section that is gone would pass its id on
+
+def validate_and_name(content):
+    params = validate(content)
+    kept.append(params)
+    name_all(params, "")
+    return params
 
 def load_and_trace():
     params = load()
-    kept.append(params)
-    name_all(params, "")
     Section.__getattribute__ = record
     return params
 
+sentiment.params.Params.model_validate = validate_and_name
 sentiment.params.load_params = load_and_trace
 runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 del Section.__getattribute__
@@ -67,7 +82,7 @@ def test_params_read_are_params_declared(stage: str, project: Project) -> None:
     read = set(json.loads(traced.removeprefix("READ ")))
     declared = set(_declared(project.root)[stage]["params"])
     assert {name.partition(".")[0] for name in read} == declared
-    leaves = {name for name in _leaves(project, declared)}
+    leaves = set(_leaves(project, declared))
     unread = leaves - read
     assert not unread, f"declared for {stage}, but never read: {unread}"
 
@@ -80,7 +95,9 @@ def _leaves(project: Project, sections: set[str]) -> list[str]:
             return [leaf for key, value in node.items() for leaf in walk(value, f"{name}.{key}")]
         return [name]
 
-    return [leaf for section in sections for leaf in walk(content[section], section) if not leaf.endswith(".kind")]
+    return [
+        leaf for section in sections for leaf in walk(content[section], section) if not leaf.endswith(".kind")
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -91,7 +108,7 @@ def test_code_used_is_code_declared(stage: str) -> None:
 
 
 def _reached(start: str) -> set[str]:
-    """Return the modules of `sentiment` that a file imports, directly or through others that decide results."""
+    """Return the modules of `sentiment` that a file imports, by way of others that decide results too."""
     found: set[str] = set()
     waiting = [ROOT / start]
     while waiting:

@@ -10,12 +10,17 @@ def test_temporary_experiment_logs_to_the_main_store(project: Project) -> None:
     runs = project.runs("tags.stage = 'train'")
     assert [run.data.params["clip.threshold"] for run in runs] == ["0.5"]
     assert runs[0].data.tags["dvc.experiment"] == "gentle"
-    assert runs[0].info.artifact_uri == f"{(project.root / 'mlruns' / 'artifacts').as_uri()}/{runs[0].info.run_id}/artifacts"
+    assert (
+        runs[0].info.artifact_uri
+        == f"{(project.root / 'mlruns' / 'artifacts').as_uri()}/{runs[0].info.run_id}/artifacts"
+    )
     assert "gentle" in project.run("dvc", "exp", "show", "--md").stdout
 
 
 def test_temporary_experiment_takes_the_code_of_its_copy(project: Project) -> None:
     """Not that of the tree which the environment was installed from."""
-    marker = "import sentiment.paths, pathlib; pathlib.Path('taken_from').write_text(sentiment.paths.__file__)"
+    marker = (
+        "import sentiment.paths, pathlib; pathlib.Path('taken_from').write_text(sentiment.paths.__file__)"
+    )
     project.run("python", "-c", f"import stages; {marker}")
     assert Path((project.root / "taken_from").read_text()).is_relative_to(project.root)

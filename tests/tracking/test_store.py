@@ -1,5 +1,7 @@
 """What the pipeline's runs look like in a real MLflow store."""
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -46,7 +48,9 @@ def test_train_run_has_flat_params(train_run: Run) -> None:
 def test_train_run_has_every_figure_of_every_epoch(reproduced: Project, train_run: Run) -> None:
     client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
     for name in EPOCH_FIGURES:
-        assert [metric.step for metric in client.get_metric_history(train_run.info.run_id, name)] == [1, 2], name
+        assert [metric.step for metric in client.get_metric_history(train_run.info.run_id, name)] == [1, 2], (
+            name
+        )
 
 
 def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run: Run) -> None:
@@ -96,6 +100,8 @@ print(model.predict(pandas.DataFrame({{"text": ["A fine film."]}}))["probability
     assert done[-2] == "['text'] True"
     expected = reproduced.run("sentiment", "predict", "A fine film.").stdout.split("\t")[0]
     assert f"{float(done[-1]):.4f}" == expected
+    model = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db").get_logged_model(output.model_id)
+    assert model.experiment_id == run.info.experiment_id
     files = [path for path in (reproduced.root / "mlruns/artifacts").rglob("*") if path.is_file()]
     assert any(path.name == "model.safetensors" for path in files)
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}]
@@ -112,21 +118,39 @@ def test_model_from_the_cache_gets_a_run_in_a_new_store(project: Project) -> Non
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real tracking server on loopback."""
-    port = 5917
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/kept"]
-    process = subprocess.Popen(command, cwd=tmp_path, env={**__import__("os").environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/server.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/kept",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
+    )
     try:
-        for _ in range(120):
-            try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        _wait_for(f"{address}/health")
+        yield address
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def _wait_for(address: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            urlopen(address, timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def test_environment_alone_moves_runs_to_a_server(project: Project, server: str) -> None:

@@ -9,7 +9,9 @@ from sentiment.params.train import Clipping, NoClipping, NormClipping, ValueClip
 from sentiment.training.clipping import Clipped, clip_gradients
 
 
-def _clip(gradients: list[NDArray[np.float32]], clipping: Clipping) -> tuple[list[NDArray[np.float32]], Clipped]:
+def _clip(
+    gradients: list[NDArray[np.float32]], clipping: Clipping
+) -> tuple[list[NDArray[np.float32]], Clipped]:
     parameters = [torch.zeros(gradient.shape, requires_grad=True) for gradient in gradients]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = torch.from_numpy(gradient.copy())

@@ -25,14 +25,9 @@ class Judgement:
         """Return the figures under the names of the splits."""
         return {"validation": self.validation, "test": self.test}
 
-    def flat(self) -> dict[str, float]:
-        """Return the plain figures as `test_auc`, `validation_f1` and so on, without intervals and counts."""
-        return {
-            f"{split}_{name}": value
-            for split, figures in self.by_split().items()
-            for name, value in figures.items()
-            if not isinstance(value, dict)
-        }
+    def test_figures(self) -> dict[str, float]:
+        """Return the plain figures as `test_auc`, `test_f1` and so on, without intervals and counts."""
+        return {f"test_{name}": value for name, value in self.test.items() if not isinstance(value, dict)}
 
 
 def judge(

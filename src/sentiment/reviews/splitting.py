@@ -33,8 +33,8 @@ def split_in_blocks(reviews: pa.Table, shares: SplitShares, seed: int) -> dict[S
     for label in LABELS:
         rows = _rows_of(reviews, label)
         circle = np.roll(rows, -int(start * len(rows)))
-        ends = np.round(np.cumsum([shares.train, shares.validation]) * len(rows)).astype(int)
-        for split, block in zip(blocks, np.split(circle, ends), strict=True):
+        ends = np.round(np.cumsum([shares.train, shares.validation, shares.test]) * len(rows)).astype(int)
+        for split, block in zip(blocks, np.split(circle, ends[:-1]), strict=True):
             if not len(block):
                 raise UserError(
                     f"reviews: no review with label {label} is left for the {split} split "

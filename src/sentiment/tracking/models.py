@@ -36,6 +36,7 @@ def log_model(run: Run, folder: Path) -> None:
     outputs = run.store.client.get_run(run.id).outputs
     if outputs is not None and outputs.model_outputs:
         return
+    mlflow.set_experiment(experiment_id=run.store.experiment_id)  # else the model lands in "Default"
     Model.log(
         artifact_path=None,
         flavor=mlflow.pyfunc,

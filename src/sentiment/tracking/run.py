@@ -21,6 +21,9 @@ from sentiment.training.figures import Epoch
 PARAMS_PER_BATCH = 100
 """Most parameters that the MLflow API takes in one request."""
 
+BEST_VALIDATION_AUC = "best_validation_auc"
+"""Metric that every run of a model has: that of the epoch whose weights are the model."""
+
 
 class Run:
     """A run in the store; as a context manager it ends the run with the status that fits.
@@ -76,7 +79,7 @@ class Run:
 
     def log_best(self, best: Epoch) -> None:
         """Log which epoch's weights were kept, and its validation AUC; the last one need not be the best."""
-        self.log_metrics({"best_epoch": best.number, "best_validation_auc": best.validation_auc})
+        self.log_metrics({"best_epoch": best.number, BEST_VALIDATION_AUC: best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path) -> None:
         """Log a split as an input of the run, known by its content's digest."""
