@@ -39,5 +39,7 @@ retrain: setup  ## refresh the data, train what changed, write reports/retrain.m
 	sentiment retrain
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
-	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-annotate --output-file requirements.lock pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --extra dev --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate \
+		--output-file requirements.lock pyproject.toml
+	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements.lock  # any build of that version will do

@@ -1,7 +1,11 @@
 """Scheduled retraining: fresh data, `dvc repro`, and a report against the committed state."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from sentiment import paths
 from sentiment.errors import UserError
@@ -10,6 +14,28 @@ from sentiment.params import load_params
 from sentiment.progress import say
 
 REPORT = paths.REPORTS / "retrain.md"
+LOCK = Path("dvc.lock")
+
+RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
+RESTORED = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
+"""What `dvc repro` prints for a stage whose outputs it takes from the cache: same inputs as in an earlier run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a retraining did."""
+
+    ran: Sequence[str]
+    """Stages that ran, apart from the download that is always made."""
+    restored: Sequence[str]
+    """Stages whose results the DVC cache already had."""
+    changed: bool
+    """Whether dvc.lock is another one: other data, parameters, code or results."""
+
+    @property
+    def is_nothing_new(self) -> bool:
+        """Whether everything stands as it stood."""
+        return not (self.ran or self.restored or self.changed)
 
 
 def retrain() -> None:
@@ -19,22 +45,29 @@ def retrain() -> None:
     Raises UserError where a stage fails; the stage has then said why.
     """
     load_params()
+    before = _lock()
     _dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
     log = _dvc("repro", fails_with="a stage failed")
-    ran = [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage")]
+    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock() != before)
     with replacing(REPORT) as temporary:
-        temporary.write_text(_report(ran), encoding="utf-8")
-    say(f"{REPORT}: {', '.join(ran) or 'nothing'} retrained")
+        temporary.write_text(_report(outcome), encoding="utf-8")
+    say(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
 
 
-def _report(ran: list[str]) -> str:
-    if not ran:
+def _lock() -> bytes:
+    return LOCK.read_bytes() if LOCK.exists() else b""
+
+
+def _report(outcome: Outcome) -> str:
+    if outcome.is_nothing_new:
         return "# Retraining\n\nNothing new: no stage ran, the committed model stands.\n"
     params = _dvc("params", "diff", "--md").strip() or "No parameter changed."
     metrics = _dvc("metrics", "diff", "--md").strip() or "No metric changed."
     return f"""# Retraining
 
-Stages that ran: {", ".join(ran)}.
+- Stages that ran: {", ".join(outcome.ran) or "none"}.
+- Stages restored from the DVC cache: {", ".join(outcome.restored) or "none"}.
+- `dvc.lock`: {"changed" if outcome.changed else "unchanged, the results are the same bit for bit"}.
 
 ## Parameters against the committed state
 
@@ -47,7 +80,7 @@ Stages that ran: {", ".join(ran)}.
 
 
 def _dvc(*arguments: str, fails_with: str = "dvc failed") -> str:
-    """Run dvc, pass on what it prints line by line, and return it."""
+    """Run dvc, pass on what a repro prints line by line, and return it."""
     command = [sys.executable, "-m", "dvc", *arguments]
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

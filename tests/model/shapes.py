@@ -1,0 +1,24 @@
+"""Small classifiers for tests."""
+
+from typing import Any
+
+from sentiment.params.model import ModelParams
+
+SMALL: dict[str, Any] = {
+    "max_tokens": 24,
+    "keep": "both",
+    "chunk_tokens": None,
+    "embedding_units": 6,
+    "pair_buckets": 64,
+    "hidden_units": 5,
+    "layers": 1,
+    "bidirectional": True,
+    "pooling": "max",
+    "dropout": {"words": 0.0, "embeddings": 0.0, "layers": 0.0, "head": 0.0},
+    "head": {"units": 0, "activation": "relu"},
+}
+
+
+def model_params(**changes: Any) -> ModelParams:
+    """Return the parameters of a small classifier, with changes."""
+    return ModelParams.model_validate({**SMALL, **changes})

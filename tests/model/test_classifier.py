@@ -1,0 +1,112 @@
+"""The classifier's defined behaviour for any review, alone or in any company."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from sentiment.model.classifier import LSTMLayer, PairEmbedding, SentimentClassifier, _mirror
+from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
+from tests.model.shapes import model_params
+
+VOCABULARY = 50
+LENGTHS = [1, 3, 8, 9, 16, 23]
+SHAPES = [
+    {"pooling": pooling, "bidirectional": both, "chunk_tokens": chunk, "layers": layers}
+    for pooling, both, chunk, layers in product(
+        ("last", "mean", "max"), (False, True), (None, 8), (1, 2)
+    )
+]
+
+
+def _classifier(**changes: Any) -> SentimentClassifier:
+    torch.manual_seed(0)
+    return SentimentClassifier(model_params(**changes), VOCABULARY).eval()
+
+
+def _batch(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    ids = torch.full((len(lengths), max(*lengths, 1)), PADDING_ID)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(2, VOCABULARY, (length,))
+    return ids, torch.tensor(lengths)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_score_does_not_depend_on_the_batch(shape: dict[str, Any]) -> None:
+    model = _classifier(**shape)
+    ids, lengths = _batch(LENGTHS)
+    together = model(ids, lengths)
+    alone = [model(ids[row : row + 1, :length], torch.tensor([length])) for row, length in enumerate(LENGTHS)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_padding_is_never_read(shape: dict[str, Any]) -> None:
+    model = _classifier(**shape)
+    ids, lengths = _batch(LENGTHS)
+    other = torch.where(ids == PADDING_ID, UNKNOWN_ID + 5, ids)
+    torch.testing.assert_close(model(other, lengths), model(ids, lengths))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_empty_review_has_the_score_of_one_padding_word(shape: dict[str, Any]) -> None:
+    model = _classifier(**shape)
+    ids, lengths = _batch([0, 5])
+    scores = model(ids, lengths)
+    assert torch.isfinite(scores).all()
+    torch.testing.assert_close(scores[:1], model(torch.tensor([[PADDING_ID]]), torch.tensor([1])))
+
+
+def test_both_directions_are_those_of_a_packed_lstm() -> None:
+    torch.manual_seed(0)
+    ours = LSTMLayer(6, 4, 2)
+    reference = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+    for direction, suffix in zip(ours.directions, ("", "_reverse"), strict=True):
+        for name, weight in direction.named_parameters():
+            getattr(reference, f"{name}{suffix}").data.copy_(weight.data)
+    inputs, lengths = torch.randn(3, 7, 6), torch.tensor([7, 4, 1])
+    packed = pack_padded_sequence(inputs, lengths, batch_first=True)
+    expected, _ = pad_packed_sequence(reference(packed)[0], batch_first=True)
+    states = ours(inputs, _mirror(lengths, 7))
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(states[row, :length], expected[row, :length])
+
+
+def test_chunks_are_read_apart() -> None:
+    """With `last` pooling one way, only the last chunk can speak."""
+    model = _classifier(pooling="last", bidirectional=False, chunk_tokens=8, pair_buckets=0)
+    ids, lengths = _batch([16])
+    changed = ids.clone()
+    changed[0, 3] = (ids[0, 3] + 1) % VOCABULARY
+    torch.testing.assert_close(model(changed, lengths), model(ids, lengths), rtol=0, atol=0)
+    changed[0, 12] = (ids[0, 12] + 1) % VOCABULARY
+    assert not torch.equal(model(changed, lengths), model(ids, lengths))
+
+
+def test_pairs_know_their_order_and_skip_unknown_words() -> None:
+    pairs = PairEmbedding(buckets=1009, units=3)
+    embedded = pairs(torch.tensor([[7, 8, UNKNOWN_ID, 9, 8, 7]]))[0]
+    zero = torch.zeros(3)
+    assert [torch.equal(row, zero) for row in embedded] == [True, False, True, True, False, False]
+    assert not torch.equal(embedded[1], embedded[5])
+
+
+def test_dropout_of_words_leaves_padding_alone_and_scoring_untouched() -> None:
+    model = _classifier(dropout={"words": 0.9, "embeddings": 0.0, "layers": 0.0, "head": 0.0})
+    ids, lengths = _batch(LENGTHS)
+    torch.testing.assert_close(model(ids, lengths), model(ids, lengths), rtol=0, atol=0)
+    model.train()
+    first, second = model(ids, lengths), model(ids, lengths)
+    assert not torch.equal(first, second)
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    model = _classifier(layers=2, pair_buckets=64, head={"units": 4, "activation": "tanh"})
+    ids, lengths = _batch(LENGTHS)
+    model(ids, lengths).sum().backward()
+    without = [name for name, weight in model.named_parameters() if weight.grad is None]
+    assert without == []

@@ -1,0 +1,43 @@
+"""A search that goes on past trials that fail, and ends early those that lag behind."""
+
+from collections import Counter
+
+from tests.project import Project
+
+
+def _trial_statuses(project: Project) -> Counter[str]:
+    runs = project.runs("tags.stage = 'tune'")
+    return Counter(run.info.status for run in runs if "mlflow.parentRunId" in run.data.tags)
+
+
+def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> None:
+    rates = {"kind": "categorical", "choices": [0.003, 1e39]}
+    project.set_params({"tune.trials": 6, "tune.space": {"train.optimizer.learning_rate": rates}})
+    project.stage("tune")
+    counts = project.metrics("tune")["trials"]
+    assert counts["failed"] > 0
+    assert counts["finished"] > 0
+    assert sum(counts.values()) == 6
+    assert _trial_statuses(project) == Counter(
+        FINISHED=counts["finished"], KILLED=counts["pruned"], FAILED=counts["failed"]
+    )
+    failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
+    assert all("is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed)
+    assert "failed" in (project.root / "reports/tune.csv").read_text()
+
+
+def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
+    rates = {"kind": "categorical", "choices": [0.003, 1e-9]}
+    project.set_params(
+        {"tune.trials": 8, "train.epochs": 3, "tune.space": {"train.optimizer.learning_rate": rates}}
+    )
+    project.stage("tune")
+    counts = project.metrics("tune")["trials"]
+    assert counts["pruned"] > 0
+    assert _trial_statuses(project)["KILLED"] == counts["pruned"]
+    pruned = project.runs("tags.stage = 'tune' AND attributes.status = 'KILLED'")
+    assert all("best_validation_auc" not in run.data.metrics for run in pruned)
+    rows = (project.root / "reports/tune.csv").read_text().splitlines()
+    header = rows[0].split(",")
+    epochs = [row.split(",")[header.index("epochs")] for row in rows if ",pruned," in row]
+    assert set(epochs) <= {"1", "2"}

@@ -1,0 +1,134 @@
+"""One training run: equal runs are equal, the best epoch is kept, trouble stops before the step."""
+
+import copy
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from sentiment.errors import TrainingDivergedError
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.scoring import score
+from sentiment.params.data import TokenizeParams
+from sentiment.params.train import TrainParams
+from sentiment.tokens.batches import Cut, ordered_batches
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training.figures import Epoch
+from sentiment.training.loop import Fitted, fit, take_step
+from sentiment.training.optimizers import make_optimizer
+from tests.model.shapes import model_params
+
+TRAIN: dict[str, Any] = {
+    "seed": 1,
+    "epochs": 2,
+    "batch_size": 16,
+    "precision": "fp32",
+    "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
+    "schedule": {"kind": "constant", "warmup_steps": 0},
+    "clip": {"kind": "norm", "threshold": 1.0},
+    "average": 0.0,
+}
+VOCABULARY = 1000
+
+
+@pytest.fixture(scope="module")
+def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
+    """Real reviews as token ids: 150 to learn from, 50 to choose with."""
+    tokenizer = learn_tokenizer(
+        reviews["text"].to_pylist(),
+        TokenizeParams(kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True),
+    )
+    rows = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
+    train, validation = (encode(tokenizer, reviews.take(part)) for part in rows)
+    return train, validation
+
+
+def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> Fitted:
+    params = TrainParams.model_validate({**TRAIN, **changes})
+    return fit(model_params(max_tokens=100), params, VOCABULARY, *splits, on_epoch=lambda _: None)
+
+
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9}, {"precision": "bf16"}], ids=str)
+def test_equal_runs_are_equal_bit_for_bit(
+    changes: dict[str, Any], splits: tuple[TokenizedReviews, TokenizedReviews]
+) -> None:
+    first, second = _fit(splits, **changes), _fit(splits, **changes)
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(weight, second.model.state_dict()[name]), name
+    assert first.best.validation_auc == second.best.validation_auc
+    other = _fit(splits, **changes, seed=2)
+    assert not torch.equal(first.model.embedding.weight, other.model.embedding.weight)
+
+
+def test_best_epoch_by_validation_auc_is_kept(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    fitted = _fit(splits, epochs=8, optimizer={"kind": "adam", "learning_rate": 0.1, "weight_decay": 0.0})
+    aucs = [epoch.validation_auc for epoch in fitted.epochs]
+    assert fitted.best.validation_auc == max(aucs)
+    assert aucs[-1] != max(aucs), "the case needs a last epoch that is not the best"
+    _, validation = splits
+    kept = roc_auc_score(validation.labels, score(fitted.model, validation))
+    assert kept == pytest.approx(max(aucs), abs=1e-12)
+
+
+def test_learns_what_it_is_shown(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    fitted = _fit(splits, epochs=8)
+    assert fitted.epochs[-1].train_loss < 0.3 < fitted.epochs[0].train_loss
+    assert fitted.epochs[-1].train_accuracy > 0.9
+
+
+def test_average_follows_the_weights(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    """Starting from the first step's weights, each new one counts 1 - decay."""
+    one_step = {"epochs": 1, "batch_size": 150}
+    plain, averaged = _fit(splits, **one_step), _fit(splits, **one_step, average=0.9)
+    assert torch.equal(plain.model.embedding.weight, averaged.model.embedding.weight)
+    longer, slower = _fit(splits, epochs=1), _fit(splits, epochs=1, average=0.9)
+    assert not torch.equal(longer.model.embedding.weight, slower.model.embedding.weight)
+
+
+def test_callback_may_stop_the_run(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    seen: list[int] = []
+
+    def stop(epoch: Epoch) -> None:
+        seen.append(epoch.number)
+        raise StopAsyncIteration
+
+    params = TrainParams.model_validate(TRAIN)
+    with pytest.raises(StopAsyncIteration):
+        fit(model_params(), params, VOCABULARY, *splits, on_epoch=stop)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda model: model.embedding.weight.data.fill_(float("inf")), "step 7: the loss is nan"),
+        (
+            lambda model: model.embedding.weight.register_hook(lambda gradient: gradient / 0),
+            "step 7: the gradient of embedding.weight is not finite",
+        ),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_what_is_not_finite_stops_before_the_step(
+    spoil: Any, message: str, splits: tuple[TokenizedReviews, TokenizedReviews]
+) -> None:
+    params = TrainParams.model_validate(TRAIN)
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    optimizer = make_optimizer(model.parameters(), params.optimizer)
+    batch = next(ordered_batches(splits[0], Cut(50, "head"), 8))
+    spoil(model)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TrainingDivergedError, match=message):
+        take_step(model, optimizer, batch, 0.01, params.clip, "fp32", "step 7")
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    assert not optimizer.state
+
+
+def test_a_batch_of_one(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    fitted = _fit(splits, epochs=1, batch_size=1)
+    assert 0 <= fitted.best.validation_auc <= 1

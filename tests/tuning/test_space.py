@@ -1,0 +1,74 @@
+"""From the search space of params.yaml to one trial's parameters."""
+
+from typing import Any
+
+import optuna
+import pytest
+
+from sentiment.errors import UserError
+from sentiment.params import Params, load_params
+from sentiment.tuning.space import starting_point, suggest
+from tests.project import ROOT
+
+
+def _params(space: dict[str, Any]) -> Params:
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["tune"]["space"] = space
+    return Params.model_validate(content)
+
+
+def _suggested(params: Params, **fixed: Any) -> Params:
+    study = optuna.create_study()
+    study.enqueue_trial(fixed)
+    return suggest(study.ask(), params)
+
+
+def test_first_trial_is_the_configuration_itself() -> None:
+    params = _params(load_params(ROOT / "params.yaml").model_dump()["tune"]["space"])
+    assert _suggested(params, **starting_point(params)) == params
+
+
+def test_values_drawn_are_in_place() -> None:
+    params = _params(
+        {
+            "train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
+            "model.layers": {"kind": "int", "low": 1, "high": 3},
+            "model.head.activation": {"kind": "categorical", "choices": ["relu", "tanh"]},
+        }
+    )
+    drawn = {"train.optimizer.learning_rate": 0.02, "model.layers": 3, "model.head.activation": "tanh"}
+    trial = _suggested(params, **drawn)
+    assert trial.train.optimizer.learning_rate == 0.02
+    assert trial.model.layers == 3
+    assert trial.model.head.activation == "tanh"
+    assert trial.model.dropout == params.model.dropout
+
+
+def test_threshold_is_drawn_only_where_the_kind_of_clipping_has_one() -> None:
+    params = _params(
+        {
+            "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 10.0},
+            "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm", "value"]},
+        }
+    )
+    assert _suggested(params, **{"train.clip.kind": "none"}).train.clip.model_dump() == {"kind": "none"}
+    by_value = _suggested(params, **{"train.clip.kind": "value", "train.clip.threshold": 0.3})
+    assert by_value.train.clip.model_dump() == {"kind": "value", "threshold": 0.3}
+
+
+def test_range_is_widened_to_hold_the_value_of_trial_zero() -> None:
+    params = _params(
+        {
+            "train.clip.threshold": {"kind": "float", "low": 2.0, "high": 4.0},
+            "model.hidden_units": {"kind": "categorical", "choices": [8, 16]},
+        }
+    )
+    start = starting_point(params)
+    assert _suggested(params, **start) == params
+
+
+def test_values_that_do_not_go_together_name_the_draw() -> None:
+    """A variant that needs more than the space gives it."""
+    params = _params({"train.optimizer.kind": {"kind": "categorical", "choices": ["adamw", "sgd"]}})
+    with pytest.raises(UserError, match=r"train\.optimizer\.kind = 'sgd'.*momentum"):
+        _suggested(params, **{"train.optimizer.kind": "sgd"})
