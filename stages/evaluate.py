@@ -9,6 +9,7 @@ from sentiment.lineage import find_or_adopt_run
 from sentiment.model.files import copy_model, load_model
 from sentiment.outputs import write_json
 from sentiment.params import load_params
+from sentiment.progress import say
 from sentiment.reviews.storage import read_reviews
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
@@ -22,12 +23,14 @@ def main() -> None:
     """Write the selected model and both models' figures and curves; add them to the models' runs."""
     params = load_params().evaluate
     validation = TokenizedReviews.open(paths.tokens("validation"))
-    test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")))
+    test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")), "tokenize test")
     judged = {
-        candidate: judge(load_model(paths.model(candidate)), validation, test, params)
+        candidate: judge(candidate, load_model(paths.model(candidate)), validation, test, params)
         for candidate in paths.CANDIDATES
     }
     selected = select({candidate: judgement.validation["auc"] for candidate, judgement in judged.items()})
+    for candidate, judgement in judged.items():
+        say(f"{candidate}: {judgement}{', selected' if candidate == selected else ''}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     store = open_store()

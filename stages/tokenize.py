@@ -21,7 +21,7 @@ def main() -> None:
         tokenizer.save(str(temporary))
     figures: dict[str, Any] = {}
     for split, table in reviews.items():
-        tokenized = encode(tokenizer, table)
+        tokenized = encode(tokenizer, table, f"tokenize {split}")
         tokenized.save(paths.tokens(split))
         figures[split] = tokenized.describe()
     write_json(paths.metrics("tokenize"), {"vocabulary_size": tokenizer.get_vocab_size(), **figures})

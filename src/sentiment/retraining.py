@@ -18,7 +18,7 @@ LOCK = Path("dvc.lock")
 
 RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
-"""What `dvc repro` prints for a stage whose outputs it takes from the cache: same inputs as in an earlier run."""
+"""What `dvc repro` prints for a stage whose outputs, made from the same inputs, the cache already has."""
 
 
 @dataclass(frozen=True)

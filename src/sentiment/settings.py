@@ -34,8 +34,11 @@ def load_settings() -> Settings:
 
     Raises UserError that lists every fault by the variable's name, never by its value.
     """
+    file = repository_root() / ".env"
     try:
-        return Settings(_env_file=repository_root() / ".env")
+        return Settings(_env_file=file)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except ValidationError as error:
         faults = [f"  {fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
         raise UserError("\n".join(["environment: not usable", *faults])) from None

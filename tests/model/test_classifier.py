@@ -16,9 +16,7 @@ VOCABULARY = 50
 LENGTHS = [1, 3, 8, 9, 16, 23]
 SHAPES = [
     {"pooling": pooling, "bidirectional": both, "chunk_tokens": chunk, "layers": layers}
-    for pooling, both, chunk, layers in product(
-        ("last", "mean", "max"), (False, True), (None, 8), (1, 2)
-    )
+    for pooling, both, chunk, layers in product(("last", "mean", "max"), (False, True), (None, 8), (1, 2))
 ]
 
 

@@ -22,7 +22,9 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
         FINISHED=counts["finished"], KILLED=counts["pruned"], FAILED=counts["failed"]
     )
     failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
-    assert all("is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed)
+    assert all(
+        "is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
+    )
     assert "failed" in (project.root / "reports/tune.csv").read_text()
 
 

@@ -21,6 +21,9 @@ class Judgement:
     test: dict[str, Any]
     test_probabilities: NDArray[np.float64]
 
+    def __str__(self) -> str:
+        return f"AUC {self.validation['auc']:.4f} on validation, {self.test['auc']:.4f} on test"
+
     def by_split(self) -> dict[str, dict[str, Any]]:
         """Return the figures under the names of the splits."""
         return {"validation": self.validation, "test": self.test}
@@ -31,10 +34,15 @@ class Judgement:
 
 
 def judge(
-    model: SentimentClassifier, validation: TokenizedReviews, test: TokenizedReviews, params: EvaluateParams
+    name: str,
+    model: SentimentClassifier,
+    validation: TokenizedReviews,
+    test: TokenizedReviews,
+    params: EvaluateParams,
 ) -> Judgement:
-    """Score both splits."""
-    at_validation, at_test = (probability(score(model, reviews)) for reviews in (validation, test))
+    """Score both splits. name: of the model, in the progress shown."""
+    at_validation = probability(score(model, validation, f"{name} on validation"))
+    at_test = probability(score(model, test, f"{name} on test"))
     return Judgement(
         classification_metrics(validation.labels, at_validation, params.threshold, params.level),
         classification_metrics(test.labels, at_test, params.threshold, params.level),

@@ -1,27 +1,35 @@
 """Scores of tokenized reviews."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.progress import track
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.store import TokenizedReviews
 
-SCORING_BATCH = 256
+SCORING_BATCH = 64
+"""As in training, so that scoring needs no more memory than a step does."""
 
 
-def score(model: SentimentClassifier, reviews: TokenizedReviews) -> NDArray[np.float32]:
+def score(
+    model: SentimentClassifier, reviews: TokenizedReviews, description: str = "score"
+) -> NDArray[np.float32]:
     """Return each review's logit, shape (reviews,), in the order of the reviews.
 
+    description: what the progress shown is called.
     Always in 32-bit floats, whatever the training precision: a score does not depend on the machine's.
     """
     cut = Cut(model.params.max_tokens, model.params.keep)
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
+    batches = ordered_batches(reviews, cut, SCORING_BATCH)
     with torch.inference_mode():
-        for batch in ordered_batches(reviews, cut, SCORING_BATCH):
+        for batch in track(batches, math.ceil(len(reviews) / SCORING_BATCH), description):
             outputs = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths))
             logits[batch.rows] = outputs.numpy()
     model.train(was_training)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for three small files
 
 import mlflow
 from mlflow import MlflowClient
@@ -14,7 +15,8 @@ from mlflow.exceptions import MlflowException
 from sentiment.errors import UserError
 from sentiment.settings import Settings, load_settings, repository_root
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # a fresh store tells of each migration
+for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
