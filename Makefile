@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui retrain lock
+.PHONY: help setup repro test lint ui bench-linear retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +34,9 @@ lint: setup  ## format, rules, types, workflows
 
 ui: setup  ## the MLflow UI on the store that the stages log to
 	sentiment ui
+
+bench-linear: setup  ## a linear model on the last run's split, beside the LSTM
+	python -m bench.linear
 
 retrain: setup  ## refresh the data, train what changed, write reports/retrain.md
 	sentiment retrain

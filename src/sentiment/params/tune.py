@@ -7,32 +7,34 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from sentiment.params.section import Section
 
 
-class FloatRange(Section):
-    """A real number between two bounds, both included."""
+class NumberRange(Section):
+    """A number between two bounds, both included."""
 
-    kind: Literal["float"]
     low: float
     high: float
     log: bool = False
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        _check_ends(self.low, self.high, self.log)
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low above 0, not {self.low}")
         return self
 
 
-class IntRange(Section):
-    """A whole number between two bounds, both included."""
+class FloatRange(NumberRange):
+    """A real number."""
+
+    kind: Literal["float"]
+
+
+class IntRange(NumberRange):
+    """A whole number."""
 
     kind: Literal["int"]
     low: int
     high: int
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _check_ends(self.low, self.high, self.log)
-        return self
 
 
 class Choices(Section):
@@ -57,10 +59,3 @@ class TuneParams(Section):
     """Epochs that every trial gets before it may be pruned."""
     space: dict[str, Dimension]
     """By dotted name, any parameter of `model` and `train`."""
-
-
-def _check_ends(low: float, high: float, log: bool) -> None:
-    if low > high:
-        raise ValueError(f"low ({low}) must not exceed high ({high})")
-    if log and low <= 0:
-        raise ValueError(f"a logarithmic range needs low above 0, not {low}")

@@ -1,0 +1,62 @@
+"""The linear baseline that an LSTM has to beat, on the split of the pipeline's last run.
+
+Nothing is chosen here: n-grams, weighting and regularisation are scikit-learn's usual ones.
+"""
+
+import json
+from typing import Any
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sentiment import paths
+from sentiment.errors import UserError, exits_cleanly
+from sentiment.evaluation.metrics import classification_metrics
+from sentiment.params import load_params
+from sentiment.reviews.storage import read_reviews
+
+
+@exits_cleanly
+def main() -> None:
+    """Fit TF-IDF with logistic regression; print its AUC beside the AUC of the pipeline's models."""
+    models = {"TF-IDF of 1-2-grams, logistic regression": _judge_linear(), **_judged_by_pipeline()}
+    print("| model | validation AUC | test AUC | confidence interval (DeLong) |\n| --- | --- | --- | --- |")
+    for name, figures in models.items():
+        validation, test, interval = (
+            figures["validation"]["auc"],
+            figures["test"]["auc"],
+            figures["test"]["interval"]["auc"],
+        )
+        print(f"| {name} | {validation:.4f} | {test:.4f} | {interval['low']:.4f} to {interval['high']:.4f} |")
+
+
+def _judge_linear() -> dict[str, Any]:
+    params = load_params().evaluate
+    linear = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=1000),
+    )
+    train = read_reviews(paths.reviews("train")).to_pandas()
+    linear.fit(train["text"], train["label"])
+    figures = {}
+    for split in ("validation", "test"):
+        reviews = read_reviews(paths.reviews(split)).to_pandas()
+        positive = linear.predict_proba(reviews["text"])[:, 1]
+        figures[split] = classification_metrics(
+            reviews["label"].to_numpy(), positive, params.threshold, params.level
+        )
+    return figures
+
+
+def _judged_by_pipeline() -> dict[str, Any]:
+    path = paths.metrics("evaluate")
+    try:
+        models = json.loads(path.read_text(encoding="utf-8"))["models"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `make repro` makes it") from None
+    return {f"LSTM, {name}": figures for name, figures in models.items()}
+
+
+if __name__ == "__main__":
+    main()
