@@ -20,7 +20,8 @@ def main() -> None:
     vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
     train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
     with start_run(open_store(), "tune", "tune") as run:
-        run.log_params({"tune": params.tune.model_dump()})
+        space = {name: str(dimension) for name, dimension in params.tune.space.items()}
+        run.log_params({"tune": {**params.tune.model_dump(), "space": space}})
         winner, study = search(params, vocabulary_size, train, validation, run)
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))

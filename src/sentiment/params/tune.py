@@ -22,6 +22,9 @@ class NumberRange(Section):
             raise ValueError(f"a logarithmic range needs low above 0, not {self.low}")
         return self
 
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}{', log' if self.log else ''}"
+
 
 class FloatRange(NumberRange):
     """A real number."""
@@ -42,6 +45,9 @@ class Choices(Section):
 
     kind: Literal["categorical"]
     choices: Annotated[list[bool | int | float | str], Field(min_length=2)]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.choices))
 
 
 Dimension = Annotated[FloatRange | IntRange | Choices, Field(discriminator="kind")]

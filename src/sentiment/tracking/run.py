@@ -11,7 +11,7 @@ from typing import Any, Self
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking.source import source_tags
@@ -102,7 +102,7 @@ class Run:
 
 def start_run(store: Store, stage: str, name: str, parent: Run | None = None) -> Run:
     """Start a run of a stage, tagged with the code and the experiment that it comes from."""
-    tags = {"stage": stage, **source_tags()}
+    tags = {"stage": stage, MLFLOW_SOURCE_NAME: f"stages/{stage}.py", **source_tags()}
     if parent is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent.id
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)

@@ -18,6 +18,9 @@ from sentiment.settings import Settings, load_settings, repository_root
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the UI on training runs; left to guess, it takes an experiment for one about language models."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -65,9 +68,8 @@ def open_store() -> Store:
             return Store(client, experiment.experiment_id)
         # A local client keeps artifacts beside the database; a server decides for itself.
         location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
-        return Store(
-            client, client.create_experiment(settings.mlflow_experiment_name, artifact_location=location)
-        )
+        name = settings.mlflow_experiment_name
+        return Store(client, client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
     except MlflowException as error:
         raise UserError(
             f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
