@@ -12,7 +12,7 @@ from tests.project import ROOT
 PACKAGE = ROOT / "src" / "sentiment"
 LAYERS = {
     "params": {"errors", "paths"},
-    "reviews": {"params"},
+    "reviews": {"params", "settings"},
     "tokens": {"params", "reviews"},
     "model": {"params", "reviews", "tokens"},
     "training": {"params", "tokens", "model"},

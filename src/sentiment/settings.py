@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     """Tracking server or database; by default the sqlite store in `mlruns/`. It may hold a password."""
     mlflow_experiment_name: str = Field(default="sentiment", min_length=1)
     """Experiment that runs are logged to."""
+    download_cache: Path | None = None
+    """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
 
 
 def repository_root() -> Path:

@@ -85,6 +85,22 @@ class FilesSource(Source):
 AnySource = Annotated[PackageSource | ImdbSource | FilesSource, Field(discriminator="kind")]
 
 
+class ArchiveLimits(Section):
+    """The most that an archive may ask of this machine; one that asks for more is refused, not read.
+
+    The official archive has 100,026 members, the largest of 41 MB, in 84 MB that unpack to some 500 MB.
+    """
+
+    members: PositiveInt = 200_000
+    """Most members, folders included."""
+    member_bytes: PositiveInt = 100_000_000
+    """Most bytes of one member, by its header. Members that nobody wants are held to it too."""
+    total_bytes: PositiveInt = 2_000_000_000
+    """Most bytes of the whole archive when unpacked, headers and padding included."""
+    ratio: Annotated[float, Field(ge=1)] = 100.0
+    """Most unpacked bytes per packed byte. Text packs 3 to 10 times smaller, a bomb about 1,000 times."""
+
+
 class SplitShares(Section):
     """Share of the reviews in each split, in sources without a split of their own."""
 

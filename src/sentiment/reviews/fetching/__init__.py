@@ -1,0 +1,5 @@
+"""Bring a file to this machine: from a mirror, a store or a folder, checked before anybody reads it."""
+
+from sentiment.reviews.fetching.mirrors import fetch
+
+__all__ = ["fetch"]

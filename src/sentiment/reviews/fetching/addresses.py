@@ -1,0 +1,64 @@
+"""Addresses of files: which are on this machine, what they are called, how to show them to anyone."""
+
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import url2pathname
+
+from sentiment.settings import repository_root
+
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
+_UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
+LONGEST_NAME = 100
+
+
+def shown(url: str) -> str:
+    """Return an address without user, password, query or fragment: fit for a message or a log."""
+    parts = _split(url)
+    if parts is None or ("@" in parts.netloc and "@" in parts.path):  # perhaps a password with a slash in it
+        return f"{url.partition('://')[0]}://…"
+    if not parts.netloc:
+        return url
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def without_secrets(text: str, url: str) -> str:
+    """Return a library's message with every address in it as `shown` gives it."""
+    return _IN_TEXT.sub(lambda match: shown(match[0]), text.replace(url, shown(url)))
+
+
+def local_path(url: str) -> Path | None:
+    """Return the path behind a `file:` address or a plain path, None for what lies elsewhere.
+
+    A relative path that does not exist here is taken from the repository's root: DVC may run the stage in a
+    copy, where files that git and DVC do not know are missing.
+    """
+    scheme = scheme_of(url)
+    if scheme and scheme != "file":
+        return None
+    parts = _split(url) if scheme else None
+    path = Path(url2pathname(parts.path) if parts else url).expanduser()
+    return path if path.is_absolute() or path.exists() else repository_root() / path
+
+
+def scheme_of(url: str) -> str:
+    """Return `https`, `s3` and the like; nothing for a path, one with a drive letter included."""
+    parts = _split(url)
+    scheme = parts.scheme if parts else url.partition("://")[0]
+    return scheme if len(scheme) > 1 else ""
+
+
+def file_name(url: str) -> str:
+    """Return the last part of an address as a name that every file system takes."""
+    parts = _split(url)
+    last = unquote(parts.path if parts else url).rstrip("/").rpartition("/")[2]
+    return _UNSAFE_IN_NAMES.sub("_", last)[-LONGEST_NAME:].lstrip(".") or "file"
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # such as a bracket that is not closed, a port that is no number
+        return None
+    return parts
