@@ -19,7 +19,7 @@ from sentiment.reviews.storage import SCHEMA, writing_reviews
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 FEWEST_SENTENCES = 4
-"""Of more than 100,000 sentences for each label: that two in a million reviews are equal has odds of 1 to 1e8."""
+"""Drawn from more than 100,000: the odds that two reviews in a million are equal are 1 to 1e8."""
 
 DRAWN_TOGETHER = 10_000
 """Reviews made at a time, about 13 MB; another number makes other reviews."""

@@ -1,8 +1,8 @@
 """Speed and peak memory of the stage tokenize, from ten thousand reviews to a million.
 
 Reviews are made from the real ones (bench/resampling.py). Each size is learned from and encoded in a fresh
-process, whose largest resident set is what the table shows. The speed is held against that of the bare library
-on 10,000 texts in memory, in one process and in turns, since a machine is not equally fast all the time.
+process, whose largest resident set is what the table shows. The speed is held against that of the bare
+library on 10,000 texts in memory, in one process and in turns: a machine is not equally fast all the time.
 """
 
 import argparse
@@ -73,9 +73,8 @@ def main(sizes: Sequence[int]) -> int:
     for size, cost in costs.items():
         shown = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if size == COMPARED else ""
         speed = cost.tokens / cost.encoding
-        print(
-            f"| {size:,} | {cost.learning:.1f} | {cost.encoding:.1f} | {speed:,.0f} | {shown} | {cost.peak:.0f} |"
-        )
+        times = f"{cost.learning:.1f} | {cost.encoding:.1f} | {speed:,.0f}"
+        print(f"| {size:,} | {times} | {shown} | {cost.peak:.0f} |")
     bars = _bars(ratio, {size: cost.peak for size, cost in costs.items() if size >= LARGE})
     print("\n| figure | value | bar | holds |\n| --- | --- | --- | --- |")
     for bar in bars:

@@ -52,11 +52,10 @@ def writing_reviews(path: Path) -> Iterator[ReviewsWriter]:
         "use_dictionary": ["label"],  # no text stands there twice
         "write_page_checksum": True,  # else a flipped bit may pass for another text
     }
-    with replacing(path) as temporary:
-        with pq.ParquetWriter(temporary, SCHEMA, **options) as parquet:
-            writer = ReviewsWriter(parquet)
-            yield writer
-            writer.flush()
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, **options) as parquet:
+        writer = ReviewsWriter(parquet)
+        yield writer
+        writer.flush()
 
 
 def write_reviews(path: Path, reviews: pa.Table) -> None:

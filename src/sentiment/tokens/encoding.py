@@ -44,8 +44,8 @@ def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize
 def encode_to(folder: Path, tokenizer: Tokenizer, reviews: ReviewStream, description: str) -> dict[str, Any]:
     """Write one split's token arrays while a batch of it is in memory; return what is in them.
 
-    description: what the progress shown is called. Raises UserError where the reviews cannot all be read; then
-    nothing is written.
+    description: what the progress shown is called.
+    Raises UserError where the reviews cannot all be read; then nothing is written.
     """
     with writing_tokens(folder) as writer:
         for batch in _encoded(tokenizer, _tracked(reviews, reviews.num_rows, description)):

@@ -142,7 +142,7 @@ def writing_tokens(folder: Path) -> Iterator[TokenWriter]:
 
 
 def _combined(digests: Iterable[str]) -> str:
-    """Return the digest of a split: of the digests of ids, offsets and labels, which can be had in a stream."""
+    """Return the digest of a split, of its arrays' digests: each of those can be had in a stream."""
     return hashlib.md5(" ".join(digests).encode(), usedforsecurity=False).hexdigest()
 
 
