@@ -22,7 +22,7 @@ from bench.resampling import write_resampled
 from sentiment.params import load_params
 from sentiment.progress import say
 from sentiment.reviews.storage import read_reviews, stream_reviews
-from sentiment.tokens.encoding import encode_to, texts
+from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -112,7 +112,7 @@ def _tokenize(path: Path) -> Cost:
     """Do what stages/tokenize.py does with one split."""
     start = time.perf_counter()
     reviews = stream_reviews(path)
-    tokenizer = learn_tokenizer(texts(reviews, f"learn from {path.stem}"), load_params().tokenize)
+    tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
     learned = time.perf_counter()
     figures = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
     encoded = time.perf_counter()

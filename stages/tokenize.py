@@ -7,7 +7,7 @@ from sentiment.errors import exits_cleanly
 from sentiment.outputs import replacing, write_json
 from sentiment.params import load_params
 from sentiment.reviews.storage import stream_reviews
-from sentiment.tokens.encoding import encode_to, texts
+from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Write the tokenizer, the token arrays, and what is in them."""
     params = load_params().tokenize
     reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
-    tokenizer = learn_tokenizer(texts(reviews["train"], "learn the vocabulary"), params)
+    tokenizer = learn_tokenizer(texts_of(reviews["train"], "learn the vocabulary"), params)
     with replacing(paths.TOKENIZER) as temporary:
         tokenizer.save(str(temporary))
     figures: dict[str, Any] = {

@@ -15,7 +15,7 @@ from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
 from sentiment.reviews import storage
 from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews
-from sentiment.tokens.encoding import encode, encode_texts, encode_to, texts
+from sentiment.tokens.encoding import encode, encode_texts, encode_to, texts_of
 from sentiment.tokens.store import TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
@@ -27,11 +27,11 @@ import sys
 from pathlib import Path
 from sentiment.params.data import TokenizeParams
 from sentiment.reviews.storage import stream_reviews
-from sentiment.tokens.encoding import texts
+from sentiment.tokens.encoding import texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 params = TokenizeParams(kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True)
-print(learn_tokenizer(texts(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
+print(learn_tokenizer(texts_of(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
 """
 
 
@@ -81,7 +81,7 @@ def test_arrays_are_what_numpy_writes_and_the_tokenizer_says(
 
 def test_a_stream_of_batches_teaches_what_single_texts_teach(reviews: pa.Table, parquet: Path) -> None:
     write_reviews(parquet, reviews)
-    streamed = learn_tokenizer(texts(stream_reviews(parquet), "learn"), WORD)
+    streamed = learn_tokenizer(texts_of(stream_reviews(parquet), "learn"), WORD)
     assert streamed.to_str() == learn_tokenizer(reviews["text"].to_pylist(), WORD).to_str()
 
 
@@ -117,7 +117,7 @@ def test_one_flipped_bit_in_a_page_is_told_and_nothing_is_written(
         encode_to(tmp_path / "out" / "train", tokenizer, stream, "tokenize")
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
-        learn_tokenizer(texts(stream, "learn"), WORD)
+        learn_tokenizer(texts_of(stream, "learn"), WORD)
     with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
         read_reviews(parquet)
 
