@@ -6,8 +6,8 @@ from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import replacing, write_json
 from sentiment.params import load_params
-from sentiment.reviews.storage import read_reviews
-from sentiment.tokens.encoding import encode
+from sentiment.reviews.storage import stream_reviews
+from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 
@@ -15,15 +15,14 @@ from sentiment.tokens.vocabulary import learn_tokenizer
 def main() -> None:
     """Write the tokenizer, the token arrays, and what is in them."""
     params = load_params().tokenize
-    reviews = {split: read_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
-    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params)
+    reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
+    tokenizer = learn_tokenizer(texts_of(reviews["train"], "learn the vocabulary"), params)
     with replacing(paths.TOKENIZER) as temporary:
         tokenizer.save(str(temporary))
-    figures: dict[str, Any] = {}
-    for split, table in reviews.items():
-        tokenized = encode(tokenizer, table, f"tokenize {split}")
-        tokenized.save(paths.tokens(split))
-        figures[split] = tokenized.describe()
+    figures: dict[str, Any] = {
+        split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}")
+        for split, stream in reviews.items()
+    }
     write_json(paths.metrics("tokenize"), {"vocabulary_size": tokenizer.get_vocab_size(), **figures})
 
 

@@ -45,3 +45,15 @@ def test_terminal_gets_a_bar(
     with progress.counting("letters", 5, unit=unit) as advance:
         advance(5)
     assert "letters: " in capsys.readouterr().err
+
+
+def test_items_may_count_for_more_than_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 1000, 12))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    assert list(progress.track(["ab", "c"], 3, "letters", size=len)) == ["ab", "c"]
+    assert capsys.readouterr().err.splitlines() == [
+        "letters: 67% (2 of 3, 6 s left)",
+        "letters: 100% (3 of 3, 0 s left)",
+    ]

@@ -14,12 +14,17 @@ Unit = Literal["items", "bytes"]
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def track(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Yield `items` while showing how far it is: a bar on a terminal, else a line every ten seconds."""
+def track(
+    items: Iterable[Item], total: int, description: str, size: Callable[[Item], int] = lambda _: 1
+) -> Iterator[Item]:
+    """Yield `items` while showing how far it is: a bar on a terminal, else a line every ten seconds.
+
+    size: what an item adds towards `total`; by default each counts for one.
+    """
     with counting(description, total) as advance:
         for item in items:
             yield item
-            advance(1)
+            advance(size(item))
 
 
 @contextmanager

@@ -16,6 +16,12 @@ def _torn(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def _one_class(path: Path) -> None:
     table = pq.read_table(path)
     pq.write_table(table.filter(pa.compute.equal(table["label"], 1)), path)
@@ -55,6 +61,8 @@ CASES: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
     ("tokenize", "data/reviews/train.parquet", _torn, "not a whole Parquet file"),
     ("tokenize", "data/reviews/train.parquet", _zero_bytes, "not a whole Parquet file"),
+    ("tokenize", "data/reviews/train.parquet", _flipped_bit, "not a whole Parquet file"),
+    ("tokenize", "data/reviews/validation.parquet", _flipped_bit, "not a whole Parquet file"),
     ("tokenize", "data/reviews/train.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
     ("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
     ("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),

@@ -1,5 +1,8 @@
-"""Reviews on disk, as Parquet."""
+"""Reviews on disk, as Parquet: whole, or a batch at a time where they need not fit in memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,30 +13,110 @@ from sentiment.outputs import replacing
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int8())])
 
+ROW_GROUP = 10_000
+"""Reviews in a row group: about 13 MB of text, of which a writer holds one and a reader decodes pages."""
+
+BATCH_ROWS = 1024
+"""Reviews in a batch: enough to keep all cores busy with encoding, few enough to hold at no cost."""
+
+
+class ReviewsWriter:
+    """Gathers batches of any size into row groups of one size, so that equal reviews make equal bytes."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self._waiting = SCHEMA.empty_table()
+
+    def append(self, reviews: pa.RecordBatch | pa.Table) -> None:
+        """Add reviews, with columns text and label, after those that are there."""
+        added = pa.Table.from_batches([reviews]) if isinstance(reviews, pa.RecordBatch) else reviews
+        self._waiting = pa.concat_tables([self._waiting, added.cast(SCHEMA)])
+        while self._waiting.num_rows >= ROW_GROUP:
+            self._write(self._waiting.slice(0, ROW_GROUP))
+            self._waiting = self._waiting.slice(ROW_GROUP)
+
+    def flush(self) -> None:
+        """Write the last row group, which may be a short one."""
+        if self._waiting.num_rows:
+            self._write(self._waiting)
+
+    def _write(self, reviews: pa.Table) -> None:
+        self._writer.write_table(reviews.combine_chunks(), row_group_size=ROW_GROUP)  # pages end with chunks
+
+
+@contextmanager
+def writing_reviews(path: Path) -> Iterator[ReviewsWriter]:
+    """Write one split, batch after batch; the file appears whole or not at all."""
+    options = {
+        "compression": "zstd",
+        "use_dictionary": ["label"],  # no text stands there twice
+        "write_page_checksum": True,  # else a flipped bit may pass for another text
+    }
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, **options) as parquet:
+        writer = ReviewsWriter(parquet)
+        yield writer
+        writer.flush()
+
 
 def write_reviews(path: Path, reviews: pa.Table) -> None:
     """Write one split; equal reviews make equal bytes."""
-    with replacing(path) as temporary:
-        pq.write_table(reviews.cast(SCHEMA), temporary, compression="zstd")
+    with writing_reviews(path) as writer:
+        writer.append(reviews)
 
 
-def read_reviews(path: Path) -> pa.Table:
-    """Read one split, with columns text (string) and label (int8).
+@dataclass(frozen=True)
+class ReviewStream:
+    """Reviews in a Parquet file, read anew, BATCH_ROWS at most at a time, whenever it is iterated.
+
+    Iterating raises UserError where a page is torn or a text is missing.
+    """
+
+    path: Path
+    num_rows: int
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        with _faults_told(self.path), _open(self.path) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS):
+                if batch["text"].null_count:
+                    raise UserError(f"{self.path}: expected a text in every row, found none in some")
+                yield batch
+
+
+def stream_reviews(path: Path) -> ReviewStream:
+    """Check one split and return it unread but for its labels; batches have columns text and label.
 
     Raises UserError where the file is missing, torn, has other columns, no rows, or one class only.
     """
+    with _faults_told(path), _open(path) as parquet:
+        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        if not schema.equals(SCHEMA):
+            found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
+        if rows == 0:
+            raise UserError(f"{path}: no reviews in it")
+        labels = parquet.read(["label"])["label"].unique().sort().to_pylist()
+    if labels != [0, 1]:
+        raise UserError(f"{path}: expected reviews with labels 0 and 1, found {labels} alone")
+    return ReviewStream(path, rows)
+
+
+def read_reviews(path: Path) -> pa.Table:
+    """Read one split whole, with columns text (string) and label (int8).
+
+    Raises UserError where the file is missing, torn, has other columns, no rows, or one class only.
+    """
+    return pa.Table.from_batches(stream_reviews(path), SCHEMA)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
     try:
-        reviews = pq.read_table(path)
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
     except (pa.ArrowInvalid, pa.ArrowIOError) as error:
         raise UserError(f"{path}: not a whole Parquet file: {error}") from None
-    if not reviews.schema.equals(SCHEMA):
-        found = ", ".join(f"{field.name} ({field.type})" for field in reviews.schema)
-        raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
-    if reviews.num_rows == 0:
-        raise UserError(f"{path}: no reviews in it")
-    labels = sorted(reviews["label"].unique().to_pylist())
-    if labels != [0, 1]:
-        raise UserError(f"{path}: expected reviews with labels 0 and 1, found {labels} alone")
-    return reviews

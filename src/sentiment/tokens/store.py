@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentiment.errors import UserError
 from sentiment.outputs import replacing
+from sentiment.tokens.arrays import ArrayFile, array_digest
 from sentiment.tokens.vocabulary import UNKNOWN_ID
+
+ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int8}
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,16 @@ class TokenizedReviews:
     def from_lists(cls, token_ids: Iterable[Sequence[int]], labels: ArrayLike) -> Self:
         """Gather token ids, a sequence per review, into flat arrays."""
         arrays = [np.asarray(ids, dtype=np.int32) for ids in token_ids]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
         ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
+        return cls.from_arrays(ids, np.array([len(array) for array in arrays], dtype=np.int64), labels)
+
+    @classmethod
+    def from_arrays(cls, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: ArrayLike) -> Self:
+        """Take all reviews' ids after one another, and each review's length, shape (reviews,)."""
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         label_array = np.asarray(labels, dtype=np.int8)
-        return cls(ids, offsets, label_array, _digest(ids, offsets, label_array))
+        digest = _combined(array_digest(array) for array in (ids, offsets, label_array))
+        return cls(ids, offsets, label_array, digest)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -46,8 +55,7 @@ class TokenizedReviews:
         """
         try:
             ids, offsets, labels = (
-                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in ("ids", "offsets", "labels")
+                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
             )
             digest = json.loads((folder / "digest.json").read_text(encoding="utf-8"))["digest"]
         except FileNotFoundError as error:
@@ -64,13 +72,8 @@ class TokenizedReviews:
 
     def save(self, folder: Path) -> None:
         """Write the arrays, all or none."""
-        with replacing(folder) as temporary:
-            temporary.mkdir()
-            for name in ("ids", "offsets", "labels"):
-                np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
-            (temporary / "digest.json").write_text(
-                json.dumps({"digest": self.digest}) + "\n", encoding="utf-8"
-            )
+        with writing_tokens(folder) as writer:
+            writer.append(self.ids, self.lengths, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,18 +89,72 @@ class TokenizedReviews:
 
     def describe(self) -> dict[str, Any]:
         """Figures for a metric file: tokens, unknown-word rate, percentiles of length."""
-        lengths = self.lengths
-        percentiles = {f"p{p}": float(np.percentile(lengths, p)) for p in (5, 50, 95, 99)}
-        return {
-            "tokens": len(self.ids),
-            "unknown_rate": round(float(np.mean(self.ids == UNKNOWN_ID)), 6),
-            "length": {**percentiles, "longest": int(lengths.max())},
-        }
+        return _figures(self.lengths, _unknown(self.ids))
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # the digest that DVC uses: an identity, not a signature
-    for array in arrays:
-        digest.update(str((array.dtype, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+class TokenWriter:
+    """Appends reviews to one split on disk. Memory holds what is being appended, and each review's length."""
+
+    def __init__(self, ids: ArrayFile, offsets: ArrayFile, labels: ArrayFile) -> None:
+        self._ids, self._offsets, self._labels = ids, offsets, labels
+        self._lengths: list[NDArray[np.int64]] = []
+        self._unknown = 0
+        offsets.append(np.zeros(1))
+
+    def append(self, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: NDArray[np.int8]) -> None:
+        """Add reviews.
+
+        ids: all of theirs after one another, shape (tokens,). lengths and labels: shape (reviews,).
+        """
+        self._offsets.append(len(self._ids) + np.cumsum(lengths))
+        self._ids.append(ids)
+        self._labels.append(labels)
+        self._lengths.append(lengths)
+        self._unknown += _unknown(ids)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the same reviews as TokenizedReviews."""
+        return _combined(array.digest for array in (self._ids, self._offsets, self._labels))
+
+    def describe(self) -> dict[str, Any]:
+        """Figures for a metric file, those of TokenizedReviews."""
+        return _figures(np.concatenate(self._lengths), self._unknown)
+
+
+@contextmanager
+def writing_tokens(folder: Path) -> Iterator[TokenWriter]:
+    """Write one split, batch after batch; the folder appears whole or not at all.
+
+    The bytes do not depend on how the reviews are cut into batches.
+    """
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(ArrayFile(temporary / f"{name}.npy", dtype))
+                for name, dtype in ARRAYS.items()
+            ]
+            writer = TokenWriter(*files)
+            yield writer
+        digest = json.dumps({"digest": writer.digest}) + "\n"
+        (temporary / "digest.json").write_text(digest, encoding="utf-8")
+
+
+def _combined(digests: Iterable[str]) -> str:
+    """Return the digest of a split, of its arrays' digests: each of those can be had in a stream."""
+    return hashlib.md5(" ".join(digests).encode(), usedforsecurity=False).hexdigest()
+
+
+def _unknown(ids: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(ids == UNKNOWN_ID))
+
+
+def _figures(lengths: NDArray[np.int64], unknown: int) -> dict[str, Any]:
+    tokens = int(lengths.sum())
+    percentiles = {f"p{p}": float(np.percentile(lengths, p)) for p in (5, 50, 95, 99)}
+    return {
+        "tokens": tokens,
+        "unknown_rate": round(unknown / max(tokens, 1), 6),
+        "length": {**percentiles, "longest": int(lengths.max())},
+    }

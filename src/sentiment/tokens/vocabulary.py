@@ -1,6 +1,6 @@
 """From text to token ids, learned on the training split alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ PADDING, UNKNOWN = "<pad>", "<unk>"
 PADDING_ID, UNKNOWN_ID = 0, 1
 
 
-def learn_tokenizer(texts: Iterable[str], params: TokenizeParams) -> Tokenizer:
-    """Learn a vocabulary; equal texts and params give an equal one.
+def learn_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: TokenizeParams) -> Tokenizer:
+    """Learn a vocabulary; equal texts and params give an equal one, on any number of cores.
 
+    texts: read once, one by one or a batch at a time; what is kept of them is how often each word occurs.
     Words are split at white space, and each punctuation character stands alone: `good!` is two tokens.
     """
     vocabulary: dict[str, Any] = {

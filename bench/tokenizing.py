@@ -1,0 +1,166 @@
+"""Speed and peak memory of the stage tokenize, from ten thousand reviews to a million.
+
+Reviews are made from the real ones (bench/resampling.py). Each size is learned from and encoded in a fresh
+process, whose largest resident set is what the table shows. The speed is held against that of the bare
+library on 10,000 texts in memory, in one process and in turns: a machine is not equally fast all the time.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from bench.resampling import write_resampled
+from sentiment.params import load_params
+from sentiment.progress import say
+from sentiment.reviews.storage import read_reviews, stream_reviews
+from sentiment.tokens.encoding import encode_to, texts_of
+from sentiment.tokens.vocabulary import learn_tokenizer
+
+SIZES = (10_000, 100_000, 1_000_000)
+COMPARED = 10_000
+"""Reviews that are encoded by turns with and without this project's code."""
+TURNS = 7
+BARE_BATCHES = (256, 1024, 4096, COMPARED)
+"""Batch sizes that the bare library is tried with; the fastest one is compared."""
+
+LARGE = 100_000
+"""Reviews from which on the bars on memory hold."""
+PEAK_BAR_MB = 1000
+GROWTH_BAR = 0.15
+RATIO_BAR = 0.7
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took to tokenize reviews: wall-clock seconds, tokens written, largest resident set in MB."""
+
+    learning: float
+    encoding: float
+    tokens: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, what it must be, and whether it is."""
+
+    figure: str
+    value: str
+    bar: str
+    holds: bool
+
+
+def main(sizes: Sequence[int]) -> int:
+    """Measure, print a table of figures and one of bars; return 1 where a bar is missed."""
+    with tempfile.TemporaryDirectory(prefix="tokenizing-") as folder:
+        ratios = _in_fresh_process(_compare, Path(folder))
+        costs = {size: _in_fresh_process(_tokenize, _made(Path(folder), size)) for size in sizes}
+    ratio = statistics.median(ratios)
+    print("| reviews | learn, s | encode, s | tokens/s | ratio to bare encode | peak RSS, MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for size, cost in costs.items():
+        shown = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if size == COMPARED else ""
+        speed = cost.tokens / cost.encoding
+        times = f"{cost.learning:.1f} | {cost.encoding:.1f} | {speed:,.0f}"
+        print(f"| {size:,} | {times} | {shown} | {cost.peak:.0f} |")
+    bars = _bars(ratio, {size: cost.peak for size, cost in costs.items() if size >= LARGE})
+    print("\n| figure | value | bar | holds |\n| --- | --- | --- | --- |")
+    for bar in bars:
+        print(f"| {bar.figure} | {bar.value} | {bar.bar} | {'yes' if bar.holds else 'no'} |")
+    return 0 if all(bar.holds for bar in bars) else 1
+
+
+def _bars(ratio: float, peaks: dict[int, float]) -> list[Bar]:
+    bars = [Bar("speed, of the bare library's", f"{ratio:.2f}", f"≥ {RATIO_BAR}", ratio >= RATIO_BAR)]
+    bars += [
+        Bar(f"peak memory at {size:,}, MB", f"{peak:.0f}", f"≤ {PEAK_BAR_MB}", peak <= PEAK_BAR_MB)
+        for size, peak in peaks.items()
+    ]
+    if len(peaks) > 1:
+        growth = max(peaks.values()) / min(peaks.values()) - 1
+        sizes = " to ".join(f"{size:,}" for size in (min(peaks), max(peaks)))
+        bars.append(
+            Bar(f"peaks apart, {sizes}", f"{growth:.1%}", f"≤ {GROWTH_BAR:.0%}", growth <= GROWTH_BAR)
+        )
+    return bars
+
+
+def _made(folder: Path, size: int) -> Path:
+    """Make reviews and return their file; a file of another size in the folder goes, for the room."""
+    for other in folder.glob("*.parquet"):
+        other.unlink()
+    path = folder / f"{size}.parquet"
+    say(f"making {size:,} reviews")
+    # A process takes over its parent's peak when it starts, so this one holds no reviews.
+    _in_fresh_process(write_resampled, path, size)
+    return path
+
+
+def _tokenize(path: Path) -> Cost:
+    """Do what stages/tokenize.py does with one split."""
+    start = time.perf_counter()
+    reviews = stream_reviews(path)
+    tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
+    learned = time.perf_counter()
+    figures = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
+    encoded = time.perf_counter()
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return Cost(learned - start, encoded - learned, figures["tokens"], peak)
+
+
+def _compare(folder: Path) -> list[float]:
+    """Return, for each turn, the speed from Parquet to token files as a share of the bare library's."""
+    path = folder / "compared.parquet"
+    write_resampled(path, COMPARED)
+    held = read_reviews(path)["text"].to_pylist()
+    tokenizer = learn_tokenizer(held, load_params().tokenize)
+
+    def bare(size: int) -> list[list[int]]:
+        slices = (held[start : start + size] for start in range(0, len(held), size))
+        return [
+            encoding.ids
+            for part in slices
+            for encoding in tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        ]
+
+    def whole() -> None:
+        encode_to(folder / "tokens", tokenizer, stream_reviews(path), "tokenize")
+
+    whole()  # the first one of all reads the file from the disk
+    best = min(BARE_BATCHES, key=lambda size: min(_seconds(lambda: bare(size)) for _ in range(2)))
+    say(f"the bare library is fastest with {best:,} texts a batch")
+    return [_seconds(lambda: bare(best)) / _seconds(whole) for _ in range(TURNS)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _in_fresh_process(
+    work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of reviews")
+    sys.exit(main(parser.parse_args().sizes))

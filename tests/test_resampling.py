@@ -1,0 +1,27 @@
+"""Reviews made for measurements are a fair stand-in for real ones."""
+
+import numpy as np
+import pyarrow as pa
+
+from bench.resampling import resampled_reviews
+from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.package import read_package
+
+
+def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:
+    made = pa.Table.from_batches(resampled_reviews(12_000))
+    texts = made["text"].to_pylist()
+    assert len(texts) == len(set(texts)) == 12_000
+    assert sorted(made["label"].unique().to_pylist()) == [0, 1]
+    real = [normalized(text) for text in read_package()["text"].to_pylist()]
+    for percentile in (50, 95):
+        lengths = [
+            np.percentile([len(text.split()) for text in those], percentile) for those in (texts, real)
+        ]
+        assert 0.8 < lengths[0] / lengths[1] < 1.25
+
+
+def test_equal_arguments_make_equal_reviews() -> None:
+    first, again, other = (pa.Table.from_batches(resampled_reviews(50, seed)) for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)

@@ -1,0 +1,155 @@
+"""A stream of batches makes what the whole makes, or nothing."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer
+
+from sentiment.errors import UserError
+from sentiment.params.data import TokenizeParams
+from sentiment.reviews import storage
+from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews
+from sentiment.tokens.encoding import encode, encode_texts, encode_to, texts_of
+from sentiment.tokens.store import TokenizedReviews, writing_tokens
+from sentiment.tokens.vocabulary import learn_tokenizer
+from tests.project import ROOT
+
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True)
+
+LEARN = """
+import sys
+from pathlib import Path
+from sentiment.params.data import TokenizeParams
+from sentiment.reviews.storage import stream_reviews
+from sentiment.tokens.encoding import texts_of
+from sentiment.tokens.vocabulary import learn_tokenizer
+
+params = TokenizeParams(kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True)
+print(learn_tokenizer(texts_of(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
+"""
+
+
+@pytest.fixture
+def parquet(reviews: pa.Table, tmp_path: Path) -> Path:
+    """Real reviews, one of them emptied, in a file of their own."""
+    emptied = ["" if row == 7 else text for row, text in enumerate(reviews["text"].to_pylist())]
+    path = tmp_path / "in" / "train.parquet"
+    write_reviews(path, reviews.set_column(0, "text", pa.array(emptied)))
+    return path
+
+
+@pytest.fixture
+def tokenizer(reviews: pa.Table) -> Tokenizer:
+    return learn_tokenizer(reviews["text"].to_pylist(), WORD)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+def test_batch_size_changes_no_byte(
+    rows: int, parquet: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encode(tokenizer, read_reviews(parquet))
+    whole.save(tmp_path / "whole")
+    monkeypatch.setattr(storage, "BATCH_ROWS", rows)
+    figures = encode_to(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
+    assert _files(tmp_path / "streamed") == _files(tmp_path / "whole")
+    assert figures == whole.describe()
+    assert len(TokenizedReviews.open(tmp_path / "streamed")[7]) == 0
+
+
+def test_arrays_are_what_numpy_writes_and_the_tokenizer_says(
+    parquet: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    encode_to(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
+    table = read_reviews(parquet)
+    lists = encode_texts(tokenizer, table["text"].to_pylist())
+    expected = TokenizedReviews.from_lists(lists, table["label"].to_numpy())
+    for name in ("ids", "offsets", "labels"):
+        np.save(tmp_path / "numpy.npy", getattr(expected, name))
+        assert (tmp_path / "streamed" / f"{name}.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+    assert TokenizedReviews.open(tmp_path / "streamed").digest == expected.digest
+
+
+def test_a_stream_of_batches_teaches_what_single_texts_teach(reviews: pa.Table, parquet: Path) -> None:
+    write_reviews(parquet, reviews)
+    streamed = learn_tokenizer(texts_of(stream_reviews(parquet), "learn"), WORD)
+    assert streamed.to_str() == learn_tokenizer(reviews["text"].to_pylist(), WORD).to_str()
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_vocabulary_does_not_depend_on_threads(kind: str, parquet: Path) -> None:
+    threads = (("true", "1"), ("true", "2"), ("true", "4"), ("false", "2"))
+    vocabularies = {
+        subprocess.run(
+            [sys.executable, "-c", LEARN, kind, str(parquet)],
+            cwd=ROOT,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": parallel, "RAYON_NUM_THREADS": number},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for parallel, number in threads
+    }
+    assert len(vocabularies) == 1
+
+
+def _tear_a_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    path.write_bytes(content)
+
+
+def test_one_flipped_bit_in_a_page_is_told_and_nothing_is_written(
+    parquet: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    _tear_a_page(parquet)
+    stream = stream_reviews(parquet)  # footer and labels are whole
+    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+        encode_to(tmp_path / "out" / "train", tokenizer, stream, "tokenize")
+    assert list((tmp_path / "out").iterdir()) == []
+    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+        learn_tokenizer(texts_of(stream, "learn"), WORD)
+    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+        read_reviews(parquet)
+
+
+def test_failure_in_mid_stream_leaves_the_old_split(
+    parquet: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "train"
+    encode_to(folder, tokenizer, stream_reviews(parquet), "tokenize")
+    before = _files(folder)
+
+    def fail_after_one_batch() -> None:
+        with writing_tokens(folder) as writer:
+            writer.append(np.arange(3, dtype=np.int32), np.array([1, 2]), np.array([0, 1], dtype=np.int8))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_one_batch()
+    assert _files(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["train"]
+
+
+def test_a_text_that_is_missing_is_told(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_reviews(parquet, pa.table({"text": ["fine", None], "label": pa.array([1, 0], pa.int8())}))
+    with pytest.raises(UserError, match="expected a text in every row"):
+        encode_to(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
+
+
+def test_digest_of_the_files_is_of_their_content(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The formula is part of the format: another one would make every split look changed."""
+    encode_to(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
+    opened = TokenizedReviews.open(tmp_path / "train")
+    arrays = (opened.ids, opened.offsets, opened.labels)
+    parts = [hashlib.md5(array.dtype.str.encode() + array.tobytes()).hexdigest() for array in arrays]  # noqa: S324
+    assert opened.digest == hashlib.md5(" ".join(parts).encode()).hexdigest()  # noqa: S324
