@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
@@ -34,16 +34,19 @@ class PackageSource(Source):
 
 
 class ArchiveLimits(Section):
-    """What an archive may hold; past a limit it is refused before it fills memory or disk."""
+    """The most that an archive may ask of this machine; one that asks for more is refused, not read.
+
+    The official archive has 100,026 members, the largest of 41 MB, in 84 MB that unpack to some 500 MB.
+    """
 
     members: PositiveInt = 200_000
-    """Most files in it. The official archive has 100,026."""
-    member_bytes: PositiveInt = 10_000_000
-    """Largest file."""
+    """Most members, folders included."""
+    member_bytes: PositiveInt = 100_000_000
+    """Most bytes of one member, by its header. Members that nobody wants are held to it too."""
     total_bytes: PositiveInt = 2_000_000_000
-    """All files together, unpacked."""
-    ratio: PositiveFloat = 100.0
-    """Largest ratio of unpacked to packed bytes. Text packs to a third or a fourth."""
+    """Most bytes of the whole archive when unpacked, headers and padding included."""
+    ratio: Annotated[float, Field(ge=1)] = 100.0
+    """Most unpacked bytes per packed byte. Text packs 3 to 10 times smaller, a bomb about 1,000 times."""
 
 
 class ImdbSource(Source):
@@ -51,7 +54,7 @@ class ImdbSource(Source):
 
     kind: Literal["imdb"]
     name: SourceName = "imdb"
-    urls: Annotated[list[Address], Field(min_length=1)] = [OFFICIAL_ARCHIVE]
+    urls: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)] = (OFFICIAL_ARCHIVE,)
     """Mirrors, tried in turn; `file:` addresses and plain paths too."""
     checksum: Checksum | None = "md5:7c2ac02c03563afcf9b574c7e56c153a"
     """Verified before the archive is read. Null takes any."""
@@ -71,7 +74,7 @@ class FilesSource(Source):
     """CSV, TSV, JSON Lines or Parquet, plain or packed with gzip or zstd; columns and labels named here."""
 
     kind: Literal["files"]
-    paths: Annotated[list[Address], Field(min_length=1)]
+    paths: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)]
     """Paths, globs or addresses, of files with the same columns."""
     checksum: Checksum | None = None
     """Of the file, where `paths` names a single one."""
@@ -83,22 +86,6 @@ class FilesSource(Source):
 
 
 AnySource = Annotated[PackageSource | ImdbSource | FilesSource, Field(discriminator="kind")]
-
-
-class ArchiveLimits(Section):
-    """The most that an archive may ask of this machine; one that asks for more is refused, not read.
-
-    The official archive has 100,026 members, the largest of 41 MB, in 84 MB that unpack to some 500 MB.
-    """
-
-    members: PositiveInt = 200_000
-    """Most members, folders included."""
-    member_bytes: PositiveInt = 100_000_000
-    """Most bytes of one member, by its header. Members that nobody wants are held to it too."""
-    total_bytes: PositiveInt = 2_000_000_000
-    """Most bytes of the whole archive when unpacked, headers and padding included."""
-    ratio: Annotated[float, Field(ge=1)] = 100.0
-    """Most unpacked bytes per packed byte. Text packs 3 to 10 times smaller, a bomb about 1,000 times."""
 
 
 class SplitShares(Section):
@@ -124,6 +111,8 @@ class ReviewChecks(Section):
     """Fewest characters of a review, white space made single."""
     longest: PositiveInt
     """Most characters."""
+    control_share: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of a review's characters that are control characters or stand for undecodable bytes."""
     repeats: Annotated[float, Field(ge=0, le=1)]
     """Largest share of reviews that repeat another one."""
     imbalance: Annotated[float, Field(ge=0, le=0.5)]
@@ -133,7 +122,7 @@ class ReviewChecks(Section):
 class DownloadParams(Section):
     """Which reviews, and which of them teach, choose and judge."""
 
-    sources: Annotated[list[AnySource], Field(min_length=1)]
+    sources: Annotated[tuple[AnySource, ...], Field(min_length=1, strict=False)]
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
     """Take only this many reviews of each split that a source has, half of each label. Null takes all."""
     split: SplitShares
@@ -160,7 +149,7 @@ class TokenizeParams(Section):
     min_frequency: PositiveInt
     """Words (or, for bpe, pairs) seen less often in the training split get no entry."""
     lowercase: bool
-    unknown_rate: Annotated[NonNegativeFloat, Field(le=1)]
+    unknown_rate: Annotated[float, Field(ge=0, le=1)]
     """Largest share of unknown words in a split; past it the stage stops and names the worst reviews."""
 
 

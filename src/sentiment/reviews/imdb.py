@@ -10,17 +10,8 @@ import pyarrow as pa
 from sentiment.errors import UserError
 from sentiment.params.data import ArchiveLimits
 from sentiment.reviews.archive import stream_members
+from sentiment.reviews.rows import ROWS_PER_BATCH, SCHEMA
 
-SCHEMA = pa.schema(
-    [
-        ("text", pa.string()),
-        ("label", pa.int8()),
-        ("group", pa.string()),
-        ("split", pa.string()),
-        ("row", pa.string()),
-    ]
-)
-ROWS_PER_BATCH = 2_000
 BYTES_PER_BATCH = 1 << 25
 """A batch of real reviews has 3 MB; one of huge texts ends here."""
 

