@@ -38,10 +38,13 @@ class RangeError(PassingError):
 
 
 class Remote:
-    """One address that fsspec can open. Making one asks nothing of the server."""
+    """One address that fsspec can open, for one try: some file systems connect once and for all."""
 
     def __init__(self, url: str) -> None:
-        """Raises MirrorError where the protocol is unknown, or needs a package that is not installed."""
+        """Raises MirrorError where the protocol is unknown, or needs a package that is not installed.
+
+        PassingError where a file system that connects at once, as SSH does, cannot.
+        """
         self.url = url
         scheme = scheme_of(url)
         self.is_http = scheme in ("http", "https")
@@ -105,8 +108,8 @@ class Remote:
     def _open_other(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        system, path = url_to_fs(self.url)
-        system.invalidate_cache()  # a listing from before a retry says nothing of now
+        # fsspec would hand out the same system again, with its dead connection and old listings
+        system, path = url_to_fs(self.url, skip_instance_cache=True)
         return system, path
 
     def _open_stream(self, offset: int, version: Version) -> Any:
