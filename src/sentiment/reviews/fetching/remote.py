@@ -21,6 +21,9 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, FIRST_SERVER_ERROR = 206, 416, 500
 PASSING_STATUSES = {408, 425, 429}
 """Request timeout, too early, too many requests; all else below 500 stays as it is."""
 
+REFUSALS = ("Auth", "Credential")
+"""In the names of other libraries' errors: to ask again with a wrong password can lock an account."""
+
 TAGS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime", "created")
 """Where fsspec's file systems tell one version from the next, the most exact first."""
 
@@ -140,10 +143,9 @@ class Remote:
         if isinstance(error, aiohttp.ClientPayloadError):
             return PassingError("the connection broke off")
         text = without_secrets(str(error), self.url) or type(error).__name__
-        lasting = (aiohttp.ClientSSLError, aiohttp.InvalidURL, PermissionError, IsADirectoryError)
-        if isinstance(error, aiohttp.ClientError | OSError | EOFError) and not isinstance(error, lasting):
-            return PassingError(text)
-        return MirrorError(text)
+        lasting = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
+        refused = any(word in type(error).__name__ for word in REFUSALS)
+        return (MirrorError if refused or isinstance(error, lasting) else PassingError)(text)
 
 
 def _begins_at(response: "ClientResponse", offset: int, version: Version) -> bool:
