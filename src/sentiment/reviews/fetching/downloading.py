@@ -14,7 +14,7 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
 
 
-def download(remote: Remote, entry: Entry, *, has_checksum: bool) -> bool:
+def download(url: str, entry: Entry, *, has_checksum: bool) -> bool:
     """Make `entry` hold the file: as `file` where that is still what the server has, else as `partial`.
 
     A download goes on where it broke off, if the server still has that version: by its tag or, where it gives
@@ -25,19 +25,20 @@ def download(remote: Remote, entry: Entry, *, has_checksum: bool) -> bool:
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         retry=retry_if_exception_type(PassingError),
-        before_sleep=lambda state: _say_why(remote, state),
+        before_sleep=lambda state: _say_why(url, state),
         reraise=True,
     )
     while True:
         before = entry.partial_bytes()
         try:
-            return retrying(_attempt, remote, entry, has_checksum)
+            return retrying(_attempt, url, entry, has_checksum)
         except PassingError:
             if entry.partial_bytes() <= before:
                 raise
 
 
-def _attempt(remote: Remote, entry: Entry, has_checksum: bool) -> bool:
+def _attempt(url: str, entry: Entry, has_checksum: bool) -> bool:
+    remote = Remote(url)
     version = remote.version()
     known = entry.version() == version and (has_checksum or version.tag is not None)
     if known and entry.file.exists() and not has_checksum:
@@ -79,7 +80,7 @@ def _append(remote: Remote, entry: Entry, version: Version, have: int) -> int:
     return start
 
 
-def _say_why(remote: Remote, state: RetryCallState) -> None:
+def _say_why(url: str, state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    say(f"{shown(remote.url)}: {reason}; trying again in {wait:.0f} s")
+    say(f"{shown(url)}: {reason}; trying again in {wait:.0f} s")

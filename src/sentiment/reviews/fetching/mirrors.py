@@ -10,7 +10,7 @@ from sentiment.reviews.fetching.addresses import local_path, shown
 from sentiment.reviews.fetching.cache import Entry, cache_folder
 from sentiment.reviews.fetching.checksums import Checksum
 from sentiment.reviews.fetching.downloading import download
-from sentiment.reviews.fetching.remote import MirrorError, Remote
+from sentiment.reviews.fetching.remote import MirrorError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -59,7 +59,7 @@ def _from_mirror(url: str, wanted: Checksum | None) -> Path:
     entry = Entry.of(url, wanted)
     try:
         with entry.locked():
-            return _cached([url], wanted) or _downloaded(Remote(url), entry, wanted)
+            return _cached([url], wanted) or _downloaded(url, entry, wanted)
     except OSError as error:  # the mirror's own are MirrorErrors: this is our disk
         if error.errno not in DISK_FULL:
             raise UserError(f"cannot keep a download in {cache_folder()}: {error.strerror}") from None
@@ -82,13 +82,13 @@ def _checked(path: Path, wanted: Checksum | None) -> Path:
     return path
 
 
-def _downloaded(remote: Remote, entry: Entry, wanted: Checksum | None) -> Path:
-    in_pieces = download(remote, entry, has_checksum=wanted is not None)
+def _downloaded(url: str, entry: Entry, wanted: Checksum | None) -> Path:
+    in_pieces = download(url, entry, has_checksum=wanted is not None)
     fault = _fault(entry, wanted)
     if fault and in_pieces:  # the pieces may be of two versions; whole, the file may be right
-        say(f"{shown(remote.url)}: {fault}; starting over")
+        say(f"{shown(url)}: {fault}; starting over")
         entry.clear()
-        download(remote, entry, has_checksum=True)
+        download(url, entry, has_checksum=True)
         fault = _fault(entry, wanted)
     if fault:
         entry.clear()

@@ -21,6 +21,9 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, FIRST_SERVER_ERROR = 206, 416, 500
 PASSING_STATUSES = {408, 425, 429}
 """Request timeout, too early, too many requests; all else below 500 stays as it is."""
 
+REFUSALS = ("Auth", "Credential")
+"""In the names of other libraries' errors: to ask again with a wrong password can lock an account."""
+
 TAGS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime", "created")
 """Where fsspec's file systems tell one version from the next, the most exact first."""
 
@@ -38,10 +41,13 @@ class RangeError(PassingError):
 
 
 class Remote:
-    """One address that fsspec can open. Making one asks nothing of the server."""
+    """One address that fsspec can open, for one try: some file systems connect once and for all."""
 
     def __init__(self, url: str) -> None:
-        """Raises MirrorError where the protocol is unknown, or needs a package that is not installed."""
+        """Raises MirrorError where the protocol is unknown, or needs a package that is not installed.
+
+        PassingError where a file system that connects at once, as SSH does, cannot.
+        """
         self.url = url
         scheme = scheme_of(url)
         self.is_http = scheme in ("http", "https")
@@ -105,8 +111,8 @@ class Remote:
     def _open_other(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        system, path = url_to_fs(self.url)
-        system.invalidate_cache()  # a listing from before a retry says nothing of now
+        # fsspec would hand out the same system again, with its dead connection and old listings
+        system, path = url_to_fs(self.url, skip_instance_cache=True)
         return system, path
 
     def _open_stream(self, offset: int, version: Version) -> Any:
@@ -137,10 +143,9 @@ class Remote:
         if isinstance(error, aiohttp.ClientPayloadError):
             return PassingError("the connection broke off")
         text = without_secrets(str(error), self.url) or type(error).__name__
-        lasting = (aiohttp.ClientSSLError, aiohttp.InvalidURL, PermissionError, IsADirectoryError)
-        if isinstance(error, aiohttp.ClientError | OSError | EOFError) and not isinstance(error, lasting):
-            return PassingError(text)
-        return MirrorError(text)
+        lasting = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
+        refused = any(word in type(error).__name__ for word in REFUSALS)
+        return (MirrorError if refused or isinstance(error, lasting) else PassingError)(text)
 
 
 def _begins_at(response: "ClientResponse", offset: int, version: Version) -> bool:
