@@ -30,6 +30,20 @@ def replacing(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for files on their way, and remove it whatever happens.
+
+    Its name is fixed, so that what a killed process left there goes with the next run.
+    """
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that is equal byte for byte when the content is equal; NaN is an error, not a token."""
     with replacing(path) as temporary:

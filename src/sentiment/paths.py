@@ -7,11 +7,13 @@ so relative paths always mean the right tree.
 from pathlib import Path
 from typing import Literal
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "unlabelled"]
 Candidate = Literal["baseline", "tuned"]
 
 LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
 """Splits that may teach or choose; the test split is for evaluate alone."""
+
+LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate chooses from, and the stage that makes each."""
@@ -25,6 +27,7 @@ SELECTED = MODELS / "selected"
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORTS = Path("reports")
+QUARANTINE = REPORTS / "quarantine.csv"
 
 
 def reviews(split: Split) -> Path:

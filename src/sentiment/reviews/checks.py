@@ -1,8 +1,9 @@
 """What a review must be like for a model to learn from it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -63,7 +64,7 @@ class RowChecks:
                 yield Fault(int(str(position)), ", ".join(reasons))
 
 
-def _check(condition: object, reason: str) -> pa.Check:
+def _check(condition: Callable[["pd.Series[Any]"], "pd.Series[bool]"], reason: str) -> pa.Check:
     return pa.Check(condition, name=reason, error=reason)
 
 

@@ -58,9 +58,7 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
         raise UserError(f"{name}: no rows in it")
 
 
-def _rows(
-    path: Path, name: str, kind: str, packed: Literal["gzip", "zstd"] | None, columns: Columns
-) -> Rows:
+def _rows(path: Path, name: str, kind: str, packed: Literal["gzip", "zstd"] | None, columns: Columns) -> Rows:
     if kind == "parquet":
         yield from _parquet_rows(path, name, columns)
         return
@@ -80,7 +78,9 @@ def _csv_rows(
     with pa.input_stream(str(path), compression=packed) as stream:
         _require(name, wanted, csv.open_csv(stream, read, parse).schema.names)
     convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, quoted_strings_can_be_null=False
+        column_types=dict.fromkeys(wanted, pa.string()),
+        include_columns=wanted,
+        quoted_strings_can_be_null=False,
     )
     with pa.input_stream(str(path), compression=packed) as stream:
         for block in csv.open_csv(stream, read, parse, convert):
@@ -108,7 +108,9 @@ def _json_rows(stream: BinaryIO, name: str, columns: Columns) -> Rows:
         except json.JSONDecodeError as error:
             raise UserError(f"{name}, line {number}: not JSON: {error.msg}") from None
         if not isinstance(values, dict):
-            raise UserError(f"{name}, line {number}: expected an object with the columns, found {line[:40]!r}")
+            raise UserError(
+                f"{name}, line {number}: expected an object with the columns, found {line[:40]!r}"
+            )
         _require(f"{name}, line {number}", wanted, list(values))
         for column, key in zip(waiting, (columns.text, columns.label, columns.group), strict=True):
             column.append(_as_text(values[key]) if key is not None else None)
@@ -158,7 +160,9 @@ def _format(path: Path, name: str, source: FilesSource) -> tuple[str, Literal["g
         kind = source.format
     if kind is None:
         known = ", ".join(FORMATS)
-        raise UserError(f"{name}: format not known by its name; known: {known}, with .gz or .zst; or set format")
+        raise UserError(
+            f"{name}: format not known by its name; known: {known}, with .gz or .zst; or set format"
+        )
     return kind, packed
 
 

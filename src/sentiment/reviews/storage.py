@@ -12,6 +12,10 @@ from sentiment.errors import UserError
 from sentiment.outputs import replacing
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int8())])
+"""What a model needs of a review."""
+
+WITH_ORIGIN = pa.schema([*SCHEMA, ("source", pa.string()), ("row", pa.string()), ("group", pa.string())])
+"""What a person needs besides: the source's name, where in it the review stands, and its group."""
 
 ROW_GROUP = 10_000
 """Reviews in a row group: about 13 MB of text, of which a writer holds one and a reader decodes pages."""
@@ -25,12 +29,12 @@ class ReviewsWriter:
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
-        self._waiting = SCHEMA.empty_table()
+        self._waiting = writer.schema.empty_table()
 
     def append(self, reviews: pa.RecordBatch | pa.Table) -> None:
-        """Add reviews, with columns text and label, after those that are there."""
+        """Add reviews, with the columns of the file, after those that are there."""
         added = pa.Table.from_batches([reviews]) if isinstance(reviews, pa.RecordBatch) else reviews
-        self._waiting = pa.concat_tables([self._waiting, added.cast(SCHEMA)])
+        self._waiting = pa.concat_tables([self._waiting, added.cast(self._writer.schema)])
         while self._waiting.num_rows >= ROW_GROUP:
             self._write(self._waiting.slice(0, ROW_GROUP))
             self._waiting = self._waiting.slice(ROW_GROUP)
@@ -45,14 +49,19 @@ class ReviewsWriter:
 
 
 @contextmanager
-def writing_reviews(path: Path) -> Iterator[ReviewsWriter]:
-    """Write one split, batch after batch; the file appears whole or not at all."""
+def writing_reviews(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[ReviewsWriter]:
+    """Write one split, batch after batch; the file appears whole or not at all.
+
+    schema: SCHEMA or WITH_ORIGIN.
+    """
     options = {
         "compression": "zstd",
-        "use_dictionary": ["label"],  # no text stands there twice
+        "use_dictionary": [
+            name for name in schema.names if name not in ("text", "row")
+        ],  # those never repeat
         "write_page_checksum": True,  # else a flipped bit may pass for another text
     }
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, **options) as parquet:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
         writer = ReviewsWriter(parquet)
         yield writer
         writer.flush()
@@ -76,7 +85,7 @@ class ReviewStream:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with _faults_told(self.path), _open(self.path) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS):
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
                 if batch["text"].null_count:
                     raise UserError(f"{self.path}: expected a text in every row, found none in some")
                 yield batch
@@ -89,7 +98,7 @@ def stream_reviews(path: Path) -> ReviewStream:
     """
     with _faults_told(path), _open(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-        if not schema.equals(SCHEMA):
+        if any(field not in schema for field in SCHEMA):
             found = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
         if rows == 0:

@@ -1,6 +1,7 @@
 """From a pattern to the addresses that match it."""
 
-from glob import glob, has_magic
+from glob import has_magic
+from pathlib import Path
 
 from sentiment.errors import UserError
 from sentiment.reviews.fetching.addresses import local_path, scheme_of, shown, without_secrets
@@ -15,10 +16,14 @@ def matching(address: str) -> list[str]:
     if not has_magic(address) or scheme_of(address) in ("http", "https"):
         return [address]
     local = local_path(address)
-    found = glob(str(local), recursive=True) if local is not None else _remote_matches(address)
+    found = _local_matches(local) if local is not None else _remote_matches(address)
     if not found:
         raise UserError(f"{shown(address)}: matches no file")
     return sorted(found)
+
+
+def _local_matches(pattern: Path) -> list[str]:
+    return [str(path) for path in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))]
 
 
 def _remote_matches(address: str) -> list[str]:
@@ -28,4 +33,6 @@ def _remote_matches(address: str) -> list[str]:
         system, pattern = url_to_fs(address)
         return [system.unstrip_protocol(path) for path in system.glob(pattern)]
     except Exception as error:  # each file system has errors of its own
-        raise UserError(f"{shown(address)}: cannot be listed: {without_secrets(str(error), address)}") from None
+        raise UserError(
+            f"{shown(address)}: cannot be listed: {without_secrets(str(error), address)}"
+        ) from None

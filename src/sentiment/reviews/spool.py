@@ -1,0 +1,109 @@
+"""Reviews on their way: every fit row on disk, and of each row the little that decides whether it stays."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sentiment.reviews.checks import RowChecks
+from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.quarantine import Quarantine
+from sentiment.reviews.repeats import STRONGEST_FIRST, text_digests
+from sentiment.reviews.rows import ROWS_PER_BATCH
+from sentiment.reviews.storage import WITH_ORIGIN
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is kept in memory of every row, each array of shape (rows,): some 25 bytes a review.
+
+    digests: of the text. splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at
+    white space.
+    """
+
+    digests: NDArray[np.void]
+    splits: NDArray[np.uint8]
+    labels: NDArray[np.int8]
+    words: NDArray[np.int32]
+
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Return which rows are in a split."""
+        mask: NDArray[np.bool_] = self.splits == STRONGEST_FIRST.index(split)
+        return mask
+
+    @classmethod
+    def concatenated(cls, parts: list[Self]) -> Self:
+        """Put parts after one another; there must be one at least."""
+        return cls(
+            np.concatenate([part.digests for part in parts]),
+            np.concatenate([part.splits for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.words for part in parts]),
+        )
+
+
+class Spool:
+    """Takes batches of `rows.SCHEMA`, normalizes and checks them, and keeps the fit ones in a file."""
+
+    def __init__(self, writer: pq.ParquetWriter, checks: RowChecks, quarantine: Quarantine) -> None:
+        self._writer = writer
+        self._checks = checks
+        self._quarantine = quarantine
+        self._parts: list[Rows] = []
+        self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
+        """Rows read and rows set aside, by source."""
+
+    def append(self, batch: pa.RecordBatch, source: str) -> None:
+        """Add a batch of reviews, each with its split."""
+        texts = [normalized(text or "") for text in batch["text"].to_pylist()]
+        labels = pd.array(batch["label"].to_pylist(), dtype="Int8")
+        is_fit = np.ones(len(texts), dtype=bool)
+        for fault in self._checks.faults(
+            pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": labels})
+        ):
+            is_fit[fault.position] = False
+            row = batch["row"][fault.position].as_py()
+            self._quarantine.add(source, row, fault.reason, texts[fault.position])
+        self.counts[source]["rows"] += len(texts)
+        self.counts[source]["quarantined"] += int((~is_fit).sum())
+        self._keep(batch.set_column(0, "text", pa.array(texts, pa.string())).filter(pa.array(is_fit)), source)
+
+    def rows(self) -> Rows:
+        """Return what is known of every fit row, in the order of the file."""
+        return Rows.concatenated(self._parts)
+
+    def _keep(self, fit: pa.RecordBatch, source: str) -> None:
+        texts = fit["text"].to_pylist()
+        self._parts.append(
+            Rows(
+                text_digests(texts),
+                np.array([STRONGEST_FIRST.index(split) for split in fit["split"].to_pylist()], np.uint8),
+                fit["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False),
+                np.array([len(text.split()) for text in texts], np.int32),
+            )
+        )
+        named = fit.append_column("source", pa.array([source] * len(texts), pa.string()))
+        self._writer.write_batch(named.select(WITH_ORIGIN.names), row_group_size=ROWS_PER_BATCH)
+
+
+@contextmanager
+def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[Spool]:
+    """Open a spool for writing; its file is whole when this ends."""
+    with pq.ParquetWriter(path, WITH_ORIGIN, compression="lz4", use_dictionary=False) as writer:
+        yield Spool(writer, checks, quarantine)
+
+
+def spooled(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield what was spooled, in batches of columns WITH_ORIGIN."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(ROWS_PER_BATCH)
