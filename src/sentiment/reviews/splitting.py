@@ -11,11 +11,11 @@ from sentiment.reviews.membership import SPLITS
 def split_in_blocks(labels: pa.ChunkedArray, shares: SplitShares, seed: int) -> pa.Array:
     """Return the split of each review: one contiguous block per split within each label.
 
-    labels: shape (reviews,), 0 or 1, in the source's order. The default source has no film ids, but one
-    film's reviews stand together in it, and both labels list the films in the same order (rank correlation
-    0.999 in the archive, where ids can be compared). So each label is seen as a circle that starts at the same
-    seeded share of its length and is cut at the same shares: a film is then cut apart only where a block ends.
-    Labels are balanced in each split as they are in the source.
+    labels: shape (reviews,), 0 or 1, in the source's order. The default source has no film ids, but a film's
+    reviews stand together in it, and both labels list the films in the same order (rank correlation 0.999 in
+    the archive, where ids can be compared). So each label is seen as a circle that starts at the same seeded
+    share of its length and is cut at the same shares: a film is cut apart only where a block ends. Labels are
+    balanced in each split as they are in the source.
     Raises UserError where a split would lack one label.
     """
     start = np.random.default_rng(seed).random()
