@@ -1,6 +1,6 @@
 """Reviews on disk, as Parquet: whole, or a batch at a time where they need not fit in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +115,13 @@ def read_reviews(path: Path) -> pa.Table:
     Raises UserError where the file is missing, torn, has other columns, no rows, or one class only.
     """
     return pa.Table.from_batches(stream_reviews(path), SCHEMA)
+
+
+def origins(path: Path, rows: Sequence[int]) -> list[str]:
+    """Return the source and the place in it of some rows of a split, for a person to find them."""
+    with _faults_told(path), _open(path) as parquet:
+        table = parquet.read(["source", "row"]).take(list(rows))
+    return [f"{source}: {row}" for source, row in zip(*table.to_pydict().values(), strict=True)]
 
 
 def _open(path: Path) -> pq.ParquetFile:
