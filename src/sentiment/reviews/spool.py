@@ -105,5 +105,6 @@ def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[
 
 def spooled(path: Path) -> Iterator[pa.RecordBatch]:
     """Yield what was spooled, in batches of columns WITH_ORIGIN."""
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(ROWS_PER_BATCH)
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # reading ahead keeps all that was read
+        for row_group in range(file.num_row_groups):
+            yield from file.iter_batches(ROWS_PER_BATCH, [row_group])

@@ -20,6 +20,9 @@ WITH_ORIGIN = pa.schema([*SCHEMA, ("source", pa.string()), ("row", pa.string()),
 ROW_GROUP = 10_000
 """Reviews in a row group: about 13 MB of text, of which a writer holds one and a reader decodes pages."""
 
+READ_BYTES = 2**16
+"""Read from the file at a time; else a column of a row group is, however large another writer made it."""
+
 BATCH_ROWS = 1024
 """Reviews in a batch: enough to keep all cores busy with encoding, few enough to hold at no cost."""
 
@@ -85,10 +88,11 @@ class ReviewStream:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with _faults_told(self.path), _open(self.path) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
-                if batch["text"].null_count:
-                    raise UserError(f"{self.path}: expected a text in every row, found none in some")
-                yield batch
+            for row_group in range(parquet.num_row_groups):  # in one go, RSS grows from group to group
+                for batch in parquet.iter_batches(BATCH_ROWS, [row_group], SCHEMA.names):
+                    if batch["text"].null_count:
+                        raise UserError(f"{self.path}: expected a text in every row, found none in some")
+                    yield batch
 
 
 def stream_reviews(path: Path) -> ReviewStream:
@@ -125,7 +129,8 @@ def origins(path: Path, rows: Sequence[int]) -> list[str]:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True)
 
 
 @contextmanager

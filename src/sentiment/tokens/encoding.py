@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from sentiment.progress import track
 from sentiment.reviews.storage import BATCH_ROWS, ReviewStream
 from sentiment.tokens.store import TokenizedReviews, writing_tokens
+from sentiment.tokens.unknown import UnknownWords
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,21 @@ def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize
     return TokenizedReviews.from_arrays(ids, lengths, labels)
 
 
-def encode_to(folder: Path, tokenizer: Tokenizer, reviews: ReviewStream, description: str) -> dict[str, Any]:
+def encode_to(
+    folder: Path, tokenizer: Tokenizer, reviews: ReviewStream, unknown_rate: float, description: str
+) -> dict[str, Any]:
     """Write one split's token arrays while a batch of it is in memory; return what is in them.
 
-    description: what the progress shown is called.
-    Raises UserError where the reviews cannot all be read; then nothing is written.
+    unknown_rate: largest share of unknown words. description: what the progress shown is called.
+    Raises UserError where the reviews cannot all be read or too many words are unknown; then nothing is
+    written.
     """
+    unknown = UnknownWords()
     with writing_tokens(folder) as writer:
         for batch in _encoded(tokenizer, _tracked(reviews, reviews.num_rows, description)):
             writer.append(batch.ids, batch.lengths, batch.labels)
+            unknown.add(batch.ids, batch.lengths)
+        unknown.refuse_above(unknown_rate, reviews.path)
     return writer.describe()
 
 

@@ -16,6 +16,7 @@ from sentiment.outputs import replacing
 from sentiment.tokens.arrays import ArrayFile, array_digest
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
+PERCENTILES = (5, 50, 95, 99)
 ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int8}
 
 
@@ -97,7 +98,7 @@ class TokenWriter:
 
     def __init__(self, ids: ArrayFile, offsets: ArrayFile, labels: ArrayFile) -> None:
         self._ids, self._offsets, self._labels = ids, offsets, labels
-        self._lengths: list[NDArray[np.int64]] = []
+        self._lengths: list[NDArray[np.int32]] = []
         self._unknown = 0
         offsets.append(np.zeros(1))
 
@@ -109,7 +110,7 @@ class TokenWriter:
         self._offsets.append(len(self._ids) + np.cumsum(lengths))
         self._ids.append(ids)
         self._labels.append(labels)
-        self._lengths.append(lengths)
+        self._lengths.append(lengths.astype(np.int32))
         self._unknown += _unknown(ids)
 
     @property
@@ -150,11 +151,15 @@ def _unknown(ids: NDArray[np.int32]) -> int:
     return int(np.count_nonzero(ids == UNKNOWN_ID))
 
 
-def _figures(lengths: NDArray[np.int64], unknown: int) -> dict[str, Any]:
+def _figures(lengths: NDArray[np.integer[Any]], unknown: int) -> dict[str, Any]:
+    """Describe reviews; `lengths` is reordered, not copied: it is what grows with the reviews."""
     tokens = int(lengths.sum())
-    percentiles = {f"p{p}": float(np.percentile(lengths, p)) for p in (5, 50, 95, 99)}
+    percentiles = np.percentile(lengths, PERCENTILES, overwrite_input=True).tolist()
     return {
         "tokens": tokens,
         "unknown_rate": round(unknown / max(tokens, 1), 6),
-        "length": {**percentiles, "longest": int(lengths.max())},
+        "length": {
+            **{f"p{p}": length for p, length in zip(PERCENTILES, percentiles, strict=True)},
+            "longest": int(lengths.max()),
+        },
     }

@@ -15,7 +15,7 @@ NAMED_REVIEWS = 10
 
 
 class UnknownWords:
-    """Counts a split's unknown words as its batches pass, and remembers the reviews that have most of them."""
+    """Counts a split's unknown words as its batches pass, and remembers the reviews with most of them."""
 
     def __init__(self) -> None:
         self.tokens = self.unknown = 0
@@ -36,19 +36,15 @@ class UnknownWords:
         self._reviews += len(lengths)
 
     def refuse_above(self, limit: float, path: Path) -> None:
-        """Raise UserError that names the worst reviews of the split at `path`, where the share is too large."""
+        """Raise UserError that names the worst reviews of the split at `path`, where too many are unknown."""
         share = self.unknown / max(self.tokens, 1)
         if share <= limit:
             return
         worst = [(rate, -row) for rate, row in self._worst]
         names = origins(path, [row for _, row in worst])
         lines = [f"{name}: {rate:.1%} unknown" for (rate, _), name in zip(worst, names, strict=True)]
-        raise UserError(
-            "\n  ".join(
-                [
-                    f"{path}: {share:.1%} of the words are unknown, more than tokenize.unknown_rate ({limit:.1%}) "
-                    "allows; the vocabulary is learned on the training split. For example:",
-                    *lines,
-                ]
-            )
+        what = (
+            f"{path}: {share:.1%} of the words are unknown, more than tokenize.unknown_rate ({limit:.1%}); "
+            "the vocabulary is learned on the training split. For example:"
         )
+        raise UserError("\n  ".join([what, *lines]))
