@@ -4,16 +4,19 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sentiment.reviews.cleaning import deduplicated
+from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.package import read_package
-from sentiment.reviews.splitting import limited
+from sentiment.reviews.rows import batches_of, limited
 from tests.project import Project, clone
 
 
 @pytest.fixture(scope="session")
 def reviews() -> pa.Table:
-    """Two hundred real reviews, half of them positive, in the source's order."""
-    return limited(deduplicated(read_package())[0], 200)
+    """Two hundred real reviews, half of them positive, in the source's order; no two are equal."""
+    taken = pa.Table.from_batches(limited(batches_of(read_package()), 200))
+    texts = [normalized(text) for text in taken["text"].to_pylist()]
+    assert len(set(texts)) == len(texts)
+    return pa.table({"text": texts, "label": taken["label"]})
 
 
 @pytest.fixture(scope="session")

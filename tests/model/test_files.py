@@ -18,7 +18,9 @@ TEXTS = ["a fine film", "a bad film", "a film"]
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
-    params = TokenizeParams(kind="word", vocabulary_size=100, min_frequency=1, lowercase=True)
+    params = TokenizeParams(
+        kind="word", vocabulary_size=100, min_frequency=1, lowercase=True, unknown_rate=1.0
+    )
     path = tmp_path / TOKENIZER
     learn_tokenizer(TEXTS, params).save(str(path))
     return path

@@ -10,7 +10,8 @@ HEADER = "text,label,source\n"
 
 def test_only_imdb_rows_are_taken(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER + '"Good,\nreally",1,imdb\nMeh,0,rotten_tomatoes\n')
-    assert read_reviews_csv(tmp_path / "a.csv").to_pydict() == {"text": ["Good,\nreally"], "label": [1]}
+    (row,) = read_reviews_csv(tmp_path / "a.csv").to_pylist()
+    assert row == {"text": "Good,\nreally", "label": 1, "group": None, "split": None, "row": "a.csv row 1"}
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", HEADER + "good,positive,imdb\n", HEADER + "good,1\n"])

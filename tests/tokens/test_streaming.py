@@ -20,7 +20,7 @@ from sentiment.tokens.store import TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
 
-WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True)
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
 
 LEARN = """
 import sys
@@ -30,7 +30,9 @@ from sentiment.reviews.storage import stream_reviews
 from sentiment.tokens.encoding import texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
-params = TokenizeParams(kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True)
+params = TokenizeParams(
+    kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True, unknown_rate=1.0
+)
 print(learn_tokenizer(texts_of(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
 """
 

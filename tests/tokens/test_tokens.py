@@ -10,8 +10,8 @@ from sentiment.tokens.encoding import encode, encode_texts
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
 
-WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True)
-BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True)
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
+BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
 
 
 @pytest.fixture(scope="module")

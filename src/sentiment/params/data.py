@@ -1,5 +1,6 @@
 """Parameters of the stages that make data: download and tokenize."""
 
+from itertools import combinations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -21,6 +22,11 @@ class Source(Section):
     """Under which each row keeps where it comes from; two sources cannot share one."""
     role: Literal["all", "train"] = "all"
     """`train`: none of its reviews reaches validation or test, whatever the source's own split says."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the reviews are."""
+        return ()
 
 
 class PackageSource(Source):
@@ -60,6 +66,11 @@ class ImdbSource(Source):
     """Verified before the archive is read. Null takes any."""
     limits: ArchiveLimits = ArchiveLimits()
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the archive is."""
+        return self.urls
+
 
 class Columns(Section):
     """Names of a file's columns."""
@@ -71,7 +82,7 @@ class Columns(Section):
 
 
 class FilesSource(Source):
-    """CSV, TSV, JSON Lines or Parquet, plain or packed with gzip or zstd; columns and labels named here."""
+    """CSV, TSV or JSON Lines, plain or packed with gzip or zstd, or Parquet; columns and labels by name."""
 
     kind: Literal["files"]
     paths: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)]
@@ -81,8 +92,19 @@ class FilesSource(Source):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     """`auto` goes by the file's name."""
     columns: Columns
-    labels: dict[str, Literal[0, 1] | None]
+    labels: Annotated[dict[str, Literal[0, 1] | None], Field(min_length=1)]
     """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the files are."""
+        return self.paths
+
+    @model_validator(mode="after")
+    def _checksum_is_of_one_file(self) -> Self:
+        if self.checksum and len(self.paths) > 1:
+            raise ValueError("a checksum is of one file: give each file a source of its own")
+        return self
 
 
 AnySource = Annotated[PackageSource | ImdbSource | FilesSource, Field(discriminator="kind")]
@@ -131,12 +153,13 @@ class DownloadParams(Section):
 
     @model_validator(mode="after")
     def _names_and_addresses_are_distinct(self) -> Self:
-        _refuse_repeats("name", [source.name for source in self.sources])
-        _refuse_repeats(
-            "address",
-            [url for source in self.sources if isinstance(source, ImdbSource) for url in set(source.urls)]
-            + [path for source in self.sources if isinstance(source, FilesSource) for path in source.paths],
-        )
+        for one, other in combinations(self.sources, 2):
+            if one.name == other.name:
+                raise ValueError(f"two sources have the same name: {one.name}")
+            if one.kind == other.kind == "package":
+                raise ValueError(f"sources {one.name} and {other.name} are the same package")
+            if set(one.addresses) & set(other.addresses):  # not shown: an address may hold a password
+                raise ValueError(f"sources {one.name} and {other.name} have an address in common")
         return self
 
 
@@ -151,9 +174,3 @@ class TokenizeParams(Section):
     lowercase: bool
     unknown_rate: Annotated[float, Field(ge=0, le=1)]
     """Largest share of unknown words in a split; past it the stage stops and names the worst reviews."""
-
-
-def _refuse_repeats(what: str, values: list[str]) -> None:
-    repeated = sorted({value for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"two sources have the same {what}: {', '.join(repeated)}")

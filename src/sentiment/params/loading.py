@@ -70,6 +70,8 @@ def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
         case "union_tag_invalid":
             context = fault["ctx"]
             return f"{name}.kind: must be one of {context['expected_tags']}, not '{context['tag']}'"
+    if keys[-1] == "[key]":  # YAML reads 0, true and null as no text
+        return f"{'.'.join(keys[:-2])}: the key {keys[-2]} must be text: write it in quotes"
     expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     given = "" if isinstance(fault["input"], Mapping) else f" (found {fault['input']!r})"
     return f"{name}: {expected if expected != fault['msg'] else fault['msg']}{given}"

@@ -25,9 +25,14 @@ def kind_of(section: type[Section]) -> str | None:
 
 
 def variants(root: type[Section], path: Sequence[str]) -> list[type[Section]]:
-    """Return the sections that may stand at a path below `root`, none where the path does not exist."""
+    """Return the sections that may stand at a path below `root`, none where the path does not exist.
+
+    Numbers in the path, which are positions in a list, are passed over: all its items are of the same kinds.
+    """
     found = [root]
     for name in path:
+        if name.isdigit():
+            continue
         fields = [holder.model_fields[name] for holder in found if name in holder.model_fields]
         found = [section for field in fields for section in _sections_in(field.annotation)]
     return found
@@ -43,7 +48,7 @@ def variant_fields(root: type[Section], path: Sequence[str], kind: object) -> li
 def _sections_in(annotation: Any) -> list[type[Section]]:
     if get_origin(annotation) is Annotated:
         return _sections_in(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType, tuple):
         return [section for member in get_args(annotation) for section in _sections_in(member)]
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]

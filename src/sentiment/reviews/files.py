@@ -1,6 +1,8 @@
 """Reviews from files of one's own: CSV, TSV, JSON Lines or Parquet, plain or packed."""
 
+import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ PACKED: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 CSV_BLOCK = 1 << 22
 """Bytes of a CSV parsed at a time; a row must fit."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which JSON can write and UTF-8 cannot: a post that was cut off in mid emoji."""
 
 Rows = Iterator[Sequence[list[str | None]]]
 """For each batch: texts, labels as text, groups."""
@@ -64,7 +69,7 @@ def _rows(path: Path, name: str, kind: str, packed: Literal["gzip", "zstd"] | No
         return
     with pa.input_stream(str(path), compression=packed) as stream:
         if kind == "jsonl":
-            yield from _json_rows(stream, name, columns)
+            yield from _json_rows(io.BufferedReader(stream), name, columns)  # Arrow's own has no lines
             return
     yield from _csv_rows(path, name, packed, columns, "\t" if kind == "tsv" else ",")
 
@@ -105,8 +110,11 @@ def _json_rows(stream: BinaryIO, name: str, columns: Columns) -> Rows:
             values = json.loads(line)
         except UnicodeDecodeError as error:
             raise UserError(f"{name}, line {number}: not UTF-8 text ({error.reason})") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{name}, line {number}: not JSON: {error.msg}") from None
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # also a number of thousands of digits, brackets in heaps
+            raise UserError(f"{name}, line {number}: not JSON: {error}") from None
         if not isinstance(values, dict):
             raise UserError(
                 f"{name}, line {number}: expected an object with the columns, found {line[:40]!r}"
@@ -138,17 +146,26 @@ def _require(name: str, wanted: Sequence[str], found: Sequence[str]) -> None:
     missing = [key for key in wanted if key not in found]
     if missing:
         raise UserError(f"{name}: no column {', '.join(missing)}; columns found: {', '.join(found)}")
+    double = [key for key in wanted if found.count(key) > 1]
+    if double:
+        raise UserError(
+            f"{name}: more than one column {', '.join(double)}; columns found: {', '.join(found)}"
+        )
 
 
 def _mapped(label: str | None, row: str, source: FilesSource) -> int | None:
-    if label is None or label not in source.labels:
+    if label is None:
+        raise UserError(f"{row}: no label")
+    if label not in source.labels:
         known = ", ".join(source.labels)
         raise UserError(f"{row}: label {label!r} is not one of those that labels maps: {known}")
     return source.labels[label]
 
 
 def _as_text(value: Any) -> str | None:
-    return value if isinstance(value, str) or value is None else json.dumps(value)
+    if value is None:
+        return None
+    return _LONE_SURROGATE.sub("\ufffd", value) if isinstance(value, str) else json.dumps(value)
 
 
 def _format(path: Path, name: str, source: FilesSource) -> tuple[str, Literal["gzip", "zstd"] | None]:
@@ -163,6 +180,8 @@ def _format(path: Path, name: str, source: FilesSource) -> tuple[str, Literal["g
         raise UserError(
             f"{name}: format not known by its name; known: {known}, with .gz or .zst; or set format"
         )
+    if kind == "parquet" and packed:
+        raise UserError(f"{name}: Parquet packs its own columns; unpack the {packed} around it")
     return kind, packed
 
 
@@ -170,6 +189,7 @@ def _format(path: Path, name: str, source: FilesSource) -> tuple[str, Literal["g
 def _faults_told(name: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowIOError, EOFError) as error:
-        what = "not UTF-8 text" if "UTF8" in str(error) else "torn, or not of its format"
-        raise UserError(f"{name}: {what}: {str(error).splitlines()[0]}") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: names of columns
+        no_text = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
+        what = "not UTF-8 text" if no_text else "torn, or not of its format"
+        raise UserError(f"{name}: {what}: {str(error).partition(chr(10))[0]}") from None

@@ -18,7 +18,7 @@ BYTES_PER_BATCH = 1 << 25
 LABELS = {"pos": 1, "neg": 0}
 EXPECTED = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
 
-_REVIEW = re.compile(r"aclImdb/((?:train|test)/(?:pos|neg)|train/unsup)/(\d+)_\d+\.txt")
+_REVIEW = re.compile(r"aclImdb/((?:train|test)/(?:pos|neg)|train/unsup)/([0-9]{1,9})_[0-9]+\.txt")
 _FILMS = re.compile(r"aclImdb/(train|test)/urls_(pos|neg|unsup)\.txt")
 _FILM = re.compile(r"/title/(tt\d+)")
 

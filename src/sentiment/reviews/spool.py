@@ -52,6 +52,9 @@ class Rows:
         )
 
 
+NO_ROWS = Rows(text_digests([]), np.empty(0, np.uint8), np.empty(0, np.int8), np.empty(0, np.int32))
+
+
 class Spool:
     """Takes batches of `rows.SCHEMA`, normalizes and checks them, and keeps the fit ones in a file."""
 
@@ -59,7 +62,7 @@ class Spool:
         self._writer = writer
         self._checks = checks
         self._quarantine = quarantine
-        self._parts: list[Rows] = []
+        self._parts = [NO_ROWS]
         self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
         """Rows read and rows set aside, by source."""
 

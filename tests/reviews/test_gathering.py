@@ -1,0 +1,126 @@
+"""Sources into splits: nothing is lost or counted twice, and what judges stays what it was."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sentiment import paths
+from sentiment.params.data import DownloadParams
+from sentiment.reviews.gathering import gather
+from tests.reviews.archives import imdb_members, write_archive
+from tests.reviews.written import download_section, files_source, write_rows
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def halves(reviews: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every other review, and the rest; both have as many of each label."""
+    rows = reviews.to_pylist()
+    return rows[::2], rows[1::2]
+
+
+def gathered(*sources: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    section = download_section(sources=list(sources), **changes)
+    return gather(DownloadParams.model_validate(section))
+
+
+def rows_in(*splits: paths.Split) -> Iterator[dict[str, Any]]:
+    for split in splits or (*paths.LABELLED_SPLITS, "unlabelled"):
+        yield from pq.read_table(paths.reviews(split)).to_pylist()
+
+
+def test_two_sources_merge_and_rows_keep_their_sources_names(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    for name, rows in zip(("one", "two"), halves, strict=True):
+        write_rows(Path(f"{name}.csv"), rows)
+    figures = gathered(files_source("one.csv", name="one"), files_source("two.csv", name="two"))
+    found = list(rows_in())
+    for name, rows in zip(("one", "two"), halves, strict=True):
+        of_source = {row["row"]: (row["text"], row["label"]) for row in found if row["source"] == name}
+        assert of_source == {
+            f"{name}.csv row {number}": (row["text"], row["label"]) for number, row in enumerate(rows, 1)
+        }
+    assert figures["sources"] == {name: {"rows": 100, "quarantined": 0} for name in ("one", "two")}
+    assert sum(figures[split]["reviews"] for split in paths.LABELLED_SPLITS) == 200
+
+
+def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    """Even where they repeat reviews that judge: those go from train, not from test."""
+    old, new = halves
+    write_rows(Path("old.csv"), old)
+    gathered(files_source("old.csv", name="old"))
+    before = {split: paths.reviews(split).read_bytes() for split in paths.LABELLED_SPLITS}
+    judging = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "validation")]
+    write_rows(Path("new.jsonl"), judging[:3] + new)
+    figures = gathered(
+        files_source("new.jsonl", name="new", role="train"), files_source("old.csv", name="old")
+    )
+    assert paths.reviews("test").read_bytes() == before["test"]
+    assert paths.reviews("validation").read_bytes() == before["validation"]
+    assert {row["source"] for row in rows_in("train")} == {"old", "new"}
+    assert figures["dropped_repeats"]["train"] == 3
+
+
+def test_more_reviews_in_a_source_move_none_that_were_there(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    old, new = halves
+    write_rows(Path("a.csv"), old)
+    gathered(files_source("a.csv"))
+    before = {split: {row["text"] for row in rows_in(split)} for split in paths.LABELLED_SPLITS}
+    write_rows(Path("a.csv"), new + old)
+    gathered(files_source("a.csv"))
+    for split, texts in before.items():
+        assert texts <= {row["text"] for row in rows_in(split)}
+
+
+def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Table) -> None:
+    write_archive(Path("a.tar.gz"), imdb_members(reviews))
+    gathered(
+        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None}, checks={"imbalance": 0.5, "repeats": 1.0}
+    )
+    assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}
+    assert {row["row"].split("/")[1] for row in rows_in("train", "validation")} == {"train"}
+    films = [{row["group"] for row in rows_in(split)} for split in ("train", "validation")]
+    assert not films[0] & films[1]
+    assert not [row for row in rows_in("unlabelled") if row["label"] is not None]
+
+
+def test_unfit_rows_are_set_aside_where_they_may_be(reviews: pa.Table) -> None:
+    rows = [*reviews.to_pylist(), {"text": " <br /> ", "label": 1}, {"text": "\x00" * 9, "label": 0}]
+    write_rows(Path("a.jsonl"), rows)
+    figures = gathered(files_source("a.jsonl"), checks={"bad_rows": "quarantine"})
+    assert figures["sources"]["mine"] == {"rows": 202, "quarantined": 2}
+    assert len(list(rows_in())) == 200
+    with paths.QUARANTINE.open(newline="") as file:
+        assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
+            ("mine", "a.jsonl row 201", "no text"),
+            ("mine", "a.jsonl row 202", "more than 1.0% control or undecodable characters"),
+        ]
+
+
+def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) -> None:
+    write_rows(Path("a.parquet"), reviews.to_pylist())
+    made = []
+    for _ in range(2):
+        gathered(files_source("a.parquet"))
+        made.append({path: path.read_bytes() for path in Path().rglob("*") if path.is_file()})
+    assert made[0] == made[1]
+    assert sorted(path.name for path in paths.REVIEWS.iterdir()) == [
+        "test.parquet",
+        "train.parquet",
+        "unlabelled.parquet",
+        "validation.parquet",
+    ]
