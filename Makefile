@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui bench-linear retrain lock
+.PHONY: help setup repro test lint ui bench-data bench-linear retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +34,9 @@ lint: setup  ## format, rules, types, workflows
 
 ui: setup  ## the MLflow UI on the store that the stages log to
 	sentiment ui
+
+bench-data: setup  ## speed and memory of download and tokenize, up to a million reviews
+	python -m bench.data
 
 bench-linear: setup  ## a linear model on the last run's split, beside the LSTM
 	python -m bench.linear

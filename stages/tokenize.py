@@ -20,7 +20,7 @@ def main() -> None:
     with replacing(paths.TOKENIZER) as temporary:
         tokenizer.save(str(temporary))
     figures: dict[str, Any] = {
-        split: encode_to(paths.tokens(split), tokenizer, stream, params.unknown_rate, f"tokenize {split}")
+        split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.unknown_rate)
         for split, stream in reviews.items()
     }
     write_json(paths.metrics("tokenize"), {"vocabulary_size": tokenizer.get_vocab_size(), **figures})

@@ -43,11 +43,15 @@ def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize
 
 
 def encode_to(
-    folder: Path, tokenizer: Tokenizer, reviews: ReviewStream, unknown_rate: float, description: str
+    folder: Path,
+    tokenizer: Tokenizer,
+    reviews: ReviewStream,
+    description: str,
+    unknown_rate: float = 1.0,
 ) -> dict[str, Any]:
     """Write one split's token arrays while a batch of it is in memory; return what is in them.
 
-    unknown_rate: largest share of unknown words. description: what the progress shown is called.
+    description: what the progress shown is called. unknown_rate: largest share of unknown words.
     Raises UserError where the reviews cannot all be read or too many words are unknown; then nothing is
     written.
     """
