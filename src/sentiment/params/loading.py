@@ -27,7 +27,8 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        raise UserError(_report(path, [_describe(fault, content) for fault in error.errors()])) from None
+        faults = [_describe(fault, content) for fault in error.errors() if not _is_echo(fault)]
+        raise UserError(_report(path, faults)) from None
     faults = space_faults(params)
     if faults:
         raise UserError(_report(path, faults))
@@ -57,6 +58,11 @@ def _report(path: Path, faults: Iterable[str]) -> str:
     return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)])
 
 
+def _is_echo(fault: ErrorDetails) -> bool:
+    """Whether a list is called too short only because pydantic does not count its faulty items."""
+    return fault["type"] == "too_short" and len(fault["input"]) >= fault["ctx"]["min_length"]
+
+
 def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
     keys, siblings = _walk(fault["loc"], content)
     name = ".".join(keys)
@@ -70,6 +76,12 @@ def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
         case "union_tag_invalid":
             context = fault["ctx"]
             return f"{name}.kind: must be one of {context['expected_tags']}, not '{context['tag']}'"
+        case "too_short":
+            context = fault["ctx"]
+            items = "1 item" if context["min_length"] == 1 else f"{context['min_length']} items"
+            return f"{name}: at least {items}, found {context['actual_length']}"
+        case "tuple_type":
+            return f"{name}: a list (found {fault['input']!r})"
     if keys[-1] == "[key]":  # YAML reads 0, true and null as no text
         return f"{'.'.join(keys[:-2])}: the key {keys[-2]} must be text: write it in quotes"
     expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
@@ -85,10 +97,8 @@ def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Map
     keys: list[str] = []
     holder: Mapping[str, Any] = {}
     node = content
-    for position, part in enumerate(location):
-        is_last = position == len(location) - 1
-        is_variant = isinstance(node, Mapping) and part not in node and node.get("kind") == part
-        if is_variant and not is_last:
+    for part in location:
+        if isinstance(node, Mapping) and part not in node and node.get("kind") == part:
             continue
         keys.append(str(part))
         if isinstance(node, Mapping):

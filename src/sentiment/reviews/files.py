@@ -22,6 +22,9 @@ FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", 
 CSV_BLOCK = 1 << 22
 """Bytes of a CSV parsed at a time; a row must fit."""
 
+LONGEST_QUOTE = 200
+"""Characters of a file that a message repeats: the first line of a page can be all of it."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character, which JSON can write and UTF-8 cannot: a post that was cut off in mid emoji."""
 
@@ -79,7 +82,7 @@ def _csv_rows(
 ) -> Rows:
     wanted = _wanted(columns)
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    read = csv.ReadOptions(block_size=CSV_BLOCK)
+    read = csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)  # as fast, and errors name the row
     with pa.input_stream(str(path), compression=packed) as stream:
         _require(name, wanted, csv.open_csv(stream, read, parse).schema.names)
     convert = csv.ConvertOptions(
@@ -114,7 +117,7 @@ def _json_rows(stream: BinaryIO, name: str, columns: Columns) -> Rows:
             ValueError,
             RecursionError,
         ) as error:  # also a number of thousands of digits, brackets in heaps
-            raise UserError(f"{name}, line {number}: not JSON: {error}") from None
+            raise UserError(f"{name}, line {number}: not JSON: {getattr(error, 'msg', error)}") from None
         if not isinstance(values, dict):
             raise UserError(
                 f"{name}, line {number}: expected an object with the columns, found {line[:40]!r}"
@@ -145,11 +148,11 @@ def _wanted(columns: Columns) -> list[str]:
 def _require(name: str, wanted: Sequence[str], found: Sequence[str]) -> None:
     missing = [key for key in wanted if key not in found]
     if missing:
-        raise UserError(f"{name}: no column {', '.join(missing)}; columns found: {', '.join(found)}")
+        raise UserError(f"{name}: no column {', '.join(missing)}; columns found: {_brief(', '.join(found))}")
     double = [key for key in wanted if found.count(key) > 1]
     if double:
         raise UserError(
-            f"{name}: more than one column {', '.join(double)}; columns found: {', '.join(found)}"
+            f"{name}: more than one column {', '.join(double)}; found: {_brief(', '.join(found))}"
         )
 
 
@@ -158,7 +161,7 @@ def _mapped(label: str | None, row: str, source: FilesSource) -> int | None:
         raise UserError(f"{row}: no label")
     if label not in source.labels:
         known = ", ".join(source.labels)
-        raise UserError(f"{row}: label {label!r} is not one of those that labels maps: {known}")
+        raise UserError(f"{row}: label {_brief(label)!r} is not one of those that labels maps: {known}")
     return source.labels[label]
 
 
@@ -190,6 +193,16 @@ def _faults_told(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: names of columns
-        no_text = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
-        what = "not UTF-8 text" if no_text else "torn, or not of its format"
-        raise UserError(f"{name}: {what}: {str(error).partition(chr(10))[0]}") from None
+        reason = str(error)
+        what = "torn, or not of its format"
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in reason or "\0" in reason:  # the zeros of UTF-16
+            what = "not UTF-8 text"
+        elif isinstance(error, pa.ArrowNotImplementedError):
+            what = "a column that is not text"
+        raise UserError(f"{name}: {what}: {_brief(reason)}") from None
+
+
+def _brief(text: str) -> str:
+    """Return the beginning of what a file says, fit for a terminal."""
+    first = text.partition("\n")[0][:LONGEST_QUOTE]
+    return "".join(character if character.isprintable() else "\ufffd" for character in first)

@@ -4,7 +4,9 @@ Which of two equal reviews stays is known only when all have been seen. So a fir
 checks the rows and spools them to disk, keeping a digest of each text; a second writes the rows that stay.
 """
 
-from contextlib import ExitStack
+import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,14 @@ def gather(params: DownloadParams) -> dict[str, Any]:
     """Write one Parquet file per split, the unlabelled one included, and the quarantine file.
 
     Returns the figures of all of it. Raises UserError, with nothing written, where a source cannot be read, a
-    row fails the checks and bad rows are to stop, a split lacks a class, or repeats or balance are past their
-    limits.
+    row fails the checks and bad rows are to stop, a split lacks a class, repeats or balance are past their
+    limits, or the disk is full.
     """
-    with scratch(paths.REVIEWS / ".spool") as folder, quarantining(paths.QUARANTINE) as quarantine:
+    with (
+        _full_disk_told(),
+        scratch(paths.REVIEWS / ".spool") as folder,
+        quarantining(paths.QUARANTINE) as quarantine,
+    ):
         file = folder / "rows.parquet"
         spool = _read(params, file, quarantine)
         if params.checks.bad_rows == "stop":
@@ -124,3 +130,16 @@ def _named(file: Path, positions: NDArray[np.int64]) -> list[str]:
         if len(names) == len(positions):
             break
     return names
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk is full: no room in {paths.REVIEWS} or {paths.REPORTS}, which need about twice what "
+            f"the reviews have ({error})"
+        ) from None
