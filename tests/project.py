@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "download.limit": 400,
     "download.split": {"train": 0.6, "validation": 0.2, "test": 0.2},
     "tokenize.vocabulary_size": 1500,
+    "tokenize.unknown_rate": 0.5,
     "model.max_tokens": 64,
     "model.chunk_tokens": 32,
     "model.embedding_units": 8,

@@ -40,7 +40,8 @@ def _missing(path: Path) -> None:
 
 
 def _other_columns(path: Path) -> None:
-    pq.write_table(pq.read_table(path).rename_columns(["words", "label"]), path)
+    table = pq.read_table(path).select(["text", "label"])
+    pq.write_table(table.rename_columns(["words", "label"]), path)
 
 
 def _one_label(path: Path) -> None:

@@ -29,11 +29,19 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
 
 
 def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
-    rates = {"kind": "categorical", "choices": [0.003, 1e-9]}
+    rates = {"kind": "categorical", "choices": [0.03, 1e-9]}
     project.set_params(
-        {"tune.trials": 8, "train.epochs": 3, "tune.space": {"train.optimizer.learning_rate": rates}}
+        {
+            "download.limit": 2000,  # a few hundred teach too little for one trial to lag behind another
+            "tune.trials": 8,
+            "train.epochs": 3,
+            "train.average": 0.0,
+            "train.optimizer.learning_rate": 0.03,
+            "tune.space": {"train.optimizer.learning_rate": rates},
+        }
     )
-    project.stage("tune")
+    for stage in ("download", "tokenize", "tune"):
+        project.stage(stage)
     counts = project.metrics("tune")["trials"]
     assert counts["pruned"] > 0
     assert _trial_statuses(project)["KILLED"] == counts["pruned"]
