@@ -6,6 +6,7 @@ from ruamel.yaml import YAML
 
 from sentiment.errors import UserError
 from sentiment.params import load_params
+from sentiment.params.data import FilesSource
 from tests.project import ROOT
 
 
@@ -152,3 +153,14 @@ def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"train: \xff")
     with pytest.raises(UserError, match="not UTF-8"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_labels_need_no_quotes() -> None:
+    source = {
+        "kind": "files",
+        "name": "phrases",
+        "paths": ["train.tsv"],
+        "columns": {"text": "Phrase", "label": "Sentiment"},
+        "labels": {0: 0, 4: 1, True: 1, "n/a": None},
+    }
+    assert FilesSource.model_validate(source).labels == {"0": 0, "4": 1, "true": 1, "n/a": None}

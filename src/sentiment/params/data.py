@@ -1,9 +1,11 @@
 """Parameters of the stages that make data: download and tokenize."""
 
+import json
+from collections.abc import Mapping
 from itertools import combinations
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
@@ -81,6 +83,16 @@ class Columns(Section):
     """Rows with the same value stay on one side of every split: a film, a sentence's phrases. Null: none."""
 
 
+def _keys_as_text(labels: Any) -> Any:
+    """YAML reads 0 and true as what they are; as labels in a file they are text."""
+    if not isinstance(labels, Mapping):
+        return labels
+    return {
+        json.dumps(key) if isinstance(key, bool | int | float) else key: label
+        for key, label in labels.items()
+    }
+
+
 class FilesSource(Source):
     """CSV, TSV or JSON Lines, plain or packed with gzip or zstd, or Parquet; columns and labels by name."""
 
@@ -92,7 +104,7 @@ class FilesSource(Source):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     """`auto` goes by the file's name."""
     columns: Columns
-    labels: Annotated[dict[str, Literal[0, 1] | None], Field(min_length=1)]
+    labels: Annotated[dict[str, Literal[0, 1] | None], Field(min_length=1), BeforeValidator(_keys_as_text)]
     """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
 
     @property

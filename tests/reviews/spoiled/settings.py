@@ -67,7 +67,7 @@ CASES = [
         "label mapped to 2", {"labels": {"bad": 0, "good": 2}}, "sources.0.labels.good: 0 or 1 (found 2)"
     ),
     _source("no labels", {"labels": {}}, "download.sources.0.labels: ", "at least 1 item"),
-    _source("label without quotes", {"labels": {0: 0}}, "sources.0.labels: the key 0 must be text"),
+    _source("no label", {"labels": {None: 0}}, "sources.0.labels: the key None must be text"),
     _source("unknown role", {"role": "test"}, "download.sources.0.role: 'all' or 'train' (found 'test')"),
     _source("name with a space", {"name": "My reviews"}, "download.sources.0.name: "),
     _source("unknown format", {"format": "xlsx"}, "download.sources.0.format: 'auto', 'csv'", "found 'xlsx'"),
