@@ -1,0 +1,65 @@
+"""Every kind of source, from `dvc exp run -S` to a judged model."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sentiment.reviews.package import read_package
+from sentiment.reviews.rows import batches_of, limited
+from tests.project import Project
+from tests.reviews.archives import imdb_members, write_archive
+
+BASE = ("download.limit=null", "model.hidden_units=8", "train.epochs=1", "tune.trials=1")
+
+
+@pytest.fixture(scope="module")
+def enough_reviews() -> pa.Table:
+    """A thousand real reviews, half of them positive."""
+    return pa.Table.from_batches(limited(batches_of(read_package()), 1000))
+
+
+def _archive(folder: Path, reviews: pa.Table) -> str:
+    path = write_archive(folder / "aclImdb.tar.gz", imdb_members(reviews))
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f'[{{kind: imdb, urls: ["{path.as_uri()}"], checksum: "sha256:{checksum}"}}]'
+
+
+def _phrases(folder: Path, reviews: pa.Table) -> str:
+    """Lay reviews out as Kaggle's train.tsv: phrases of a sentence, sentiment from 0 to 4."""
+    lines = ["PhraseId\tSentenceId\tPhrase\tSentiment"]
+    for sentence, row in enumerate(reviews.to_pylist()):
+        words = row["text"].replace('"', "").replace("<br />", " ").split()[:60]
+        for start, sentiment in ((0, 4 * row["label"]), (5, 3 if row["label"] else 1), (10, 2)):
+            lines.append(f"{len(lines)}\t{sentence}\t{' '.join(words[start:])}\t{sentiment}")
+    path = folder / "train.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = "{text: Phrase, label: Sentiment, group: SentenceId}"
+    labels = "{0: 0, 1: 0, 2: null, 3: 1, 4: 1}"
+    return f'[{{kind: files, name: kaggle, paths: ["{path}"], columns: {columns}, labels: {labels}}}]'
+
+
+@pytest.mark.parametrize("made", [_archive, _phrases])
+def test_source_runs_end_to_end(
+    made: Callable[[Path, pa.Table], str], project: Project, tmp_path: Path, enough_reviews: pa.Table
+) -> None:
+    overrides = [f"download.sources={made(tmp_path, enough_reviews)}", *BASE]
+    settings = [part for override in overrides for part in ("-S", override)]
+    project.run("dvc", "exp", "run", *settings)
+    figures = project.metrics("download")
+    groups = {
+        split: set(pq.read_table(project.root / f"data/reviews/{split}.parquet")["group"].to_pylist())
+        for split in ("train", "validation", "test")
+    }
+    assert all(figures[split]["reviews"] > 0 for split in groups)
+    assert groups["train"] & groups["validation"] == set()
+    assert 0 <= project.metrics("evaluate")["test"]["auc"] <= 1
+    if made is _archive:  # its own halves: half of the films are in both, as in no real archive
+        assert figures["test"]["reviews"] == 500
+        assert figures["unlabelled"]["reviews"] + figures["dropped_repeats"]["unlabelled"] == 10
+    else:
+        assert groups["train"] & groups["test"] == set()
+        assert sum(figures[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each
