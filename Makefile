@@ -1,5 +1,6 @@
 # Everything that people and CI run. `make help` lists it.
 PYTHON ?= python3
+PORT ?= 5000
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -32,8 +33,8 @@ lint: setup  ## format, rules, types, workflows
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --offline --quiet .github/workflows
 
-ui: setup  ## the MLflow UI on the store that the stages log to
-	sentiment ui
+ui: setup  ## the MLflow UI on the store that the stages log to; PORT=5001 for another port
+	sentiment ui --port $(PORT)
 
 bench-data: setup  ## speed and memory of download and tokenize, up to a million reviews
 	python -m bench.data

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sentiment import paths
-from sentiment.errors import exits_cleanly
+from sentiment.errors import UserError, exits_cleanly
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews in, sentiment out.")
 
@@ -32,18 +32,29 @@ def predict(
         Path, typer.Option(help="Folder with weights, configuration and tokenizer.")
     ] = paths.SELECTED,
 ) -> None:
-    """Print the probability that each review is positive, a line per review."""
+    """Print the probability that each review is positive, a line per review. `--` goes before a dash."""
+    from sentiment.model.files import TOKENIZER
     from sentiment.model.predictor import Predictor
 
-    reviews = texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if not (model / TOKENIZER).is_file():
+        raise UserError(f"{model}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
+    reviews = texts or _lines_of_standard_input()
     for probability, review in zip(Predictor.load(model).predict(reviews), reviews, strict=True):
         typer.echo(f"{probability:.4f}\t{review}")
+
+
+def _lines_of_standard_input() -> list[str]:
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    return [line for line in lines if line.strip()]
 
 
 @app.command()
 @exits_cleanly
 def ui(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Serve the MLflow UI on the store that the stages log to."""
     from sentiment.tracking.ui import serve

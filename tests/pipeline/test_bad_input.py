@@ -1,6 +1,7 @@
 """A user's mistake: a message that says what is wrong and where, status 2, no file touched, no traceback."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,30 @@ def test_unreachable_tracking_server_hides_the_password(project: Project) -> Non
     assert "secret-word" not in failed.stderr + failed.stdout
     assert "Traceback" not in failed.stderr
     assert project.tree() == before
+
+
+@pytest.mark.parametrize(
+    "uri", ["foo://user:secret-word@host", "mssql+nodriver://user:secret-word@127.0.0.1/x"]
+)
+def test_unusable_address_hides_the_password(uri: str, project: Project) -> None:
+    failed = project.stage("train", status=2, MLFLOW_TRACKING_URI=uri)
+    assert "MLFLOW_TRACKING_URI" in failed.stderr
+    assert "secret-word" not in failed.stderr + failed.stdout
+    assert "Traceback" not in failed.stderr
+
+
+def test_taken_port_is_told_before_the_server_starts(project: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        failed = project.run("sentiment", "ui", "--port", port, status=2)
+    assert f"port {port} is taken" in failed.stderr
+
+
+def test_predict_names_what_it_cannot_read(project: Project) -> None:
+    failed = project.run("sentiment", "predict", "--model", "models/baseline", "Fine.", status=2)
+    assert "models/baseline: no model with its tokenizer there" in failed.stderr
+    failed = project.run("sh", "-c", r"printf '\377\376' | sentiment predict", status=2)
+    assert "standard input: not UTF-8 text" in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 are four minutes of silence
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for three small files
 
 import mlflow
@@ -13,13 +14,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sentiment.errors import UserError
+from sentiment.progress import say
 from sentiment.settings import Settings, load_settings, repository_root
 
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
-
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens the UI on training runs; left to guess, it takes an experiment for one about language models."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,32 @@ def open_store() -> Store:
     is_local = uri.startswith("sqlite")
     if is_local:
         Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
+    elif settings.mlflow_tracking_uri is not None:
+        say("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
     try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient()
         experiment = client.get_experiment_by_name(settings.mlflow_experiment_name)
         if experiment is not None and experiment.lifecycle_stage == "active":
             return Store(client, experiment.experiment_id)
         # A local client keeps artifacts beside the database; a server decides for itself.
         location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
         name = settings.mlflow_experiment_name
-        return Store(client, client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
-    except MlflowException as error:
+        return Store(client, client.create_experiment(name, location))
+    except Exception as error:  # each kind of store has errors of its own
         raise UserError(
             f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
         ) from None
 
 
-def _said(error: MlflowException, uri: str) -> str:
-    """Return the first line of an error, without the address if it is quoted there."""
-    return str(error).splitlines()[0].replace(uri, "<MLFLOW_TRACKING_URI>")
+def _said(error: Exception, uri: str) -> str:
+    """Return what went wrong in one line, without the address.
+
+    Of errors other than MLflow's own and missing drivers only the kind: they may quote parts of the address.
+    """
+    if isinstance(error, ImportError):
+        return f"the driver {error.name} is not installed"
+    if isinstance(error, MlflowException):
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return lines[0].replace(uri, "<MLFLOW_TRACKING_URI>") if lines else type(error).__name__
+    return type(error).__name__

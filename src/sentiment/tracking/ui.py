@@ -1,8 +1,10 @@
 """The MLflow UI on the right store."""
 
 import os
+import socket
 import sys
 
+from sentiment.errors import UserError
 from sentiment.settings import load_settings
 from sentiment.tracking.store import open_store, tracking_uri
 
@@ -15,8 +17,10 @@ def serve(port: int) -> None:
     if uri.startswith(("http://", "https://")):
         print("The runs are on the tracking server that MLFLOW_TRACKING_URI names: open that address.")
         return
-    open_store()
-    print(f"MLflow UI: http://{HOST}:{port}  (Ctrl-C stops it)", flush=True)
+    _require_free(port)
+    # The plain address opens on a page about language models, which this experiment has nothing to show on.
+    runs = f"http://{HOST}:{port}/#/experiments/{open_store().experiment_id}/runs"
+    print(f"MLflow UI: {runs}  (Ctrl-C stops it)", flush=True)
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # in the environment, not the arguments: it may hold a password
@@ -24,3 +28,12 @@ def serve(port: int) -> None:
     }
     arguments = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     os.execve(sys.executable, arguments, environment)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise UserError(f"port {port} is taken; choose another: make ui PORT={port + 1}") from None
