@@ -102,6 +102,16 @@ def test_dropout_of_words_leaves_padding_alone_and_scoring_untouched() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("units", [0, 4])
+def test_last_layer_gives_the_logit(units: int) -> None:
+    model = _classifier(head={"units": units, "activation": "relu"})
+    last = model.get_submodule(model.last_layer)
+    seen: list[Tensor] = []
+    last.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    ids, lengths = _batch(LENGTHS)
+    torch.testing.assert_close(model(ids, lengths), seen[0].squeeze(1), rtol=0, atol=0)
+
+
 def test_every_weight_gets_a_gradient() -> None:
     model = _classifier(layers=2, pair_buckets=64, head={"units": 4, "activation": "tanh"})
     ids, lengths = _batch(LENGTHS)

@@ -21,6 +21,16 @@ def test_new_kind_drops_the_keys_that_it_does_not_have(params: Params) -> None:
     assert substituted(params, {"train.clip.kind": "none"}).train.clip.model_dump() == {"kind": "none"}
 
 
+def test_kinds_of_clipping_replace_one_another(params: Params) -> None:
+    by_percentile = substituted(params, {"train.clip.kind": "percentile", "train.clip.percentile": 10.0})
+    assert by_percentile.train.clip.model_dump() == {"kind": "percentile", "percentile": 10.0}
+    by_unit = substituted(by_percentile, {"train.clip.kind": "adaptive", "train.clip.threshold": 0.01})
+    assert by_unit.train.clip.model_dump() == {"kind": "adaptive", "threshold": 0.01}
+    assert not applicable(params, "train.clip.percentile", {})
+    assert applicable(params, "train.clip.percentile", {"train.clip.kind": "percentile"})
+    assert not applicable(by_percentile, "train.clip.threshold", {})
+
+
 def test_threshold_is_drawn_only_where_clipping_has_one(params: Params) -> None:
     assert applicable(params, "train.clip.threshold", {})
     assert applicable(params, "train.clip.threshold", {"train.clip.kind": "value"})

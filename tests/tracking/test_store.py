@@ -28,6 +28,7 @@ EPOCH_FIGURES = {
     "gradient_norm_p95",
     "gradient_norm_max",
     "clipped_share",
+    "clip_scale_mean",
 }
 
 

@@ -1,68 +1,204 @@
 """Clipping against plain NumPy."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from sentiment.params.train import Clipping, NoClipping, NormClipping, ValueClipping
-from sentiment.training.clipping import Clipped, clip_gradients
+from sentiment.params.train import Clipping
+from sentiment.training.clipping import Clipped, Clipper
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+SHAPES = {
+    "embedding.weight": (50, 6),
+    "lstm.weight_ih_l0": (20, 6),
+    "lstm.weight_hh_l0": (20, 5),
+    "lstm.bias_ih_l0": (20,),
+    "scores.weight": (40, 1),
+    "head.weight": (1, 5),
+    "head.bias": (1,),
+}
+LAST_LAYER = "head"
+SEEN = 7
+"""Rows of the embedding that a batch holds; the others have no gradient."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "norm": {"threshold": 0.5},
+    "value": {"threshold": 0.3},
+    "percentile": {"percentile": 50.0},
+    "adaptive": {"threshold": 0.1},
+}
 
 
-def _clip(
-    gradients: list[NDArray[np.float32]], clipping: Clipping
-) -> tuple[list[NDArray[np.float32]], Clipped]:
-    parameters = [torch.zeros(gradient.shape, requires_grad=True) for gradient in gradients]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = torch.from_numpy(gradient.copy())
-    clipped = clip_gradients(parameters, clipping)
-    return [parameter.grad.numpy() for parameter in parameters if parameter.grad is not None], clipped
+def _clipper(kind: str, **changes: Any) -> Clipper:
+    clipping: Clipping = TypeAdapter(Clipping).validate_python({"kind": kind, **KINDS[kind], **changes})
+    return Clipper(clipping, LAST_LAYER)
+
+
+def _clip(clipper: Clipper, weights: Arrays, gradients: Arrays) -> tuple[Arrays, Clipped]:
+    parameters = {name: torch.from_numpy(weight.copy()).requires_grad_() for name, weight in weights.items()}
+    for name, parameter in parameters.items():
+        parameter.grad = torch.from_numpy(gradients[name].copy())
+    clipped = clipper(parameters.items())
+    return {name: p.grad.numpy() for name, p in parameters.items() if p.grad is not None}, clipped
+
+
+@pytest.fixture(params=range(3))
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    return np.random.default_rng(request.param)
 
 
 @pytest.fixture
-def gradients() -> list[NDArray[np.float32]]:
-    rng = np.random.default_rng(0)
-    return [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,), (2, 2, 2))]
+def weights(rng: np.random.Generator) -> Arrays:
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    drawn["lstm.bias_ih_l0"][:] = 0  # as at the start
+    drawn["lstm.weight_hh_l0"][3] = 0
+    return drawn
 
 
-def _norm(gradients: list[NDArray[np.float32]]) -> float:
-    return float(np.sqrt(sum((gradient.astype(np.float64) ** 2).sum() for gradient in gradients)))
+@pytest.fixture
+def gradients(rng: np.random.Generator) -> Arrays:
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    drawn["embedding.weight"][SEEN:] = 0
+    return drawn
 
 
-def test_norm_over_the_threshold_is_scaled_to_it(gradients: list[NDArray[np.float32]]) -> None:
-    after, clipped = _clip(gradients, NormClipping(kind="norm", threshold=0.5))
-    assert clipped.norm == pytest.approx(_norm(gradients), rel=1e-6)
+def _norm(arrays: Iterable[NDArray[np.float32]]) -> float:
+    return float(np.sqrt(sum((array.astype(np.float64) ** 2).sum() for array in arrays)))
+
+
+def _by_unit(weights: Arrays, gradients: Arrays, threshold: float) -> Arrays:
+    """The rule of Brock et al., unit by unit."""
+    after = {name: gradient.copy() for name, gradient in gradients.items()}
+    for name, gradient in after.items():
+        if name.startswith(LAST_LAYER):
+            continue
+        whole = max(gradient.shape) == gradient.size
+        for unit in [slice(None)] if whole else range(len(gradient)):
+            limit = threshold * max(_norm([weights[name][unit]]), 1e-3)
+            norm = _norm([gradient[unit]])
+            if norm > limit:
+                gradient[unit] *= limit / norm
+    return after
+
+
+def _assert_equal(after: Arrays, expected: Arrays, rtol: float = 0) -> None:
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(after[name], gradient, rtol=rtol, err_msg=name)
+
+
+def test_norm_over_the_threshold_is_scaled_to_it(weights: Arrays, gradients: Arrays) -> None:
+    after, clipped = _clip(_clipper("norm"), weights, gradients)
+    norm = _norm(gradients.values())
+    assert clipped == Clipped(pytest.approx(norm, rel=1e-6), pytest.approx(0.5 / norm, rel=1e-6), True)
+    _assert_equal(after, {name: gradient * 0.5 / norm for name, gradient in gradients.items()}, rtol=1e-5)
+
+
+def test_values_are_limited_on_both_sides(weights: Arrays, gradients: Arrays) -> None:
+    after, clipped = _clip(_clipper("value"), weights, gradients)
+    expected = {name: np.clip(gradient, -0.3, 0.3) for name, gradient in gradients.items()}
+    _assert_equal(after, expected)
     assert clipped.changed
-    for one, other in zip(after, gradients, strict=True):
-        np.testing.assert_allclose(one, other * 0.5 / _norm(gradients), rtol=1e-6)
+    assert clipped.norm == pytest.approx(_norm(gradients.values()), rel=1e-6)
+    assert clipped.scale == pytest.approx(_norm(expected.values()) / _norm(gradients.values()), rel=1e-6)
 
 
-def test_norm_under_the_threshold_is_left_alone(gradients: list[NDArray[np.float32]]) -> None:
-    after, clipped = _clip(gradients, NormClipping(kind="norm", threshold=_norm(gradients) * 1.01))
-    assert not clipped.changed
-    for one, other in zip(after, gradients, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_percentile_is_of_all_norms_so_far(weights: Arrays, gradients: Arrays) -> None:
+    clipper, norms = _clipper("percentile", percentile=30), []
+    for factor in (1.0, 0.5, 3.0, 0.1, 2.0, 0.3):
+        scaled = {name: gradient * np.float32(factor) for name, gradient in gradients.items()}
+        norms.append(_norm(scaled.values()))
+        scale = min(1.0, float(np.percentile(norms, 30)) / norms[-1])
+        after, clipped = _clip(clipper, weights, scaled)
+        assert clipped.scale == pytest.approx(scale, rel=1e-6)
+        assert clipped.changed == (scale < 1)
+        _assert_equal(after, {name: gradient * scale for name, gradient in scaled.items()}, rtol=1e-5)
 
 
-def test_values_are_limited_on_both_sides(gradients: list[NDArray[np.float32]]) -> None:
-    after, clipped = _clip(gradients, ValueClipping(kind="value", threshold=0.3))
+def test_first_step_and_hundredth_percentile_clip_nothing(weights: Arrays, gradients: Arrays) -> None:
+    assert not _clip(_clipper("percentile", percentile=1), weights, gradients)[1].changed
+    clipper = _clipper("percentile", percentile=100)
+    assert not any(
+        _clip(clipper, weights, {name: gradient * factor for name, gradient in gradients.items()})[1].changed
+        for factor in (1, 2, 3)
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 1.0])
+def test_units_are_limited_against_their_weights(
+    threshold: float, weights: Arrays, gradients: Arrays
+) -> None:
+    after, clipped = _clip(_clipper("adaptive", threshold=threshold), weights, gradients)
+    expected = _by_unit(weights, gradients, threshold)
+    _assert_equal(after, expected, rtol=1e-5)
     assert clipped.changed
-    assert clipped.norm == pytest.approx(_norm(gradients), rel=1e-6)  # before clipping
-    for one, other in zip(after, gradients, strict=True):
-        np.testing.assert_array_equal(one, np.clip(other, -0.3, 0.3).astype(np.float32))
+    assert clipped.norm == pytest.approx(_norm(gradients.values()), rel=1e-6)
+    assert clipped.scale == pytest.approx(_norm(expected.values()) / _norm(gradients.values()), rel=1e-5)
 
 
-def test_small_values_are_left_alone(gradients: list[NDArray[np.float32]]) -> None:
-    assert not _clip(gradients, ValueClipping(kind="value", threshold=100.0))[1].changed
+def test_adaptive_clipping_leaves_the_last_layer_alone(weights: Arrays, gradients: Arrays) -> None:
+    after, _ = _clip(_clipper("adaptive", threshold=1e-6), weights, gradients)
+    for name, gradient in gradients.items():
+        assert np.array_equal(after[name], gradient) == name.startswith(LAST_LAYER), name
 
 
-def test_no_clipping_measures_and_changes_nothing(gradients: list[NDArray[np.float32]]) -> None:
-    after, clipped = _clip(gradients, NoClipping(kind="none"))
-    assert clipped == Clipped(pytest.approx(_norm(gradients), rel=1e-6), changed=False)
-    np.testing.assert_array_equal(after[0], gradients[0])
+def test_a_weight_of_zero_can_still_move(weights: Arrays, gradients: Arrays) -> None:
+    after, _ = _clip(_clipper("adaptive", threshold=0.1), weights, gradients)
+    assert _norm([after["lstm.bias_ih_l0"]]) == pytest.approx(0.1 * 1e-3, rel=1e-5)
+    assert _norm([after["lstm.weight_hh_l0"][3]]) == pytest.approx(0.1 * 1e-3, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("none", {}),
+        ("norm", {"threshold": 1e3}),
+        ("value", {"threshold": 1e3}),
+        ("percentile", {}),
+        ("adaptive", {"threshold": 1e6}),
+    ],
+)
+def test_threshold_not_reached_leaves_the_gradient_alone(
+    kind: str, changes: dict[str, Any], weights: Arrays, gradients: Arrays
+) -> None:
+    after, clipped = _clip(_clipper(kind, **changes), weights, gradients)
+    assert clipped == Clipped(pytest.approx(_norm(gradients.values()), rel=1e-6), scale=1.0, changed=False)
+    _assert_equal(after, gradients)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_zeros_is_left_alone(kind: str, weights: Arrays, gradients: Arrays) -> None:
+    zeros = {name: np.zeros_like(gradient) for name, gradient in gradients.items()}
+    after, clipped = _clip(_clipper(kind), weights, zeros)
+    assert clipped == Clipped(0.0)
+    _assert_equal(after, zeros)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_gradient_that_is_not_finite_is_reported(value: float, gradients: list[NDArray[np.float32]]) -> None:
-    gradients[1][2] = value
-    assert not np.isfinite(_clip(gradients, NormClipping(kind="norm", threshold=1.0))[1].norm)
+def test_gradient_that_is_not_finite_is_reported_and_left_as_it_is(
+    value: float, kind: str, weights: Arrays, gradients: Arrays
+) -> None:
+    gradients["lstm.weight_ih_l0"][2, 3] = value
+    clipper = _clipper(kind)
+    after, clipped = _clip(clipper, weights, gradients)
+    assert not np.isfinite(clipped.norm)
+    assert (clipped.scale, clipped.changed) == (1.0, False)
+    _assert_equal(after, gradients)
+    assert all(norms.isfinite().all() for norms in clipper.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clipper_goes_on_from_another_ones_state(kind: str, weights: Arrays, gradients: Arrays) -> None:
+    straight, first, second = _clipper(kind), _clipper(kind), _clipper(kind)
+    steps = [{name: g * np.float32(f) for name, g in gradients.items()} for f in (3.0, 1 / 3, 1.7, 2.9)]
+    expected = [_clip(straight, weights, step)[1] for step in steps]
+    done = [_clip(first, weights, step)[1] for step in steps[:2]]
+    second.load_state_dict(first.state_dict())
+    assert done + [_clip(second, weights, step)[1] for step in steps[2:]] == expected

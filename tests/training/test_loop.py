@@ -17,9 +17,11 @@ from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training.clipping import Clipper
 from sentiment.training.figures import Epoch
 from sentiment.training.loop import Fitted, fit, take_step
 from sentiment.training.optimizers import make_optimizer
+from sentiment.training.precision import resolve_precision
 from tests.model.shapes import model_params
 
 TRAIN: dict[str, Any] = {
@@ -33,6 +35,10 @@ TRAIN: dict[str, Any] = {
     "average": 0.0,
 }
 VOCABULARY = 1000
+
+NEEDS_BF16 = pytest.mark.skipif(
+    resolve_precision("auto") != "bf16", reason="this processor does not multiply bf16"
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,17 @@ def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> F
     return fit(model_params(max_tokens=100), params, VOCABULARY, *splits, on_epoch=lambda _: None)
 
 
-@pytest.mark.parametrize("changes", [{}, {"average": 0.9}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"average": 0.9},
+        pytest.param({"precision": "bf16"}, marks=NEEDS_BF16),
+        {"clip": {"kind": "adaptive", "threshold": 0.01}},
+        {"clip": {"kind": "percentile", "percentile": 10}},
+    ],
+    ids=str,
+)
 def test_equal_runs_are_equal_bit_for_bit(
     changes: dict[str, Any], splits: tuple[TokenizedReviews, TokenizedReviews]
 ) -> None:
@@ -125,7 +141,7 @@ def test_what_is_not_finite_stops_before_the_step(
     spoil(model)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingDivergedError, match=message):
-        take_step(model, optimizer, batch, 0.01, params.clip, "fp32", "step 7")
+        take_step(model, optimizer, batch, 0.01, Clipper(params.clip), "fp32", "step 7")
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
     assert not optimizer.state

@@ -56,6 +56,21 @@ def test_threshold_is_drawn_only_where_the_kind_of_clipping_has_one() -> None:
     assert by_value.train.clip.model_dump() == {"kind": "value", "threshold": 0.3}
 
 
+def test_percentile_and_threshold_are_drawn_each_for_its_own_kind() -> None:
+    params = _params(
+        {
+            "train.clip.kind": {"kind": "categorical", "choices": ["norm", "percentile", "adaptive"]},
+            "train.clip.threshold": {"kind": "float", "low": 0.01, "high": 10.0, "log": True},
+            "train.clip.percentile": {"kind": "float", "low": 5.0, "high": 100.0},
+        }
+    )
+    assert _suggested(params, **starting_point(params)) == params
+    by_percentile = _suggested(params, **{"train.clip.kind": "percentile", "train.clip.percentile": 25.0})
+    assert by_percentile.train.clip.model_dump() == {"kind": "percentile", "percentile": 25.0}
+    by_unit = _suggested(params, **{"train.clip.kind": "adaptive", "train.clip.threshold": 0.02})
+    assert by_unit.train.clip.model_dump() == {"kind": "adaptive", "threshold": 0.02}
+
+
 def test_range_is_widened_to_hold_the_value_of_trial_zero() -> None:
     params = _params(
         {

@@ -47,6 +47,11 @@ class SentimentClassifier(nn.Module):
             self.embedding.weight.normal_(std=EMBEDDING_STD)
             self.embedding.weight[PADDING_ID] = 0
 
+    @property
+    def last_layer(self) -> str:
+        """Name of the module whose output is the logit."""
+        return f"head.{len(self.head) - 1}"
+
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Score reviews.
 

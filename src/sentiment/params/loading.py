@@ -97,9 +97,12 @@ def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Map
     keys: list[str] = []
     holder: Mapping[str, Any] = {}
     node = content
+    entered = True  # a variant may have a key of its own name: only the first one is the variant's
     for part in location:
-        if isinstance(node, Mapping) and part not in node and node.get("kind") == part:
+        if entered and isinstance(node, Mapping) and node.get("kind") == part:
+            entered = False
             continue
+        entered = True
         keys.append(str(part))
         if isinstance(node, Mapping):
             holder = node

@@ -9,6 +9,7 @@ from sentiment.params.section import Section
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 DecayFactor = Annotated[float, Field(gt=0, le=1)]
 EndShare = Annotated[float, Field(ge=0, le=1)]
+Percentile = Annotated[float, Field(gt=0, le=100)]
 
 
 class NoClipping(Section):
@@ -32,7 +33,26 @@ class ValueClipping(Section):
     threshold: PositiveFloat
 
 
-Clipping = Annotated[NoClipping | NormClipping | ValueClipping, Field(discriminator="kind")]
+class PercentileClipping(Section):
+    """Scale the whole gradient down to a percentile of the norms seen so far (Seetharaman et al., 2020)."""
+
+    kind: Literal["percentile"]
+    percentile: Percentile
+    """Of the run's own gradient norms: 10 clips about nine steps out of ten, 100 none."""
+
+
+class AdaptiveClipping(Section):
+    """Scale a unit's gradient when it is large against the unit's own weight (Brock et al., 2021)."""
+
+    kind: Literal["adaptive"]
+    threshold: PositiveFloat
+    """Largest ratio, norm of the gradient to norm of the weight, let through unchanged. 0.01 is usual."""
+
+
+Clipping = Annotated[
+    NoClipping | NormClipping | ValueClipping | PercentileClipping | AdaptiveClipping,
+    Field(discriminator="kind"),
+]
 
 
 class AdamW(Section):

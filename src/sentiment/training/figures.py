@@ -33,6 +33,8 @@ class Epoch:
     gradient_norm_max: float
     clipped_share: float
     """Share of steps whose gradient clipping changed."""
+    clip_scale_mean: float
+    """What clipping multiplied the gradient's norm with, mean over all steps; 1 where it left it alone."""
 
     def __str__(self) -> str:
         return (
@@ -78,4 +80,5 @@ def epoch_figures(
         gradient_norm_p95=float(np.percentile(norms, 95)),
         gradient_norm_max=float(norms.max()),
         clipped_share=float(np.mean([step.clipped.changed for step in steps])),
+        clip_scale_mean=float(np.mean([step.clipped.scale for step in steps])),
     )

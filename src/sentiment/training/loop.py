@@ -18,11 +18,11 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
 from sentiment.params.model import ModelParams
-from sentiment.params.train import Clipping, TrainParams
+from sentiment.params.train import TrainParams
 from sentiment.progress import track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.clipping import clip_gradients
+from sentiment.training.clipping import Clipper
 from sentiment.training.figures import Epoch, Step, epoch_figures
 from sentiment.training.memory import release_memory, set_up_memory
 from sentiment.training.optimizers import make_optimizer
@@ -61,6 +61,7 @@ def fit(
     candidate = cast(SentimentClassifier, average.module) if average else model
     precision = resolve_precision(params.precision)
     cut = Cut(model_params.max_tokens, model_params.keep)
+    clipper = Clipper(params.clip, model.last_layer)
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
 
     epochs: list[Epoch] = []
@@ -77,7 +78,7 @@ def fit(
             factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
             learning_rate = params.optimizer.learning_rate * factor
             where = f"epoch {number}, step {index + 1} of {steps_per_epoch}"
-            steps.append(take_step(model, optimizer, batch, learning_rate, params.clip, precision, where))
+            steps.append(take_step(model, optimizer, batch, learning_rate, clipper, precision, where))
             if average:
                 average.update_parameters(model)
         seconds = time.perf_counter() - started
@@ -104,7 +105,7 @@ def take_step(
     optimizer: Optimizer,
     batch: Batch,
     learning_rate: float,
-    clipping: Clipping,
+    clipper: Clipper,
     precision: Precision,
     where: str,
 ) -> Step:
@@ -122,7 +123,7 @@ def take_step(
         raise TrainingDivergedError(f"{where}: the loss is {loss.item()}; {REMEDY}")
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    clipped = clip_gradients(list(model.parameters()), clipping)
+    clipped = clipper(model.named_parameters())
     if not math.isfinite(clipped.norm):
         raise TrainingDivergedError(
             f"{where}: the gradient of {_first_not_finite(model)} is not finite; {REMEDY}"
