@@ -90,6 +90,18 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
         ),
         (
             "train",
+            "optimizer",
+            {"kind": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
+            "train.optimizer.l1: required, but not there",
+        ),
+        (
+            "train",
+            "optimizer",
+            {"kind": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "l1": -1, "momentum": 0.9},
+            "train.optimizer.l1: greater than or equal to 0 (found -1)",
+        ),
+        (
+            "train",
             "schedule",
             {"kind": "noam", "warmup_steps": 0},
             "train.schedule.warmup_steps: greater than",

@@ -117,7 +117,13 @@ def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Proje
 def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     project.set_params(
         {
-            "train.optimizer": {"kind": "sgd", "learning_rate": 1e39, "momentum": 0.0, "weight_decay": 0.0},
+            "train.optimizer": {
+                "kind": "sgd",
+                "learning_rate": 1e39,
+                "momentum": 0.0,
+                "weight_decay": 0.0,
+                "l1": 0.0,
+            },
             "train.clip": {"kind": "none"},
             "train.precision": "fp32",
             "tune.space": {},

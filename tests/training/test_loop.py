@@ -29,7 +29,7 @@ TRAIN: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 16,
     "precision": "fp32",
-    "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
+    "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "constant", "warmup_steps": 0},
     "clip": {"kind": "norm", "threshold": 1.0},
     "average": 0.0,
@@ -83,7 +83,7 @@ def test_equal_runs_are_equal_bit_for_bit(
 
 
 def test_best_epoch_by_validation_auc_is_kept(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
-    fitted = _fit(splits, epochs=8, optimizer={"kind": "adam", "learning_rate": 0.1, "weight_decay": 0.0})
+    fitted = _fit(splits, epochs=8, optimizer={**TRAIN["optimizer"], "learning_rate": 0.1})
     aucs = [epoch.validation_auc for epoch in fitted.epochs]
     assert fitted.best.validation_auc == max(aucs)
     assert aucs[-1] != max(aucs), "the case needs a last epoch that is not the best"

@@ -55,29 +55,32 @@ Clipping = Annotated[
 ]
 
 
-class AdamW(Section):
+class BaseOptimizer(Section):
+    """What every optimizer shares."""
+
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    l1: NonNegativeFloat
+    """Weight of an L1 penalty on the weight matrices: it makes weights exactly zero; 0 goes without."""
+
+
+class AdamW(BaseOptimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     kind: Literal["adamw"]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
 
 
-class Adam(Section):
+class Adam(BaseOptimizer):
     """Adam (Kingma and Ba, 2015); its weight decay is an L2 penalty, added to the gradient."""
 
     kind: Literal["adam"]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
 
 
-class SGD(Section):
+class SGD(BaseOptimizer):
     """Stochastic gradient descent with momentum; weight decay as an L2 penalty."""
 
     kind: Literal["sgd"]
-    learning_rate: PositiveFloat
     momentum: Momentum
-    weight_decay: NonNegativeFloat
 
 
 Optimizer = Annotated[AdamW | Adam | SGD, Field(discriminator="kind")]
