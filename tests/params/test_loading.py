@@ -90,6 +90,12 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
         ),
         (
             "train",
+            "schedule",
+            {"kind": "step", "warmup_steps": 0, "every_epochs": 3, "factor": 0.1},
+            "train: schedule.every_epochs (3) must be less than epochs (3), or the learning rate never drops",
+        ),
+        (
+            "train",
             "optimizer",
             {"kind": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
             "train.optimizer.l1: required, but not there",
@@ -100,6 +106,7 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
             {"kind": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "l1": -1, "momentum": 0.9},
             "train.optimizer.l1: greater than or equal to 0 (found -1)",
         ),
+        ("model", "hidden_units", 0, "model.hidden_units: greater than 0 (found 0)"),
         (
             "train",
             "schedule",

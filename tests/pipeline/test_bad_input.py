@@ -114,6 +114,15 @@ def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Proje
     assert project.tree() == before
 
 
+def test_schedule_longer_than_the_run_ends_before_the_first_step(project: Project) -> None:
+    project.set_params({"train.schedule.warmup_steps": 1000})
+    before = project.tree()
+    failed = project.stage("train", status=2)
+    assert "train.schedule.warmup_steps: 1000, but the run has 8 steps (2 epochs of 4)" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert project.tree() == before
+
+
 def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     project.set_params(
         {

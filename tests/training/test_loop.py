@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from sentiment.errors import TrainingDivergedError
+from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
 from sentiment.params.data import TokenizeParams
@@ -145,6 +145,34 @@ def test_what_is_not_finite_stops_before_the_step(
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
     assert not optimizer.state
+
+
+def test_schedule_longer_than_the_run_stops_before_the_first_step(
+    splits: tuple[TokenizedReviews, TokenizedReviews],
+) -> None:
+    with pytest.raises(
+        UserError, match=r"train\.schedule\.warmup_steps: 21, but the run has 20 steps"
+    ) as raised:
+        _fit(splits, schedule={"kind": "constant", "warmup_steps": 21})
+    assert raised.value.exit_status == 2
+
+
+def test_precision_that_the_processor_lacks_is_refused(
+    splits: tuple[TokenizedReviews, TokenizedReviews], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No processor without bf16 can be had here."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(UserError, match=r"train\.precision: bf16 asked for, .* use fp32 or auto") as raised:
+        _fit(splits, precision="bf16")
+    assert raised.value.exit_status == 2
+    assert resolve_precision("auto") == "fp32"
+
+
+def test_epoch_tells_how_much_was_clipped(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    loose, tight = (_fit(splits, clip={"kind": "norm", "threshold": t}).epochs[0] for t in (1e3, 1e-3))
+    assert (loose.clipped_share, loose.clip_scale_mean) == (0.0, 1.0)
+    assert tight.clipped_share == 1.0
+    assert 1e-3 / tight.gradient_norm_max <= tight.clip_scale_mean < 1
 
 
 def test_a_batch_of_one(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:

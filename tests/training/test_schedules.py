@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from sentiment.errors import UserError
 from sentiment.params.train import (
     ConstantSchedule,
     CosineSchedule,
@@ -13,7 +14,7 @@ from sentiment.params.train import (
     PolynomialSchedule,
     StepSchedule,
 )
-from sentiment.training.schedules import learning_rate_factor
+from sentiment.training.schedules import check_length, learning_rate_factor
 
 CONSTANT = ConstantSchedule(kind="constant", warmup_steps=0)
 STEP = StepSchedule(kind="step", warmup_steps=0, every_epochs=2, factor=0.1)
@@ -51,8 +52,66 @@ def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float
     assert learning_rate_factor(schedule, step, 10, 4) == pytest.approx(factor)
 
 
-@pytest.mark.parametrize("schedule", [CONSTANT, STEP, EXPONENTIAL, POLYNOMIAL, COSINE])
+@pytest.mark.parametrize(
+    ("schedule", "step", "factor"),
+    [
+        (CONSTANT, 39, 1.0),
+        (STEP, 27, 1.0),
+        (STEP, 28, 0.1),
+        (EXPONENTIAL, 8, 1.0),
+        (EXPONENTIAL, 13, 0.5),
+        (EXPONENTIAL, 28, 0.0625),
+        (POLYNOMIAL, 24, 0.4),  # half of the 32 steps that are left
+        (POLYNOMIAL, 40, 0.2),
+        (COSINE, 24, 0.55),
+        (COSINE, 40, 0.1),
+        (COSINE, 16, 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
+        (NOAM, 7, 1.0),
+        (NOAM, 31, 0.5),
+    ],
+)
+def test_factor_after_a_warm_up_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
+    warmed = schedule.model_copy(update={"warmup_steps": 8})
+    assert learning_rate_factor(warmed, step, 10, 4) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("schedule", [CONSTANT, STEP, EXPONENTIAL, POLYNOMIAL, COSINE, NOAM])
 def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSchedule) -> None:
     warmed = schedule.model_copy(update={"warmup_steps": 8})
     factors = [learning_rate_factor(warmed, step, 10, 4) for step in range(9)]
-    assert factors == pytest.approx([(step + 1) / 8 for step in range(8)] + [1.0])
+    after = math.sqrt(8 / 9) if schedule is NOAM else 1.0
+    assert factors == pytest.approx([(step + 1) / 8 for step in range(8)] + [after])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (CONSTANT.model_copy(update={"warmup_steps": 41}), "warmup_steps: 41, but the run has 40 steps"),
+        (NOAM.model_copy(update={"warmup_steps": 4000}), "warmup_steps: 4000, but the run has 40 steps"),
+        (
+            STEP.model_copy(update={"warmup_steps": 20}),
+            "first drops after 40 steps, but the run has 40 steps",
+        ),
+    ],
+)
+def test_schedule_longer_than_the_run_is_refused(schedule: LearningRateSchedule, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_length(schedule, 10, 4)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CONSTANT.model_copy(update={"warmup_steps": 40}),
+        STEP.model_copy(update={"warmup_steps": 19}),
+        POLYNOMIAL,
+        COSINE,
+        NOAM,
+    ],
+)
+def test_schedule_that_fits_the_run_is_taken(schedule: LearningRateSchedule) -> None:
+    check_length(schedule, 10, 4)
+
+
+def test_run_of_one_epoch_needs_no_drop() -> None:
+    check_length(STEP, 10, 1)

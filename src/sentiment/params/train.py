@@ -1,8 +1,8 @@
 """Parameters of one training run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
@@ -159,3 +159,16 @@ class TrainParams(Section):
     clip: Clipping
     average: Annotated[float, Field(ge=0, lt=1)]
     """Decay of a running average of the weights, which is then the model; 0 keeps the last weights."""
+
+    @model_validator(mode="after")
+    def _rate_drops_within_the_run(self) -> Self:
+        if (
+            isinstance(self.schedule, StepSchedule)
+            and self.epochs > 1
+            and self.schedule.every_epochs >= self.epochs
+        ):
+            raise ValueError(
+                f"schedule.every_epochs ({self.schedule.every_epochs}) must be less than epochs "
+                f"({self.epochs}), or the learning rate never drops"
+            )
+        return self

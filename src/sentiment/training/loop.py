@@ -27,7 +27,7 @@ from sentiment.training.figures import Epoch, Step, epoch_figures
 from sentiment.training.memory import release_memory, set_up_memory
 from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import Precision, resolve_precision
-from sentiment.training.schedules import learning_rate_factor
+from sentiment.training.schedules import check_length, learning_rate_factor
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,20 @@ def fit(
     """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
 
     on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
-    Raises TrainingDivergedError before the optimizer would take a step with a loss or gradient that is
-    not finite.
+    Raises UserError before the first step where the schedule is longer than the run or the processor does
+    not have the precision asked for; TrainingDivergedError before the optimizer would take a step with a
+    loss or gradient that is not finite.
     """
+    precision = resolve_precision(params.precision)
+    steps_per_epoch = math.ceil(len(train) / params.batch_size)
+    check_length(params.schedule, steps_per_epoch, params.epochs)
     _set_up_torch(params.seed)
     model = SentimentClassifier(model_params, vocabulary_size)
     optimizer = make_optimizer(model.parameters(), params.optimizer)
+    clipper = Clipper(params.clip, model.last_layer)
     average = _running_average(model, params.average)
     candidate = cast(SentimentClassifier, average.module) if average else model
-    precision = resolve_precision(params.precision)
     cut = Cut(model_params.max_tokens, model_params.keep)
-    clipper = Clipper(params.clip, model.last_layer)
-    steps_per_epoch = math.ceil(len(train) / params.batch_size)
 
     epochs: list[Epoch] = []
     best_weights: dict[str, Tensor] = {}
