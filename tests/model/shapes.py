@@ -14,6 +14,7 @@ SMALL: dict[str, Any] = {
     "layers": 1,
     "bidirectional": True,
     "pooling": "max",
+    "ngrams": None,
     "dropout": {"words": 0.0, "embeddings": 0.0, "layers": 0.0, "head": 0.0},
     "head": {"units": 0, "activation": "relu"},
 }

@@ -9,20 +9,16 @@ from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.files import TOKENIZER, copy_model, load_model, save_model
 from sentiment.model.predictor import Predictor
-from sentiment.params.data import TokenizeParams
-from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
+from tests.tokens.made import tokenizer_of
 
 TEXTS = ["a fine film", "a bad film", "a film"]
 
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
-    params = TokenizeParams(
-        kind="word", vocabulary_size=100, min_frequency=1, lowercase=True, unknown_rate=1.0
-    )
     path = tmp_path / TOKENIZER
-    learn_tokenizer(TEXTS, params).save(str(path))
+    tokenizer_of(TEXTS, 100).save(str(path))
     return path
 
 

@@ -11,18 +11,17 @@ from sklearn.metrics import roc_auc_score
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
-from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.clipping import Clipper
 from sentiment.training.figures import Epoch
 from sentiment.training.loop import Fitted, fit, take_step
 from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import resolve_precision
 from tests.model.shapes import model_params
+from tests.tokens.made import tokenizer_of
 
 TRAIN: dict[str, Any] = {
     "seed": 1,
@@ -44,12 +43,7 @@ NEEDS_BF16 = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
     """Real reviews as token ids: 150 to learn from, 50 to choose with."""
-    tokenizer = learn_tokenizer(
-        reviews["text"].to_pylist(),
-        TokenizeParams(
-            kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, unknown_rate=1.0
-        ),
-    )
+    tokenizer = tokenizer_of(reviews["text"].to_pylist(), VOCABULARY)
     rows = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
     train, validation = (encode(tokenizer, reviews.take(part)) for part in rows)
     return train, validation
@@ -105,6 +99,26 @@ def test_average_follows_the_weights(splits: tuple[TokenizedReviews, TokenizedRe
     assert torch.equal(plain.model.embedding.weight, averaged.model.embedding.weight)
     longer, slower = _fit(splits, epochs=1), _fit(splits, epochs=1, average=0.9)
     assert not torch.equal(longer.model.embedding.weight, slower.model.embedding.weight)
+
+
+NGRAMS = {"order": 2, "min_reviews": 2}
+
+
+def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(
+    splits: tuple[TokenizedReviews, TokenizedReviews],
+) -> None:
+    """With an optimizer that treats each weight by itself, the LSTM ends where it would have alone."""
+    params = TrainParams.model_validate({**TRAIN, "epochs": 1, "clip": {"kind": "none"}})
+    alone, beside, again = (
+        fit(model_params(max_tokens=100, ngrams=ngrams), params, VOCABULARY, *splits, lambda _: None)
+        for ngrams in (None, NGRAMS, NGRAMS)
+    )
+    weights, same = beside.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert weights["ngrams.weights"].std() > 0
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-4)
+    assert beside.best.train_loss < alone.best.train_loss
 
 
 def test_callback_may_stop_the_run(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sentiment.model.ngrams import NGramPart
 from sentiment.params.model import ModelParams
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 
@@ -21,13 +22,13 @@ HASH_FACTORS = (1_000_003, 7_919)
 
 
 class SentimentClassifier(nn.Module):
-    """Embedding, LSTM layers, pooling over the words, head.
+    """Embedding, LSTM layers, pooling over the words, head; beside them, where asked for, an n-gram part.
 
     The score of a review does not depend on what else is in its batch: padding is never read, neither
     forwards nor backwards.
     """
 
-    def __init__(self, params: ModelParams, vocabulary_size: int) -> None:
+    def __init__(self, params: ModelParams, vocabulary_size: int, ngrams: NGramPart | None = None) -> None:
         super().__init__()
         self.params = params
         self.vocabulary_size = vocabulary_size
@@ -43,6 +44,7 @@ class SentimentClassifier(nn.Module):
         self.pairs = (
             PairEmbedding(params.pair_buckets, params.embedding_units) if params.pair_buckets else None
         )
+        self.ngrams = ngrams
         with torch.no_grad():
             self.embedding.weight.normal_(std=EMBEDDING_STD)
             self.embedding.weight[PADDING_ID] = 0
@@ -52,12 +54,29 @@ class SentimentClassifier(nn.Module):
         """Name of the module whose output is the logit."""
         return f"head.{len(self.head) - 1}"
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Score reviews.
 
         ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; a
-        review without words counts as one padding word. Returns logits, shape (reviews,), float32.
+        review without words counts as one padding word. ngrams: what `NGramPart.forward` takes, where the
+        model has that part. Returns logits, shape (reviews,), float32: the mean of the parts'.
         """
+        return self.parts(ids, lengths, ngrams).mean(dim=0)
+
+    def parts(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return each part's logits, shape (parts, reviews): the LSTM's, then the n-grams' where it has them.
+
+        Each is trained to be right by itself. Trained on their sum, the n-grams, which fit the training
+        reviews within the first epoch, would leave the LSTM nothing to learn.
+        """
+        parts = [self._read(ids, lengths)]
+        if self.ngrams is not None:
+            if ngrams is None:
+                raise ValueError("this model reads n-grams, and the batch has none")
+            parts.append(self.ngrams(*ngrams))
+        return torch.stack(parts)
+
+    def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
         lengths = lengths.clamp(min=1)
         chunk = self.params.chunk_tokens
         if chunk is None:

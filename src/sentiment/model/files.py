@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.ngrams import NGramPart
 from sentiment.outputs import replacing
 from sentiment.params.model import ModelParams
 from sentiment.params.section import Section
@@ -22,12 +23,17 @@ class ModelConfig(Section):
     """What it takes to rebuild the model that the weights belong to."""
 
     vocabulary_size: PositiveInt
+    ngram_entries: NonNegativeInt
     model: ModelParams
 
 
 def save_model(folder: Path, model: SentimentClassifier) -> None:
     """Write a model's files, each whole or not at all; equal weights make equal bytes."""
-    config = ModelConfig(vocabulary_size=model.vocabulary_size, model=model.params)
+    config = ModelConfig(
+        vocabulary_size=model.vocabulary_size,
+        ngram_entries=len(model.ngrams.keys) if model.ngrams else 0,
+        model=model.params,
+    )
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
@@ -64,7 +70,8 @@ def load_model(folder: Path) -> SentimentClassifier:
     Raises UserError where a file is missing, torn, or does not fit the other.
     """
     config = load_config(folder)
-    model = SentimentClassifier(config.model, config.vocabulary_size)
+    ngrams = NGramPart(config.model.ngrams.order, config.ngram_entries) if config.model.ngrams else None
+    model = SentimentClassifier(config.model, config.vocabulary_size, ngrams)
     path = folder / WEIGHTS
     try:
         model.load_state_dict(load_file(path))

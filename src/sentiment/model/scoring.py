@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.inputs import inputs_of
 from sentiment.progress import track
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.store import TokenizedReviews
@@ -27,11 +28,11 @@ def score(
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
-    batches = ordered_batches(reviews, cut, SCORING_BATCH)
+    ngrams = model.ngrams.vocabulary.find(reviews) if model.ngrams else None
+    batches = ordered_batches(reviews, cut, SCORING_BATCH, ngrams)
     with torch.inference_mode():
         for batch in track(batches, math.ceil(len(reviews) / SCORING_BATCH), description):
-            outputs = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths))
-            logits[batch.rows] = outputs.numpy()
+            logits[batch.rows] = model(*inputs_of(batch)).numpy()
     model.train(was_training)
     return logits
 

@@ -31,8 +31,17 @@ class Head(Section):
     """Of that hidden layer. The LSTM's own stay sigmoid and tanh: with others the fused kernel is lost."""
 
 
+class NGrams(Section):
+    """A linear classifier of word n-grams beside the LSTM, trained with it; the model is the mean of both."""
+
+    order: Annotated[int, Field(ge=1, le=5)]
+    """Words of the longest n-gram; all shorter ones are in it too."""
+    min_reviews: PositiveInt
+    """Training reviews that must contain an n-gram for it to have a weight."""
+
+
 class ModelParams(Section):
-    """Embedding, LSTM, pooling over the words, head."""
+    """Embedding, LSTM, pooling over the words, head; an n-gram part beside them."""
 
     max_tokens: PositiveInt
     """Longest review that the model reads; of a longer one it keeps the part that `keep` names."""
@@ -51,3 +60,5 @@ class ModelParams(Section):
     """`last`: the state after the last word (and, backwards, after the first)."""
     dropout: Dropout
     head: Head
+    ngrams: NGrams | None
+    """Null: the LSTM alone."""

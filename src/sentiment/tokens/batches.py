@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID
 
@@ -19,13 +20,15 @@ class Batch:
     """Padded reviews.
 
     rows: shape (reviews,), where each stands in the split. ids: shape (reviews, longest), padded at the end.
-    lengths: shape (reviews,). labels: shape (reviews,), 0.0 or 1.0.
+    lengths: shape (reviews,). labels: shape (reviews,), 0.0 or 1.0. ngrams: of these reviews, uncut; None
+    where nobody reads them.
     """
 
     rows: NDArray[np.int64]
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
     labels: NDArray[np.float32]
+    ngrams: ReviewNGrams | None = None
 
     @property
     def tokens(self) -> int:
@@ -54,10 +57,15 @@ class Cut:
 
 
 def shuffled_batches(
-    reviews: TokenizedReviews, cut: Cut, batch_size: int, rng: np.random.Generator
+    reviews: TokenizedReviews,
+    cut: Cut,
+    batch_size: int,
+    rng: np.random.Generator,
+    ngrams: ReviewNGrams | None = None,
 ) -> Iterator[Batch]:
     """Yield every review once, in a random order that keeps like lengths together.
 
+    ngrams: of the reviews, where the batches shall hold them.
     Reviews are shuffled, sorted by length within buckets of BUCKET_BATCHES batches, and the batches shuffled.
     """
     order = rng.permutation(len(reviews))
@@ -66,24 +74,29 @@ def shuffled_batches(
     by_length = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
     batches = _slices(by_length, batch_size)
     for position in rng.permutation(len(batches)):
-        yield _collate(reviews, cut, batches[position])
+        yield _collate(reviews, cut, batches[position], ngrams)
 
 
-def ordered_batches(reviews: TokenizedReviews, cut: Cut, batch_size: int) -> Iterator[Batch]:
+def ordered_batches(
+    reviews: TokenizedReviews, cut: Cut, batch_size: int, ngrams: ReviewNGrams | None = None
+) -> Iterator[Batch]:
     """Yield every review once, shortest first: for scoring, where order plays no part."""
     by_length = np.argsort(reviews.lengths, kind="stable")
     for rows in _slices(by_length, batch_size):
-        yield _collate(reviews, cut, rows)
+        yield _collate(reviews, cut, rows, ngrams)
 
 
 def _slices(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _collate(reviews: TokenizedReviews, cut: Cut, rows: NDArray[np.int64]) -> Batch:
+def _collate(
+    reviews: TokenizedReviews, cut: Cut, rows: NDArray[np.int64], ngrams: ReviewNGrams | None
+) -> Batch:
     kept = [cut(reviews[row]) for row in rows]
     lengths = np.array([len(ids) for ids in kept], dtype=np.int64)
     padded = np.full((len(rows), max(1, int(lengths.max()))), PADDING_ID, dtype=np.int64)
     for line, ids in zip(padded, kept, strict=True):
         line[: len(ids)] = ids
-    return Batch(rows, padded, lengths, reviews.labels[rows].astype(np.float32))
+    labels = reviews.labels[rows].astype(np.float32)
+    return Batch(rows, padded, lengths, labels, None if ngrams is None else ngrams.take(rows))

@@ -16,6 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.inputs import inputs_of
+from sentiment.model.ngrams import learn_ngrams
 from sentiment.model.scoring import score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
@@ -59,7 +61,8 @@ def fit(
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
     check_length(params.schedule, steps_per_epoch, params.epochs)
     _set_up_torch(params.seed)
-    model = SentimentClassifier(model_params, vocabulary_size)
+    part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
+    model = SentimentClassifier(model_params, vocabulary_size, part)
     optimizer = make_optimizer(model.parameters(), params.optimizer)
     clipper = Clipper(params.clip, model.last_layer)
     average = _running_average(model, params.average)
@@ -71,7 +74,7 @@ def fit(
     for number in range(1, params.epochs + 1):
         started = time.perf_counter()
         batches = shuffled_batches(
-            train, cut, params.batch_size, np.random.default_rng([params.seed, number])
+            train, cut, params.batch_size, np.random.default_rng([params.seed, number]), ngrams
         )
         bar = track(batches, steps_per_epoch, f"{description}, epoch {number} of {params.epochs}")
         steps: list[Step] = []
@@ -119,12 +122,13 @@ def take_step(
     model.train()
     labels = torch.from_numpy(batch.labels)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        logits = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths))
-    loss = binary_cross_entropy_with_logits(logits, labels)
-    if not torch.isfinite(loss):
-        raise TrainingDivergedError(f"{where}: the loss is {loss.item()}; {REMEDY}")
+        parts = model.parts(*inputs_of(batch))
+    losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
+    objective = losses.mean(dim=1).sum()
+    if not torch.isfinite(objective):
+        raise TrainingDivergedError(f"{where}: the loss is {objective.item()}; {REMEDY}")
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    objective.backward()  # type: ignore[no-untyped-call]
     clipped = clipper(model.named_parameters())
     if not math.isfinite(clipped.norm):
         raise TrainingDivergedError(
@@ -133,8 +137,10 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
+    logits = parts.detach().mean(dim=0)
+    loss = binary_cross_entropy_with_logits(logits, labels).item()
     correct = int(((logits > 0) == (labels == 1)).sum())
-    return Step(loss.item(), correct, len(labels), batch.tokens, clipped, learning_rate)
+    return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate)
 
 
 def _set_up_torch(seed: int) -> None:
