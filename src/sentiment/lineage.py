@@ -10,6 +10,8 @@ from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking import Run, Store, start_run
+from sentiment.training.device import resolve_device
+from sentiment.training.precision import resolve_precision
 
 MODEL_TAG = "model.md5"
 PARAMS_TAG = "params.digest"
@@ -34,12 +36,16 @@ def log_configuration(
     """Log what a training run starts from: the parameters of model and training, the data, digests of both.
 
     Parameters of `train` keep their names as they are (`clip.threshold`), the model's come under `model`.
+    The device and the precision are tags as well, since the parameters may leave both to the machine.
+    Raises UserError where the device asked for is not there.
     """
     run.log_params({"model": params.model.model_dump(), **params.train.model_dump()})
     for split, reviews in zip(paths.LEARNING_SPLITS, (train, validation), strict=True):
         run.log_data(split, reviews, paths.tokens(split))
     data = hashlib.md5((train.digest + validation.digest).encode(), usedforsecurity=False).hexdigest()
     run.tag({PARAMS_TAG: params_digest(params.model, params.train), DATA_TAG: data})
+    device = resolve_device(params.train.device)
+    run.tag({"device": device.type, "precision": resolve_precision(params.train.precision, device)})
 
 
 def tag_model(run: Run, folder: Path) -> None:

@@ -8,6 +8,7 @@ SMALL: dict[str, Any] = {
     "max_tokens": 24,
     "keep": "both",
     "chunk_tokens": None,
+    "carry_state": False,
     "embedding_units": 6,
     "pair_buckets": 64,
     "hidden_units": 5,

@@ -5,18 +5,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
-from sentiment.model.classifier import LSTMLayer, PairEmbedding, SentimentClassifier, _mirror
+from sentiment.model.classifier import PairEmbedding, SentimentClassifier
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 from tests.model.shapes import model_params
 
 VOCABULARY = 50
 LENGTHS = [1, 3, 8, 9, 16, 23]
 SHAPES = [
-    {"pooling": pooling, "bidirectional": both, "chunk_tokens": chunk, "layers": layers}
-    for pooling, both, chunk, layers in product(("last", "mean", "max"), (False, True), (None, 8), (1, 2))
+    {"pooling": pooling, "bidirectional": both, "chunk_tokens": chunk, "carry_state": carry, "layers": layers}
+    for pooling, both, (chunk, carry), layers in product(
+        ("last", "mean", "max", "attention"),
+        (False, True),
+        ((None, False), (8, False), (8, True)),
+        (1, 2),
+    )
+    if not (pooling == "attention" and carry)  # refused
 ]
 
 
@@ -59,19 +64,17 @@ def test_empty_review_has_the_score_of_one_padding_word(shape: dict[str, Any]) -
     torch.testing.assert_close(scores[:1], model(torch.tensor([[PADDING_ID]]), torch.tensor([1])))
 
 
-def test_both_directions_are_those_of_a_packed_lstm() -> None:
-    torch.manual_seed(0)
-    ours = LSTMLayer(6, 4, 2)
-    reference = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
-    for direction, suffix in zip(ours.directions, ("", "_reverse"), strict=True):
-        for name, weight in direction.named_parameters():
-            getattr(reference, f"{name}{suffix}").data.copy_(weight.data)
-    inputs, lengths = torch.randn(3, 7, 6), torch.tensor([7, 4, 1])
-    packed = pack_padded_sequence(inputs, lengths, batch_first=True)
-    expected, _ = pad_packed_sequence(reference(packed)[0], batch_first=True)
-    states = ours(inputs, _mirror(lengths, 7))
-    for row, length in enumerate(lengths):
-        torch.testing.assert_close(states[row, :length], expected[row, :length])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lengths", [[0], [1], [0, 0, 0], [1, 1], [8], [9]], ids=str)
+def test_the_smallest_reviews_and_batches_train(lengths: list[int], shape: dict[str, Any]) -> None:
+    """Empty, of one word, at a chunk's border; a batch of one, and one where every review is empty."""
+    model = _classifier(**shape).train()
+    scores = model(*_batch(lengths))
+    assert scores.shape == (len(lengths),)
+    scores.sum().backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert torch.isfinite(scores).all()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_chunks_are_read_apart() -> None:
@@ -83,6 +86,16 @@ def test_chunks_are_read_apart() -> None:
     torch.testing.assert_close(model(changed, lengths), model(ids, lengths), rtol=0, atol=0)
     changed[0, 12] = (ids[0, 12] + 1) % VOCABULARY
     assert not torch.equal(model(changed, lengths), model(ids, lengths))
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_state_handed_on_scores_as_in_one_go(pooling: str, layers: int, bidirectional: bool) -> None:
+    shape = {"pooling": pooling, "layers": layers, "bidirectional": bidirectional}
+    carried = _classifier(**shape, chunk_tokens=8, carry_state=True)
+    batch = _batch([*LENGTHS, 0])
+    torch.testing.assert_close(carried(*batch), _classifier(**shape)(*batch))
 
 
 def test_pairs_know_their_order_and_skip_unknown_words() -> None:
@@ -113,7 +126,9 @@ def test_last_layer_gives_the_logit(units: int) -> None:
 
 
 def test_every_weight_gets_a_gradient() -> None:
-    model = _classifier(layers=2, pair_buckets=64, head={"units": 4, "activation": "tanh"})
+    model = _classifier(
+        layers=2, pair_buckets=64, pooling="attention", head={"units": 4, "activation": "tanh"}
+    )
     ids, lengths = _batch(LENGTHS)
     model(ids, lengths).sum().backward()
     without = [name for name, weight in model.named_parameters() if weight.grad is None]

@@ -21,6 +21,7 @@ from tests.tokens.made import tokenizer_of
 
 NGRAMS = NGrams(order=2, min_reviews=2)
 VOCABULARY = 300
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_score_is_the_mean_of_both_parts(tokenized: TokenizedReviews) -> None:
     assert model.ngrams is not None
     ngrams = model.ngrams.vocabulary.find(tokenized)
     batch = next(ordered_batches(tokenized, Cut(24, "both"), len(tokenized), ngrams))
-    inputs = inputs_of(batch)
+    inputs = inputs_of(batch, CPU)
     deep, wide = model.parts(*inputs)
     torch.testing.assert_close(model(*inputs), (deep + wide) / 2)
     alone = SentimentClassifier(model_params(), VOCABULARY).eval()
@@ -82,4 +83,4 @@ def test_loaded_model_scores_as_the_saved_one(tokenized: TokenizedReviews, tmp_p
 def test_a_batch_without_ngrams_is_refused(tokenized: TokenizedReviews) -> None:
     batch = next(ordered_batches(tokenized, Cut(24, "both"), 4))
     with pytest.raises(ValueError, match="reads n-grams"):
-        _classifier(tokenized)(*inputs_of(batch))
+        _classifier(tokenized)(*inputs_of(batch, CPU))

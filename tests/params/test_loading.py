@@ -114,7 +114,7 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
             "train.schedule.warmup_steps: greater than",
         ),
         ("model", "layers", 5, "model.layers: less than or equal to 4 (found 5)"),
-        ("model", "pooling", "sum", "model.pooling: 'last', 'mean' or 'max' (found 'sum')"),
+        ("model", "pooling", "sum", "model.pooling: 'last', 'mean', 'max' or 'attention' (found 'sum')"),
         ("model", "hidden_unit", 8, "model.hidden_unit: unknown key"),
         (
             "download",
@@ -169,6 +169,26 @@ def test_fault_in_the_search_space(
     reported = _faults(content, tmp_path)
     assert fault in reported
     assert f"tune.space.{name}" in reported
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"chunk_tokens": None, "carry_state": True},
+            "model: carry_state: true hands the state from chunk to",
+        ),
+        (
+            {"pooling": "attention", "carry_state": True},
+            "model: pooling: attention weighs all chunks together",
+        ),
+    ],
+)
+def test_shapes_that_do_not_go_together(
+    changes: dict[str, Any], fault: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["model"].update(changes)
+    assert fault in _faults(content, tmp_path)
 
 
 def test_misspelt_key_gets_a_suggestion(content: dict[str, Any], tmp_path: Path) -> None:

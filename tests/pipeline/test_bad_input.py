@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.project import Project
 
@@ -150,6 +151,18 @@ def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     failed = project.stage("tune", status=2)
     assert "no trial finished" in failed.stderr
     assert {run.info.status for run in project.runs("tags.stage = 'tune'")} == {"FAILED"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_device_that_is_not_there_trains_nothing(project: Project) -> None:
+    project.set_params({"train.device": "cuda"})
+    before = project.tree()
+    for stage in ("train", "tune"):
+        failed = project.stage(stage, status=2)
+        assert "train.device: cuda asked for" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert {run.info.status for run in project.runs(f"tags.stage = '{stage}'")} == {"FAILED"}
+    assert project.tree() == before
 
 
 def test_unreachable_tracking_server_hides_the_password(project: Project) -> None:

@@ -60,6 +60,8 @@ def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run:
     assert tags["git.commit"] in commits
     assert tags["git.dirty"] == "false"
     assert {"params.digest", "data.digest", "model.md5"} <= set(tags)
+    assert tags["device"] == "cpu"
+    assert tags["precision"] in {"fp32", "bf16"}
     inputs = {given.dataset.name: given.dataset.digest for given in train_run.inputs.dataset_inputs}
     assert set(inputs) == {"reviews-train", "reviews-validation"}
     assert all(len(digest) == 32 for digest in inputs.values())

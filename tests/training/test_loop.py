@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -27,6 +28,7 @@ TRAIN: dict[str, Any] = {
     "seed": 1,
     "epochs": 2,
     "batch_size": 16,
+    "device": "cpu",
     "precision": "fp32",
     "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "constant", "warmup_steps": 0},
@@ -36,7 +38,7 @@ TRAIN: dict[str, Any] = {
 VOCABULARY = 1000
 
 NEEDS_BF16 = pytest.mark.skipif(
-    resolve_precision("auto") != "bf16", reason="this processor does not multiply bf16"
+    resolve_precision("auto", torch.device("cpu")) != "bf16", reason="this processor does not multiply bf16"
 )
 
 
@@ -179,7 +181,7 @@ def test_precision_that_the_processor_lacks_is_refused(
     with pytest.raises(UserError, match=r"train\.precision: bf16 asked for, .* use fp32 or auto") as raised:
         _fit(splits, precision="bf16")
     assert raised.value.exit_status == 2
-    assert resolve_precision("auto") == "fp32"
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
 
 
 def test_epoch_tells_how_much_was_clipped(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
@@ -187,6 +189,38 @@ def test_epoch_tells_how_much_was_clipped(splits: tuple[TokenizedReviews, Tokeni
     assert (loose.clipped_share, loose.clip_scale_mean) == (0.0, 1.0)
     assert tight.clipped_share == 1.0
     assert 1e-3 / tight.gradient_norm_max <= tight.clip_scale_mean < 1
+
+
+def test_tokens_of_another_vocabulary_are_refused_before_training(
+    splits: tuple[TokenizedReviews, TokenizedReviews],
+) -> None:
+    params = TrainParams.model_validate(TRAIN)
+    with pytest.raises(UserError, match="train split: token id 999 is not in the model's vocabulary of 900"):
+        fit(model_params(), params, 900, *splits, on_epoch=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"chunk_tokens": 8, "carry_state": True}, {"pooling": "attention"}], ids=str
+)
+def test_every_shape_learns(shape: dict[str, Any], splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
+    params = TrainParams.model_validate({**TRAIN, "epochs": 6})
+    fitted = fit(model_params(**shape), params, VOCABULARY, *splits, on_epoch=lambda _: None)
+    assert fitted.epochs[0].train_accuracy < 0.8
+    assert fitted.epochs[-1].train_accuracy > 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_model_trained_on_a_gpu_scores_alike_on_the_cpu(
+    precision: str, splits: tuple[TokenizedReviews, TokenizedReviews]
+) -> None:
+    changes = {"device": "cuda", "precision": precision, "average": 0.9}
+    first, second = _fit(splits, **changes), _fit(splits, **changes)
+    assert first.model.device.type == "cpu"
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(weight, second.model.state_dict()[name]), name
+    on_cpu = score(first.model, splits[1])
+    np.testing.assert_allclose(score(first.model.cuda(), splits[1]), on_cpu, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_of_one(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:

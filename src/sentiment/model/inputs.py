@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sentiment.tokens.batches import Batch
@@ -16,10 +18,13 @@ class Inputs(NamedTuple):
     ngrams: tuple[Tensor, Tensor] | None
 
 
-def inputs_of(batch: Batch) -> Inputs:
-    """Return a batch's arrays as tensors, in the same memory."""
-    ids, lengths = torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths)
-    if batch.ngrams is None:
-        return Inputs(ids, lengths, None)
-    ngrams = torch.from_numpy(batch.ngrams.indices), torch.from_numpy(batch.ngrams.offsets)
-    return Inputs(ids, lengths, ngrams)
+def inputs_of(batch: Batch, device: torch.device) -> Inputs:
+    """Return a batch's arrays as tensors on a device; on the CPU in the same memory."""
+    ngrams = None
+    if batch.ngrams is not None:
+        ngrams = _tensor(batch.ngrams.indices, device), _tensor(batch.ngrams.offsets, device)
+    return Inputs(_tensor(batch.ids, device), _tensor(batch.lengths, device), ngrams)
+
+
+def _tensor(array: NDArray[np.int64], device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.inputs import inputs_of
 from sentiment.progress import track
@@ -23,7 +24,10 @@ def score(
 
     description: what the progress shown is called.
     Always in 32-bit floats, whatever the training precision: a score does not depend on the machine's.
+    The model scores on the device that it is on. Raises UserError where a token id is not one of its
+    vocabulary's.
     """
+    check_vocabulary(reviews, model.vocabulary_size, description)
     cut = Cut(model.params.max_tokens, model.params.keep)
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
@@ -32,9 +36,25 @@ def score(
     batches = ordered_batches(reviews, cut, SCORING_BATCH, ngrams)
     with torch.inference_mode():
         for batch in track(batches, math.ceil(len(reviews) / SCORING_BATCH), description):
-            logits[batch.rows] = model(*inputs_of(batch)).numpy()
+            logits[batch.rows] = model(*inputs_of(batch, model.device)).cpu().numpy()
     model.train(was_training)
     return logits
+
+
+def check_vocabulary(reviews: TokenizedReviews, vocabulary_size: int, description: str) -> None:
+    """Raise UserError where a token id is not one of a vocabulary's.
+
+    description: what the reviews are called in the error.
+    """
+    if not len(reviews.ids):
+        return
+    lowest, highest = int(reviews.ids.min()), int(reviews.ids.max())
+    if lowest < 0 or highest >= vocabulary_size:
+        wrong = lowest if lowest < 0 else highest
+        raise UserError(
+            f"{description}: token id {wrong} is not in the model's vocabulary of {vocabulary_size} entries; "
+            "`dvc repro` makes tokens and model that fit each other"
+        )
 
 
 def probability(logits: NDArray[np.floating]) -> NDArray[np.float64]:

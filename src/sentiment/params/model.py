@@ -1,8 +1,8 @@
 """Parameters of the classifier's shape."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
@@ -48,7 +48,10 @@ class ModelParams(Section):
     keep: Literal["head", "tail", "both"]
     """`both` keeps the first and the last half of `max_tokens`."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None
-    """Cut a review into chunks of this many words, each read from a zero state. Null reads it in one go."""
+    """Cut a review into chunks of this many words. Null reads it in one go."""
+    carry_state: bool
+    """True hands the state after a chunk on to the next one, without its gradient: truncated BPTT (Williams
+    and Peng, 1990); scores are those of a review read in one go. False: each chunk from a zero state."""
     embedding_units: PositiveInt
     pair_buckets: Annotated[int, Field(ge=0)] = 0
     """Entries of a second embedding, of word pairs by hash, added to the words' own; 0 goes without."""
@@ -56,9 +59,21 @@ class ModelParams(Section):
     """Width of the cell state, per direction."""
     layers: Annotated[int, Field(ge=1, le=4)]
     bidirectional: bool
-    pooling: Literal["last", "mean", "max"]
-    """`last`: the state after the last word (and, backwards, after the first)."""
+    pooling: Literal["last", "mean", "max", "attention"]
+    """`last`: the state after the last word (and, backwards, after the first). `attention`: a mean
+    weighted by learned scores (Yang et al., 2016)."""
     dropout: Dropout
     head: Head
     ngrams: NGrams | None
     """Null: the LSTM alone."""
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> Self:
+        if self.carry_state and self.chunk_tokens is None:
+            raise ValueError("carry_state: true hands the state from chunk to chunk: it needs chunk_tokens")
+        if self.carry_state and self.pooling == "attention":
+            raise ValueError(
+                "pooling: attention weighs all chunks together, which carry_state: true would train without "
+                "the gradient between them; use carry_state: false, or pooling last, mean or max"
+            )
+        return self

@@ -152,8 +152,11 @@ class TrainParams(Section):
     seed: NonNegativeInt
     epochs: PositiveInt
     batch_size: PositiveInt
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """`auto` is a CUDA device where there is one, else the CPU; the choice made is logged. Equal runs are
+    equal bit for bit on one kind of device, not from one kind to another."""
     precision: Literal["fp32", "bf16", "auto"]
-    """`auto` is bf16 where the processor multiplies it in hardware, else fp32; the choice made is logged."""
+    """`auto` is bf16 where the device multiplies it in hardware, else fp32; the choice made is logged."""
     optimizer: Optimizer
     schedule: LearningRateSchedule
     clip: Clipping

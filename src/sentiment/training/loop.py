@@ -18,13 +18,14 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.inputs import inputs_of
 from sentiment.model.ngrams import learn_ngrams
-from sentiment.model.scoring import score
+from sentiment.model.scoring import check_vocabulary, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.progress import track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.clipping import Clipper
+from sentiment.training.device import resolve_device
 from sentiment.training.figures import Epoch, Step, epoch_figures
 from sentiment.training.memory import release_memory, set_up_memory
 from sentiment.training.optimizers import make_optimizer
@@ -34,7 +35,10 @@ from sentiment.training.schedules import check_length, learning_rate_factor
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, with the weights of its best epoch by validation AUC, and how it got there."""
+    """A trained model, with the weights of its best epoch by validation AUC, and how it got there.
+
+    The model is on the CPU, wherever it was trained.
+    """
 
     model: SentimentClassifier
     epochs: list[Epoch]
@@ -53,16 +57,19 @@ def fit(
     """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
 
     on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
-    Raises UserError before the first step where the schedule is longer than the run or the processor does
-    not have the precision asked for; TrainingDivergedError before the optimizer would take a step with a
-    loss or gradient that is not finite.
+    Raises UserError before the first step where the device or the precision asked for is not there, the
+    schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
+    optimizer would take a step with a loss or gradient that is not finite.
     """
-    precision = resolve_precision(params.precision)
+    device = resolve_device(params.device)
+    precision = resolve_precision(params.precision, device)
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
     check_length(params.schedule, steps_per_epoch, params.epochs)
+    for name, reviews in (("train", train), ("validation", validation)):
+        check_vocabulary(reviews, vocabulary_size, f"{name} split")
     _set_up_torch(params.seed)
     part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
-    model = SentimentClassifier(model_params, vocabulary_size, part)
+    model = SentimentClassifier(model_params, vocabulary_size, part).to(device)
     optimizer = make_optimizer(model.parameters(), params.optimizer)
     clipper = Clipper(params.clip, model.last_layer)
     average = _running_average(model, params.average)
@@ -102,7 +109,7 @@ def fit(
         on_epoch(epoch)
 
     model.load_state_dict(best_weights)
-    return Fitted(model.eval(), epochs, best=max(epochs, key=lambda epoch: epoch.validation_auc))
+    return Fitted(model.cpu().eval(), epochs, best=max(epochs, key=lambda epoch: epoch.validation_auc))
 
 
 def take_step(
@@ -120,9 +127,9 @@ def take_step(
     loss or the gradient's norm is not finite.
     """
     model.train()
-    labels = torch.from_numpy(batch.labels)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        parts = model.parts(*inputs_of(batch))
+    labels = torch.from_numpy(batch.labels).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        parts = model.parts(*inputs_of(batch, model.device))
     losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
     objective = losses.mean(dim=1).sum()
     if not torch.isfinite(objective):
@@ -146,6 +153,9 @@ def take_step(
 def _set_up_torch(seed: int) -> None:
     set_up_memory()
     torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = (
+        False  # fp32 on a GPU is then what it is on a CPU, and so are the scores
+    )
     torch.manual_seed(seed)
 
 
@@ -153,7 +163,8 @@ def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel 
     """Return a model that follows the weights' exponential average; None where decay is 0."""
     if decay == 0:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    return average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
 
 
 REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"

@@ -9,19 +9,30 @@ from sentiment.errors import UserError
 Precision = Literal["fp32", "bf16"]
 
 
-def resolve_precision(asked: Literal["fp32", "bf16", "auto"]) -> Precision:
-    """Return the precision to train in: `auto` is bf16 where the processor multiplies it in hardware.
+def resolve_precision(asked: Literal["fp32", "bf16", "auto"], device: torch.device) -> Precision:
+    """Return the precision to train in: `auto` is bf16 where the device multiplies it in hardware.
 
-    Raises UserError where bf16 is asked for by name and the processor does not: with AVX-512 alone a step
+    Raises UserError where bf16 is asked for by name and the device does not: with AVX-512 alone a step
     takes longer than in fp32, and without it oneDNN has no LSTM in bf16.
     """
     if asked == "fp32":
         return asked
-    capabilities = torch.cpu.get_capabilities()
-    if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
+    if _multiplies_bf16(device):
         return "bf16"
     if asked == "bf16":
+        what = "processor" if device.type == "cpu" else f"{device.type} device"
         raise UserError(
-            "train.precision: bf16 asked for, but this processor does not multiply it; use fp32 or auto"
+            f"train.precision: bf16 asked for, but this {what} does not multiply it; use fp32 or auto"
         )
     return "fp32"
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    match device.type:
+        case "cpu":
+            capabilities = torch.cpu.get_capabilities()
+            return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        case "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        case _:
+            return False

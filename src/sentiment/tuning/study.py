@@ -50,7 +50,6 @@ def search(
         trial = study.ask()
         trial_params = suggest(trial, params)
         run = parent.nested(f"trial {number}", stage="tune")
-        log_configuration(run, trial_params, train, validation)
         fitted = _run_trial(study, trial, run, trial_params, vocabulary_size, train, validation)
         if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
             winner = Winner(number, trial_params, fitted, run)
@@ -79,6 +78,7 @@ def _run_trial(
     name = f"trial {trial.number}"
     try:
         with run:
+            log_configuration(run, params, train, validation)
             try:
                 fitted = fit(params.model, params.train, vocabulary_size, train, validation, on_epoch, name)
             except optuna.TrialPruned:
