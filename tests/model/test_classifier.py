@@ -69,7 +69,7 @@ def test_both_directions_are_those_of_a_packed_lstm() -> None:
     inputs, lengths = torch.randn(3, 7, 6), torch.tensor([7, 4, 1])
     packed = pack_padded_sequence(inputs, lengths, batch_first=True)
     expected, _ = pad_packed_sequence(reference(packed)[0], batch_first=True)
-    states = ours(inputs, _mirror(lengths, 7))
+    states = ours(inputs, lengths, _mirror(lengths, 7))
     for row, length in enumerate(lengths):
         torch.testing.assert_close(states[row, :length], expected[row, :length])
 

@@ -85,7 +85,7 @@ class SentimentClassifier(nn.Module):
         mirror = _mirror(lengths, inputs.shape[1]) if self.params.bidirectional else None
         states = inputs
         for depth, layer in enumerate(self.layers):
-            states = layer(self.between_layers(states) if depth else states, mirror)
+            states = layer(self.between_layers(states) if depth else states, lengths, mirror)
         return states
 
     def _states_by_chunk(self, inputs: Tensor, lengths: Tensor, chunk: int) -> Tensor:
@@ -148,9 +148,10 @@ class LSTMLayer(nn.Module):
             nn.LSTM(input_units, hidden_units, batch_first=True) for _ in range(directions)
         )
 
-    def forward(self, inputs: Tensor, mirror: Tensor | None) -> Tensor:
+    def forward(self, inputs: Tensor, lengths: Tensor, mirror: Tensor | None) -> Tensor:
         """Return states, shape (reviews, words, directions * hidden units).
 
+        lengths: shape (reviews,), words of each; a hook tells states from padding by it.
         mirror: shape (reviews, words), the position that takes each one's place when read backwards.
         """
         forward: Tensor = self.directions[0](inputs)[0]
