@@ -23,6 +23,8 @@ VOCABULARY = 300
 
 @pytest.fixture(scope="module")
 def tokens(reviews: pa.Table) -> TokenizedReviews:
+    """As many as are measured."""
+    reviews = reviews.slice(0, REVIEWS)
     params = TokenizeParams(
         kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, unknown_rate=1.0
     )
