@@ -32,7 +32,7 @@ EPOCH_FIGURES = {
     "gradient_norm/embedding",
     "gradient_norm_max/lstm_1_forward",
     "update_ratio/head",
-    "gate_saturation/lstm_1_backward/forget",
+    "gate_saturation/lstm_1_backward_forget",
 }
 
 

@@ -175,7 +175,7 @@ def test_metrics_are_named_in_sections() -> None:
         "gradient_norm/head": 1.0,
         "gradient_norm_max/head": 2.0,
         "update_ratio/head": 0.1,
-        "gate_saturation/lstm_1_forward/forget": 0.25,
+        "gate_saturation/lstm_1_forward_forget": 0.25,
     }
 
 

@@ -37,13 +37,13 @@ class Health:
     """By LSTM layer and gate, share of values on the flat ends, over validation reviews."""
 
     def metrics(self) -> dict[str, float]:
-        """Return every figure by a name with slashes, the parts by which the MLflow UI groups charts."""
+        """Return every figure by name; what stands before the slash is its section in the MLflow UI."""
         return {
             **{f"gradient_norm/{name}": layer.gradient_norm for name, layer in self.layers.items()},
             **{f"gradient_norm_max/{name}": layer.gradient_norm_max for name, layer in self.layers.items()},
             **{f"update_ratio/{name}": layer.update_ratio for name, layer in self.layers.items()},
             **{
-                f"gate_saturation/{layer}/{gate}": share
+                f"gate_saturation/{layer}_{gate}": share
                 for layer, gates in self.gate_saturation.items()
                 for gate, share in gates.items()
             },
