@@ -20,6 +20,7 @@ from sentiment.tokens.batches import Batch, Cut, ordered_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training.clipping import Clipper
 from sentiment.training.figures import Step
 from sentiment.training.health import (
     UPDATES_PER_EPOCH,
@@ -69,7 +70,7 @@ def _joined(model: nn.Module, layer: str, *, gradient: bool = False) -> NDArray[
 def _step(model: SentimentClassifier, batch: Batch, updates: UpdateRatios | None, **changes: Any) -> Step:
     params = TrainParams.model_validate({**TRAIN, **changes})
     optimizer = make_optimizer(model.parameters(), params.optimizer)
-    return take_step(model, optimizer, batch, 0.01, params.clip, "fp32", "step 1", updates)
+    return take_step(model, optimizer, batch, 0.01, Clipper(params.clip), "fp32", "step 1", updates)
 
 
 def test_gradient_norms_are_those_of_numpy_and_make_up_the_total(batch: Batch) -> None:
