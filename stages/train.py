@@ -11,7 +11,7 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking import open_store, start_run
 from sentiment.training.figures import Epoch
-from sentiment.training.history import history_table, training_metrics
+from sentiment.training.history import health_table, history_table, training_metrics
 from sentiment.training.loop import fit
 
 
@@ -33,6 +33,9 @@ def main() -> None:
         run.log_best(fitted.best)
         tag_model(run, paths.model("baseline"))
     write_csv(paths.PLOTS / "train.csv", history_table(fitted))
+    write_csv(
+        paths.PLOTS / "health.csv", health_table(fitted), numbers="%.4g"
+    )  # so that a small norm is no zero
     write_json(paths.metrics("train"), training_metrics(fitted))
 
 

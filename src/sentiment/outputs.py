@@ -50,10 +50,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table without its index, equal byte for byte when the rows are equal."""
+def write_csv(path: Path, table: "pd.DataFrame", numbers: str = "%.6f") -> None:
+    """Write a table without its index, equal byte for byte when the rows are equal.
+
+    numbers: how those with a fraction are written.
+    """
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+        table.to_csv(temporary, index=False, float_format=numbers, lineterminator="\n")
 
 
 def _remove(path: Path) -> None:

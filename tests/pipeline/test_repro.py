@@ -91,7 +91,13 @@ def test_dvc_shows_metrics_plots_and_differences(project: Project) -> None:
     page = project.run("dvc", "plots", "show", "-o", "page").stdout.strip()
     content = (project.root / "page" / "index.html").read_text()
     assert page.endswith("index.html")
-    for title in ("ROC on test", "Loss by epoch", "Trials of the search", "Confusion"):
+    for title in (
+        "ROC on test",
+        "Loss by epoch",
+        "Gradient norm by layer",
+        "Trials of the search",
+        "Confusion",
+    ):
         assert title in content
 
 

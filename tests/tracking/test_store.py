@@ -29,6 +29,10 @@ EPOCH_FIGURES = {
     "gradient_norm_max",
     "clipped_share",
     "clip_scale_mean",
+    "gradient_norm/embedding",
+    "gradient_norm_max/lstm_1_forward",
+    "update_ratio/head",
+    "gate_saturation/lstm_1_backward_forget",
 }
 
 
@@ -78,6 +82,8 @@ def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
     assert statuses.count("KILLED") == counts["pruned"]
     assert statuses.count("FAILED") == counts["failed"]
     assert parent.data.params["best.model.hidden_units"] in {"4", "8"}
+    finished = [run for run in trials if run.info.status == "FINISHED"]
+    assert all(set(run.data.metrics) >= EPOCH_FIGURES for run in finished)
 
 
 def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: Run) -> None:

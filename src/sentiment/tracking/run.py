@@ -73,9 +73,10 @@ class Run:
         self.store.client.log_batch(self.id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
 
     def log_epoch(self, epoch: Epoch) -> None:
-        """Log one epoch's figures."""
-        figures = asdict(epoch)
-        self.log_metrics(figures, step=figures.pop("number"))
+        """Log one epoch's figures, those of its layers too."""
+        figures = {**asdict(epoch), **epoch.health.metrics()}
+        del figures["number"], figures["health"]
+        self.log_metrics(figures, step=epoch.number)
 
     def log_best(self, best: Epoch) -> None:
         """Log which epoch's weights were kept, and its validation AUC; the last one need not be the best."""

@@ -55,15 +55,19 @@ class Clipper:
         self.last_layer = last_layer
         self._norms: list[float] = []
 
-    def __call__(self, parameters: Iterable[tuple[str, Tensor]]) -> Clipped:
-        """Clip the gradients of named parameters; those without a gradient are passed over."""
+    def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float | None = None) -> Clipped:
+        """Clip the gradients of named parameters; those without a gradient are passed over.
+
+        norm: over all gradients together, where it is known already: to measure it is a pass over them.
+        """
         found = [
             (name, parameter.detach(), parameter.grad)
             for name, parameter in parameters
             if parameter.grad is not None
         ]
         gradients = [gradient for _, _, gradient in found]
-        norm = float(get_total_norm(gradients))
+        if norm is None:
+            norm = float(get_total_norm(gradients))
         if not math.isfinite(norm):
             return Clipped(norm)
         match self.clipping:

@@ -9,6 +9,7 @@ from scipy.special import log_expit
 from sklearn.metrics import roc_auc_score
 
 from sentiment.training.clipping import Clipped
+from sentiment.training.health import Health, layer_health
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Epoch:
     """Share of steps whose gradient clipping changed."""
     clip_scale_mean: float
     """What clipping multiplied the gradient's norm with, mean over all steps; 1 where it left it alone."""
+    health: Health
 
     def __str__(self) -> str:
         return (
@@ -54,6 +56,10 @@ class Step:
     tokens: int
     clipped: Clipped
     learning_rate: float
+    gradient_norms: dict[str, float]
+    """L2 norm of the gradient by layer, before clipping."""
+    update_ratios: dict[str, float]
+    """What the step changed of each layer's weights; empty where that was not measured."""
 
 
 def epoch_figures(
@@ -62,8 +68,12 @@ def epoch_figures(
     seconds: float,
     logits: NDArray[np.float32],
     labels: NDArray[np.int8],
+    gate_saturation: dict[str, dict[str, float]],
 ) -> Epoch:
-    """Sum up an epoch: its steps, their seconds, the validation logits after them, shape (reviews,)."""
+    """Sum up an epoch: its steps, their seconds, the validation logits after them, shape (reviews,).
+
+    gate_saturation: by LSTM layer and gate, after the epoch.
+    """
     reviews = sum(step.reviews for step in steps)
     norms = np.array([step.clipped.norm for step in steps])
     positive = np.asarray(labels) == 1
@@ -81,4 +91,11 @@ def epoch_figures(
         gradient_norm_max=float(norms.max()),
         clipped_share=float(np.mean([step.clipped.changed for step in steps])),
         clip_scale_mean=float(np.mean([step.clipped.scale for step in steps])),
+        health=Health(
+            layer_health(
+                [step.gradient_norms for step in steps],
+                [step.update_ratios for step in steps if step.update_ratios],
+            ),
+            gate_saturation,
+        ),
     )

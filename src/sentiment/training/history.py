@@ -20,13 +20,25 @@ def training_metrics(fitted: Fitted) -> dict[str, Any]:
 
 
 def history_table(fitted: Fitted) -> pd.DataFrame:
-    """Return one row per epoch."""
+    """Return one row per epoch; what there is per layer stands in `health_table`."""
     return pd.DataFrame([_reproducible(epoch) for epoch in fitted.epochs])
+
+
+def health_table(fitted: Fitted) -> pd.DataFrame:
+    """Return one row per epoch and layer: how its gradients and its updates were."""
+    return pd.DataFrame(
+        [
+            {"epoch": epoch.number, "layer": name, **asdict(layer)}
+            for epoch in fitted.epochs
+            for name, layer in epoch.health.layers.items()
+        ]
+    )
 
 
 def _reproducible(epoch: Epoch) -> dict[str, Any]:
     figures = asdict(epoch)
     figures.pop(OF_THE_MACHINE)
+    figures.pop("health")
     return {
         "epoch": figures.pop("number"),
         **{name: round(value, DECIMALS) for name, value in figures.items()},

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.gates import gate_saturation
 from sentiment.model.inputs import inputs_of
 from sentiment.model.ngrams import learn_ngrams
 from sentiment.model.scoring import check_vocabulary, score
@@ -27,6 +28,7 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.clipping import Clipper
 from sentiment.training.device import resolve_device
 from sentiment.training.figures import Epoch, Step, epoch_figures
+from sentiment.training.health import UpdateRatios, gradient_norms, is_measured, layers_not_finite
 from sentiment.training.memory import release_memory, set_up_memory
 from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import Precision, resolve_precision
@@ -72,6 +74,7 @@ def fit(
     model = SentimentClassifier(model_params, vocabulary_size, part).to(device)
     optimizer = make_optimizer(model.parameters(), params.optimizer)
     clipper = Clipper(params.clip, model.last_layer)
+    updates = UpdateRatios(model)
     average = _running_average(model, params.average)
     candidate = cast(SentimentClassifier, average.module) if average else model
     cut = Cut(model_params.max_tokens, model_params.keep)
@@ -90,7 +93,10 @@ def fit(
             factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
             learning_rate = params.optimizer.learning_rate * factor
             where = f"epoch {number}, step {index + 1} of {steps_per_epoch}"
-            steps.append(take_step(model, optimizer, batch, learning_rate, clipper, precision, where))
+            watched = updates if is_measured(index, steps_per_epoch) else None
+            steps.append(
+                take_step(model, optimizer, batch, learning_rate, clipper, precision, where, watched)
+            )
             if average:
                 average.update_parameters(model)
         seconds = time.perf_counter() - started
@@ -101,6 +107,7 @@ def fit(
             seconds,
             score(candidate, validation, f"{description}, validation"),
             validation.labels,
+            gate_saturation(candidate, validation, f"{description}, gates"),
         )
         if not epochs or epoch.validation_auc > max(earlier.validation_auc for earlier in epochs):
             best_weights = copy.deepcopy(candidate.state_dict())
@@ -120,11 +127,13 @@ def take_step(
     clipper: Clipper,
     precision: Precision,
     where: str,
+    updates: UpdateRatios | None = None,
 ) -> Step:
     """Forward, backward, clip, update; the figures of all four.
 
-    where: the step's name in an error. Raises TrainingDivergedError, with the weights unchanged, where the
-    loss or the gradient's norm is not finite.
+    where: the step's name in an error. updates: measures what the step changes; None does without.
+    Raises TrainingDivergedError, with the weights unchanged, where the loss or the gradient's norm is not
+    finite; it names the layers at fault.
     """
     model.train()
     labels = torch.from_numpy(batch.labels).to(model.device)
@@ -133,21 +142,26 @@ def take_step(
     losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
     objective = losses.mean(dim=1).sum()
     if not torch.isfinite(objective):
-        raise TrainingDivergedError(f"{where}: the loss is {objective.item()}; {REMEDY}")
+        spoiled = ", ".join(layers_not_finite(model))
+        weights = f", with weights of {spoiled} that are not finite" if spoiled else ""
+        raise TrainingDivergedError(f"{where}: the loss is {objective.item()}{weights}; {REMEDY}")
     optimizer.zero_grad()
     objective.backward()  # type: ignore[no-untyped-call]
-    clipped = clipper(model.named_parameters())
-    if not math.isfinite(clipped.norm):
-        raise TrainingDivergedError(
-            f"{where}: the gradient of {_first_not_finite(model)} is not finite; {REMEDY}"
-        )
+    norms = gradient_norms(model)
+    if not math.isfinite(norms.total):
+        spoiled = ", ".join(norms.not_finite) or "all layers together"
+        raise TrainingDivergedError(f"{where}: the gradient of {spoiled} is not finite; {REMEDY}")
+    clipped = clipper(model.named_parameters(), norms.total)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+    if updates:
+        updates.remember()
     optimizer.step()
+    ratios = updates.measure() if updates else {}
     logits = parts.detach().mean(dim=0)
     loss = binary_cross_entropy_with_logits(logits, labels).item()
     correct = int(((logits > 0) == (labels == 1)).sum())
-    return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate)
+    return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 
 def _set_up_torch(seed: int) -> None:
@@ -168,11 +182,3 @@ def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel 
 
 
 REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"
-
-
-def _first_not_finite(model: SentimentClassifier) -> str:
-    return next(
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
-    )

@@ -1,0 +1,33 @@
+"""Names of layers."""
+
+import pytest
+
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.layers import layer_name
+from tests.model.shapes import model_params
+
+
+def test_every_parameter_has_a_layer_that_a_person_can_name() -> None:
+    model = SentimentClassifier(model_params(layers=2, head={"units": 3, "activation": "relu"}), 50)
+    assert {layer_name(name) for name, _ in model.named_parameters()} == {
+        "embedding",
+        "pairs",
+        "lstm_1_forward",
+        "lstm_1_backward",
+        "lstm_2_forward",
+        "lstm_2_backward",
+        "head",
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("layers.0.directions.0.weight_hh_l0", "lstm_1_forward"),
+        ("layers.3.directions.1", "lstm_4_backward"),
+        ("pairs.buckets.weight", "pairs"),
+        ("head.1.bias", "head"),
+    ],
+)
+def test_name_of_a_layer(module: str, name: str) -> None:
+    assert layer_name(module) == name

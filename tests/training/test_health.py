@@ -1,0 +1,225 @@
+"""Gradient norms and update ratios by layer against NumPy, on real steps over real reviews."""
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils import get_total_norm
+
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.gates import GATES, gate_saturation
+from sentiment.params.data import TokenizeParams
+from sentiment.params.train import TrainParams
+from sentiment.tokens.batches import Batch, Cut, ordered_batches
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training.clipping import Clipper
+from sentiment.training.figures import Step
+from sentiment.training.health import (
+    UPDATES_PER_EPOCH,
+    Health,
+    LayerHealth,
+    UpdateRatios,
+    gradient_norms,
+    is_measured,
+    layer_health,
+)
+from sentiment.training.history import health_table, history_table, training_metrics
+from sentiment.training.loop import Fitted, fit, take_step
+from sentiment.training.optimizers import make_optimizer
+from tests.model.shapes import model_params
+from tests.training.test_loop import TRAIN
+
+VOCABULARY = 300
+LSTM = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+LAYERS = {
+    "embedding": ["embedding.weight"],
+    "lstm_1_forward": [f"layers.0.directions.0.{name}" for name in LSTM],
+    "lstm_1_backward": [f"layers.0.directions.1.{name}" for name in LSTM],
+    "head": ["head.1.weight", "head.1.bias"],
+    "pairs": ["pairs.buckets.weight"],
+}
+
+
+@pytest.fixture(scope="module")
+def tokens(reviews: pa.Table) -> TokenizedReviews:
+    params = TokenizeParams(
+        kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, unknown_rate=1.0
+    )
+    return encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
+
+
+@pytest.fixture
+def batch(tokens: TokenizedReviews) -> Batch:
+    return next(ordered_batches(tokens, Cut(50, "head"), 8))
+
+
+def _joined(model: nn.Module, layer: str, *, gradient: bool = False) -> NDArray[np.float64]:
+    named = dict(model.named_parameters())
+    values = [named[name].grad if gradient else named[name].detach() for name in LAYERS[layer]]
+    return np.concatenate([value.numpy().astype(np.float64).ravel() for value in values if value is not None])
+
+
+def _step(model: SentimentClassifier, batch: Batch, updates: UpdateRatios | None, **changes: Any) -> Step:
+    params = TrainParams.model_validate({**TRAIN, **changes})
+    optimizer = make_optimizer(model.parameters(), params.optimizer)
+    return take_step(model, optimizer, batch, 0.01, Clipper(params.clip), "fp32", "step 1", updates)
+
+
+def test_gradient_norms_are_those_of_numpy_and_make_up_the_total(batch: Batch) -> None:
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths)).sum().backward()
+    norms = gradient_norms(model)
+    assert norms.layers.keys() == LAYERS.keys()
+    for layer in LAYERS:
+        assert norms.layers[layer] == pytest.approx(
+            np.linalg.norm(_joined(model, layer, gradient=True)), rel=1e-5
+        )
+    assert norms.total == float(get_total_norm([weight.grad for weight in model.parameters()]))
+    assert norms.total == pytest.approx(math.hypot(*norms.layers.values()), rel=1e-6)
+
+
+def test_gradient_norms_are_measured_before_clipping(batch: Batch) -> None:
+    torch.manual_seed(0)
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    clipped = copy.deepcopy(model)
+    free = _step(model, batch, None, clip={"kind": "none"})
+    bounded = _step(clipped, batch, None, clip={"kind": "norm", "threshold": free.clipped.norm / 10})
+    assert bounded.clipped.changed
+    assert bounded.gradient_norms == free.gradient_norms
+    assert math.hypot(*gradient_norms(clipped).layers.values()) == pytest.approx(
+        free.clipped.norm / 10, rel=1e-5
+    )
+
+
+def test_layers_that_are_not_finite_are_named() -> None:
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    model.head[1].bias.grad.fill_(torch.nan)
+    model.layers[0].directions[1].weight_hh_l0.grad[0, 0] = torch.inf
+    norms = gradient_norms(model)
+    assert norms.not_finite == ["lstm_1_backward", "head"]
+    assert not math.isfinite(norms.total)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {**TRAIN["optimizer"]},
+        {**TRAIN["optimizer"], "kind": "adamw", "weight_decay": 0.1},
+        {**TRAIN["optimizer"], "kind": "sgd", "momentum": 0.9},
+    ],
+    ids=lambda optimizer: str(optimizer["kind"]),
+)
+def test_update_ratio_is_change_over_weights(optimizer: dict[str, Any], batch: Batch) -> None:
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    before = copy.deepcopy(model)
+    step = _step(model, batch, UpdateRatios(model), optimizer=optimizer)
+    assert step.update_ratios.keys() == LAYERS.keys()
+    for layer, ratio in step.update_ratios.items():
+        after = _joined(model, layer)
+        change = np.linalg.norm(after - _joined(before, layer))
+        assert ratio == pytest.approx(change / np.linalg.norm(after), rel=1e-4), layer
+        assert ratio > 0
+
+
+def test_layer_that_starts_from_zero_and_one_that_stays_there_have_a_ratio() -> None:
+    model = nn.ModuleDict({"moved": nn.Linear(2, 1), "still": nn.Linear(2, 1)})
+    for weight in model.parameters():
+        weight.data.zero_()
+    updates = UpdateRatios(model)
+    updates.remember()
+    model["moved"].weight.data.fill_(3.0)
+    assert updates.measure() == {"moved": 1.0, "still": 0.0}
+
+
+def test_measuring_does_not_change_the_step(batch: Batch) -> None:
+    torch.manual_seed(0)
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    other = copy.deepcopy(model)
+    measured, plain = _step(model, batch, UpdateRatios(model)), _step(other, batch, None)
+    assert plain.update_ratios == {}
+    assert measured.loss == plain.loss
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20, 21, 272])
+def test_updates_are_measured_at_evenly_spaced_steps(steps: int) -> None:
+    measured = [step for step in range(steps) if is_measured(step, steps)]
+    assert len(measured) == min(steps, UPDATES_PER_EPOCH)
+    assert measured[-1] == steps - 1
+    gaps = np.diff(measured)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_epoch_sums_up_its_steps() -> None:
+    norms = [{"head": norm, "embedding": 2 * norm} for norm in (1.0, 9.0, 2.0)]
+    ratios = [{"head": 0.1, "embedding": 0.2}, {"head": 0.3, "embedding": 0.4}]
+    assert layer_health(norms, ratios) == {
+        "head": LayerHealth(gradient_norm=2.0, gradient_norm_max=9.0, update_ratio=pytest.approx(0.2)),
+        "embedding": LayerHealth(gradient_norm=4.0, gradient_norm_max=18.0, update_ratio=pytest.approx(0.3)),
+    }
+
+
+def test_metrics_are_named_in_sections() -> None:
+    health = Health({"head": LayerHealth(1.0, 2.0, 0.1)}, {"lstm_1_forward": {"forget": 0.25}})
+    assert health.metrics() == {
+        "gradient_norm/head": 1.0,
+        "gradient_norm_max/head": 2.0,
+        "update_ratio/head": 0.1,
+        "gate_saturation/lstm_1_forward_forget": 0.25,
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted(tokens: TokenizedReviews) -> Fitted:
+    params = TrainParams.model_validate(TRAIN)
+    shape = model_params(layers=2, chunk_tokens=8)
+    return fit(shape, params, VOCABULARY, tokens, tokens, on_epoch=lambda _: None)
+
+
+def test_every_epoch_knows_the_health_of_every_layer(fitted: Fitted) -> None:
+    lstms = {f"lstm_{layer}_{direction}" for layer in (1, 2) for direction in ("forward", "backward")}
+    for epoch in fitted.epochs:
+        assert set(epoch.health.layers) == {"embedding", "pairs", "head"} | lstms
+        for layer in epoch.health.layers.values():
+            assert 0 < layer.gradient_norm <= layer.gradient_norm_max <= epoch.gradient_norm_max
+            assert 0 < layer.update_ratio < 1
+        assert set(epoch.health.gate_saturation) == lstms
+        shares = [share for gates in epoch.health.gate_saturation.values() for share in gates.values()]
+        assert all(0 <= share <= 1 for share in shares)
+    assert fitted.epochs[0].health != fitted.epochs[1].health
+
+
+def test_tables_keep_layers_apart_from_epochs(fitted: Fitted) -> None:
+    table = health_table(fitted)
+    assert list(table) == ["epoch", "layer", "gradient_norm", "gradient_norm_max", "update_ratio"]
+    assert list(zip(table["epoch"], table["layer"], strict=True)) == [
+        (epoch.number, layer) for epoch in fitted.epochs for layer in epoch.health.layers
+    ]
+    assert "health" not in history_table(fitted)
+    assert "health" not in training_metrics(fitted)["best"]
+
+
+def test_output_gates_driven_shut_show_in_saturation_and_in_the_gradient_below(
+    tokens: TokenizedReviews, batch: Batch
+) -> None:
+    """What the figures are for."""
+    torch.manual_seed(0)
+    sound = SentimentClassifier(model_params(bidirectional=False), VOCABULARY)
+    shut = copy.deepcopy(sound)
+    with torch.no_grad():
+        shut.layers[0].directions[0].bias_ih_l0.view(4, -1)[GATES.index("output")] = -8.0
+    norms = [_step(copy.deepcopy(model), batch, None).gradient_norms for model in (sound, shut)]
+    assert norms[1]["embedding"] < norms[0]["embedding"] / 100
+    shares = [gate_saturation(model, tokens)["lstm_1_forward"]["output"] for model in (sound, shut)]
+    assert shares == [pytest.approx(0, abs=0.01), 1.0]
