@@ -100,6 +100,7 @@ class TrainingState:
             "optimizer": {str(position): values for position, values in learned.items()},
             "clipper": self.clipper.state_dict(),
             "random": torch.get_rng_state(),
+            "random_on_gpu": _random_state_on_gpu(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "steps": [asdict(step) for step in self.steps],
             "seconds": self.seconds,
@@ -114,10 +115,18 @@ class TrainingState:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": learned})
         self.clipper.load_state_dict(content["clipper"])
         torch.set_rng_state(content["random"])
+        if content["random_on_gpu"] is not None:
+            torch.cuda.set_rng_state(content["random_on_gpu"])
         self.epochs = EPOCHS.validate_python(content["epochs"])
         self.steps = STEPS.validate_python(content["steps"])
         self.seconds = content["seconds"]
         self.best_weights = dict(best_weights)
+
+
+def _random_state_on_gpu() -> Tensor | None:
+    """Return the state of CUDA's random numbers; None where this process does not use CUDA."""
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state() if initialized else None
 
 
 def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel | None:
