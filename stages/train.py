@@ -7,36 +7,68 @@ from sentiment.model.files import save_model
 from sentiment.outputs import write_csv, write_json
 from sentiment.params import load_params
 from sentiment.progress import say
+from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import open_store, start_run
+from sentiment.tracking import Run, open_store, reopen_run, start_run
+from sentiment.training.checkpoints import Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
 from sentiment.training.history import health_table, history_table, training_metrics
+from sentiment.training.identity import training_key
 from sentiment.training.loop import fit
+
+RUN_ID = "mlflow.run_id"
+"""Note in a checkpoint."""
+
+SMALL_NUMBERS = "%.4g"
+"""So that a small norm is no zero."""
 
 
 @exits_cleanly
 def main() -> None:
-    """Write the baseline model, its metrics and its history; log all of it to a run."""
+    """Write the baseline model, its metrics and its history; log all of it to a run.
+
+    Killed and started again, it goes on from its last checkpoint, in the same run.
+    """
     params = load_params()
     vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
     train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
-    with start_run(open_store(), "train", "train") as run:
+    key = training_key(params.model, params.train, vocabulary_size, train, validation)
+    folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
+    with checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
         log_configuration(run, params, train, validation)
+        for restored in checkpoint.epochs if checkpoint else ():
+            run.log_epoch(restored)
 
         def on_epoch(epoch: Epoch) -> None:
             run.log_epoch(epoch)
             say(str(epoch))
 
-        fitted = fit(params.model, params.train, vocabulary_size, train, validation, on_epoch)
+        fitted = fit(
+            params.model,
+            params.train,
+            vocabulary_size,
+            train,
+            validation,
+            on_epoch,
+            checkpoint=checkpoint,
+        )
         save_model(paths.model("baseline"), fitted.model)
+        write_csv(paths.PLOTS / "train.csv", history_table(fitted))
+        write_csv(paths.PLOTS / "health.csv", health_table(fitted), numbers=SMALL_NUMBERS)
+        write_json(paths.metrics("train"), training_metrics(fitted))
         run.log_best(fitted.best)
         tag_model(run, paths.model("baseline"))
-    write_csv(paths.PLOTS / "train.csv", history_table(fitted))
-    write_csv(
-        paths.PLOTS / "health.csv", health_table(fitted), numbers="%.4g"
-    )  # so that a small norm is no zero
-    write_json(paths.metrics("train"), training_metrics(fitted))
+
+
+def open_run(checkpoint: Checkpoint | None) -> Run:
+    """Go on in the run that the checkpoint belongs to, where the store still has it; else start one."""
+    store = open_store()
+    noted = checkpoint.notes.get(RUN_ID) if checkpoint else None
+    run = (reopen_run(store, noted) if noted else None) or start_run(store, "train", "train")
+    if checkpoint:
+        checkpoint.note(RUN_ID, run.id)
+    return run
 
 
 if __name__ == "__main__":

@@ -52,14 +52,10 @@ class Project:
         self, *command: str, status: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command at the root and require its exit status; None accepts any."""
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))
-        }
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**inherited, "PATH": path, **environment},
+            env={**_inherited(), **environment},
             capture_output=True,
             text=True,
             timeout=300,
@@ -68,6 +64,17 @@ class Project:
         if status is not None:
             assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command at the root, in a process group of its own, and do not wait for it."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**_inherited(), **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def stage(self, name: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one stage without DVC."""
@@ -107,6 +114,12 @@ class Project:
         inside = ((path.relative_to(self.root), path) for path in files)
         skipped = {".git", ".dvc", "mlruns", "__pycache__"}
         return {str(name): path.read_bytes() for name, path in inside if not skipped & set(name.parts)}
+
+
+def _inherited() -> dict[str, str]:
+    """Return this process's environment without what DVC and MLflow read, its own programs first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def clone(folder: Path, changes: Mapping[str, Any] = SMALL) -> Project:

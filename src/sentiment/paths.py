@@ -27,6 +27,8 @@ SELECTED = MODELS / "selected"
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORTS = Path("reports")
+CHECKPOINTS = Path(".checkpoints")
+"""No output of a stage, and below the user's repository also where DVC runs a stage in a copy of it."""
 QUARANTINE = REPORTS / "quarantine.csv"
 
 

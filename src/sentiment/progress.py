@@ -15,13 +15,18 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(
-    items: Iterable[Item], total: int, description: str, size: Callable[[Item], int] = lambda _: 1
+    items: Iterable[Item],
+    total: int,
+    description: str,
+    size: Callable[[Item], int] = lambda _: 1,
+    *,
+    done: int = 0,
 ) -> Iterator[Item]:
     """Yield `items` while showing how far it is: a bar on a terminal, else a line every ten seconds.
 
-    size: what an item adds towards `total`; by default each counts for one.
+    size: what an item adds towards `total`; by default each counts for one. done: what was done before.
     """
-    with counting(description, total) as advance:
+    with counting(description, total, done=done) as advance:
         for item in items:
             yield item
             advance(size(item))

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sentiment.errors import UserError
@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     """Experiment that runs are logged to."""
     download_cache: Path | None = None
     """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
+    checkpoint_minutes: PositiveFloat = 2
+    """Training keeps its state this often, and after every epoch: what a kill costs at most."""
 
 
 def repository_root() -> Path:

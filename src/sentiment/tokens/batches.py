@@ -62,18 +62,20 @@ def shuffled_batches(
     batch_size: int,
     rng: np.random.Generator,
     ngrams: ReviewNGrams | None = None,
+    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield every review once, in a random order that keeps like lengths together.
 
     ngrams: of the reviews, where the batches shall hold them.
     Reviews are shuffled, sorted by length within buckets of BUCKET_BATCHES batches, and the batches shuffled.
+    first: batch to start with, from 0; those before it are passed over.
     """
     order = rng.permutation(len(reviews))
     lengths = np.minimum(reviews.lengths, cut.max_tokens)
     buckets = np.split(order, range(batch_size * BUCKET_BATCHES, len(order), batch_size * BUCKET_BATCHES))
     by_length = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
     batches = _slices(by_length, batch_size)
-    for position in rng.permutation(len(batches)):
+    for position in rng.permutation(len(batches))[first:]:
         yield _collate(reviews, cut, batches[position], ngrams)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,8 @@ from typing import Any, Self
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
 from sentiment.tokens.store import TokenizedReviews
@@ -25,15 +27,23 @@ BEST_VALIDATION_AUC = "best_validation_auc"
 """Metric that every run of a model has: that of the epoch whose weights are the model."""
 
 
+ERROR_TAG = "error"
+
+VALIDATION_AUC = "validation_auc"
+"""Metric that every epoch has, among others: they are logged in one request."""
+
+
 class Run:
     """A run in the store; as a context manager it ends the run with the status that fits.
 
     FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after an exception.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, epochs: Iterable[int] = ()) -> None:
+        """Take a run of the store; epochs: numbers of those whose figures it has."""
         self.store = store
         self.id = run_id
+        self._epochs = set(epochs)
         self._status = "FINISHED"
 
     def __enter__(self) -> Self:
@@ -46,7 +56,7 @@ class Run:
             self._status = "KILLED"
         elif error is not None:
             self._status = "FAILED"
-            self.tag({"error": f"{type(error).__name__}: {error}"})
+            self.tag({ERROR_TAG: f"{type(error).__name__}: {error}"})
         self.store.client.set_terminated(self.id, self._status)
 
     def kill(self) -> None:
@@ -73,7 +83,10 @@ class Run:
         self.store.client.log_batch(self.id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
 
     def log_epoch(self, epoch: Epoch) -> None:
-        """Log one epoch's figures, those of its layers too."""
+        """Log one epoch's figures, those of its layers too, once: a run that goes on may have them."""
+        if epoch.number in self._epochs:
+            return
+        self._epochs.add(epoch.number)
         figures = {**asdict(epoch), **epoch.health.metrics()}
         del figures["number"], figures["health"]
         self.log_metrics(figures, step=epoch.number)
@@ -107,6 +120,23 @@ def start_run(store: Store, stage: str, name: str, parent: Run | None = None) ->
     if parent is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent.id
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def reopen_run(store: Store, run_id: str) -> Run | None:
+    """Go on in a run whose process died or failed; None where the experiment does not have it any more."""
+    try:
+        found = store.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
+        raise
+    if found.info.lifecycle_stage != "active" or found.info.experiment_id != store.experiment_id:
+        return None
+    store.client.update_run(run_id, status="RUNNING")
+    if ERROR_TAG in found.data.tags:
+        store.client.delete_tag(run_id, ERROR_TAG)
+    history = store.client.get_metric_history(run_id, VALIDATION_AUC)
+    return Run(store, run_id, (metric.step for metric in history))
 
 
 def flattened(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

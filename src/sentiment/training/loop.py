@@ -1,18 +1,14 @@
 """Fit the classifier and keep its best epoch."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import SentimentClassifier
@@ -22,17 +18,18 @@ from sentiment.model.ngrams import learn_ngrams
 from sentiment.model.scoring import check_vocabulary, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.progress import track
+from sentiment.progress import say, track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
 from sentiment.tokens.store import TokenizedReviews
+from sentiment.training.checkpoints import Checkpoint
 from sentiment.training.clipping import Clipper
 from sentiment.training.device import resolve_device
 from sentiment.training.figures import Epoch, Step, epoch_figures
 from sentiment.training.health import UpdateRatios, gradient_norms, is_measured, layers_not_finite
 from sentiment.training.memory import release_memory, set_up_memory
-from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import Precision, resolve_precision
 from sentiment.training.schedules import check_length, learning_rate_factor
+from sentiment.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,13 @@ def fit(
     validation: TokenizedReviews,
     on_epoch: Callable[[Epoch], None],
     description: str = "train",
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
 
     on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
+    checkpoint: where the run goes on if it was killed, with the same result; None goes without. Epochs that
+    were over by then are not told to `on_epoch` again.
     Raises UserError before the first step where the device or the precision asked for is not there, the
     schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
     optimizer would take a step with a loss or gradient that is not finite.
@@ -72,51 +72,43 @@ def fit(
     _set_up_torch(params.seed)
     part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
     model = SentimentClassifier(model_params, vocabulary_size, part).to(device)
-    optimizer = make_optimizer(model.parameters(), params.optimizer)
-    clipper = Clipper(params.clip, model.last_layer)
+    state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
-    average = _running_average(model, params.average)
-    candidate = cast(SentimentClassifier, average.module) if average else model
     cut = Cut(model_params.max_tokens, model_params.keep)
+    if checkpoint and (saved := checkpoint.restore(state)):
+        say(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
 
-    epochs: list[Epoch] = []
-    best_weights: dict[str, Tensor] = {}
-    for number in range(1, params.epochs + 1):
-        started = time.perf_counter()
-        batches = shuffled_batches(
-            train, cut, params.batch_size, np.random.default_rng([params.seed, number]), ngrams
-        )
-        bar = track(batches, steps_per_epoch, f"{description}, epoch {number} of {params.epochs}")
-        steps: list[Step] = []
-        for index, batch in enumerate(bar):
+    for number in range(len(state.epochs) + 1, params.epochs + 1):
+        first = len(state.steps)
+        order = np.random.default_rng([params.seed, number])
+        batches = shuffled_batches(train, cut, params.batch_size, order, ngrams, first)
+        name = f"{description}, epoch {number} of {params.epochs}"
+        started = time.perf_counter() - state.seconds
+        for batch in track(batches, steps_per_epoch, name, done=first):
+            index = len(state.steps)
             done = (number - 1) * steps_per_epoch + index
             factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
             learning_rate = params.optimizer.learning_rate * factor
-            where = f"epoch {number}, step {index + 1} of {steps_per_epoch}"
+            where = state.position(steps_per_epoch, params.epochs)
             watched = updates if is_measured(index, steps_per_epoch) else None
-            steps.append(
-                take_step(model, optimizer, batch, learning_rate, clipper, precision, where, watched)
+            step = take_step(
+                model, state.optimizer, batch, learning_rate, state.clipper, precision, where, watched
             )
-            if average:
-                average.update_parameters(model)
-        seconds = time.perf_counter() - started
+            state.close_step(step, time.perf_counter() - started)
+            if checkpoint:
+                checkpoint.save_when_due(state)
 
-        epoch = epoch_figures(
-            number,
-            steps,
-            seconds,
-            score(candidate, validation, f"{description}, validation"),
-            validation.labels,
-            gate_saturation(candidate, validation, f"{description}, gates"),
-        )
-        if not epochs or epoch.validation_auc > max(earlier.validation_auc for earlier in epochs):
-            best_weights = copy.deepcopy(candidate.state_dict())
-        epochs.append(epoch)
+        logits = score(state.candidate, validation, f"{description}, validation")
+        saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
+        epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
+        state.close_epoch(epoch)
         release_memory()
+        if checkpoint:
+            checkpoint.save(state)
         on_epoch(epoch)
 
-    model.load_state_dict(best_weights)
-    return Fitted(model.cpu().eval(), epochs, best=max(epochs, key=lambda epoch: epoch.validation_auc))
+    model.load_state_dict(state.best_weights)
+    return Fitted(model.cpu().eval(), state.epochs, best=state.best)
 
 
 def take_step(
@@ -171,14 +163,6 @@ def _set_up_torch(seed: int) -> None:
         False  # fp32 on a GPU is then what it is on a CPU, and so are the scores
     )
     torch.manual_seed(seed)
-
-
-def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel | None:
-    """Return a model that follows the weights' exponential average; None where decay is 0."""
-    if decay == 0:
-        return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
-    return average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
 
 
 REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"

@@ -1,0 +1,177 @@
+"""A training run that was killed goes on where its last checkpoint left it."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from sentiment.errors import TrainingDivergedError
+from sentiment.outputs import write_json
+from sentiment.progress import say
+from sentiment.training.figures import Epoch
+from sentiment.training.snapshots import TornSnapshotError, read_snapshot, write_snapshot
+from sentiment.training.state import EPOCHS, TrainingState
+
+STATE = "state.safetensors"
+NOTES = "notes.json"
+
+KEPT_DAYS = 14
+"""After that nobody comes back to a run, and its checkpoint takes a few hundred megabytes."""
+
+
+class Checkpoint:
+    """The last state of one training run, in a folder.
+
+    The best weights, which stay as they are for whole epochs, lie beside the state and are written when they
+    change; the state says of which epoch they are.
+    """
+
+    def __init__(self, folder: Path, key: str, minutes: float) -> None:
+        """Read what is there; what is torn or belongs to another run is told in one line and ignored.
+
+        key: of the run, see `training_key`. minutes: between two states within an epoch.
+        """
+        self.folder = folder
+        self.key = key
+        self.seconds = 60 * minutes
+        self.notes: dict[str, str] = self._read_notes()
+        self._best: int | None = None
+        self._found = self._read()
+        self._last = time.monotonic()
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """Epochs that are over in the state found; none where there is none, or `restore` has taken it."""
+        return EPOCHS.validate_python(self._found["state"]["epochs"]) if self._found else []
+
+    def note(self, name: str, value: str) -> None:
+        """Keep what the caller wants to know when the run goes on. It stands before the first state does."""
+        self.notes[name] = value
+        write_json(self.folder / NOTES, self.notes)
+
+    def restore(self, state: TrainingState) -> str | None:
+        """Make `state` the one found, and return when that was written; None where there is none.
+
+        state: of a run that has just started, with the same parameters.
+        """
+        if self._found is None:
+            return None
+        state.load(self._found["state"], self._found["best_weights"])
+        self._found = None  # what it holds is large, and lives on in `state`
+        return _clock((self.folder / STATE).stat().st_mtime)
+
+    def save_when_due(self, state: TrainingState) -> None:
+        """Write the state if the last one is old enough."""
+        if time.monotonic() - self._last >= self.seconds:
+            self.save(state)
+
+    def save(self, state: TrainingState) -> None:
+        """Write the state in place of the last one. Where that fails, say so: training itself can go on."""
+        best = state.best.number if state.epochs else None
+        try:
+            if best is not None and best != self._best:
+                write_snapshot(self._best_file(best), {"key": self.key, "weights": state.best_weights})
+            write_snapshot(self.folder / STATE, {"key": self.key, "best": best, "state": state.dump()})
+            if self._best not in (None, best):
+                self._best_file(self._best).unlink(missing_ok=True)
+            self._best = best
+        except (OSError, SafetensorError) as error:
+            say(f"no checkpoint was written, training goes on: {error}")
+        self._last = time.monotonic()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.folder / STATE).exists()
+
+    def remove(self) -> None:
+        """Remove the folder: the run is over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            found = self._whole(STATE)
+            best = found["best"]
+            weights = {} if best is None else self._whole(self._best_file(best).name)["weights"]
+        except (FileNotFoundError, TornSnapshotError) as error:
+            if self.exists:
+                say(f"the checkpoint cannot be used, training starts anew: {error}")
+            return None
+        self._best = best
+        return {"state": found["state"], "best_weights": weights}
+
+    def _whole(self, name: str) -> dict[str, Any]:
+        content = read_snapshot(self.folder / name)
+        if content.get("key") != self.key:
+            raise TornSnapshotError(f"{self.folder / name}: it belongs to another training run")
+        return content
+
+    def _best_file(self, epoch: int | None) -> Path:
+        return self.folder / f"best-{epoch}.safetensors"
+
+    def _read_notes(self) -> dict[str, str]:
+        try:
+            content = json.loads((self.folder / NOTES).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return {str(name): str(value) for name, value in content.items()} if type(content) is dict else {}
+
+
+@contextmanager
+def checkpointing(root: Path, key: str, minutes: float) -> Iterator[Checkpoint | None]:
+    """Yield the checkpoint of the run that `key` names, and remove it when the block ends well.
+
+    root: folder with a folder per run. minutes: between two checkpoints within an epoch. Yields None while
+    another process trains the same run: two would write over each other. What an error leaves behind is what
+    the run can go on from, or nothing.
+    """
+    folder = root / key
+    _forget_old(set(root.glob("*")) - {folder})
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")  # the system lets go of it when the process dies
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another process trains the same configuration: this one goes without checkpoints")
+        yield None
+        return
+    ended = False
+    checkpoint = Checkpoint(folder, key, minutes)
+    try:
+        yield checkpoint
+        ended = True
+    except TrainingDivergedError as error:
+        if not checkpoint.exists:
+            raise
+        raise TrainingDivergedError(
+            f"{error}. The last checkpoint stays in {folder}: started again with nothing changed, "
+            "training goes on from there and ends here again"
+        ) from None
+    finally:
+        if ended or not checkpoint.exists:
+            checkpoint.remove()
+        lock.release()
+        with suppress(OSError):  # other runs have theirs there
+            root.rmdir()
+
+
+def _clock(timestamp: float) -> str:
+    """Return a time of today as 14:03, of another day with its date."""
+    written = datetime.fromtimestamp(timestamp)
+    same_day = written.date() == datetime.now().date()
+    return f"{written:%H:%M}" if same_day else f"{written:%Y-%m-%d %H:%M}"
+
+
+def _forget_old(folders: Iterable[Path]) -> None:
+    """Remove what nobody came back to: after a change of parameters or code the folder is another."""
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for folder in folders:
+        if folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)

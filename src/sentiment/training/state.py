@@ -1,0 +1,135 @@
+"""Where a training run stands between two steps."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self, cast
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.params.train import TrainParams
+from sentiment.training.clipping import Clipper
+from sentiment.training.figures import Epoch, Step
+from sentiment.training.optimizers import make_optimizer
+
+EPOCHS, STEPS = TypeAdapter(list[Epoch]), TypeAdapter(list[Step])
+
+
+@dataclass
+class TrainingState:
+    """All that the next step depends on, and what the run has told so far.
+
+    Equal states go on to equal weights, bit for bit. The batches are no part of it: their order follows from
+    the seed, the epoch's number and how many steps of the epoch are done.
+    """
+
+    model: SentimentClassifier
+    optimizer: Optimizer
+    clipper: Clipper
+    average: AveragedModel | None
+    """Follows the weights' exponential average; None where there is no average."""
+    epochs: list[Epoch] = field(default_factory=list)
+    """Figures of the epochs that are over."""
+    steps: list[Step] = field(default_factory=list)
+    """What the steps of the running epoch saw."""
+    seconds: float = 0.0
+    """What these steps took."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Of the best epoch so far; empty before the first is over."""
+
+    @classmethod
+    def start(cls, model: SentimentClassifier, params: TrainParams) -> Self:
+        """Return the state of a new model before the first step."""
+        optimizer = make_optimizer(model.parameters(), params.optimizer)
+        clipper = Clipper(params.clip, model.last_layer)
+        return cls(model, optimizer, clipper, _running_average(model, params.average))
+
+    @property
+    def candidate(self) -> SentimentClassifier:
+        """The model that would be kept: the averaged weights where there is an average."""
+        return cast(SentimentClassifier, self.average.module) if self.average else self.model
+
+    @property
+    def best(self) -> Epoch:
+        """The first epoch with the highest validation AUC. Raises ValueError before one is over."""
+        return max(self.epochs, key=lambda epoch: epoch.validation_auc)
+
+    def position(self, steps_per_epoch: int, epochs: int) -> str:
+        """Name the step that comes next, for a person."""
+        if len(self.epochs) == epochs:
+            return f"the end of epoch {epochs}"
+        number, step = len(self.epochs) + 1, len(self.steps) + 1
+        if step > steps_per_epoch:
+            return f"the validation of epoch {number}"
+        return f"epoch {number}, step {step} of {steps_per_epoch}"
+
+    def close_step(self, step: Step, seconds: float) -> None:
+        """Take in what a step saw, after it changed the weights.
+
+        seconds: what the epoch took so far.
+        """
+        self.steps.append(step)
+        self.seconds = seconds
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def close_epoch(self, epoch: Epoch) -> None:
+        """Take in the figures of the epoch that ended, and keep its weights where they are the best."""
+        self.epochs.append(epoch)
+        self.steps, self.seconds = [], 0.0
+        if self.best is epoch:
+            weights = self.candidate.state_dict()
+            self.best_weights = {name: weight.clone() for name, weight in weights.items()}
+
+    def dump(self) -> dict[str, Any]:
+        """Return the state as nested dictionaries of tensors and JSON values, without the best weights.
+
+        The best weights stay as they are for whole epochs, so that who keeps states keeps them apart. Of the
+        optimizer only what it learned: its settings follow from the parameters.
+        """
+        learned = self.optimizer.state_dict()["state"]
+        return {
+            "weights": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "optimizer": {str(position): values for position, values in learned.items()},
+            "clipper": self.clipper.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_on_gpu": _random_state_on_gpu(),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "steps": [asdict(step) for step in self.steps],
+            "seconds": self.seconds,
+        }
+
+    def load(self, content: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
+        """Become the state that was dumped; it must be one of the same parameters."""
+        self.model.load_state_dict(content["weights"])
+        if self.average:
+            self.average.load_state_dict(content["average"])
+        learned = {int(position): values for position, values in content["optimizer"].items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": learned})
+        self.clipper.load_state_dict(content["clipper"])
+        torch.set_rng_state(content["random"])
+        if content["random_on_gpu"] is not None:
+            torch.cuda.set_rng_state(content["random_on_gpu"])
+        self.epochs = EPOCHS.validate_python(content["epochs"])
+        self.steps = STEPS.validate_python(content["steps"])
+        self.seconds = content["seconds"]
+        self.best_weights = dict(best_weights)
+
+
+def _random_state_on_gpu() -> Tensor | None:
+    """Return the state of CUDA's random numbers; None where this process does not use CUDA."""
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state() if initialized else None
+
+
+def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel | None:
+    """Return a model that follows the weights' exponential average; None where decay is 0."""
+    if decay == 0:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    return average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them

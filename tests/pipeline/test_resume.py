@@ -1,0 +1,142 @@
+"""`train` killed at any moment and started again with the same command."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sentiment.training.checkpoints import STATE
+from sentiment.training.snapshots import read_snapshot
+from tests.project import Project
+
+SLOW: dict[str, Any] = {"train.batch_size": 4, "model.pair_buckets": 20_000}
+"""Dozens of steps an epoch, a state of some megabytes: time enough to be killed in."""
+
+OUTPUTS = ("models/baseline/model.safetensors", "plots/train.csv", "metrics/train.json")
+EACH_STEP, EACH_EPOCH = {"CHECKPOINT_MINUTES": "0.000001"}, {"CHECKPOINT_MINUTES": "1000"}
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose `train` ran through."""
+    root = tmp_path_factory.mktemp("uninterrupted") / "project"
+    shutil.copytree(reproduced.root, root, ignore=shutil.ignore_patterns("mlruns"))
+    project = Project(root)
+    project.set_params(SLOW)
+    project.stage("train")
+    return project
+
+
+@pytest.fixture
+def before(uninterrupted: Project, tmp_path: Path) -> Project:
+    """The same before `train`, with an empty store."""
+    shutil.copytree(uninterrupted.root, tmp_path / "project", ignore=shutil.ignore_patterns("mlruns"))
+    for name in OUTPUTS:
+        (tmp_path / "project" / name).unlink()
+    return Project(tmp_path / "project")
+
+
+def _kill(
+    project: Project, moment: Callable[[Path], bool], command: str, environment: dict[str, str]
+) -> None:
+    """Start a command and kill it, with all that it started, at a moment; its argument is the checkpoint."""
+    process = project.start(*command.split(), **environment)
+    deadline = time.monotonic() + PATIENCE_S
+    while not any(moment(folder) for folder in (project.root / ".checkpoints").glob("*")):
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _position(folder: Path) -> tuple[int, int] | None:
+    """Return how many epochs and steps the state is after."""
+    if not (folder / STATE).exists():
+        return None
+    state = read_snapshot(folder / STATE)["state"]
+    return len(state["epochs"]), len(state["steps"])
+
+
+def _middle_of_first_epoch(folder: Path) -> bool:
+    return (_position(folder) or (0, 0))[1] >= 10
+
+
+def _after_first_epoch(folder: Path) -> bool:
+    return _position(folder) == (1, 0)
+
+
+def _while_writing(folder: Path) -> bool:
+    return (folder / f".{STATE}.partial").exists()
+
+
+def _checkpoint(project: Project) -> Path:
+    (folder,) = (project.root / ".checkpoints").iterdir()
+    return folder
+
+
+def _only_run(project: Project) -> Run:
+    (run,) = project.runs()
+    return run
+
+
+def _require_as_if_never_killed(project: Project, uninterrupted: Project) -> None:
+    for name in OUTPUTS:
+        assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
+    assert not (project.root / ".checkpoints").exists()
+    run = _only_run(project)
+    assert run.info.status == "FINISHED"
+    client = MlflowClient(f"sqlite:///{project.root}/mlruns/mlflow.db")
+    for name in ("train_loss", "validation_auc", "tokens_per_second"):
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, name)] == [1, 2], name
+
+
+def test_killed_in_an_epoch_between_epochs_and_while_writing(before: Project, uninterrupted: Project) -> None:
+    command = "python -m stages.train"
+    _kill(before, _middle_of_first_epoch, command, EACH_STEP)
+    epochs, steps = _position(_checkpoint(before)) or (0, 0)
+    assert epochs == 0
+    assert steps >= 10
+    killed = _only_run(before).info.run_id
+
+    _kill(before, _after_first_epoch, command, EACH_EPOCH)
+    assert _position(_checkpoint(before)) == (1, 0)
+
+    for _ in range(5):  # the kill may come just after the rename
+        _kill(before, _while_writing, command, EACH_STEP)
+        if _while_writing(_checkpoint(before)):
+            break
+    assert _while_writing(_checkpoint(before))
+    epochs, steps = _position(_checkpoint(before)) or (0, 0)
+    assert epochs == 1
+
+    resumed = before.stage("train")
+    assert f"resuming at epoch 2, step {steps + 1} of " in resumed.stderr
+    _require_as_if_never_killed(before, uninterrupted)
+    assert _only_run(before).info.run_id == killed
+
+
+def test_killed_under_dvc_and_logged_anew_where_the_store_is_gone(
+    before: Project, uninterrupted: Project
+) -> None:
+    _kill(before, _after_first_epoch, "dvc repro train", EACH_EPOCH)
+    shutil.rmtree(before.root / "mlruns")
+    before.run("dvc", "repro", "train")
+    _require_as_if_never_killed(before, uninterrupted)
+    assert "Running stage" not in before.run("dvc", "repro", "train").stdout
+
+
+def test_diverging_run_says_where_its_checkpoint_stays(before: Project) -> None:
+    before.set_params({"train.optimizer.learning_rate": 1e38, "train.average": 0.0})
+    first, second = (before.stage("train", status=3, **EACH_STEP) for _ in range(2))
+    assert f"The last checkpoint stays in {_checkpoint(before)}" in first.stderr
+    assert "resuming at epoch 1" in second.stderr
+    assert first.stderr.splitlines()[-1] == second.stderr.splitlines()[-1]
+    assert _only_run(before).info.status == "FAILED"
