@@ -4,7 +4,7 @@ PORT ?= 5000
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui bench-data bench-linear retrain lock
+.PHONY: help setup repro test lint ui bench-data bench-linear bench-train retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,11 +42,23 @@ bench-data: setup  ## speed and memory of download and tokenize, up to a million
 bench-linear: setup  ## a linear model on the last run's split, beside the LSTM
 	python -m bench.linear
 
+bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, beside other ways to train an LSTM
+	python -m bench.train
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<
+	touch $@
+
 retrain: setup  ## refresh the data, train what changed, write reports/retrain.md
 	sentiment retrain
 
-lock: setup  ## resolve pyproject.toml anew into requirements.lock
-	CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --extra dev --strip-extras --allow-unsafe \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate \
-		--output-file requirements.lock pyproject.toml
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate
+
+lock: setup  ## resolve pyproject.toml anew into requirements.lock and requirements-bench.lock
+	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements.lock  # any build of that version will do
+	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock pyproject.toml
+	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements-bench.lock
+	grep -vxFf requirements.lock requirements-bench.lock > requirements-bench.part  # what the first lacks
+	mv requirements-bench.part requirements-bench.lock

@@ -1,0 +1,3 @@
+"""Measurements, each in a module that runs by itself."""
+
+import stages as stages  # threads of torch wait as they do in a stage, whose speed is what is measured

@@ -7,19 +7,16 @@ all the time.
 """
 
 import argparse
-import multiprocessing
 import os
-import resource
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
+from bench.bars import Bar, at_least, judge
+from bench.processes import in_fresh_process, peak_memory, seconds_of
 from bench.resampling import write_resampled
 from sentiment.params import load_params
 from sentiment.params.data import DownloadParams
@@ -42,9 +39,6 @@ PEAK_BAR_MB = 1000
 GROWTH_BAR = 0.15
 RATIO_BAR = 0.7
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -55,45 +49,26 @@ class Cost:
     tokens: int = 0
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A figure, what it must be, and whether it is."""
-
-    figure: str
-    value: str
-    bar: str
-    holds: bool
-
-
 def main(sizes: Sequence[int]) -> int:
     """Measure, print a table of figures and one of bars; return 1 where a bar is missed."""
     costs: dict[tuple[str, int], Cost] = {}
     with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
-        ratios = _in_fresh_process(_compare, Path(folder))
+        ratios = in_fresh_process(_compare, Path(folder))
         for size in sizes:
             path = _made(Path(folder), size)
             for stage, work in (("download", _download), ("tokenize", _tokenize)):
                 say(f"{stage} {size:,}")
-                costs[stage, size] = _in_fresh_process(work, path)
+                costs[stage, size] = in_fresh_process(work, path)
     print("| stage | reviews | seconds | reviews/s | tokens/s | peak RSS, MB |")
     print("| --- | --- | --- | --- | --- | --- |")
     for (stage, size), cost in costs.items():
         tokens = f"{cost.tokens / cost.seconds:,.0f}" if cost.tokens else ""
         speed = f"{size / cost.seconds:,.0f}"
         print(f"| {stage} | {size:,} | {cost.seconds:.1f} | {speed} | {tokens} | {cost.peak:.0f} |")
-    bars = [_speed_bar(ratios)]
+    bars = [at_least("encoding, share of the bare library's speed", ratios, RATIO_BAR)]
     for stage in ("download", "tokenize"):
         bars += _memory_bars(stage, {size: costs[stage, size].peak for size in sizes if size >= LARGE})
-    print("\n| figure | value | bar | holds |\n| --- | --- | --- | --- |")
-    for bar in bars:
-        print(f"| {bar.figure} | {bar.value} | {bar.bar} | {'yes' if bar.holds else 'no'} |")
-    return 0 if all(bar.holds for bar in bars) else 1
-
-
-def _speed_bar(ratios: Sequence[float]) -> Bar:
-    ratio = statistics.median(ratios)
-    value = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return Bar("encoding, share of the bare library's speed", value, f"≥ {RATIO_BAR}", ratio >= RATIO_BAR)
+    return judge(bars)
 
 
 def _memory_bars(stage: str, peaks: dict[int, float]) -> list[Bar]:
@@ -115,8 +90,8 @@ def _made(folder: Path, size: int) -> Path:
         other.unlink()
     path = folder / f"{size}.parquet"
     say(f"making {size:,} reviews")
-    # A process takes over its parent's peak when it starts, so this one holds no reviews.
-    _in_fresh_process(write_resampled, path, size)
+    # In another process, so that this one stays small.
+    in_fresh_process(write_resampled, path, size)
     return path
 
 
@@ -131,7 +106,7 @@ def _download(path: Path) -> Cost:
     os.chdir(path.parent)
     start = time.perf_counter()
     gather(params)
-    return Cost(time.perf_counter() - start, _peak())
+    return Cost(time.perf_counter() - start, peak_memory())
 
 
 def _tokenize(path: Path) -> Cost:
@@ -140,12 +115,7 @@ def _tokenize(path: Path) -> Cost:
     reviews = stream_reviews(path)
     tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
     figures = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
-    return Cost(time.perf_counter() - start, _peak(), figures["tokens"])
-
-
-def _peak() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return Cost(time.perf_counter() - start, peak_memory(), figures["tokens"])
 
 
 def _compare(folder: Path) -> list[float]:
@@ -167,22 +137,9 @@ def _compare(folder: Path) -> list[float]:
         encode_to(folder / "tokens", tokenizer, stream_reviews(path), "tokenize")
 
     whole()  # the first one of all reads the file from the disk
-    best = min(BARE_BATCHES, key=lambda size: min(_seconds(lambda: bare(size)) for _ in range(2)))
+    best = min(BARE_BATCHES, key=lambda size: min(seconds_of(lambda: bare(size)) for _ in range(2)))
     say(f"the bare library is fastest with {best:,} texts a batch")
-    return [_seconds(lambda: bare(best)) / _seconds(whole) for _ in range(TURNS)]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _in_fresh_process(
-    work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-) -> Result:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args, **kwargs).result()
+    return [seconds_of(lambda: bare(best)) / seconds_of(whole) for _ in range(TURNS)]
 
 
 if __name__ == "__main__":

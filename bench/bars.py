@@ -1,0 +1,34 @@
+"""What a figure must be, and whether it is."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, what it must be, and whether it is."""
+
+    figure: str
+    value: str
+    bar: str
+    holds: bool
+
+
+def at_least(figure: str, values: Sequence[float], bar: float, unit: str = "") -> Bar:
+    """Return the bar that the median of `values` is not below `bar`; the table shows their range too."""
+    return Bar(figure, spread(values, unit), f"≥ {bar:g}{unit}", statistics.median(values) >= bar)
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """Return the median of values and, of several, their range."""
+    median = f"{statistics.median(values):.2f}{unit}"
+    return median if len(values) == 1 else f"{median} ({min(values):.2f} to {max(values):.2f})"
+
+
+def judge(bars: Sequence[Bar]) -> int:
+    """Print bars as a table; return the exit status, 1 where one does not hold."""
+    print("\n| figure | value | bar | holds |\n| --- | --- | --- | --- |")
+    for bar in bars:
+        print(f"| {bar.figure} | {bar.value} | {bar.bar} | {'yes' if bar.holds else 'no'} |")
+    return 0 if all(bar.holds for bar in bars) else 1

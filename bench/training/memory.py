@@ -1,0 +1,45 @@
+"""Peak memory of training on all labelled reviews."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bench.processes import in_fresh_process, peak_memory
+from bench.training.own import train_logged
+from bench.training.task import open_task
+from sentiment import paths
+from sentiment.reviews.storage import read_reviews
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import load_tokenizer
+
+EPOCHS = 2
+"""In the second, the best weights so far are in memory beside the newest: a third takes no more."""
+
+
+def measure_memory(reviews: int | None) -> tuple[int, float]:
+    """Return how many reviews were trained on, and the peak in MB of a process that did only that.
+
+    reviews: how many to take; None is all. The model is thrown away, so its training may see the test split.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        count = in_fresh_process(_tokenize, Path(folder), reviews)
+        return count, in_fresh_process(_train, Path(folder))
+
+
+def _tokenize(folder: Path, reviews: int | None) -> int:
+    texts = pa.concat_tables(read_reviews(paths.reviews(split)) for split in paths.LABELLED_SPLITS)
+    drawn = np.random.default_rng(0).permutation(len(texts))[:reviews]
+    tokenized = encode(load_tokenizer(paths.TOKENIZER), texts.take(drawn))
+    tokenized.save(folder / "all")
+    return len(tokenized)
+
+
+def _train(folder: Path) -> float:
+    task = open_task()
+    task = task.cut_short(min(EPOCHS, task.params.train.epochs))
+    train_logged(replace(task, train=TokenizedReviews.open(folder / "all")), folder)
+    return peak_memory()

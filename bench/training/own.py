@@ -1,0 +1,64 @@
+"""This project's own training as stages/train.py does it: all of params.yaml, a run in an MLflow store."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.training.phases import timed_calls
+from bench.training.task import Task
+from sentiment.lineage import log_configuration
+from sentiment.progress import say
+from sentiment.tracking import open_store, start_run
+from sentiment.training import loop
+from sentiment.training.figures import Epoch
+
+
+@dataclass(frozen=True)
+class EpochCost:
+    """What an epoch told of itself and took, in seconds; scoring is left out.
+
+    seconds: data, steps and logging. since_last: all since the last epoch, before the first one since the
+    start: so also learning the n-grams, making the model, gate saturation, keeping the best weights.
+    """
+
+    epoch: Epoch
+    seconds: float
+    since_last: float
+
+
+class ReachedError(Exception):
+    """Ends a training that is good enough."""
+
+
+def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[EpochCost]:
+    """Train as params.yaml says, logging to a sqlite store in a folder; return what each epoch took.
+
+    Training ends early with the epoch whose validation AUC reaches the target.
+    """
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    tokens = task.tokens(np.arange(len(task.train)))
+    costs: list[EpochCost] = []
+    with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "score") as scoring:
+        begun = time.perf_counter()
+        log_configuration(run, task.params, task.train, task.validation)
+
+        def on_epoch(epoch: Epoch) -> None:
+            started = time.perf_counter()
+            run.log_epoch(epoch)
+            say(str(epoch))
+            now = time.perf_counter()
+            whole = now - begun - sum(scoring) - sum(cost.since_last for cost in costs)
+            costs.append(EpochCost(epoch, tokens / epoch.tokens_per_second + now - started, whole))
+            if epoch.validation_auc >= target:
+                raise ReachedError
+
+        params = task.params
+        try:
+            loop.fit(params.model, params.train, task.vocabulary_size, task.train, task.validation, on_epoch)
+        except ReachedError:
+            run.tag({"ended": f"validation AUC {target}"})
+    return costs

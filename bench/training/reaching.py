@@ -1,0 +1,92 @@
+"""Seconds of training until the validation AUC reaches a target."""
+
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from bench.peers.peer import BATCH_SIZE, Peer, batches_of
+from bench.peers.plain import PlainPeer
+from bench.processes import seconds_of
+from bench.training.own import train_logged
+from bench.training.task import Task, open_task
+from sentiment.progress import say
+
+TARGET = 0.95
+CHECKS = 4
+"""Times per epoch that a peer's validation AUC is looked at. This project's is known after each epoch."""
+TIMED_STEPS = 5
+"""Steps of a peer whose other steps are taken as known."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Seconds of training, scoring left out, until the target or until the training was given up.
+
+    auc: the best one seen.
+    """
+
+    seconds: float
+    auc: float
+    steps: int
+    reached: bool
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.0f} s" if self.reached else f"> {self.seconds:.0f} s (AUC {self.auc:.4f})"
+
+
+def own_time(target: float, reviews: int | None) -> Reached:
+    """Train as params.yaml says; the target counts as reached with the first epoch that ends above it."""
+    task = open_task(reviews)
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        costs = train_logged(task, Path(folder), target)
+    best = max(cost.epoch.validation_auc for cost in costs)
+    steps = len(costs) * -(-len(task.train) // task.params.train.batch_size)
+    return Reached(sum(cost.since_last for cost in costs), best, steps, best >= target)
+
+
+def padded_time(target: float, limit: float, reviews: int | None) -> Reached:
+    """Train PyTorch's padded peer until it reaches the target or the seconds of the limit are over."""
+    task = open_task(reviews)
+    return _time(task, PlainPeer(task, packed=False), target, limit)
+
+
+def keras_time(target: float, limit: float, reviews: int | None) -> Reached:
+    """Likewise Keras; the seconds of compiling count."""
+    from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
+
+    task = open_task(reviews)
+    return _time(task, KerasPeer(task), target, limit)
+
+
+def packed_time(padded: Reached, reviews: int | None) -> Reached:
+    """Return what PyTorch's packed peer takes for as many steps as the padded one took.
+
+    It computes the same but for the backward direction, which begins at a review's last word, not in its
+    padding: so it learns as much by a step. Only the seconds of a step are measured.
+    """
+    task = open_task(reviews)
+    peer = PlainPeer(task, packed=True)
+    rows = np.random.default_rng(0).permutation(len(task.train))[: TIMED_STEPS * BATCH_SIZE]
+    step = statistics.median(seconds_of(peer.train, batch) for batch in batches_of(rows))
+    return Reached(padded.steps * step, padded.auc, padded.steps, padded.reached)
+
+
+def _time(task: Task, peer: Peer, target: float, limit: float) -> Reached:
+    rng = np.random.default_rng(task.params.train.seed)
+    seconds, best, steps = 0.0, 0.0, 0
+    while seconds < limit:
+        whole = len(task.train) // BATCH_SIZE * BATCH_SIZE
+        batches = rng.permutation(len(task.train))[:whole].reshape(-1, BATCH_SIZE)
+        for part in np.array_split(batches, CHECKS):
+            seconds += seconds_of(peer.train, part.ravel())
+            steps += len(part)
+            auc = float(roc_auc_score(task.validation.labels, peer.score(task.validation)))
+            best = max(best, auc)
+            say(f"{type(peer).__name__}: {seconds:.0f} s, {steps} steps, validation AUC {auc:.4f}")
+            if best >= target or seconds >= limit:
+                return Reached(seconds, best, steps, best >= target)
+    return Reached(seconds, best, steps, reached=False)

@@ -1,0 +1,66 @@
+"""What all that is compared learns from: the same reviews, read to the same length."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment import paths
+from sentiment.params import Params, load_params
+from sentiment.params.train import ConstantSchedule
+from sentiment.tokens.batches import Cut
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.training.memory import set_up_memory
+
+
+@dataclass(frozen=True)
+class Task:
+    """The default data, and the parameters of the model that learns from it."""
+
+    params: Params
+    vocabulary_size: int
+    train: TokenizedReviews
+    validation: TokenizedReviews
+
+    @property
+    def cut(self) -> Cut:
+        """How long reviews are shortened."""
+        return Cut(self.params.model.max_tokens, self.params.model.keep)
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        return np.minimum(self.train.lengths, self.params.model.max_tokens)
+
+    def tokens(self, rows: NDArray[np.int64]) -> int:
+        """Return the tokens that training on these reviews once has to read: no padding, nothing cut off."""
+        return int(self._lengths[rows].sum())
+
+    def cut_short(self, epochs: int) -> Self:
+        """Return the task with a training of fewer epochs, which may be shorter than the schedule's warm-up.
+
+        So the learning rate stays the same throughout, which takes neither more time nor more memory.
+        """
+        changes = {"epochs": epochs, "schedule": ConstantSchedule(kind="constant", warmup_steps=0)}
+        train = self.params.train.model_copy(update=changes)
+        return replace(self, params=self.params.model_copy(update={"train": train}))
+
+
+def open_task(reviews: int | None = None) -> Task:
+    """Open what `dvc repro` tokenized; of each split, at most `reviews` reviews, drawn at random."""
+    set_up_memory()  # before the first tensor, as `fit` does: the peers get their memory like this project
+    splits = [TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS]
+    if reviews is not None:
+        rng = np.random.default_rng(0)
+        splits = [taken(split, rng.permutation(len(split))[:reviews]) for split in splits]
+    params = load_params()
+    on_cpu = params.train.model_copy(update={"device": "cpu"})  # where the peers are
+    params = params.model_copy(update={"train": on_cpu})
+    return Task(params, load_tokenizer(paths.TOKENIZER).get_vocab_size(), *splits)
+
+
+def taken(reviews: TokenizedReviews, rows: NDArray[np.int64]) -> TokenizedReviews:
+    """Return some of the reviews, in memory."""
+    return TokenizedReviews.from_lists([reviews[row].tolist() for row in rows], reviews.labels[rows])
