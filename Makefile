@@ -1,10 +1,11 @@
 # Everything that people and CI run. `make help` lists it.
 PYTHON ?= python3
 PORT ?= 5000
+ARCHIVE ?= ../shared/data/aclImdb_dev.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui bench-data bench-linear bench-train retrain lock
+.PHONY: help setup repro test lint ui bench-data bench-linear bench-quality bench-train retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,8 +40,11 @@ ui: setup  ## the MLflow UI on the store that the stages log to; PORT=5001 for a
 bench-data: setup  ## speed and memory of download and tokenize, up to a million reviews
 	python -m bench.data
 
-bench-linear: setup  ## a linear model on the last run's split, beside the LSTM
+bench-linear: setup  ## linear models on the last run's split, beside the LSTM
 	python -m bench.linear
+
+bench-quality: setup  ## the LSTM from five seeds beside linear models; ARCHIVE=path of the review archive
+	python -m bench.quality $(ARCHIVE)
 
 bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, beside other ways to train an LSTM
 	python -m bench.train

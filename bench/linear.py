@@ -1,15 +1,11 @@
-"""The linear baseline that an LSTM has to beat, on the split of the pipeline's last run.
-
-Nothing is chosen here: n-grams, weighting and regularisation are scikit-learn's usual ones.
-"""
+"""The linear baselines that an LSTM has to beat, on the split of the pipeline's last run."""
 
 import json
 from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline
 
+from bench.linear_models import MODELS
 from sentiment import paths
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.evaluation.metrics import classification_metrics
@@ -19,8 +15,8 @@ from sentiment.reviews.storage import read_reviews
 
 @exits_cleanly
 def main() -> None:
-    """Fit TF-IDF with logistic regression; print its AUC beside the AUC of the pipeline's models."""
-    models = {"TF-IDF of 1-2-grams, logistic regression": _judge_linear(), **_judged_by_pipeline()}
+    """Fit the linear models; print their AUC beside the AUC of the pipeline's models."""
+    models = {**{name: _judge_linear(make()) for name, make in MODELS.items()}, **_judged_by_pipeline()}
     print("| model | validation AUC | test AUC | confidence interval (DeLong) |\n| --- | --- | --- | --- |")
     for name, figures in models.items():
         validation, test, interval = (
@@ -31,12 +27,8 @@ def main() -> None:
         print(f"| {name} | {validation:.4f} | {test:.4f} | {interval['low']:.4f} to {interval['high']:.4f} |")
 
 
-def _judge_linear() -> dict[str, Any]:
+def _judge_linear(linear: Pipeline) -> dict[str, Any]:
     params = load_params().evaluate
-    linear = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=1000),
-    )
     train = read_reviews(paths.reviews("train")).to_pandas()
     linear.fit(train["text"], train["label"])
     figures = {}

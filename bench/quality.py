@@ -1,0 +1,147 @@
+"""The LSTM beside linear models, on the review archive's own halves, split by film.
+
+All learn from the train half and are judged on the test half. The linear ones choose nothing, so they also
+learn from the validation split, by which this project's models choose their epoch. Those are trained as
+`params.yaml` says, from several seeds.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike
+from sklearn.metrics import roc_auc_score
+
+from bench.bars import Bar, judge
+from bench.linear_models import MODELS
+from sentiment import paths
+from sentiment.errors import exits_cleanly
+from sentiment.evaluation.intervals import Interval, delong_interval
+from sentiment.model.scoring import score
+from sentiment.params import Params, load_params
+from sentiment.params.data import DownloadParams
+from sentiment.progress import say
+from sentiment.reviews.gathering import gather
+from sentiment.reviews.storage import read_reviews
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training.loop import fit
+
+SEEDS = 5
+AUC_BAR = 0.972
+MINUTES_BAR = 10
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One trained model: seconds of training, and its AUC on both splits."""
+
+    seconds: float
+    validation: float | None
+    """None where the model also learned from that split."""
+    test: float
+    interval: Interval
+
+    @classmethod
+    def on(cls, labels: ArrayLike, scores: ArrayLike, seconds: float, validation: float | None) -> "Judged":
+        """Judge scores of the test split."""
+        labels, scores = np.asarray(labels), np.asarray(scores)
+        auc = float(roc_auc_score(labels, scores))
+        return cls(seconds, validation, auc, delong_interval(labels, scores))
+
+
+@exits_cleanly
+def main(archive: Path, seeds: int) -> None:
+    """Train all, print a table of models and one of bars; exit with 1 where a bar is missed."""
+    params = load_params()
+    reviews = _reviews(params, archive.resolve())
+    judged = {name: _judge_linear(name, reviews) for name in MODELS}
+    lstm = _judge_lstm(params, reviews, seeds)
+    judged |= {f"LSTM with n-grams, seed {seed}": model for seed, model in lstm.items()}
+    print("| model | training, s | validation AUC | test AUC | confidence interval (DeLong) |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, model in judged.items():
+        validation = "" if model.validation is None else f"{model.validation:.4f}"
+        interval = f"{model.interval.low:.4f} to {model.interval.high:.4f}"
+        print(f"| {name} | {model.seconds:.0f} | {validation} | {model.test:.4f} | {interval} |")
+    raise SystemExit(judge(_bars(list(lstm.values()))))
+
+
+def _bars(models: Sequence[Judged]) -> list[Bar]:
+    aucs = [model.test for model in models]
+    mean, minutes = statistics.mean(aucs), max(model.seconds for model in models) / 60
+    value = f"{mean:.4f} ({min(aucs):.4f} to {max(aucs):.4f}, {len(aucs)} seeds)"
+    return [
+        Bar("LSTM, labelled reviews only: mean test AUC", value, f"≥ {AUC_BAR}", mean >= AUC_BAR),
+        Bar("its longest training, minutes", f"{minutes:.1f}", f"≤ {MINUTES_BAR}", minutes <= MINUTES_BAR),
+    ]
+
+
+def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
+    """Return the archive's splits as the download stage makes them."""
+    source = {"kind": "imdb", "urls": [str(archive)], "checksum": None}
+    download = DownloadParams.model_validate({**params.download.model_dump(), "sources": [source]})
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="bench-quality-") as folder:
+        os.chdir(folder)
+        try:
+            gather(download)
+            return {split: read_reviews(paths.reviews(split)) for split in paths.LABELLED_SPLITS}
+        finally:
+            os.chdir(here)
+
+
+def _judge_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Judged:
+    say(name)
+    known = pa.concat_tables([reviews[split] for split in paths.LEARNING_SPLITS])
+    start = time.perf_counter()
+    model = MODELS[name]().fit(known["text"].to_pylist(), known["label"].to_numpy())
+    seconds = time.perf_counter() - start
+    test = reviews["test"]
+    scores = model.decision_function(test["text"].to_pylist())
+    return Judged.on(test["label"].to_numpy(), scores, seconds, validation=None)
+
+
+def _judge_lstm(params: Params, reviews: dict[paths.Split, pa.Table], seeds: int) -> dict[int, Judged]:
+    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
+    tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
+    return {
+        seed: _judge_seed(params, seed, tokenizer.get_vocab_size(), tokens) for seed in range(1, seeds + 1)
+    }
+
+
+def _judge_seed(
+    params: Params, seed: int, vocabulary_size: int, tokens: dict[paths.Split, TokenizedReviews]
+) -> Judged:
+    train = params.train.model_copy(update={"seed": seed})
+    start = time.perf_counter()
+    fitted = fit(
+        params.model,
+        train,
+        vocabulary_size,
+        tokens["train"],
+        tokens["validation"],
+        on_epoch=lambda epoch: say(str(epoch)),
+        description=f"seed {seed}",
+    )
+    seconds = time.perf_counter() - start
+    scores = score(fitted.model, tokens["test"], f"seed {seed}, test")
+    return Judged.on(tokens["test"].labels, scores, seconds, fitted.best.validation_auc)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("archive", type=Path, help="the review archive, or one in its layout")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of the LSTM")
+    arguments = parser.parse_args()
+    main(arguments.archive, arguments.seeds)
