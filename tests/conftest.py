@@ -4,6 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+# Torch's threads then wait as in a stage; else tests beside other work are ten times slower.
+import stages  # noqa: F401
 from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.package import read_package
 from sentiment.reviews.rows import batches_of, limited

@@ -24,7 +24,6 @@ SMALL: dict[str, Any] = {
     "model.max_tokens": 64,
     "model.chunk_tokens": 32,
     "model.embedding_units": 8,
-    "model.pair_buckets": 128,
     "model.hidden_units": 8,
     "model.head.units": 4,
     "train.device": "cpu",  # figures are compared to the last digit, which differs from device to device

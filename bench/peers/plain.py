@@ -1,6 +1,6 @@
 """The way of the PyTorch tutorials: random batches, 32-bit floats, `nn.LSTM`, Adam.
 
-Embedding, LSTM and linear head have the sizes of params.yaml's model, without pairs of words and dropout.
+Embedding, LSTM and linear head have the sizes of params.yaml's model, without n-grams and dropout.
 Words are pooled by their maximum, which learns faster than the last state does.
 """
 

@@ -10,7 +10,6 @@ SMALL: dict[str, Any] = {
     "chunk_tokens": None,
     "carry_state": False,
     "embedding_units": 6,
-    "pair_buckets": 64,
     "hidden_units": 5,
     "layers": 1,
     "bidirectional": True,

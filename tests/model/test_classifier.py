@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sentiment.model.classifier import PairEmbedding, SentimentClassifier
+from sentiment.model.classifier import SentimentClassifier
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 from tests.model.shapes import model_params
 
@@ -79,7 +79,7 @@ def test_the_smallest_reviews_and_batches_train(lengths: list[int], shape: dict[
 
 def test_chunks_are_read_apart() -> None:
     """With `last` pooling one way, only the last chunk can speak."""
-    model = _classifier(pooling="last", bidirectional=False, chunk_tokens=8, pair_buckets=0)
+    model = _classifier(pooling="last", bidirectional=False, chunk_tokens=8)
     ids, lengths = _batch([16])
     changed = ids.clone()
     changed[0, 3] = (ids[0, 3] + 1) % VOCABULARY
@@ -96,14 +96,6 @@ def test_state_handed_on_scores_as_in_one_go(pooling: str, layers: int, bidirect
     carried = _classifier(**shape, chunk_tokens=8, carry_state=True)
     batch = _batch([*LENGTHS, 0])
     torch.testing.assert_close(carried(*batch), _classifier(**shape)(*batch))
-
-
-def test_pairs_know_their_order_and_skip_unknown_words() -> None:
-    pairs = PairEmbedding(buckets=1009, units=3)
-    embedded = pairs(torch.tensor([[7, 8, UNKNOWN_ID, 9, 8, 7]]))[0]
-    zero = torch.zeros(3)
-    assert [torch.equal(row, zero) for row in embedded] == [True, False, True, True, False, False]
-    assert not torch.equal(embedded[1], embedded[5])
 
 
 def test_dropout_of_words_leaves_padding_alone_and_scoring_untouched() -> None:
@@ -126,9 +118,7 @@ def test_last_layer_gives_the_logit(units: int) -> None:
 
 
 def test_every_weight_gets_a_gradient() -> None:
-    model = _classifier(
-        layers=2, pair_buckets=64, pooling="attention", head={"units": 4, "activation": "tanh"}
-    )
+    model = _classifier(layers=2, pooling="attention", head={"units": 4, "activation": "tanh"})
     ids, lengths = _batch(LENGTHS)
     model(ids, lengths).sum().backward()
     without = [name for name, weight in model.named_parameters() if weight.grad is None]

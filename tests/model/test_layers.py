@@ -11,7 +11,6 @@ def test_every_parameter_has_a_layer_that_a_person_can_name() -> None:
     model = SentimentClassifier(model_params(layers=2, head={"units": 3, "activation": "relu"}), 50)
     assert {layer_name(name) for name, _ in model.named_parameters()} == {
         "embedding",
-        "pairs",
         "lstm_1_forward",
         "lstm_1_backward",
         "lstm_2_forward",
@@ -25,7 +24,6 @@ def test_every_parameter_has_a_layer_that_a_person_can_name() -> None:
     [
         ("layers.0.directions.0.weight_hh_l0", "lstm_1_forward"),
         ("layers.3.directions.1", "lstm_4_backward"),
-        ("pairs.buckets.weight", "pairs"),
         ("head.1.bias", "head"),
     ],
 )

@@ -16,7 +16,7 @@ from sentiment.training.checkpoints import STATE
 from sentiment.training.snapshots import read_snapshot
 from tests.project import Project
 
-SLOW: dict[str, Any] = {"train.batch_size": 4, "model.pair_buckets": 20_000}
+SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_units": 256}
 """Dozens of steps an epoch, a state of some megabytes: time enough to be killed in."""
 
 OUTPUTS = ("models/baseline/model.safetensors", "plots/train.csv", "metrics/train.json")

@@ -44,7 +44,6 @@ LAYERS = {
     "lstm_1_forward": [f"layers.0.directions.0.{name}" for name in LSTM],
     "lstm_1_backward": [f"layers.0.directions.1.{name}" for name in LSTM],
     "head": ["head.1.weight", "head.1.bias"],
-    "pairs": ["pairs.buckets.weight"],
 }
 
 
@@ -190,7 +189,7 @@ def fitted(tokens: TokenizedReviews) -> Fitted:
 def test_every_epoch_knows_the_health_of_every_layer(fitted: Fitted) -> None:
     lstms = {f"lstm_{layer}_{direction}" for layer in (1, 2) for direction in ("forward", "backward")}
     for epoch in fitted.epochs:
-        assert set(epoch.health.layers) == {"embedding", "pairs", "head"} | lstms
+        assert set(epoch.health.layers) == {"embedding", "head"} | lstms
         for layer in epoch.health.layers.values():
             assert 0 < layer.gradient_norm <= layer.gradient_norm_max <= epoch.gradient_norm_max
             assert 0 < layer.update_ratio < 1

@@ -14,12 +14,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "ge
 EMBEDDING_STD = 0.1
 """Small against the gates' weights, so that gates start in the linear part of the sigmoid."""
 
-PAIR_STD = 0.01
-"""Smaller still: most pairs are rare, and a rare pair should start out saying nothing."""
-
-HASH_FACTORS = (1_000_003, 7_919)
-"""Primes of different size, so that `a b` and `b a` fall into different buckets."""
-
 
 class SentimentClassifier(nn.Module):
     """Embedding, LSTM layers, pooling over the words, head; beside them, where asked for, an n-gram part.
@@ -36,9 +30,6 @@ class SentimentClassifier(nn.Module):
         self.layers = LSTMLayers(params)
         self.pooling = Pooling(params.pooling, self.layers.units, params.hidden_units)
         self.head = _head(params, self.layers.units)
-        self.pairs = (
-            PairEmbedding(params.pair_buckets, params.embedding_units) if params.pair_buckets else None
-        )
         self.ngrams = ngrams
         with torch.no_grad():
             self.embedding.weight.normal_(std=EMBEDDING_STD)
@@ -88,32 +79,10 @@ class SentimentClassifier(nn.Module):
             dropped = (torch.rand(ids.shape, device=ids.device) < dropout.words) & (ids != PADDING_ID)
             ids = ids.masked_fill(dropped, UNKNOWN_ID)
         embedded: Tensor = self.embedding(ids)
-        if self.pairs is not None:
-            embedded = embedded + self.pairs(ids)
         if self.training and dropout.embeddings:
             kept = torch.rand(len(ids), 1, embedded.shape[2], device=ids.device) >= dropout.embeddings
             embedded = embedded * kept / (1 - dropout.embeddings)
         return embedded
-
-
-class PairEmbedding(nn.Module):
-    """An embedding of each word together with the one before it ("not good"), found by hash.
-
-    Two pairs may share an entry: with more entries than frequent pairs, those that do are mostly rare.
-    """
-
-    def __init__(self, buckets: int, units: int) -> None:
-        super().__init__()
-        self.buckets = nn.Embedding(buckets, units)
-        with torch.no_grad():
-            self.buckets.weight.normal_(std=PAIR_STD)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return shape (reviews, words, units); zero at a first word and next to an unknown one."""
-        before, word = ids[:, :-1], ids[:, 1:]
-        bucket = (before * HASH_FACTORS[0] + word * HASH_FACTORS[1]) % self.buckets.num_embeddings
-        known = (before > UNKNOWN_ID) & (word > UNKNOWN_ID)
-        return nn.functional.pad(self.buckets(bucket) * known[..., None], (0, 0, 1, 0))
 
 
 def _head(params: ModelParams, inputs: int) -> nn.Sequential:

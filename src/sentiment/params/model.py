@@ -53,8 +53,6 @@ class ModelParams(Section):
     """True hands the state after a chunk on to the next one, without its gradient: truncated BPTT (Williams
     and Peng, 1990); scores are those of a review read in one go. False: each chunk from a zero state."""
     embedding_units: PositiveInt
-    pair_buckets: Annotated[int, Field(ge=0)] = 0
-    """Entries of a second embedding, of word pairs by hash, added to the words' own; 0 goes without."""
     hidden_units: PositiveInt
     """Width of the cell state, per direction."""
     layers: Annotated[int, Field(ge=1, le=4)]
