@@ -1,4 +1,4 @@
-"""Learn the vocabulary on the training split; turn training and validation reviews into token ids."""
+"""Learn the vocabulary on the training split; turn the reviews of all splits but test into token ids."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ def main() -> None:
     """Write the tokenizer, the token arrays, and what is in them."""
     params = load_params().tokenize
     reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
+    unlabelled = stream_reviews(paths.reviews("unlabelled"), labelled=False)
     tokenizer = learn_tokenizer(texts_of(reviews["train"], "learn the vocabulary"), params)
     with replacing(paths.TOKENIZER) as temporary:
         tokenizer.save(str(temporary))
@@ -23,6 +24,9 @@ def main() -> None:
         split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.unknown_rate)
         for split, stream in reviews.items()
     }
+    figures["unlabelled"] = encode_to(
+        paths.tokens("unlabelled"), tokenizer, unlabelled, "tokenize unlabelled"
+    )
     write_json(paths.metrics("tokenize"), {"vocabulary_size": tokenizer.get_vocab_size(), **figures})
 
 

@@ -15,7 +15,7 @@ from sentiment.training.checkpoints import Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
 from sentiment.training.history import health_table, history_table, training_metrics
 from sentiment.training.identity import training_key
-from sentiment.training.loop import fit
+from sentiment.training.self_training import fit_with_unlabelled
 
 RUN_ID = "mlflow.run_id"
 """Note in a checkpoint."""
@@ -33,10 +33,11 @@ def main() -> None:
     params = load_params()
     vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
     train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
-    key = training_key(params.model, params.train, vocabulary_size, train, validation)
+    unlabelled = TokenizedReviews.open(paths.tokens("unlabelled"), labelled=False)
+    key = training_key(params.model, params.train, vocabulary_size, train, validation, unlabelled)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
     with checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
-        log_configuration(run, params, train, validation)
+        log_configuration(run, params, train, validation, unlabelled)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)
 
@@ -44,12 +45,13 @@ def main() -> None:
             run.log_epoch(epoch)
             say(str(epoch))
 
-        fitted = fit(
+        fitted = fit_with_unlabelled(
             params.model,
             params.train,
             vocabulary_size,
             train,
             validation,
+            unlabelled,
             on_epoch,
             checkpoint=checkpoint,
         )

@@ -19,10 +19,11 @@ def main() -> None:
     params = load_params()
     vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
     train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
+    unlabelled = TokenizedReviews.open(paths.tokens("unlabelled"), labelled=False)
     with start_run(open_store(), "tune", "tune") as run:
         space = {name: str(dimension) for name, dimension in params.tune.space.items()}
         run.log_params({"tune": {**params.tune.model_dump(), "space": space}})
-        winner, study = search(params, vocabulary_size, train, validation, run)
+        winner, study = search(params, vocabulary_size, train, validation, unlabelled, run)
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))
         figures = summary(study)

@@ -31,18 +31,27 @@ def params_digest(*sections: Section) -> str:
 
 
 def log_configuration(
-    run: Run, params: Params, train: TokenizedReviews, validation: TokenizedReviews
+    run: Run,
+    params: Params,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+    unlabelled: TokenizedReviews | None = None,
 ) -> None:
     """Log what a training run starts from: the parameters of model and training, the data, digests of both.
 
     Parameters of `train` keep their names as they are (`clip.threshold`), the model's come under `model`.
+    unlabelled: logged where the parameters use it.
     The device and the precision are tags as well, since the parameters may leave both to the machine.
     Raises UserError where the device asked for is not there.
     """
     run.log_params({"model": params.model.model_dump(), **params.train.model_dump()})
-    for split, reviews in zip(paths.LEARNING_SPLITS, (train, validation), strict=True):
+    splits: dict[paths.Split, TokenizedReviews] = {"train": train, "validation": validation}
+    if unlabelled is not None and params.train.unlabelled != "ignore":
+        splits["unlabelled"] = unlabelled
+    for split, reviews in splits.items():
         run.log_data(split, reviews, paths.tokens(split))
-    data = hashlib.md5((train.digest + validation.digest).encode(), usedforsecurity=False).hexdigest()
+    digests = "".join(reviews.digest for reviews in splits.values())
+    data = hashlib.md5(digests.encode(), usedforsecurity=False).hexdigest()
     run.tag({PARAMS_TAG: params_digest(params.model, params.train), DATA_TAG: data})
     device = resolve_device(params.train.device)
     run.tag({"device": device.type, "precision": resolve_precision(params.train.precision, device)})

@@ -1,5 +1,6 @@
 """The n-gram part: naive Bayes at the start, one linear model with the LSTM's after that."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,26 @@ def test_starts_as_naive_bayes_on_binary_counts(tokenized: TokenizedReviews) -> 
     ratios = np.log((positive / positive.sum()) / (negative / negative.sum()))
     logits = part(torch.from_numpy(ngrams.indices), torch.from_numpy(ngrams.offsets))
     np.testing.assert_allclose(logits.detach().numpy(), START * dense @ ratios, rtol=1e-4, atol=1e-4)
+
+
+def test_hard_labels_as_probabilities_give_the_ratios_of_counted_classes_bit_for_bit(
+    tokenized: TokenizedReviews,
+) -> None:
+    part, ngrams = learn_ngrams(tokenized, NGRAMS)
+    labels = np.repeat(tokenized.labels, np.diff(ngrams.offsets))
+    positive, negative = (
+        np.bincount(ngrams.indices[labels == label], minlength=len(part.keys)) + SMOOTHING for label in (1, 0)
+    )
+    counted = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
+    assert torch.equal(part.ratios, torch.from_numpy(counted).float())
+    soft, _ = learn_ngrams(replace(tokenized, labels=tokenized.labels.astype(np.float32)), NGRAMS)
+    assert torch.equal(soft.ratios, part.ratios)
+
+
+def test_review_of_both_classes_counts_towards_each_by_its_share(tokenized: TokenizedReviews) -> None:
+    undecided = replace(tokenized, labels=np.full(len(tokenized), 0.5, np.float32))
+    part, _ = learn_ngrams(undecided, NGRAMS)
+    assert torch.equal(part.ratios, torch.zeros(len(part.keys)))
 
 
 def test_score_is_the_mean_of_both_parts(tokenized: TokenizedReviews) -> None:

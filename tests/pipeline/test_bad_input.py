@@ -69,12 +69,15 @@ CASES: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("tokenize", "data/reviews/train.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
     ("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
     ("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
+    ("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
+    ("tokenize", "data/reviews/unlabelled.parquet", _torn, "not a whole Parquet file"),
     ("train", "data/tokens/tokenizer.json", _missing, "no such file"),
     ("train", "data/tokens/tokenizer.json", _torn, "not a whole tokenizer file"),
     ("train", "data/tokens/train/ids.npy", _missing, "no such file"),
     ("train", "data/tokens/train/ids.npy", _torn, "a torn token file"),
     ("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
     ("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
+    ("train", "data/tokens/unlabelled/ids.npy", _missing, "no such file"),
     ("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
     ("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
     ("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
@@ -121,6 +124,16 @@ def test_schedule_longer_than_the_run_ends_before_the_first_step(project: Projec
     failed = project.stage("train", status=2)
     assert "train.schedule.warmup_steps: 1000, but the run has 8 steps (2 epochs of 4)" in failed.stderr
     assert "Traceback" not in failed.stderr
+    assert project.tree() == before
+
+
+def test_self_training_without_unlabelled_reviews_trains_nothing(project: Project) -> None:
+    project.set_params({"train.unlabelled": "self_training"})
+    before = project.tree()
+    for stage in ("train", "tune"):
+        failed = project.stage(stage, status=2)
+        assert "no source has unlabelled reviews; kind imdb has" in failed.stderr
+        assert "Traceback" not in failed.stderr
     assert project.tree() == before
 
 

@@ -23,7 +23,11 @@ def enough_reviews() -> pa.Table:
 
 
 def _archive(folder: Path, reviews: pa.Table) -> str:
-    path = write_archive(folder / "aclImdb.tar.gz", imdb_members(reviews))
+    members = {
+        name: text + b" So much for it." if "/unsup/" in name else text  # else repeats, which go
+        for name, text in imdb_members(reviews).items()
+    }
+    path = write_archive(folder / "aclImdb.tar.gz", members)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     return f'[{{kind: imdb, urls: ["{path.as_uri()}"], checksum: "sha256:{checksum}"}}]'
 
@@ -47,6 +51,8 @@ def test_source_runs_end_to_end(
     made: Callable[[Path, pa.Table], str], project: Project, tmp_path: Path, enough_reviews: pa.Table
 ) -> None:
     overrides = [f"download.sources={made(tmp_path, enough_reviews)}", *BASE]
+    if made is _archive:
+        overrides.append("train.unlabelled=self_training")
     settings = [part for override in overrides for part in ("-S", override)]
     project.run("dvc", "exp", "run", *settings)
     figures = project.metrics("download")
@@ -59,7 +65,11 @@ def test_source_runs_end_to_end(
     assert 0 <= project.metrics("evaluate")["test"]["auc"] <= 1
     if made is _archive:  # its own halves: half of the films are in both, as in no real archive
         assert figures["test"]["reviews"] == 500
-        assert figures["unlabelled"]["reviews"] + figures["dropped_repeats"]["unlabelled"] == 10
+        assert figures["unlabelled"]["reviews"] == 10
+        assert project.metrics("tokenize")["unlabelled"]["tokens"] > 0
+        for run in project.runs("tags.stage = 'train'"):
+            inputs = [given.dataset.name for given in run.inputs.dataset_inputs]
+            assert sorted(inputs) == ["reviews-train", "reviews-unlabelled", "reviews-validation"]
     else:
         assert groups["train"] & groups["test"] == set()
         assert sum(figures[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each

@@ -6,7 +6,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.reviews import storage
-from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews, writing_reviews
+from sentiment.reviews.storage import SCHEMA, read_reviews, stream_reviews, write_reviews, writing_reviews
 
 
 @pytest.mark.parametrize("rows", [1, 30, 64, 200])
@@ -52,6 +52,22 @@ def test_other_reviews_are_refused_before_the_first_is_read(
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=message):
         stream_reviews(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_split_without_labels_is_read_where_none_are_asked_for(number: int, tmp_path: Path) -> None:
+    labels = pa.nulls(number, pa.int8())
+    write_reviews(tmp_path / "a.parquet", pa.table({"text": ["a", "b"][:number], "label": labels}, SCHEMA))
+    found = read_reviews(tmp_path / "a.parquet", labelled=False)
+    assert found.to_pydict() == {"text": ["a", "b"][:number], "label": [None] * number}
+    with pytest.raises(UserError):
+        stream_reviews(tmp_path / "a.parquet")
+
+
+def test_labels_where_there_should_be_none_are_refused(reviews: pa.Table, tmp_path: Path) -> None:
+    write_reviews(tmp_path / "a.parquet", reviews)
+    with pytest.raises(UserError, match=r"expected reviews without labels, found labels \[0, 1\]"):
+        stream_reviews(tmp_path / "a.parquet", labelled=False)
 
 
 def test_failure_in_mid_stream_leaves_no_file(reviews: pa.Table, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sentiment.params.data import TokenizeParams
 from sentiment.reviews import storage
 from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews
 from sentiment.tokens.encoding import encode, encode_texts, encode_to, texts_of
-from sentiment.tokens.store import TokenizedReviews, writing_tokens
+from sentiment.tokens.store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
 
@@ -85,6 +85,26 @@ def test_a_stream_of_batches_teaches_what_single_texts_teach(reviews: pa.Table, 
     write_reviews(parquet, reviews)
     streamed = learn_tokenizer(texts_of(stream_reviews(parquet), "learn"), WORD)
     assert streamed.to_str() == learn_tokenizer(reviews["text"].to_pylist(), WORD).to_str()
+
+
+@pytest.mark.parametrize("number", [0, 30])
+def test_reviews_without_labels_are_tokenized_too(
+    number: int, reviews: pa.Table, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    texts = reviews["text"].slice(0, number)
+    path = tmp_path / "unlabelled.parquet"
+    write_reviews(path, pa.table({"text": texts, "label": pa.nulls(number, pa.int8())}))
+    stream = stream_reviews(path, labelled=False)
+    figures = encode_to(tmp_path / "streamed", tokenizer, stream, "tokenize")
+    opened = TokenizedReviews.open(tmp_path / "streamed", labelled=False)
+    assert opened.labels.tolist() == [NO_LABEL] * number
+    assert opened.lengths.tolist() == [len(ids) for ids in encode_texts(tokenizer, texts.to_pylist())]
+    whole = encode(tokenizer, read_reviews(path, labelled=False))
+    assert opened.digest == whole.digest
+    assert figures == whole.describe()
+    if not number:
+        assert (figures["tokens"], figures["unknown_rate"]) == (0, 0)
+        assert set(figures["length"].values()) == {0}
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])

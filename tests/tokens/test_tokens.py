@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.batches import Cut, ordered_batches, shuffled_batches
 from sentiment.tokens.encoding import encode, encode_texts
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.store import NO_LABEL, TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
 
 WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
@@ -59,6 +60,44 @@ def test_digest_follows_the_content(tokenized: TokenizedReviews) -> None:
     assert TokenizedReviews.from_lists(lists, 1 - tokenized.labels).digest != tokenized.digest
     lists[3] = [*lists[3], UNKNOWN_ID]
     assert TokenizedReviews.from_lists(lists, tokenized.labels).digest != tokenized.digest
+
+
+def test_joined_reviews_follow_one_another_under_soft_labels(tokenized: TokenizedReviews) -> None:
+    others = TokenizedReviews.from_lists([[5, 6], [], [7]], [NO_LABEL] * 3)
+    joined = tokenized.joined(others, np.array([0.25, 0.5, 1.0]))
+    assert len(joined) == len(tokenized) + 3
+    for review in (0, 7, len(tokenized) - 1):
+        np.testing.assert_array_equal(joined[review], tokenized[review])
+    assert [joined[len(tokenized) + review].tolist() for review in range(3)] == [[5, 6], [], [7]]
+    assert joined.labels.dtype == np.float32
+    np.testing.assert_array_equal(joined.labels, [*tokenized.labels, 0.25, 0.5, 1.0])
+
+
+def test_digest_of_joined_reviews_is_of_both_and_of_the_labels(tokenized: TokenizedReviews) -> None:
+    one, two = (TokenizedReviews.from_lists([[5, word]], [NO_LABEL]) for word in (6, 7))
+    half, whole = np.array([0.5]), np.array([1.0])
+    assert tokenized.joined(one, half).digest == tokenized.joined(one, half).digest
+    others = {tokenized.joined(two, half).digest, tokenized.joined(one, whole).digest, tokenized.digest}
+    assert len({tokenized.joined(one, half).digest, one.joined(one, half).digest} | others) == 5
+
+
+def test_soft_labels_are_not_written_as_hard_ones(tokenized: TokenizedReviews, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="labels are float32, not int8"):
+        tokenized.joined(tokenized, np.full(len(tokenized), 0.5)).save(tmp_path / "joined")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lists", [[[5, 6], []], []], ids=["some", "none"])
+def test_unlabelled_reviews_survive_the_disk_where_labels_are_not_asked_for(
+    lists: list[list[int]], tmp_path: Path
+) -> None:
+    unlabelled = TokenizedReviews.from_lists(lists, [NO_LABEL] * len(lists))
+    unlabelled.save(tmp_path / "unlabelled")
+    opened = TokenizedReviews.open(tmp_path / "unlabelled", labelled=False)
+    assert [review.tolist() for review in map(opened.__getitem__, range(len(opened)))] == lists
+    assert opened.digest == unlabelled.digest
+    with pytest.raises(UserError):
+        TokenizedReviews.open(tmp_path / "unlabelled")
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("head", [0, 1, 2]), ("tail", [4, 5, 6]), ("both", [0, 1, 6])])

@@ -357,6 +357,7 @@ def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
             "vocabulary_size": VOCABULARY,
             "train": splits[0],
             "validation": splits[1],
+            "unlabelled": splits[1],
         }
         return training_key(**{**given, **changes}, package=package)
 
@@ -368,6 +369,7 @@ def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
     (changed / "training/__pycache__/loop.pyc").write_bytes(b"compiled")
     assert key(changed) == key()
     (changed / "training/clipping.py").write_text("# another code")
+    learning = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training"})
     others = {
         key(changed),
         key(model=model_params()),
@@ -376,6 +378,9 @@ def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
         key(vocabulary_size=VOCABULARY + 1),
         key(train=splits[1]),
         key(validation=splits[0]),
+        key(params=learning),
+        key(params=learning, unlabelled=splits[0]),
     }
-    assert len(others) == 7
+    assert len(others) == 9
     assert key() not in others
+    assert key(unlabelled=splits[0]) == key(), "nobody reads them"

@@ -28,6 +28,7 @@ TRAIN: dict[str, Any] = {
     "seed": 1,
     "epochs": 2,
     "batch_size": 16,
+    "unlabelled": "ignore",
     "device": "cpu",
     "precision": "fp32",
     "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},

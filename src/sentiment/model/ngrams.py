@@ -57,14 +57,16 @@ class NGramPart(nn.Module):
 
 
 def learn_ngrams(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, ReviewNGrams]:
-    """Return a part with the n-grams and log-count ratios of labelled reviews, and these reviews' n-grams."""
+    """Return a part with the n-grams and log-count ratios of labelled reviews, and these reviews' n-grams.
+
+    A review whose label is a probability counts towards both classes, by its shares.
+    """
     vocabulary = NGramVocabulary.learn(reviews, params.order, params.min_reviews)
     ngrams = vocabulary.find(reviews)
     labels = np.repeat(reviews.labels, np.diff(ngrams.offsets))
-    positive, negative = (
-        np.bincount(ngrams.indices[labels == label], minlength=len(vocabulary)) + SMOOTHING
-        for label in (1, 0)
-    )
+    counts = np.bincount(ngrams.indices, minlength=len(vocabulary))
+    of_positive = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
+    positive, negative = of_positive + SMOOTHING, counts - of_positive + SMOOTHING
     ratios = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
     part = NGramPart(params.order, len(vocabulary))
     part.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))

@@ -152,6 +152,10 @@ class TrainParams(Section):
     seed: NonNegativeInt
     epochs: PositiveInt
     batch_size: PositiveInt
+    unlabelled: Literal["ignore", "self_training"]
+    """What to do with reviews that have no label. `self_training`: a teacher learns from the labelled ones,
+    and a student, the model, from all, with the teacher's probabilities as labels of the others (Lee, 2013,
+    with soft labels). The student learns under dropout, the teacher labels without (Xie et al., 2020)."""
     device: Literal["auto", "cpu", "cuda", "mps"]
     """`auto` is a CUDA device where there is one, else the CPU; the choice made is logged. Equal runs are
     equal bit for bit on one kind of device, not from one kind to another."""

@@ -95,30 +95,34 @@ class ReviewStream:
                     yield batch
 
 
-def stream_reviews(path: Path) -> ReviewStream:
+def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
     """Check one split and return it unread but for its labels; batches have columns text and label.
 
-    Raises UserError where the file is missing, torn, has other columns, no rows, or one class only.
+    labelled: False for the split of reviews without labels, which may be empty; its labels are null.
+    Raises UserError where the file is missing, torn or has other columns; a labelled split also where it has
+    no rows or one class only, the other one where it has labels.
     """
     with _faults_told(path), _open(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if any(field not in schema for field in SCHEMA):
             found = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
-        if rows == 0:
+        if rows == 0 and labelled:
             raise UserError(f"{path}: no reviews in it")
         labels = parquet.read(["label"])["label"].unique().sort().to_pylist()
-    if labels != [0, 1]:
+    if labelled and labels != [0, 1]:
         raise UserError(f"{path}: expected reviews with labels 0 and 1, found {labels} alone")
+    if not labelled and labels not in ([], [None]):
+        raise UserError(f"{path}: expected reviews without labels, found labels {labels}")
     return ReviewStream(path, rows)
 
 
-def read_reviews(path: Path) -> pa.Table:
+def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
     """Read one split whole, with columns text (string) and label (int8).
 
-    Raises UserError where the file is missing, torn, has other columns, no rows, or one class only.
+    labelled, and what is raised: as of `stream_reviews`.
     """
-    return pa.Table.from_batches(stream_reviews(path), SCHEMA)
+    return pa.Table.from_batches(stream_reviews(path, labelled=labelled), SCHEMA)
 
 
 def origins(path: Path, rows: Sequence[int]) -> list[str]:

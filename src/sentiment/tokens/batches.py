@@ -20,8 +20,8 @@ class Batch:
     """Padded reviews.
 
     rows: shape (reviews,), where each stands in the split. ids: shape (reviews, longest), padded at the end.
-    lengths: shape (reviews,). labels: shape (reviews,), 0.0 or 1.0. ngrams: of these reviews, uncut; None
-    where nobody reads them.
+    lengths: shape (reviews,). labels: shape (reviews,), from 0.0 to 1.0. ngrams: of these reviews, uncut;
+    None where nobody reads them.
     """
 
     rows: NDArray[np.int64]

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from sentiment.progress import track
 from sentiment.reviews.storage import BATCH_ROWS, ReviewStream
-from sentiment.tokens.store import TokenizedReviews, writing_tokens
+from sentiment.tokens.store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.unknown import UnknownWords
 
 
@@ -21,12 +21,16 @@ from sentiment.tokens.unknown import UnknownWords
 class EncodedBatch:
     """Reviews as token ids.
 
-    ids: shape (tokens,), all reviews after one another. lengths: shape (reviews,). labels: shape (reviews,).
+    ids: shape (tokens,), all reviews after one another. lengths: shape (reviews,). labels: shape (reviews,),
+    NO_LABEL where there is none.
     """
 
     ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
     labels: NDArray[np.int8]
+
+
+NOTHING = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
 
 
 def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize") -> TokenizedReviews:
@@ -35,7 +39,7 @@ def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize
     description: what the progress shown is called.
     """
     batches = reviews.to_batches(BATCH_ROWS)
-    encoded = list(_encoded(tokenizer, _tracked(batches, reviews.num_rows, description)))
+    encoded = [NOTHING, *_encoded(tokenizer, _tracked(batches, reviews.num_rows, description))]
     ids, lengths, labels = (
         np.concatenate([getattr(batch, name) for batch in encoded]) for name in ("ids", "lengths", "labels")
     )
@@ -82,7 +86,7 @@ def _encoded(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterato
         lists = encode_texts(tokenizer, batch["text"].to_pylist())
         lengths = np.fromiter(map(len, lists), np.int64, len(lists))
         ids = np.fromiter(chain.from_iterable(lists), np.int32, int(lengths.sum()))
-        yield EncodedBatch(ids, lengths, batch["label"].to_numpy())
+        yield EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
 
 
 def _tracked(batches: Iterable[pa.RecordBatch], total: int, description: str) -> Iterator[pa.RecordBatch]:

@@ -19,18 +19,22 @@ from sentiment.tokens.vocabulary import UNKNOWN_ID
 PERCENTILES = (5, 50, 95, 99)
 ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int8}
 
+NO_LABEL = -1
+"""Label of a review that has none."""
+
 
 @dataclass(frozen=True)
 class TokenizedReviews:
     """One split as flat arrays.
 
     ids: shape (tokens,), all reviews after one another. offsets: shape (reviews + 1,), where each review
-    starts and the last one ends. labels: shape (reviews,), 0 or 1. digest: of the three arrays' content.
+    starts and the last one ends. labels: shape (reviews,), as int8 0 or 1, in the unlabelled split NO_LABEL;
+    as float32 the probability that the review is positive (`joined`). digest: of the three arrays' content.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    labels: NDArray[np.int8]
+    labels: NDArray[Any]
     digest: str
 
     @classmethod
@@ -49,10 +53,12 @@ class TokenizedReviews:
         return cls(ids, offsets, label_array, digest)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, labelled: bool = True) -> Self:
         """Map the arrays of one split.
 
-        Raises UserError where a file is missing, torn or does not fit the others.
+        labelled: False for the split of reviews without labels, which may be empty.
+        Raises UserError where a file is missing, torn or does not fit the others; a labelled split also where
+        it has no reviews or one class only.
         """
         try:
             ids, offsets, labels = (
@@ -65,16 +71,29 @@ class TokenizedReviews:
             raise UserError(f"{folder}: a torn token file: {error}") from None
         if len(offsets) != len(labels) + 1 or offsets[-1] != len(ids):
             raise UserError(f"{folder}: the token files do not fit each other; `dvc checkout` restores them")
-        if not len(labels):
+        if labelled and not len(labels):
             raise UserError(f"{folder}: no reviews in it")
-        if labels.min() == labels.max():
+        if labelled and labels.min() == labels.max():
             raise UserError(f"{folder}: expected reviews with labels 0 and 1, found {labels[0]} alone")
         return cls(ids, offsets, labels, digest)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays, all or none."""
+        """Write the arrays, all or none. Raises ValueError where labels are probabilities."""
+        if self.labels.dtype != ARRAYS["labels"]:
+            raise ValueError(f"labels are {self.labels.dtype}, not {np.dtype(ARRAYS['labels'])}")
         with writing_tokens(folder) as writer:
             writer.append(self.ids, self.lengths, self.labels)
+
+    def joined(self, others: Self, probabilities: NDArray[np.floating]) -> Self:
+        """Return these reviews and, after them, others under soft labels; the arrays are in memory.
+
+        probabilities: shape (others,), that each of the others is positive.
+        """
+        ids = np.concatenate([self.ids, others.ids])
+        offsets = np.concatenate([self.offsets, others.offsets[1:] + self.offsets[-1]])
+        labels = np.concatenate([self.labels, probabilities], dtype=np.float32)
+        digest = _combined((self.digest, others.digest, array_digest(labels)))
+        return type(self)(ids, offsets, labels, digest)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,7 +139,7 @@ class TokenWriter:
 
     def describe(self) -> dict[str, Any]:
         """Figures for a metric file, those of TokenizedReviews."""
-        return _figures(np.concatenate(self._lengths), self._unknown)
+        return _figures(np.concatenate([np.empty(0, np.int32), *self._lengths]), self._unknown)
 
 
 @contextmanager
@@ -152,8 +171,9 @@ def _unknown(ids: NDArray[np.int32]) -> int:
 
 
 def _figures(lengths: NDArray[np.integer[Any]], unknown: int) -> dict[str, Any]:
-    """Describe reviews; `lengths` is reordered, not copied: it is what grows with the reviews."""
+    """Describe reviews, none with zeros; `lengths` is reordered, not copied: it grows with the reviews."""
     tokens = int(lengths.sum())
+    lengths = lengths if len(lengths) else np.zeros(1, np.int32)
     percentiles = np.percentile(lengths, PERCENTILES, overwrite_input=True).tolist()
     return {
         "tokens": tokens,

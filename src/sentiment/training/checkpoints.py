@@ -56,6 +56,10 @@ class Checkpoint:
         self.notes[name] = value
         write_json(self.folder / NOTES, self.notes)
 
+    def part(self, name: str) -> "Checkpoint":
+        """Return the checkpoint of a training within this run; its folder goes with the run's."""
+        return Checkpoint(self.folder / name, f"{self.key}/{name}", self.seconds / 60)
+
     def restore(self, state: TrainingState) -> str | None:
         """Make `state` the one found, and return when that was written; None where there is none.
 
@@ -88,8 +92,8 @@ class Checkpoint:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a state to go on from."""
-        return (self.folder / STATE).exists()
+        """Whether there is a state to go on from, of the run or of a part of it."""
+        return any(self.folder.rglob(STATE))
 
     def remove(self) -> None:
         """Remove the folder: the run is over."""
@@ -101,7 +105,7 @@ class Checkpoint:
             best = found["best"]
             weights = {} if best is None else self._whole(self._best_file(best).name)["weights"]
         except (FileNotFoundError, TornSnapshotError) as error:
-            if self.exists:
+            if (self.folder / STATE).exists():
                 say(f"the checkpoint cannot be used, training starts anew: {error}")
             return None
         self._best = best

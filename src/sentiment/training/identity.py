@@ -25,6 +25,7 @@ def training_key(
     vocabulary_size: int,
     train: TokenizedReviews,
     validation: TokenizedReviews,
+    unlabelled: TokenizedReviews,
     package: Path = PACKAGE,
 ) -> str:
     """Return a key that two runs share where one may go on from the other's state, bit for bit.
@@ -33,11 +34,12 @@ def training_key(
     `auto` comes to, device, threads that share a sum. package: where the code lies.
     """
     device = resolve_device(params.device)
+    used = [train, validation, *([] if params.unlabelled == "ignore" else [unlabelled])]
     content = {
         "model": model.model_dump(),
         "train": params.model_dump(),
         "vocabulary_size": vocabulary_size,
-        "data": [train.digest, validation.digest],
+        "data": [reviews.digest for reviews in used],
         "code": code_digest(package),
         "versions": [torch.__version__, np.__version__],  # numpy draws the order of the batches
         "arithmetic": [device.type, resolve_precision(params.precision, device), torch.get_num_threads()],

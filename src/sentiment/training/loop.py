@@ -152,7 +152,7 @@ def take_step(
     ratios = updates.measure() if updates else {}
     logits = parts.detach().mean(dim=0)
     loss = binary_cross_entropy_with_logits(logits, labels).item()
-    correct = int(((logits > 0) == (labels == 1)).sum())
+    correct = int(((logits > 0) == (labels > 0.5)).sum())
     return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 

@@ -16,7 +16,8 @@ from sentiment.progress import say
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking import Run
 from sentiment.training.figures import Epoch
-from sentiment.training.loop import Fitted, fit
+from sentiment.training.loop import Fitted
+from sentiment.training.self_training import fit_with_unlabelled
 from sentiment.tuning.space import starting_point, suggest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -33,7 +34,12 @@ class Winner:
 
 
 def search(
-    params: Params, vocabulary_size: int, train: TokenizedReviews, validation: TokenizedReviews, parent: Run
+    params: Params,
+    vocabulary_size: int,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+    unlabelled: TokenizedReviews,
+    parent: Run,
 ) -> tuple[Winner, optuna.Study]:
     """Run `tune.trials` trials, the first with params.yaml's own configuration, and return the best.
 
@@ -50,7 +56,7 @@ def search(
         trial = study.ask()
         trial_params = suggest(trial, params)
         run = parent.nested(f"trial {number}", stage="tune")
-        fitted = _run_trial(study, trial, run, trial_params, vocabulary_size, train, validation)
+        fitted = _run_trial(study, trial, run, trial_params, vocabulary_size, train, validation, unlabelled)
         if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
             winner = Winner(number, trial_params, fitted, run)
     if winner is None:
@@ -66,6 +72,7 @@ def _run_trial(
     vocabulary_size: int,
     train: TokenizedReviews,
     validation: TokenizedReviews,
+    unlabelled: TokenizedReviews,
 ) -> Fitted | None:
     """Train one configuration and tell study and run how it ended; None where it was pruned or diverged."""
 
@@ -78,9 +85,18 @@ def _run_trial(
     name = f"trial {trial.number}"
     try:
         with run:
-            log_configuration(run, params, train, validation)
+            log_configuration(run, params, train, validation, unlabelled)
             try:
-                fitted = fit(params.model, params.train, vocabulary_size, train, validation, on_epoch, name)
+                fitted = fit_with_unlabelled(
+                    params.model,
+                    params.train,
+                    vocabulary_size,
+                    train,
+                    validation,
+                    unlabelled,
+                    on_epoch,
+                    name,
+                )
             except optuna.TrialPruned:
                 run.kill()
                 study.tell(trial, state=TrialState.PRUNED)

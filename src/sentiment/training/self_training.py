@@ -1,0 +1,79 @@
+"""Learning from reviews that nobody labelled: a first model labels them for the one that is kept."""
+
+from collections.abc import Callable
+
+from sentiment.errors import UserError
+from sentiment.model.scoring import check_vocabulary, probability, score
+from sentiment.params.model import ModelParams
+from sentiment.params.train import TrainParams
+from sentiment.progress import say
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.training.checkpoints import Checkpoint
+from sentiment.training.device import resolve_device
+from sentiment.training.figures import Epoch
+from sentiment.training.loop import Fitted, fit
+from sentiment.training.memory import release_memory
+
+
+def fit_with_unlabelled(
+    model_params: ModelParams,
+    params: TrainParams,
+    vocabulary_size: int,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+    unlabelled: TokenizedReviews,
+    on_epoch: Callable[[Epoch], None],
+    description: str = "train",
+    checkpoint: Checkpoint | None = None,
+) -> Fitted:
+    """Train a classifier as `fit` does, and with the unlabelled reviews where the parameters say so.
+
+    In self-training a teacher is trained on the labelled reviews; then a student, which is returned, anew and
+    from the same seed on both, with the teacher's probabilities as labels of the others. So the student's
+    training loss and accuracy are partly against the teacher; its validation figures are not.
+    on_epoch: gets the student's epochs alone. checkpoint: the teacher has one of its own within it, so that a
+    run that was killed while the student learned finds the teacher trained.
+    Raises what `fit` does, and UserError before the first step where there are no unlabelled reviews.
+    """
+    if params.unlabelled == "ignore":
+        return fit(
+            model_params, params, vocabulary_size, train, validation, on_epoch, description, checkpoint
+        )
+    if not len(unlabelled):
+        raise UserError(
+            "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
+        )
+    check_vocabulary(unlabelled, vocabulary_size, "unlabelled split")
+    joined = _labelled_by_teacher(
+        model_params, params, vocabulary_size, train, validation, unlabelled, description, checkpoint
+    )
+    release_memory()
+    say(f"{description}: a student learns from these and {len(unlabelled):,} unlabelled reviews")
+    return fit(model_params, params, vocabulary_size, joined, validation, on_epoch, description, checkpoint)
+
+
+def _labelled_by_teacher(
+    model_params: ModelParams,
+    params: TrainParams,
+    vocabulary_size: int,
+    train: TokenizedReviews,
+    validation: TokenizedReviews,
+    unlabelled: TokenizedReviews,
+    description: str,
+    checkpoint: Checkpoint | None,
+) -> TokenizedReviews:
+    """Return all reviews, the unlabelled ones under the probabilities of a teacher, which is let go."""
+    name = f"{description}, teacher"
+    say(f"{description}: a teacher learns from {len(train):,} labelled reviews")
+    teacher = fit(
+        model_params,
+        params,
+        vocabulary_size,
+        train,
+        validation,
+        on_epoch=lambda epoch: say(f"{name}, {epoch}"),
+        description=name,
+        checkpoint=checkpoint.part("teacher") if checkpoint else None,
+    )
+    logits = score(teacher.model.to(resolve_device(params.device)), unlabelled, f"{name}, unlabelled")
+    return train.joined(unlabelled, probability(logits))
