@@ -24,13 +24,11 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class Rows:
-    """What is kept in memory of every row, each array of shape (rows,): 22 bytes a review.
+    """What is kept in memory of every row, each array of shape (rows,): 6 bytes a review.
 
-    digests: of the text. splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at
-    white space.
+    splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at white space.
     """
 
-    digests: NDArray[np.void]
     splits: NDArray[np.uint8]
     labels: NDArray[np.int8]
     words: NDArray[np.int32]
@@ -71,11 +69,14 @@ class Spool:
     def rows(self) -> Rows:
         """Return what is known of every fit row, in the order of the file; nothing can be added after."""
         return Rows(
-            np.frombuffer(self._digests, DIGEST),
             np.frombuffer(self._splits, np.uint8),
             np.frombuffer(self._labels, np.int8),
             np.frombuffer(self._words, np.int32),
         )
+
+    def digests(self) -> NDArray[np.void]:
+        """Return the digest of every fit row's text, 16 bytes each; nothing can be added after."""
+        return np.frombuffer(self._digests, DIGEST)
 
     def _keep(self, fit: pa.RecordBatch, source: str) -> None:
         texts = fit["text"].to_pylist()
