@@ -40,7 +40,7 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         scratch(paths.REVIEWS / ".spool") as folder,
         quarantining(paths.QUARANTINE) as quarantine,
     ):
-        file = folder / "rows.parquet"
+        file = folder / "rows.arrows"
         rows, kept, counts = _read(params, file, quarantine)
         if params.checks.bad_rows == "stop":
             quarantine.refuse_any()

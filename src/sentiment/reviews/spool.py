@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.quarantine import Quarantine
 from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, text_digests
-from sentiment.reviews.rows import ROWS_PER_BATCH
 from sentiment.reviews.storage import WITH_ORIGIN
 
 NO_LABEL = -1
@@ -42,7 +40,7 @@ class Rows:
 class Spool:
     """Takes batches of `rows.SCHEMA`, normalizes and checks them, and keeps the fit ones in a file."""
 
-    def __init__(self, writer: pq.ParquetWriter, checks: RowChecks, quarantine: Quarantine) -> None:
+    def __init__(self, writer: pa.RecordBatchStreamWriter, checks: RowChecks, quarantine: Quarantine) -> None:
         self._writer = writer
         self._checks = checks
         self._quarantine = quarantine
@@ -85,18 +83,18 @@ class Spool:
         self._labels += fit["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False).tobytes()
         self._words += np.array([len(text.split()) for text in texts], np.int32).tobytes()
         named = fit.append_column("source", pa.array([source] * len(texts), pa.string()))
-        self._writer.write_batch(named.select(WITH_ORIGIN.names), row_group_size=ROWS_PER_BATCH)
+        self._writer.write_batch(named.select(WITH_ORIGIN.names))
 
 
 @contextmanager
 def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[Spool]:
-    """Open a spool for writing; its file is whole when this ends."""
-    with pq.ParquetWriter(path, WITH_ORIGIN, compression="lz4", use_dictionary=False) as writer:
+    """Open a spool for writing, an Arrow stream; its file is whole when this ends."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, WITH_ORIGIN, options=options) as writer:
         yield Spool(writer, checks, quarantine)
 
 
 def spooled(path: Path) -> Iterator[pa.RecordBatch]:
     """Yield what was spooled, in batches of columns WITH_ORIGIN."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:  # reading ahead keeps all that was read
-        for row_group in range(file.num_row_groups):
-            yield from file.iter_batches(ROWS_PER_BATCH, [row_group])
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
