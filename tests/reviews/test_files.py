@@ -1,6 +1,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sentiment.errors import UserError
@@ -95,6 +98,21 @@ def test_batches_are_bounded_and_rows_numbered_through(suffix: str, monkeypatch:
     assert [row["row"] for batch in batches for row in batch.to_pylist()] == [
         f"a.{suffix} row {row}" for row in range(1, 11)
     ]
+
+
+@pytest.mark.parametrize("groups", [1, 20])
+def test_parquet_is_held_in_part_however_it_is_cut(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what was read before stays, nor is a row group taken whole."""
+    monkeypatch.setattr(files, "ROWS_PER_BATCH", 20)
+    texts = [np.random.default_rng(row).bytes(10_000).hex() for row in range(1_000)]
+    table = pa.table({"text": texts, "label": [row % 2 for row in range(1_000)]})
+    pq.write_table(table, "a.parquet", row_group_size=1_000 // groups, write_batch_size=20)
+    del table
+    before = pa.total_allocated_bytes()
+    source = FilesSource.model_validate(files_source("a.parquet"))
+    held = [pa.total_allocated_bytes() - before for _ in read_files(source)]
+    assert len(held) == 50
+    assert max(held) < 0.3 * Path("a.parquet").stat().st_size
 
 
 def test_half_a_character_in_json_becomes_the_mark_of_what_cannot_be_decoded() -> None:

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sentiment.reviews.repeats import STRONGEST_FIRST, kept_rows, text_digests
+from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, kept_rows, text_digests
 
 
 def kept(*rows: str) -> list[bool]:
@@ -38,6 +38,14 @@ def test_test_split_never_loses_a_row() -> None:
 
 def test_no_reviews_are_no_error() -> None:
     assert kept_rows(text_digests([]), np.array([], np.uint8)).tolist() == []
+
+
+def test_digests_that_agree_in_one_half_are_of_two_reviews() -> None:
+    digests = np.frombuffer(
+        b"".join(first * 8 + second * 8 for first in (b"a", b"b") for second in (b"c", b"d")), DIGEST
+    )
+    train = np.full(4, STRONGEST_FIRST.index("train"), np.uint8)
+    assert kept_rows(digests, train).tolist() == [True] * 4
 
 
 def test_many_reviews_agree_with_a_plain_count() -> None:

@@ -16,6 +16,7 @@ from sentiment.errors import UserError
 from sentiment.params.data import Columns, FilesSource
 from sentiment.reviews.fetching import fetch, matching, shown
 from sentiment.reviews.rows import ROWS_PER_BATCH, SCHEMA
+from sentiment.reviews.storage import READ_BYTES
 
 PACKED: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -97,7 +98,8 @@ def _csv_rows(
 
 def _parquet_rows(path: Path, name: str, columns: Columns) -> Rows:
     wanted = _wanted(columns)
-    with pq.ParquetFile(path) as file:
+    # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
         _require(name, wanted, file.schema_arrow.names)
         for batch in file.iter_batches(ROWS_PER_BATCH, columns=wanted):
             yield from _of_table(pa.Table.from_batches([batch]), columns)

@@ -23,7 +23,7 @@ from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.quarantine import NAMED_ROWS, Quarantine, quarantining
 from sentiment.reviews.repeats import STRONGEST_FIRST, kept_rows
 from sentiment.reviews.sources import read_source
-from sentiment.reviews.spool import Rows, Spool, spooled, spooling
+from sentiment.reviews.spool import Rows, spooled, spooling
 from sentiment.reviews.statistics import describe
 from sentiment.reviews.storage import WITH_ORIGIN, writing_reviews
 
@@ -40,17 +40,15 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         scratch(paths.REVIEWS / ".spool") as folder,
         quarantining(paths.QUARANTINE) as quarantine,
     ):
-        file = folder / "rows.parquet"
-        spool = _read(params, file, quarantine)
+        file = folder / "rows.arrows"
+        rows, kept, counts = _read(params, file, quarantine)
         if params.checks.bad_rows == "stop":
             quarantine.refuse_any()
-        rows = spool.rows()
-        kept = kept_rows(rows.digests, rows.splits)
         _refuse_repeats(file, kept, params.checks)
         _refuse_imbalance(rows, kept, params.checks)
         _write(file, rows, kept)
     return {
-        "sources": spool.counts,
+        "sources": counts,
         "dropped_repeats": {split: int((~kept & rows.in_split(split)).sum()) for split in STRONGEST_FIRST},
         **{
             split: describe(rows.words[of_split], rows.labels[of_split])
@@ -60,14 +58,21 @@ def gather(params: DownloadParams) -> dict[str, Any]:
     }
 
 
-def _read(params: DownloadParams, file: Path, quarantine: Quarantine) -> Spool:
+def _read(
+    params: DownloadParams, file: Path, quarantine: Quarantine
+) -> tuple[Rows, NDArray[np.bool_], dict[str, dict[str, int]]]:
+    """Spool every source; return what is kept of the rows, which of them stay, and counts by source.
+
+    The digests, most of what is kept, go with the spool when this ends: writing needs the memory.
+    """
     with spooling(file, RowChecks(params.checks), quarantine) as spool:
         for source in params.sources:
             with counting(f"read {source.name}", None) as advance:
                 for batch in read_source(source, params):
                     spool.append(batch, source.name)
                     advance(batch.num_rows)
-    return spool
+    rows = spool.rows()
+    return rows, kept_rows(spool.digests(), rows.splits), spool.counts
 
 
 def _write(file: Path, rows: Rows, kept: NDArray[np.bool_]) -> None:

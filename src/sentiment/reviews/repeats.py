@@ -12,12 +12,13 @@ STRONGEST_FIRST: tuple[Split, ...] = ("test", "validation", "train", "unlabelled
 """Of equal reviews the one in the first of these splits stays, and of those in one split the first."""
 
 DIGEST_BYTES = 16
+DIGEST = np.dtype((np.void, DIGEST_BYTES))
 
 
 def text_digests(texts: Sequence[str]) -> NDArray[np.void]:
     """Return a 128-bit digest per text, shape (texts,): equal for equal texts alone, for all one can tell."""
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest() for text in texts)
-    return np.frombuffer(digests, dtype=np.dtype((np.void, DIGEST_BYTES)))
+    return np.frombuffer(digests, dtype=DIGEST)
 
 
 def kept_rows(digests: NDArray[np.void], splits: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -27,12 +28,20 @@ def kept_rows(digests: NDArray[np.void], splits: NDArray[np.uint8]) -> NDArray[n
     whole, repeats within it included: nothing that arrives elsewhere, and no repeat, changes what is judged.
     """
     halves = digests.view(np.uint64).reshape(-1, 2)
-    order = np.lexsort(
-        (splits, halves[:, 1], halves[:, 0])
-    )  # stable: of equal keys the first row comes first
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
-    kept = np.zeros(len(order), dtype=bool)
-    kept[order] = is_first
+    rows = _sharing(halves[:, 0])  # all of them would need three times the memory
+    order = rows[np.lexsort((splits[rows], halves[rows, 1], halves[rows, 0]))]  # stable: the first row first
+    kept = np.ones(len(splits), dtype=bool)
+    kept[order[1:]] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
     kept |= splits == STRONGEST_FIRST.index("test")
     return kept
+
+
+def _sharing(values: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return the positions, in order, of the values that stand elsewhere too."""
+    order = np.argsort(values)
+    ordered = values[order]
+    equals_next = ordered[1:] == ordered[:-1]
+    shared = np.zeros(len(values), dtype=bool)
+    shared[order[1:][equals_next]] = True
+    shared[order[:-1][equals_next]] = True
+    return np.flatnonzero(shared)

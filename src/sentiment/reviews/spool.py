@@ -5,19 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.quarantine import Quarantine
-from sentiment.reviews.repeats import STRONGEST_FIRST, text_digests
-from sentiment.reviews.rows import ROWS_PER_BATCH
+from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, text_digests
 from sentiment.reviews.storage import WITH_ORIGIN
 
 NO_LABEL = -1
@@ -25,13 +22,11 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class Rows:
-    """What is kept in memory of every row, each array of shape (rows,): some 25 bytes a review.
+    """What is kept in memory of every row, each array of shape (rows,): 6 bytes a review.
 
-    digests: of the text. splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at
-    white space.
+    splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at white space.
     """
 
-    digests: NDArray[np.void]
     splits: NDArray[np.uint8]
     labels: NDArray[np.int8]
     words: NDArray[np.int32]
@@ -41,28 +36,16 @@ class Rows:
         mask: NDArray[np.bool_] = self.splits == STRONGEST_FIRST.index(split)
         return mask
 
-    @classmethod
-    def concatenated(cls, parts: list[Self]) -> Self:
-        """Put parts after one another; there must be one at least."""
-        return cls(
-            np.concatenate([part.digests for part in parts]),
-            np.concatenate([part.splits for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.words for part in parts]),
-        )
-
-
-NO_ROWS = Rows(text_digests([]), np.empty(0, np.uint8), np.empty(0, np.int8), np.empty(0, np.int32))
-
 
 class Spool:
     """Takes batches of `rows.SCHEMA`, normalizes and checks them, and keeps the fit ones in a file."""
 
-    def __init__(self, writer: pq.ParquetWriter, checks: RowChecks, quarantine: Quarantine) -> None:
+    def __init__(self, writer: pa.RecordBatchStreamWriter, checks: RowChecks, quarantine: Quarantine) -> None:
         self._writer = writer
         self._checks = checks
         self._quarantine = quarantine
-        self._parts = [NO_ROWS]
+        # Grown in place: arrays to be joined at the end would be there twice.
+        self._digests, self._splits, self._labels, self._words = (bytearray() for _ in range(4))
         self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
         """Rows read and rows set aside, by source."""
 
@@ -82,32 +65,36 @@ class Spool:
         self._keep(batch.set_column(0, "text", pa.array(texts, pa.string())).filter(pa.array(is_fit)), source)
 
     def rows(self) -> Rows:
-        """Return what is known of every fit row, in the order of the file."""
-        return Rows.concatenated(self._parts)
+        """Return what is known of every fit row, in the order of the file; nothing can be added after."""
+        return Rows(
+            np.frombuffer(self._splits, np.uint8),
+            np.frombuffer(self._labels, np.int8),
+            np.frombuffer(self._words, np.int32),
+        )
+
+    def digests(self) -> NDArray[np.void]:
+        """Return the digest of every fit row's text, 16 bytes each; nothing can be added after."""
+        return np.frombuffer(self._digests, DIGEST)
 
     def _keep(self, fit: pa.RecordBatch, source: str) -> None:
         texts = fit["text"].to_pylist()
-        self._parts.append(
-            Rows(
-                text_digests(texts),
-                np.array([STRONGEST_FIRST.index(split) for split in fit["split"].to_pylist()], np.uint8),
-                fit["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False),
-                np.array([len(text.split()) for text in texts], np.int32),
-            )
-        )
+        self._digests += text_digests(texts).tobytes()
+        self._splits += bytes(STRONGEST_FIRST.index(split) for split in fit["split"].to_pylist())
+        self._labels += fit["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False).tobytes()
+        self._words += np.array([len(text.split()) for text in texts], np.int32).tobytes()
         named = fit.append_column("source", pa.array([source] * len(texts), pa.string()))
-        self._writer.write_batch(named.select(WITH_ORIGIN.names), row_group_size=ROWS_PER_BATCH)
+        self._writer.write_batch(named.select(WITH_ORIGIN.names))
 
 
 @contextmanager
 def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[Spool]:
-    """Open a spool for writing; its file is whole when this ends."""
-    with pq.ParquetWriter(path, WITH_ORIGIN, compression="lz4", use_dictionary=False) as writer:
+    """Open a spool for writing, an Arrow stream; its file is whole when this ends."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, WITH_ORIGIN, options=options) as writer:
         yield Spool(writer, checks, quarantine)
 
 
 def spooled(path: Path) -> Iterator[pa.RecordBatch]:
     """Yield what was spooled, in batches of columns WITH_ORIGIN."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:  # reading ahead keeps all that was read
-        for row_group in range(file.num_row_groups):
-            yield from file.iter_batches(ROWS_PER_BATCH, [row_group])
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
