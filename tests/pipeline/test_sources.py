@@ -67,9 +67,9 @@ def test_source_runs_end_to_end(
         assert figures["test"]["reviews"] == 500
         assert figures["unlabelled"]["reviews"] == 10
         assert project.metrics("tokenize")["unlabelled"]["tokens"] > 0
-        for run in project.runs("tags.stage = 'train'"):
-            inputs = [given.dataset.name for given in run.inputs.dataset_inputs]
-            assert sorted(inputs) == ["reviews-train", "reviews-unlabelled", "reviews-validation"]
+        (run,) = project.runs("tags.stage = 'train'")
+        inputs = [given.dataset.name for given in run.inputs.dataset_inputs]
+        assert sorted(inputs) == ["reviews-train", "reviews-unlabelled", "reviews-validation"]
     else:
         assert groups["train"] & groups["test"] == set()
         assert sum(figures[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each
