@@ -1,18 +1,24 @@
-"""How torch gets its memory."""
+"""How torch on the CPU gets its memory. None of it changes a result."""
 
 import ctypes
 import os
 
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+"""Options of glibc's mallopt (malloc.h)."""
+
 
 def set_up_memory() -> None:
-    """Make large tensors cheap to allocate, kernels few and GPU sums repeatable; call it before any tensor.
+    """Make large tensors cheap to allocate, and kernels few; call it before the first step.
 
-    torch reads the first variable when it makes its first tensor, oneDNN and cuBLAS theirs at their first
-    kernel. None of it changes a result on the CPU.
+    oneDNN reads its variable at its first kernel, cuBLAS its own when it starts.
     """
-    # Large tensors come and go with each step. In huge pages, that costs a twentieth of the page faults and
-    # a step takes four fifths of the time.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Large tensors come and go with each step. By default each is mapped anew, zeroed page by page, and
+    # unmapped; kept in the heap, its pages are used again and a step takes two thirds of the time.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_ARENA_MAX, 1)  # backward has a thread of its own, and would get a heap of its own
     # A kernel is kept for each shape that was met. Reviews come in hundreds of lengths: the default of 1024
     # kernels takes 100 MB more an epoch, and a step takes no less time.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
