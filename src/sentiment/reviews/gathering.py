@@ -76,19 +76,17 @@ def _read(
 
 
 def _write(file: Path, rows: Rows, kept: NDArray[np.bool_]) -> None:
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(writing_reviews(paths.reviews(split), WITH_ORIGIN))
-            for split in STRONGEST_FIRST
-        ]
-        start = 0
-        for batch in track(spooled(file), len(kept), "write the splits", size=lambda batch: batch.num_rows):
-            here = slice(start, start + batch.num_rows)
-            start += batch.num_rows
-            for code, writer in enumerate(writers):
-                chosen = kept[here] & (rows.splits[here] == code)
+    with ExitStack() as stack:  # all files appear at its end, or none
+        for code, split in enumerate(STRONGEST_FIRST):  # together they would hold a row group each
+            stays = kept & (rows.splits == code)
+            writer = stack.enter_context(writing_reviews(paths.reviews(split), WITH_ORIGIN))
+            start = 0
+            for batch in track(spooled(file), len(kept), f"write {split}", size=lambda batch: batch.num_rows):
+                chosen = stays[start : start + batch.num_rows]
+                start += batch.num_rows
                 if chosen.any():
                     writer.append(batch.filter(pa.array(chosen)))
+            writer.flush()
 
 
 def _refuse_repeats(file: Path, kept: NDArray[np.bool_], checks: ReviewChecks) -> None:

@@ -43,9 +43,10 @@ class ReviewsWriter:
             self._waiting = self._waiting.slice(ROW_GROUP)
 
     def flush(self) -> None:
-        """Write the last row group, which may be a short one."""
+        """Write what waits as the last row group, which may be a short one."""
         if self._waiting.num_rows:
             self._write(self._waiting)
+            self._waiting = self._writer.schema.empty_table()
 
     def _write(self, reviews: pa.Table) -> None:
         self._writer.write_table(reviews.combine_chunks(), row_group_size=ROW_GROUP)  # pages end with chunks
