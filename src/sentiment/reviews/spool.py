@@ -15,7 +15,7 @@ from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.quarantine import Quarantine
 from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, text_digests
-from sentiment.reviews.storage import WITH_ORIGIN
+from sentiment.reviews.storage import WITH_ORIGIN, release_freed_memory
 
 NO_LABEL = -1
 
@@ -84,6 +84,7 @@ class Spool:
         self._words += np.array([len(text.split()) for text in texts], np.int32).tobytes()
         named = fit.append_column("source", pa.array([source] * len(texts), pa.string()))
         self._writer.write_batch(named.select(WITH_ORIGIN.names))
+        release_freed_memory()
 
 
 @contextmanager
