@@ -13,7 +13,7 @@ from sentiment.reviews.archive import stream_members
 from sentiment.reviews.rows import ROWS_PER_BATCH, SCHEMA
 
 BYTES_PER_BATCH = 1 << 25
-"""A batch of real reviews has 1.5 MB; one of huge texts ends here."""
+"""A batch of real reviews has 3 MB; one of huge texts ends here."""
 
 LABELS = {"pos": 1, "neg": 0}
 EXPECTED = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
@@ -24,7 +24,7 @@ _FILM = re.compile(r"/title/(tt\d+)")
 
 
 def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of the archive at `path` in its order, in batches of 1,000 rows.
+    """Yield the reviews of the archive at `path` in its order, in batches of 2,000 rows.
 
     Columns: text; label (int8: 1 positive, 0 negative, null where unlabelled); group (the film, such as
     tt0101829; null for unlabelled reviews whose urls file is absent); split ("train", "test" or

@@ -13,7 +13,7 @@ SCHEMA = pa.schema(
         ("row", pa.string()),  # where the row stands in its source, for a person to find it
     ]
 )
-ROWS_PER_BATCH = 1_000
+ROWS_PER_BATCH = 2_000
 
 
 def batches_of(table: pa.Table) -> Iterator[pa.RecordBatch]:
