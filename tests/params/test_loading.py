@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
+from sentiment.params.substitution import space_faults
 from tests.project import ROOT
 
 
@@ -25,7 +26,7 @@ def _faults(content: Any, folder: Path) -> str:
 
 
 def test_the_committed_params_have_no_fault() -> None:
-    assert load_params(ROOT / "params.yaml").train.optimizer.learning_rate == 0.003
+    assert space_faults(load_params(ROOT / "params.yaml")) == []
 
 
 def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
