@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "train.epochs": 2,
     "train.schedule.warmup_steps": 2,
     "train.average": 0.5,
+    "train.clip.threshold": 1.0,
     "tune.trials": 3,
     "tune.startup_trials": 1,
     "tune.space": {
