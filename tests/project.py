@@ -99,7 +99,7 @@ class Project:
     def commit(self, message: str) -> None:
         """Commit everything that git does not ignore."""
         self.run("git", "add", "--all")
-        self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", message)
+        self.run("git", "commit", "-qm", message)
 
     def runs(self, condition: str = "") -> list[Run]:
         """Return the runs in the project's own store, newest first."""
@@ -139,5 +139,7 @@ def clone(folder: Path, changes: Mapping[str, Any] = SMALL) -> Project:
     project = Project(folder)
     project.set_params(changes)
     project.run("git", "init", "-q", "-b", "main")
+    for name, value in (("user.name", "test"), ("user.email", "test@localhost")):  # DVC commits experiments
+        project.run("git", "config", name, value)
     project.commit("small cut")
     return project

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sentiment.training.checkpoints import STATE
-from sentiment.training.snapshots import read_snapshot
+from sentiment.training.snapshots import TornSnapshotError, read_snapshot
 from tests.project import Project
 
 SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_units": 256}
@@ -61,7 +61,10 @@ def _position(folder: Path) -> tuple[int, int] | None:
     """Return how many epochs and steps the state is after."""
     if not (folder / STATE).exists():
         return None
-    state = read_snapshot(folder / STATE)["state"]
+    try:
+        state = read_snapshot(folder / STATE)["state"]
+    except TornSnapshotError:  # another took its place while it was read
+        return None
     return len(state["epochs"]), len(state["steps"])
 
 
