@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
     "train.schedule.warmup_steps": 2,
     "train.average": 0.5,
     "train.clip.threshold": 1.0,
+    "train.optimizer.learning_rate": 0.003,
     "tune.trials": 3,
     "tune.startup_trials": 1,
     "tune.space": {
