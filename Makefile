@@ -43,7 +43,7 @@ bench-data: setup  ## speed and memory of download and tokenize, up to a million
 bench-linear: setup  ## linear models on the last run's split, beside the LSTM
 	python -m bench.linear
 
-bench-quality: setup  ## the LSTM from five seeds beside linear models; ARCHIVE=path of the review archive
+bench-quality: setup  ## the LSTM, with and without unlabelled reviews, beside linear models; ARCHIVE=path of the review archive
 	python -m bench.quality $(ARCHIVE)
 
 bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, beside other ways to train an LSTM

@@ -98,7 +98,7 @@ def _bars(learned_from: str, models: Sequence[Judged], auc_bar: float, minutes_b
         return []
     aucs = [model.test for model in models]
     mean, minutes = statistics.mean(aucs), max(model.seconds for model in models) / 60
-    value = f"{mean:.4f} ({min(aucs):.4f} to {max(aucs):.4f}, {len(aucs)} seeds)"
+    value = f"{mean:.4f} ({min(aucs):.4f} to {max(aucs):.4f}; seeds: {len(aucs)})"
     return [
         Bar(f"LSTM, {learned_from}: mean test AUC", value, f"≥ {auc_bar}", mean >= auc_bar),
         Bar("its longest training, minutes", f"{minutes:.1f}", f"≤ {minutes_bar}", minutes <= minutes_bar),
