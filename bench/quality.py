@@ -34,6 +34,7 @@ from sentiment.progress import say
 from sentiment.reviews.gathering import gather
 from sentiment.reviews.storage import read_reviews
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.self_training import fit_with_unlabelled
@@ -75,10 +76,13 @@ def main(archive: Path, seeds: int, seeds_unlabelled: int) -> None:
     params = load_params()
     reviews = _reviews(params, archive.resolve())
     judged = {name: _judge_linear(name, reviews) for name in MODELS}
-    tokens, vocabulary_size = _tokenized(params, reviews)
-    lstm = _judge_lstm(params, "ignore", vocabulary_size, tokens, seeds)
+    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
+    tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
+    test = tokens.pop("test")
+    learning = LearningReviews(tokenizer.get_vocab_size(), **tokens)
+    lstm = _judge_lstm(params, "ignore", learning, test, seeds)
     judged |= {f"LSTM with n-grams, seed {seed}": model for seed, model in lstm.items()}
-    student = _judge_lstm(params, "self_training", vocabulary_size, tokens, seeds_unlabelled)
+    student = _judge_lstm(params, "self_training", learning, test, seeds_unlabelled)
     judged |= {f"the same, self-training, seed {seed}": model for seed, model in student.items()}
     print("| model | training, s | validation AUC | test AUC | confidence interval (DeLong) |")
     print("| --- | --- | --- | --- | --- |")
@@ -134,20 +138,11 @@ def _judge_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Judged:
     return Judged.on(test["label"].to_numpy(), scores, seconds, validation=None)
 
 
-def _tokenized(
-    params: Params, reviews: dict[paths.Split, pa.Table]
-) -> tuple[dict[paths.Split, TokenizedReviews], int]:
-    """Return the splits as token ids, and the size of the vocabulary."""
-    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
-    tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
-    return tokens, tokenizer.get_vocab_size()
-
-
 def _judge_lstm(
     params: Params,
     unlabelled: Literal["ignore", "self_training"],
-    vocabulary_size: int,
-    tokens: dict[paths.Split, TokenizedReviews],
+    learning: LearningReviews,
+    test: TokenizedReviews,
     seeds: int,
 ) -> dict[int, Judged]:
     """Train from each seed, with the unlabelled reviews used as `train.unlabelled` says."""
@@ -155,33 +150,27 @@ def _judge_lstm(
         seed: _judge_training(
             params.model,
             params.train.model_copy(update={"seed": seed, "unlabelled": unlabelled}),
-            vocabulary_size,
-            tokens,
+            learning,
+            test,
         )
         for seed in range(1, seeds + 1)
     }
 
 
 def _judge_training(
-    model: ModelParams,
-    train: TrainParams,
-    vocabulary_size: int,
-    tokens: dict[paths.Split, TokenizedReviews],
+    model: ModelParams, train: TrainParams, learning: LearningReviews, test: TokenizedReviews
 ) -> Judged:
     start = time.perf_counter()
     fitted = fit_with_unlabelled(
         model,
         train,
-        vocabulary_size,
-        tokens["train"],
-        tokens["validation"],
-        tokens["unlabelled"],
+        learning,
         on_epoch=lambda epoch: say(str(epoch)),
         description=f"seed {train.seed}",
     )
     seconds = time.perf_counter() - start
-    scores = score(fitted.model, tokens["test"], f"seed {train.seed}, test")
-    return Judged.on(tokens["test"].labels, scores, seconds, fitted.best.validation_auc)
+    scores = score(fitted.model, test, f"seed {train.seed}, test")
+    return Judged.on(test.labels, scores, seconds, fitted.best.validation_auc)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from sentiment.outputs import write_csv, write_json
 from sentiment.params import load_params
 from sentiment.progress import say
 from sentiment.settings import load_settings, repository_root
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, open_store, reopen_run, start_run
 from sentiment.training.checkpoints import Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
@@ -31,13 +30,11 @@ def main() -> None:
     Killed and started again, it goes on from its last checkpoint, in the same run.
     """
     params = load_params()
-    vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
-    train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
-    unlabelled = TokenizedReviews.open(paths.tokens("unlabelled"), labelled=False)
-    key = training_key(params.model, params.train, vocabulary_size, train, validation, unlabelled)
+    reviews = LearningReviews.open()
+    key = training_key(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
     with checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
-        log_configuration(run, params, train, validation, unlabelled)
+        log_configuration(run, params, reviews)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)
 
@@ -45,16 +42,7 @@ def main() -> None:
             run.log_epoch(epoch)
             say(str(epoch))
 
-        fitted = fit_with_unlabelled(
-            params.model,
-            params.train,
-            vocabulary_size,
-            train,
-            validation,
-            unlabelled,
-            on_epoch,
-            checkpoint=checkpoint,
-        )
+        fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
         save_model(paths.model("baseline"), fitted.model)
         write_csv(paths.PLOTS / "train.csv", history_table(fitted))
         write_csv(paths.PLOTS / "health.csv", health_table(fitted), numbers=SMALL_NUMBERS)

@@ -6,8 +6,7 @@ from sentiment.lineage import tag_model
 from sentiment.model.files import save_model
 from sentiment.outputs import write_csv, write_json
 from sentiment.params import load_params
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store, start_run
 from sentiment.tuning.study import search
 from sentiment.tuning.summary import summary, trials_table
@@ -17,13 +16,11 @@ from sentiment.tuning.summary import summary, trials_table
 def main() -> None:
     """Write the best trial's model, a row per trial and what the search gained; log a run per trial."""
     params = load_params()
-    vocabulary_size = load_tokenizer(paths.TOKENIZER).get_vocab_size()
-    train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
-    unlabelled = TokenizedReviews.open(paths.tokens("unlabelled"), labelled=False)
+    reviews = LearningReviews.open()
     with start_run(open_store(), "tune", "tune") as run:
         space = {name: str(dimension) for name, dimension in params.tune.space.items()}
         run.log_params({"tune": {**params.tune.model_dump(), "space": space}})
-        winner, study = search(params, vocabulary_size, train, validation, unlabelled, run)
+        winner, study = search(params, reviews, run)
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))
         figures = summary(study)

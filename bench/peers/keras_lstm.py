@@ -27,8 +27,8 @@ class KerasPeer:
         self.task = task
         keras.utils.set_random_seed(task.params.train.seed)
         self.model = _model(task)
-        self.ids = fixed_length(task.train, task.cut)
-        self.labels = np.asarray(task.train.labels, dtype=np.float32)
+        self.ids = fixed_length(task.reviews.train, task.cut)
+        self.labels = np.asarray(task.reviews.train.labels, dtype=np.float32)
 
     def train(self, rows: NDArray[np.int64]) -> None:
         """Go once through these reviews; what is left over of the last batch would be compiled anew."""
@@ -47,7 +47,7 @@ class KerasPeer:
 def _model(task: Task) -> keras.Model:
     sizes = task.params.model
     inputs = keras.Input(shape=(None,), dtype="int32")
-    outputs = layers.Embedding(task.vocabulary_size, sizes.embedding_units)(inputs)
+    outputs = layers.Embedding(task.reviews.vocabulary_size, sizes.embedding_units)(inputs)
     for layer in range(1, sizes.layers + 1):
         lstm = layers.LSTM(sizes.hidden_units, return_sequences=layer < sizes.layers)
         outputs = (layers.Bidirectional(lstm) if sizes.bidirectional else lstm)(outputs)

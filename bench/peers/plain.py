@@ -31,7 +31,9 @@ class PlainLSTM(nn.Module):
         sizes = task.params.model
         directions = 2 if sizes.bidirectional else 1
         self.packed = packed
-        self.embedding = nn.Embedding(task.vocabulary_size, sizes.embedding_units, padding_idx=PADDING_ID)
+        self.embedding = nn.Embedding(
+            task.reviews.vocabulary_size, sizes.embedding_units, padding_idx=PADDING_ID
+        )
         self.lstm = nn.LSTM(
             sizes.embedding_units,
             sizes.hidden_units,
@@ -69,7 +71,7 @@ class PlainPeer:
         self.model.train()
         for batch in batches_of(rows):
             ids, lengths = self.padded(batch)
-            labels = torch.from_numpy(self.task.train.labels[batch].astype(np.float32))
+            labels = torch.from_numpy(self.task.reviews.train.labels[batch].astype(np.float32))
             self.optimizer.zero_grad()
             loss = nn.functional.binary_cross_entropy_with_logits(self.model(ids, lengths), labels)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -77,7 +79,9 @@ class PlainPeer:
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return ids, shape (reviews, longest), padded at the end, and lengths, shape (reviews,)."""
-        kept = [torch.from_numpy(self.task.cut(self.task.train[row]).astype(np.int64)) for row in rows]
+        kept = [
+            torch.from_numpy(self.task.cut(self.task.reviews.train[row]).astype(np.int64)) for row in rows
+        ]
         lengths = torch.tensor([len(ids) for ids in kept])
         return pad_sequence(kept, batch_first=True, padding_value=PADDING_ID), lengths
 

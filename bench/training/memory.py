@@ -41,5 +41,7 @@ def _tokenize(folder: Path, reviews: int | None) -> int:
 def _train(folder: Path) -> float:
     task = open_task()
     task = task.cut_short(min(EPOCHS, task.params.train.epochs))
-    train_logged(replace(task, train=TokenizedReviews.open(folder / "all")), folder)
+    train_logged(
+        replace(task, reviews=replace(task.reviews, train=TokenizedReviews.open(folder / "all"))), folder
+    )
     return peak_memory()

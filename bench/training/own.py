@@ -40,11 +40,11 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
     Training ends early with the epoch whose validation AUC reaches the target.
     """
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    tokens = task.tokens(np.arange(len(task.train)))
+    tokens = task.tokens(np.arange(len(task.reviews.train)))
     costs: list[EpochCost] = []
     with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "score") as scoring:
         begun = time.perf_counter()
-        log_configuration(run, task.params, task.train, task.validation)
+        log_configuration(run, task.params, task.reviews)
 
         def on_epoch(epoch: Epoch) -> None:
             started = time.perf_counter()
@@ -58,7 +58,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
 
         params = task.params
         try:
-            loop.fit(params.model, params.train, task.vocabulary_size, task.train, task.validation, on_epoch)
+            loop.fit(params.model, params.train, task.reviews, on_epoch)
         except ReachedError:
             run.tag({"ended": f"validation AUC {target}"})
     return costs

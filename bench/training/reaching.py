@@ -44,7 +44,7 @@ def own_time(target: float, reviews: int | None) -> Reached:
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         costs = train_logged(task, Path(folder), target)
     best = max(cost.epoch.validation_auc for cost in costs)
-    steps = len(costs) * -(-len(task.train) // task.params.train.batch_size)
+    steps = len(costs) * -(-len(task.reviews.train) // task.params.train.batch_size)
     return Reached(sum(cost.since_last for cost in costs), best, steps, best >= target)
 
 
@@ -70,7 +70,7 @@ def packed_time(padded: Reached, reviews: int | None) -> Reached:
     """
     task = open_task(reviews)
     peer = PlainPeer(task, packed=True)
-    rows = np.random.default_rng(0).permutation(len(task.train))[: TIMED_STEPS * BATCH_SIZE]
+    rows = np.random.default_rng(0).permutation(len(task.reviews.train))[: TIMED_STEPS * BATCH_SIZE]
     step = statistics.median(seconds_of(peer.train, batch) for batch in batches_of(rows))
     return Reached(padded.steps * step, padded.auc, padded.steps, padded.reached)
 
@@ -79,12 +79,12 @@ def _time(task: Task, peer: Peer, target: float, limit: float) -> Reached:
     rng = np.random.default_rng(task.params.train.seed)
     seconds, best, steps = 0.0, 0.0, 0
     while seconds < limit:
-        whole = len(task.train) // BATCH_SIZE * BATCH_SIZE
-        batches = rng.permutation(len(task.train))[:whole].reshape(-1, BATCH_SIZE)
+        whole = len(task.reviews.train) // BATCH_SIZE * BATCH_SIZE
+        batches = rng.permutation(len(task.reviews.train))[:whole].reshape(-1, BATCH_SIZE)
         for part in np.array_split(batches, CHECKS):
             seconds += seconds_of(peer.train, part.ravel())
             steps += len(part)
-            auc = float(roc_auc_score(task.validation.labels, peer.score(task.validation)))
+            auc = float(roc_auc_score(task.reviews.validation.labels, peer.score(task.reviews.validation)))
             best = max(best, auc)
             say(f"{type(peer).__name__}: {seconds:.0f} s, {steps} steps, validation AUC {auc:.4f}")
             if best >= target or seconds >= limit:

@@ -54,10 +54,10 @@ def measure_speed(turns: int, reviews: int | None) -> list[Turn]:
     }
     products = _products(task)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        _turn(task, rng.permutation(len(task.train))[:BATCH_SIZE], peers, products, Path(folder))
+        _turn(task, rng.permutation(len(task.reviews.train))[:BATCH_SIZE], peers, products, Path(folder))
         measured = []
         for number in range(1, turns + 1):
-            rows = rng.permutation(len(task.train))
+            rows = rng.permutation(len(task.reviews.train))
             measured.append(_turn(task, rows, peers, products, Path(folder)))
             rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in measured[-1].rates.items())
             say(f"turn {number} of {turns}, tokens/s: {rates}")
@@ -80,18 +80,17 @@ def _turn(
 
 def _one_epoch(task: Task, rows: NDArray[np.int64]) -> Task:
     """Return a task of one epoch over some of the reviews."""
-    scored = np.random.default_rng(0).permutation(len(task.validation))[:VALIDATION]
+    scored = np.random.default_rng(0).permutation(len(task.reviews.validation))[:VALIDATION]
+    train, validation = taken(task.reviews.train, rows), taken(task.reviews.validation, scored)
     return replace(
-        task.cut_short(epochs=1),
-        train=taken(task.train, rows),
-        validation=taken(task.validation, scored),
+        task.cut_short(epochs=1), reviews=replace(task.reviews, train=train, validation=validation)
     )
 
 
 def _products(task: Task) -> LSTMProducts:
     """Return the products of one step of this project's training, all of its tokens real ones."""
     model, train = task.params.model, task.params.train
-    review = task.tokens(np.arange(len(task.train))) / len(task.train)
+    review = task.tokens(np.arange(len(task.reviews.train))) / len(task.reviews.train)
     words = model.chunk_tokens or round(review)
     sequences = round(train.batch_size * review / words)
     return LSTMProducts(

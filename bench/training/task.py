@@ -7,12 +7,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment import paths
 from sentiment.params import Params, load_params
 from sentiment.params.train import ConstantSchedule
 from sentiment.tokens.batches import Cut
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.training.memory import set_up_memory
 
 
@@ -21,9 +20,7 @@ class Task:
     """The default data, and the parameters of the model that learns from it."""
 
     params: Params
-    vocabulary_size: int
-    train: TokenizedReviews
-    validation: TokenizedReviews
+    reviews: LearningReviews
 
     @property
     def cut(self) -> Cut:
@@ -32,7 +29,7 @@ class Task:
 
     @cached_property
     def _lengths(self) -> NDArray[np.int64]:
-        return np.minimum(self.train.lengths, self.params.model.max_tokens)
+        return np.minimum(self.reviews.train.lengths, self.params.model.max_tokens)
 
     def tokens(self, rows: NDArray[np.int64]) -> int:
         """Return the tokens that training on these reviews once has to read: no padding, nothing cut off."""
@@ -51,14 +48,17 @@ class Task:
 def open_task(reviews: int | None = None) -> Task:
     """Open what `dvc repro` tokenized; of each split, at most `reviews` reviews, drawn at random."""
     set_up_memory()  # before the first tensor, as `fit` does: the peers get their memory like this project
-    splits = [TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS]
+    opened = LearningReviews.open()
     if reviews is not None:
         rng = np.random.default_rng(0)
-        splits = [taken(split, rng.permutation(len(split))[:reviews]) for split in splits]
+        train, validation = (
+            taken(split, rng.permutation(len(split))[:reviews]) for split in (opened.train, opened.validation)
+        )
+        opened = replace(opened, train=train, validation=validation)
     params = load_params()
     on_cpu = params.train.model_copy(update={"device": "cpu"})  # where the peers are
     params = params.model_copy(update={"train": on_cpu})
-    return Task(params, load_tokenizer(paths.TOKENIZER).get_vocab_size(), *splits)
+    return Task(params, opened)
 
 
 def taken(reviews: TokenizedReviews, rows: NDArray[np.int64]) -> TokenizedReviews:

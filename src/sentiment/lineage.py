@@ -8,7 +8,7 @@ from sentiment import paths
 from sentiment.model.files import WEIGHTS, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, Store, start_run
 from sentiment.training.device import resolve_device
 from sentiment.training.precision import resolve_precision
@@ -30,27 +30,18 @@ def params_digest(*sections: Section) -> str:
     return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
 
-def log_configuration(
-    run: Run,
-    params: Params,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews | None = None,
-) -> None:
+def log_configuration(run: Run, params: Params, reviews: LearningReviews) -> None:
     """Log what a training run starts from: the parameters of model and training, the data, digests of both.
 
     Parameters of `train` keep their names as they are (`clip.threshold`), the model's come under `model`.
-    unlabelled: logged where the parameters use it.
     The device and the precision are tags as well, since the parameters may leave both to the machine.
     Raises UserError where the device asked for is not there.
     """
     run.log_params({"model": params.model.model_dump(), **params.train.model_dump()})
-    splits: dict[paths.Split, TokenizedReviews] = {"train": train, "validation": validation}
-    if unlabelled is not None and params.train.unlabelled != "ignore":
-        splits["unlabelled"] = unlabelled
-    for split, reviews in splits.items():
-        run.log_data(split, reviews, paths.tokens(split))
-    digests = "".join(reviews.digest for reviews in splits.values())
+    splits = reviews.used(unlabelled=params.train.unlabelled != "ignore")
+    for name, split in splits.items():
+        run.log_data(name, split, paths.tokens(name))
+    digests = "".join(split.digest for split in splits.values())
     data = hashlib.md5(digests.encode(), usedforsecurity=False).hexdigest()
     run.tag({PARAMS_TAG: params_digest(params.model, params.train), DATA_TAG: data})
     device = resolve_device(params.train.device)

@@ -9,6 +9,7 @@ from sentiment.params import load_params
 from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN
@@ -26,7 +27,5 @@ def task(reviews: pa.Table) -> Task:
     rows = np.arange(200)
     return Task(
         load_params().model_copy(update=sections),
-        VOCABULARY,
-        train=taken(encoded, rows[rows % 4 != 0]),
-        validation=taken(encoded, rows[rows % 4 == 0]),
+        LearningReviews(VOCABULARY, taken(encoded, rows[rows % 4 != 0]), taken(encoded, rows[rows % 4 == 0])),
     )

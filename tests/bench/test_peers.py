@@ -17,14 +17,16 @@ from tests.model.shapes import model_params
 
 
 def test_every_way_to_pad_keeps_the_tokens_that_are_counted(task: Task) -> None:
-    rows = np.arange(len(task.train))
-    own = sum(batch.tokens for batch in shuffled_batches(task.train, task.cut, 64, np.random.default_rng(0)))
+    rows = np.arange(len(task.reviews.train))
+    own = sum(
+        batch.tokens for batch in shuffled_batches(task.reviews.train, task.cut, 64, np.random.default_rng(0))
+    )
     ids, lengths = PlainPeer(task, packed=True).padded(rows)
-    fixed = fixed_length(task.train, task.cut)
+    fixed = fixed_length(task.reviews.train, task.cut)
     counts = [own, int((ids != PADDING_ID).sum()), int(lengths.sum()), int((fixed != PADDING_ID).sum())]
     assert counts == [task.tokens(rows)] * 4
     for row in rows:
-        kept = task.cut(task.train[row])
+        kept = task.cut(task.reviews.train[row])
         np.testing.assert_array_equal(ids[row, : lengths[row]], kept)
         np.testing.assert_array_equal(fixed[row, len(fixed[row]) - len(kept) :], kept)
 
@@ -41,8 +43,8 @@ def test_a_plain_peer_learns_what_it_is_shown(packed: bool, task: Task) -> None:
     for group in peer.optimizer.param_groups:
         group["lr"] = 0.02
     for _ in range(10):
-        peer.train(np.random.default_rng(0).permutation(len(task.train)))
-    assert roc_auc_score(task.train.labels, peer.score(task.train)) > 0.9
+        peer.train(np.random.default_rng(0).permutation(len(task.reviews.train)))
+    assert roc_auc_score(task.reviews.train.labels, peer.score(task.reviews.train)) > 0.9
 
 
 def test_keras_trains_and_scores(task: Task) -> None:
@@ -50,10 +52,10 @@ def test_keras_trains_and_scores(task: Task) -> None:
     from bench.peers.keras_lstm import KerasPeer
 
     peer = KerasPeer(task)
-    before = peer.score(task.validation)
+    before = peer.score(task.reviews.validation)
     peer.train(np.arange(64))
-    after = peer.score(task.validation)
-    assert before.shape == (len(task.validation),)
+    after = peer.score(task.reviews.validation)
+    assert before.shape == (len(task.reviews.validation),)
     assert not np.array_equal(before, after)
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.params.train import TrainParams
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.checkpoints import KEPT_DAYS, STATE, Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
@@ -85,7 +86,9 @@ class KilledAt(Checkpoint):
 
 def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> Fitted:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, **changes})
-    return fit(MODEL, params, VOCABULARY, *splits, on_epoch=lambda _: None, checkpoint=checkpoint)
+    return fit(
+        MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
+    )
 
 
 def _killed(folder: Path, splits: Splits, epoch: int, step: int, **changes: Any) -> None:
@@ -163,8 +166,7 @@ def test_run_that_is_over_is_not_trained_again(
     again = fit(
         MODEL,
         params,
-        VOCABULARY,
-        *splits,
+        LearningReviews(VOCABULARY, *splits),
         on_epoch=lambda epoch: steps.append(epoch.number),
         checkpoint=found,
     )
@@ -351,15 +353,13 @@ def test_checkpoints_that_nobody_came_back_to_are_removed(tmp_path: Path) -> Non
 
 def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
     def key(package: Path = PACKAGE, **changes: Any) -> str:
-        given: dict[str, Any] = {
-            "model": MODEL,
-            "params": TrainParams.model_validate(TRAIN),
-            "vocabulary_size": VOCABULARY,
-            "train": splits[0],
-            "validation": splits[1],
-            "unlabelled": splits[1],
-        }
+        given = {"model": MODEL, "params": TrainParams.model_validate(TRAIN), "reviews": reviews}
         return training_key(**{**given, **changes}, package=package)
+
+    def other(**changes: Any) -> LearningReviews:
+        return replace(reviews, **changes)
+
+    reviews = LearningReviews(VOCABULARY, *splits, unlabelled=splits[1])
 
     changed = tmp_path / "sentiment"
     shutil.copytree(PACKAGE, changed)
@@ -375,12 +375,12 @@ def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
         key(model=model_params()),
         key(params=TrainParams.model_validate({**TRAIN, "seed": 2})),
         key(params=TrainParams.model_validate({**TRAIN, "batch_size": 8})),
-        key(vocabulary_size=VOCABULARY + 1),
-        key(train=splits[1]),
-        key(validation=splits[0]),
+        key(reviews=other(vocabulary_size=VOCABULARY + 1)),
+        key(reviews=other(train=splits[1])),
+        key(reviews=other(validation=splits[0])),
         key(params=learning),
-        key(params=learning, unlabelled=splits[0]),
+        key(params=learning, reviews=other(unlabelled=splits[0])),
     }
     assert len(others) == 9
     assert key() not in others
-    assert key(unlabelled=splits[0]) == key(), "nobody reads them"
+    assert key(reviews=other(unlabelled=splits[0])) == key(), "nobody reads them"

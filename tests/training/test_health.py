@@ -18,6 +18,7 @@ from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import Batch, Cut, ordered_batches
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.clipping import Clipper
@@ -183,7 +184,7 @@ def test_metrics_are_named_in_sections() -> None:
 def fitted(tokens: TokenizedReviews) -> Fitted:
     params = TrainParams.model_validate(TRAIN)
     shape = model_params(layers=2, chunk_tokens=8)
-    return fit(shape, params, VOCABULARY, tokens, tokens, on_epoch=lambda _: None)
+    return fit(shape, params, LearningReviews(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
 
 
 def test_every_epoch_knows_the_health_of_every_layer(fitted: Fitted) -> None:

@@ -1,6 +1,7 @@
 """One training run: equal runs are equal, the best epoch is kept, trouble stops before the step."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from sentiment.model.scoring import score
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
+from sentiment.training import loop
 from sentiment.training.clipping import Clipper
-from sentiment.training.figures import Epoch
+from sentiment.training.figures import Epoch, Step
 from sentiment.training.loop import Fitted, fit, take_step
 from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import resolve_precision
@@ -54,7 +57,9 @@ def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
 
 def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> Fitted:
     params = TrainParams.model_validate({**TRAIN, **changes})
-    return fit(model_params(max_tokens=100), params, VOCABULARY, *splits, on_epoch=lambda _: None)
+    return fit(
+        model_params(max_tokens=100), params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,12 @@ def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(
     """With an optimizer that treats each weight by itself, the LSTM ends where it would have alone."""
     params = TrainParams.model_validate({**TRAIN, "epochs": 1, "clip": {"kind": "none"}})
     alone, beside, again = (
-        fit(model_params(max_tokens=100, ngrams=ngrams), params, VOCABULARY, *splits, lambda _: None)
+        fit(
+            model_params(max_tokens=100, ngrams=ngrams),
+            params,
+            LearningReviews(VOCABULARY, *splits),
+            lambda _: None,
+        )
         for ngrams in (None, NGRAMS, NGRAMS)
     )
     weights, same = beside.model.state_dict(), again.model.state_dict()
@@ -133,7 +143,7 @@ def test_callback_may_stop_the_run(splits: tuple[TokenizedReviews, TokenizedRevi
 
     params = TrainParams.model_validate(TRAIN)
     with pytest.raises(StopAsyncIteration):
-        fit(model_params(), params, VOCABULARY, *splits, on_epoch=stop)
+        fit(model_params(), params, LearningReviews(VOCABULARY, *splits), on_epoch=stop)
     assert seen == [1]
 
 
@@ -165,6 +175,29 @@ def test_what_is_not_finite_stops_before_the_step(
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
     assert not optimizer.state
+
+
+def test_weights_spoiled_by_the_last_step_stop_before_the_epoch_counts(
+    splits: tuple[TokenizedReviews, TokenizedReviews], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = TrainParams.model_validate({**TRAIN, "epochs": 1})
+    last = math.ceil(len(splits[0]) / params.batch_size)
+    taken: list[Step] = []
+
+    def spoiling(model: SentimentClassifier, *arguments: Any, **keywords: Any) -> Step:
+        taken.append(take_step(model, *arguments, **keywords))
+        if len(taken) == last:
+            model.embedding.weight.data.fill_(float("nan"))
+        return taken[-1]
+
+    monkeypatch.setattr(loop, "take_step", spoiling)
+    seen: list[Epoch] = []
+    message = (
+        "the validation of epoch 1: scores are not finite, with weights of embedding that are not finite"
+    )
+    with pytest.raises(TrainingDivergedError, match=message):
+        fit(model_params(), params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
+    assert not seen
 
 
 def test_schedule_longer_than_the_run_stops_before_the_first_step(
@@ -200,7 +233,7 @@ def test_tokens_of_another_vocabulary_are_refused_before_training(
 ) -> None:
     params = TrainParams.model_validate(TRAIN)
     with pytest.raises(UserError, match="train split: token id 999 is not in the model's vocabulary of 900"):
-        fit(model_params(), params, 900, *splits, on_epoch=lambda _: None)
+        fit(model_params(), params, LearningReviews(900, *splits), on_epoch=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +241,7 @@ def test_tokens_of_another_vocabulary_are_refused_before_training(
 )
 def test_every_shape_learns(shape: dict[str, Any], splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
     params = TrainParams.model_validate({**TRAIN, "epochs": 6})
-    fitted = fit(model_params(**shape), params, VOCABULARY, *splits, on_epoch=lambda _: None)
+    fitted = fit(model_params(**shape), params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None)
     assert fitted.epochs[0].train_accuracy < 0.8
     assert fitted.epochs[-1].train_accuracy > 0.9
 

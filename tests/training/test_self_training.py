@@ -12,6 +12,7 @@ from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.model.scoring import probability, score
 from sentiment.params.train import TrainParams
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import NO_LABEL, TokenizedReviews
 from sentiment.training.checkpoints import STATE, Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
@@ -69,7 +70,7 @@ class KilledAt(Checkpoint):
 def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> Fitted:
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training", **changes})
     return fit_with_unlabelled(
-        MODEL, params, VOCABULARY, *splits, on_epoch=lambda _: None, checkpoint=checkpoint
+        MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
     )
 
 
@@ -83,9 +84,9 @@ def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
 ) -> None:
     train, validation, unlabelled = splits
     params = TrainParams.model_validate(TRAIN)
-    teacher = fit(MODEL, params, VOCABULARY, train, validation, lambda _: None)
+    teacher = fit(MODEL, params, LearningReviews(VOCABULARY, train, validation), lambda _: None)
     joined = train.joined(unlabelled, probability(score(teacher.model, unlabelled)))
-    _require_equal(fit(MODEL, params, VOCABULARY, joined, validation, lambda _: None), whole)
+    _require_equal(fit(MODEL, params, LearningReviews(VOCABULARY, joined, validation), lambda _: None), whole)
 
 
 def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: Fitted) -> None:
@@ -94,7 +95,12 @@ def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: Fitted) -> None
 
 def test_ignored_reviews_change_nothing(splits: Splits, whole: Fitted) -> None:
     train, validation, _ = splits
-    alone = fit(MODEL, TrainParams.model_validate(TRAIN), VOCABULARY, train, validation, lambda _: None)
+    alone = fit(
+        MODEL,
+        TrainParams.model_validate(TRAIN),
+        LearningReviews(VOCABULARY, train, validation),
+        lambda _: None,
+    )
     _require_equal(_fit(splits, unlabelled="ignore"), alone)
     assert not torch.equal(alone.model.embedding.weight, whole.model.embedding.weight)
 
@@ -104,7 +110,7 @@ def test_only_the_students_epochs_are_passed_on_and_the_teachers_are_said(
 ) -> None:
     seen: list[Epoch] = []
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training"})
-    fitted = fit_with_unlabelled(MODEL, params, VOCABULARY, *splits, on_epoch=seen.append)
+    fitted = fit_with_unlabelled(MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
     assert seen == fitted.epochs
     told = capsys.readouterr().err
     assert "train: a teacher learns from 80 labelled reviews\ntrain, teacher, epoch 1: loss" in told

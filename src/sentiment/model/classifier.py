@@ -7,6 +7,8 @@ from sentiment.model.lstm import LSTMLayers
 from sentiment.model.ngrams import NGramPart
 from sentiment.model.pooling import Pooling
 from sentiment.params.model import ModelParams
+from sentiment.tokens.ngrams import ReviewNGrams
+from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -67,6 +69,10 @@ class SentimentClassifier(nn.Module):
         states = self.layers(self._embedded(ids), lengths)
         logits: Tensor = self.head(self.pooling(states, lengths)).squeeze(-1)
         return logits.float()
+
+    def find_ngrams(self, reviews: TokenizedReviews) -> ReviewNGrams | None:
+        """Look up the n-grams that the model reads in reviews; None where it reads none."""
+        return None if self.ngrams is None else self.ngrams.vocabulary.find(reviews)
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.inputs import inputs_of
 from sentiment.progress import track
 from sentiment.tokens.batches import Cut, ordered_batches
+from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
 
 SCORING_BATCH = 64
@@ -18,21 +19,25 @@ SCORING_BATCH = 64
 
 
 def score(
-    model: SentimentClassifier, reviews: TokenizedReviews, description: str = "score"
+    model: SentimentClassifier,
+    reviews: TokenizedReviews,
+    description: str = "score",
+    ngrams: ReviewNGrams | None = None,
 ) -> NDArray[np.float32]:
     """Return each review's logit, shape (reviews,), in the order of the reviews.
 
-    description: what the progress shown is called.
+    description: what the progress shown is called. ngrams: what `model.find_ngrams` finds in them, where
+    the caller scores them again and again.
     Always in 32-bit floats, whatever the training precision: a score does not depend on the machine's.
     The model scores on the device that it is on. Raises UserError where a token id is not one of its
     vocabulary's.
     """
     check_vocabulary(reviews, model.vocabulary_size, description)
     cut = Cut(model.params.max_tokens, model.params.keep)
+    ngrams = model.find_ngrams(reviews) if ngrams is None else ngrams
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
-    ngrams = model.ngrams.vocabulary.find(reviews) if model.ngrams else None
     batches = ordered_batches(reviews, cut, SCORING_BATCH, ngrams)
     with torch.inference_mode():
         for batch in track(batches, math.ceil(len(reviews) / SCORING_BATCH), description):

@@ -55,10 +55,10 @@ class Clipper:
         self.last_layer = last_layer
         self._norms: list[float] = []
 
-    def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float | None = None) -> Clipped:
+    def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float) -> Clipped:
         """Clip the gradients of named parameters; those without a gradient are passed over.
 
-        norm: over all gradients together, where it is known already: to measure it is a pass over them.
+        norm: over all gradients together, which the training loop has measured already.
         """
         found = [
             (name, parameter.detach(), parameter.grad)
@@ -66,8 +66,6 @@ class Clipper:
             if parameter.grad is not None
         ]
         gradients = [gradient for _, _, gradient in found]
-        if norm is None:
-            norm = float(get_total_norm(gradients))
         if not math.isfinite(norm):
             return Clipped(norm)
         match self.clipping:

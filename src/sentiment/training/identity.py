@@ -9,7 +9,7 @@ import torch
 
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.learning import LearningReviews
 from sentiment.training.device import resolve_device
 from sentiment.training.precision import resolve_precision
 
@@ -22,10 +22,7 @@ DECIDING = ("params", "tokens", "model", "training")
 def training_key(
     model: ModelParams,
     params: TrainParams,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews,
+    reviews: LearningReviews,
     package: Path = PACKAGE,
 ) -> str:
     """Return a key that two runs share where one may go on from the other's state, bit for bit.
@@ -34,12 +31,12 @@ def training_key(
     `auto` comes to, device, threads that share a sum. package: where the code lies.
     """
     device = resolve_device(params.device)
-    used = [train, validation, *([] if params.unlabelled == "ignore" else [unlabelled])]
+    used = reviews.used(unlabelled=params.unlabelled != "ignore")
     content = {
         "model": model.model_dump(),
         "train": params.model_dump(),
-        "vocabulary_size": vocabulary_size,
-        "data": [reviews.digest for reviews in used],
+        "vocabulary_size": reviews.vocabulary_size,
+        "data": [split.digest for split in used.values()],
         "code": code_digest(package),
         "versions": [torch.__version__, np.__version__],  # numpy draws the order of the batches
         "arithmetic": [device.type, resolve_precision(params.precision, device), torch.get_num_threads()],

@@ -20,7 +20,7 @@ from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.progress import say, track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.learning import LearningReviews
 from sentiment.training.checkpoints import Checkpoint
 from sentiment.training.clipping import Clipper
 from sentiment.training.device import resolve_device
@@ -50,9 +50,7 @@ class Fitted:
 def fit(
     model_params: ModelParams,
     params: TrainParams,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
+    reviews: LearningReviews,
     on_epoch: Callable[[Epoch], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
@@ -68,13 +66,15 @@ def fit(
     """
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
+    train, validation = reviews.train, reviews.validation
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
     check_length(params.schedule, steps_per_epoch, params.epochs)
-    for name, reviews in (("train", train), ("validation", validation)):
-        check_vocabulary(reviews, vocabulary_size, f"{name} split")
+    for split, tokens in reviews.used(unlabelled=False).items():
+        check_vocabulary(tokens, reviews.vocabulary_size, f"{split} split")
     _set_up_torch(params.seed)
     part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
-    model = SentimentClassifier(model_params, vocabulary_size, part).to(device)
+    model = SentimentClassifier(model_params, reviews.vocabulary_size, part).to(device)
+    validation_ngrams = model.find_ngrams(validation)
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
     cut = Cut(model_params.max_tokens, model_params.keep)
@@ -103,7 +103,12 @@ def fit(
             if index % RELEASE_STEPS == 0:
                 release_memory()
 
-        logits = score(state.candidate, validation, f"{description}, validation")
+        logits = score(state.candidate, validation, f"{description}, validation", validation_ngrams)
+        if not np.isfinite(logits).all():  # by the epoch's last step; an earlier one's is seen by the next
+            where = f"the validation of epoch {number}"
+            raise TrainingDivergedError(
+                f"{where}: scores are not finite{_spoiled(state.candidate)}; {REMEDY}"
+            )
         saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
         epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
         state.close_epoch(epoch)
@@ -139,15 +144,15 @@ def take_step(
     losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
     objective = losses.mean(dim=1).sum()
     if not torch.isfinite(objective):
-        spoiled = ", ".join(layers_not_finite(model))
-        weights = f", with weights of {spoiled} that are not finite" if spoiled else ""
-        raise TrainingDivergedError(f"{where}: the loss is {objective.item()}{weights}; {REMEDY}")
+        raise TrainingDivergedError(
+            f"{where}: the loss is {objective.item()}{_spoiled(model)}; {NO_STEP}; {REMEDY}"
+        )
     optimizer.zero_grad()
     objective.backward()  # type: ignore[no-untyped-call]
     norms = gradient_norms(model)
     if not math.isfinite(norms.total):
         spoiled = ", ".join(norms.not_finite) or "all layers together"
-        raise TrainingDivergedError(f"{where}: the gradient of {spoiled} is not finite; {REMEDY}")
+        raise TrainingDivergedError(f"{where}: the gradient of {spoiled} is not finite; {NO_STEP}; {REMEDY}")
     clipped = clipper(model.named_parameters(), norms.total)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -161,13 +166,19 @@ def take_step(
     return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 
+def _spoiled(model: SentimentClassifier) -> str:
+    """Name the layers with weights that are not finite, where there are any."""
+    layers = ", ".join(layers_not_finite(model))
+    return f", with weights of {layers} that are not finite" if layers else ""
+
+
 def _set_up_torch(seed: int) -> None:
     set_up_memory()
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.allow_tf32 = (
-        False  # fp32 on a GPU is then what it is on a CPU, and so are the scores
-    )
+    # So that 32-bit floats on a GPU are what they are on a CPU, and the scores with them.
+    torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)
 
 
-REMEDY = "no step was taken with it; lower train.optimizer.learning_rate or clip the gradient (train.clip)"
+NO_STEP = "no step was taken with it"
+REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"

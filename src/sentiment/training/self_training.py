@@ -1,12 +1,14 @@
 """Learning from reviews that nobody labelled: a first model labels them for the one that is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sentiment.errors import UserError
 from sentiment.model.scoring import check_vocabulary, probability, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.progress import say
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.checkpoints import Checkpoint
 from sentiment.training.device import resolve_device
@@ -18,10 +20,7 @@ from sentiment.training.memory import release_memory
 def fit_with_unlabelled(
     model_params: ModelParams,
     params: TrainParams,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews,
+    reviews: LearningReviews,
     on_epoch: Callable[[Epoch], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
@@ -36,44 +35,35 @@ def fit_with_unlabelled(
     Raises what `fit` does, and UserError before the first step where there are no unlabelled reviews.
     """
     if params.unlabelled == "ignore":
-        return fit(
-            model_params, params, vocabulary_size, train, validation, on_epoch, description, checkpoint
-        )
-    if not len(unlabelled):
+        return fit(model_params, params, reviews, on_epoch, description, checkpoint)
+    if not len(reviews.unlabelled):
         raise UserError(
             "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
         )
-    check_vocabulary(unlabelled, vocabulary_size, "unlabelled split")
-    joined = _labelled_by_teacher(
-        model_params, params, vocabulary_size, train, validation, unlabelled, description, checkpoint
-    )
+    check_vocabulary(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
+    joined = _labelled_by_teacher(model_params, params, reviews, description, checkpoint)
     release_memory()
-    say(f"{description}: a student learns from these and {len(unlabelled):,} unlabelled reviews")
-    return fit(model_params, params, vocabulary_size, joined, validation, on_epoch, description, checkpoint)
+    say(f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews")
+    return fit(model_params, params, replace(reviews, train=joined), on_epoch, description, checkpoint)
 
 
 def _labelled_by_teacher(
     model_params: ModelParams,
     params: TrainParams,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews,
+    reviews: LearningReviews,
     description: str,
     checkpoint: Checkpoint | None,
 ) -> TokenizedReviews:
     """Return all reviews, the unlabelled ones under the probabilities of a teacher, which is let go."""
     name = f"{description}, teacher"
-    say(f"{description}: a teacher learns from {len(train):,} labelled reviews")
+    say(f"{description}: a teacher learns from {len(reviews.train):,} labelled reviews")
     teacher = fit(
         model_params,
         params,
-        vocabulary_size,
-        train,
-        validation,
+        reviews,
         on_epoch=lambda epoch: say(f"{name}, {epoch}"),
         description=name,
         checkpoint=checkpoint.part("teacher") if checkpoint else None,
     )
-    logits = score(teacher.model.to(resolve_device(params.device)), unlabelled, f"{name}, unlabelled")
-    return train.joined(unlabelled, probability(logits))
+    logits = score(teacher.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled")
+    return reviews.train.joined(reviews.unlabelled, probability(logits))

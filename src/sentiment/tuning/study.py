@@ -13,7 +13,7 @@ from sentiment.lineage import log_configuration
 from sentiment.params import Params
 from sentiment.params.tune import TuneParams
 from sentiment.progress import say
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run
 from sentiment.training.figures import Epoch
 from sentiment.training.loop import Fitted
@@ -33,14 +33,7 @@ class Winner:
     run: Run
 
 
-def search(
-    params: Params,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews,
-    parent: Run,
-) -> tuple[Winner, optuna.Study]:
+def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winner, optuna.Study]:
     """Run `tune.trials` trials, the first with params.yaml's own configuration, and return the best.
 
     Each trial is a run below `parent`: FINISHED, KILLED where it was pruned, FAILED where it diverged.
@@ -56,7 +49,7 @@ def search(
         trial = study.ask()
         trial_params = suggest(trial, params)
         run = parent.nested(f"trial {number}", stage="tune")
-        fitted = _run_trial(study, trial, run, trial_params, vocabulary_size, train, validation, unlabelled)
+        fitted = _run_trial(study, trial, run, trial_params, reviews)
         if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
             winner = Winner(number, trial_params, fitted, run)
     if winner is None:
@@ -65,14 +58,7 @@ def search(
 
 
 def _run_trial(
-    study: optuna.Study,
-    trial: optuna.Trial,
-    run: Run,
-    params: Params,
-    vocabulary_size: int,
-    train: TokenizedReviews,
-    validation: TokenizedReviews,
-    unlabelled: TokenizedReviews,
+    study: optuna.Study, trial: optuna.Trial, run: Run, params: Params, reviews: LearningReviews
 ) -> Fitted | None:
     """Train one configuration and tell study and run how it ended; None where it was pruned or diverged."""
 
@@ -85,18 +71,9 @@ def _run_trial(
     name = f"trial {trial.number}"
     try:
         with run:
-            log_configuration(run, params, train, validation, unlabelled)
+            log_configuration(run, params, reviews)
             try:
-                fitted = fit_with_unlabelled(
-                    params.model,
-                    params.train,
-                    vocabulary_size,
-                    train,
-                    validation,
-                    unlabelled,
-                    on_epoch,
-                    name,
-                )
+                fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, name)
             except optuna.TrialPruned:
                 run.kill()
                 study.tell(trial, state=TrialState.PRUNED)
