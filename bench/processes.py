@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -21,6 +21,39 @@ def in_fresh_process(
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *args, **kwargs).result()
+
+
+class Resident(Generic[Arguments, Result]):
+    """A function object that lives in a process of its own and keeps what it made there from call to call."""
+
+    def __init__(self, make: Callable[..., Callable[Arguments, Result]], *args: Any) -> None:
+        """make: what makes the object there, with these arguments."""
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle, initargs=(make, args)
+        )
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Call the object and wait for its answer."""
+        answer: Result = self._pool.submit(_ask, *args, **kwargs).result()
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+
+_resident: list[Callable[..., Any]] = []
+"""What lives in this process."""
+
+
+def _settle(make: Callable[..., Callable[..., Any]], args: tuple[Any, ...]) -> None:
+    _resident.append(make(*args))
+
+
+def _ask(*args: Any, **kwargs: Any) -> Any:
+    return _resident[0](*args, **kwargs)
 
 
 def peak_memory() -> float:

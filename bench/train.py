@@ -31,11 +31,13 @@ MEMORY_BAR_MB = 1500
 
 
 @exits_cleanly
-def main(parts: Sequence[str], turns: int, target: float, reviews: int | None) -> None:
+def main(
+    parts: Sequence[str], turns: int, target: float, reviews: int | None, hidden_units: int | None
+) -> None:
     """Measure, print tables; exit with 1 where a bar is missed."""
     bars: list[Bar] = []
     if "speed" in parts:
-        measured = in_fresh_process(measure_speed, turns, reviews)
+        measured = measure_speed(turns, reviews, hidden_units)
         _print_speed(measured)
         bars += speed_bars(measured)
     if "auc" in parts:
@@ -108,5 +110,6 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=TURNS, help="turns of the part speed")
     parser.add_argument("--target", type=float, default=TARGET, help="validation AUC of the part auc")
     parser.add_argument("--reviews", type=int, help="fewer than all, for a try")
+    parser.add_argument("--hidden-units", type=int, help="of the part speed, instead of params.yaml's")
     arguments = parser.parse_args()
-    main(arguments.parts, arguments.turns, arguments.target, arguments.reviews)
+    main(arguments.parts, arguments.turns, arguments.target, arguments.reviews, arguments.hidden_units)

@@ -1,7 +1,11 @@
-"""Tokens per second of this project's training and of its peers, by turns in one process."""
+"""Tokens per second of this project's training and of its peers, by turns.
+
+Each lives in a process of its own: this project sets up how its process gets memory, a tutorial does not.
+"""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 from bench.peers.peer import BATCH_SIZE, Peer
 from bench.peers.plain import PlainPeer
 from bench.peers.products import LSTMProducts
-from bench.processes import seconds_of
+from bench.processes import Resident, seconds_of
 from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
 from bench.training.task import Task, open_task, taken
@@ -41,41 +45,87 @@ class Turn:
     seconds: float
 
 
-def measure_speed(turns: int, reviews: int | None) -> list[Turn]:
-    """Take so many turns, after a short one that warms up; reviews: as for `open_task`."""
-    from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
-
-    task = open_task(reviews)
-    rng = np.random.default_rng(0)
-    peers: dict[str, Peer] = {
-        PACKED: PlainPeer(task, packed=True),
-        PADDED: PlainPeer(task, packed=False),
-        KERAS: KerasPeer(task),
-    }
-    products = _products(task)
-    with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        _turn(task, rng.permutation(len(task.reviews.train))[:BATCH_SIZE], peers, products, Path(folder))
+def measure_speed(turns: int, reviews: int | None, hidden_units: int | None) -> list[Turn]:
+    """Take so many turns, after a short one that warms up; arguments: as for `open_task`."""
+    with ExitStack() as stack:
+        own = stack.enter_context(Resident(Own, reviews, hidden_units))
+        others = {
+            name: stack.enter_context(Resident(make, name, reviews, hidden_units))
+            for name, make in OTHERS.items()
+        }
         measured = []
-        for number in range(1, turns + 1):
-            rows = rng.permutation(len(task.reviews.train))
-            measured.append(_turn(task, rows, peers, products, Path(folder)))
-            rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in measured[-1].rates.items())
-            say(f"turn {number} of {turns}, tokens/s: {rates}")
+        for number in range(turns + 1):
+            phases, seconds, rate = own(number)
+            rates = {OWN: rate, **{name: other(number) for name, other in others.items()}}
+            if number:  # the first one compiles
+                measured.append(Turn(rates, phases, seconds))
+            told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
+            say(f"turn {number} of {turns}, tokens/s: {told}")
     return measured
 
 
-def _turn(
-    task: Task, rows: NDArray[np.int64], peers: Mapping[str, Peer], products: LSTMProducts, folder: Path
-) -> Turn:
-    own_rows = rows[: BUCKET_BATCHES * task.params.train.batch_size]
-    with timed_phases() as phases:
-        (cost,) = train_logged(_one_epoch(task, own_rows), folder)
-    rates = {OWN: task.tokens(own_rows) / cost.seconds}
-    for name, peer in peers.items():
-        part = rows[: STEPS[name] * BATCH_SIZE]
-        rates[name] = task.tokens(part) / seconds_of(peer.train, part)
-    rates[PRODUCTS] = products.rate(STEPS[PRODUCTS])
-    return Turn(rates, phases, cost.seconds)
+class Own:
+    """This project's training, over one bucket of reviews of like length."""
+
+    def __init__(self, reviews: int | None, hidden_units: int | None) -> None:
+        self.task = open_task(reviews, hidden_units)
+
+    def __call__(self, number: int) -> tuple[Phases, float, float]:
+        """Take a turn; return what the phases took, the whole epoch, in seconds, and tokens per second."""
+        rows = _rows(self.task, number)[: BUCKET_BATCHES * self.task.params.train.batch_size]
+        with tempfile.TemporaryDirectory(prefix="bench-train-") as folder, timed_phases() as phases:
+            (cost,) = train_logged(_one_epoch(self.task, rows), Path(folder))
+        return phases, cost.seconds, self.task.tokens(rows) / cost.seconds
+
+
+class Other:
+    """A peer's training."""
+
+    def __init__(self, name: str, reviews: int | None, hidden_units: int | None) -> None:
+        self.name, self.task = name, open_task(reviews, hidden_units)
+        self.peer = self._peer()
+
+    def _peer(self) -> Peer:
+        if self.name != KERAS:
+            return PlainPeer(self.task, packed=self.name == PACKED)
+        from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
+
+        return KerasPeer(self.task)
+
+    def __call__(self, number: int) -> float:
+        """Take a turn; return tokens per second."""
+        rows = _rows(self.task, number)[: STEPS[self.name] * BATCH_SIZE]
+        return self.task.tokens(rows) / seconds_of(self.peer.train, rows)
+
+
+class Products:
+    """The products of one step of this project's training, all of its tokens real ones."""
+
+    def __init__(self, name: str, reviews: int | None, hidden_units: int | None) -> None:
+        task = open_task(reviews, hidden_units)
+        model, train = task.params.model, task.params.train
+        review = task.tokens(np.arange(len(task.reviews.train))) / len(task.reviews.train)
+        words = model.chunk_tokens or round(review)
+        sequences = round(train.batch_size * review / words)
+        precision = resolve_precision(train.precision, torch.device(train.device))
+        self.steps, self.products = STEPS[name], LSTMProducts(model, sequences, words, precision)
+
+    def __call__(self, number: int) -> float:
+        """Take a turn; return tokens per second."""
+        return self.products.rate(self.steps)
+
+
+OTHERS: dict[str, Callable[..., Callable[[int], float]]] = {
+    PACKED: Other,
+    PADDED: Other,
+    KERAS: Other,
+    PRODUCTS: Products,
+}
+
+
+def _rows(task: Task, number: int) -> NDArray[np.int64]:
+    """Return the reviews of a turn, the same for all, in random order."""
+    return np.random.default_rng(number).permutation(len(task.reviews.train))
 
 
 def _one_epoch(task: Task, rows: NDArray[np.int64]) -> Task:
@@ -84,15 +134,4 @@ def _one_epoch(task: Task, rows: NDArray[np.int64]) -> Task:
     train, validation = taken(task.reviews.train, rows), taken(task.reviews.validation, scored)
     return replace(
         task.cut_short(epochs=1), reviews=replace(task.reviews, train=train, validation=validation)
-    )
-
-
-def _products(task: Task) -> LSTMProducts:
-    """Return the products of one step of this project's training, all of its tokens real ones."""
-    model, train = task.params.model, task.params.train
-    review = task.tokens(np.arange(len(task.reviews.train))) / len(task.reviews.train)
-    words = model.chunk_tokens or round(review)
-    sequences = round(train.batch_size * review / words)
-    return LSTMProducts(
-        model, sequences, words, resolve_precision(train.precision, torch.device(train.device))
     )

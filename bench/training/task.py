@@ -12,7 +12,6 @@ from sentiment.params.train import ConstantSchedule
 from sentiment.tokens.batches import Cut
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.memory import set_up_memory
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,11 @@ class Task:
         return replace(self, params=self.params.model_copy(update={"train": train}))
 
 
-def open_task(reviews: int | None = None) -> Task:
-    """Open what `dvc repro` tokenized; of each split, at most `reviews` reviews, drawn at random."""
-    set_up_memory()  # before the first tensor, as `fit` does: the peers get their memory like this project
+def open_task(reviews: int | None = None, hidden_units: int | None = None) -> Task:
+    """Open what `dvc repro` tokenized.
+
+    reviews: at most so many of each split, drawn at random. hidden_units: instead of those of params.yaml.
+    """
     opened = LearningReviews.open()
     if reviews is not None:
         rng = np.random.default_rng(0)
@@ -57,7 +58,8 @@ def open_task(reviews: int | None = None) -> Task:
         opened = replace(opened, train=train, validation=validation)
     params = load_params()
     on_cpu = params.train.model_copy(update={"device": "cpu"})  # where the peers are
-    params = params.model_copy(update={"train": on_cpu})
+    sizes = {} if hidden_units is None else {"hidden_units": hidden_units}
+    params = params.model_copy(update={"train": on_cpu, "model": params.model.model_copy(update=sizes)})
     return Task(params, opened)
 
 

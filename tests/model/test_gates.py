@@ -1,5 +1,6 @@
 """Gates recomputed from outside, against the LSTM itself and plain NumPy."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,9 @@ def _plain_saturation(model: SentimentClassifier, tokens: TokenizedReviews) -> d
     for review in range(len(tokens)):
         ids = torch.from_numpy(cut(tokens[review]).astype(np.int64))[None]
         with torch.no_grad():
-            embedded = model._embedded(ids)[0].double().numpy()
-        chunk = params.chunk_tokens or len(embedded)
+            embedded = model.embedding(ids)[0].double().numpy()
+        pieces = math.ceil(len(embedded) / (params.chunk_tokens or len(embedded)))
+        chunk = math.ceil(len(embedded) / pieces)
         for start in range(0, len(embedded), chunk):
             states = embedded[start : start + chunk]
             for depth, layer in enumerate(model.layers, start=1):

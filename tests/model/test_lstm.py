@@ -22,23 +22,23 @@ def _layers(**changes: Any) -> LSTMLayers:
 
 
 def _inputs() -> Tensor:
-    return torch.randn(len(LENGTHS), WORDS, 6, generator=torch.Generator().manual_seed(1))
+    return torch.randn(WORDS, len(LENGTHS), 6, generator=torch.Generator().manual_seed(1))
 
 
 def _words(states: Tensor) -> Tensor:
     """The states of words; those of padding are anything."""
-    return states[torch.arange(states.shape[1]) < LENGTHS[:, None]]
+    return states[torch.arange(len(states))[:, None] < LENGTHS]
 
 
 def test_both_directions_are_those_of_a_packed_lstm() -> None:
     torch.manual_seed(0)
     ours = LSTMLayer(6, 4, 2)
-    reference = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+    reference = nn.LSTM(6, 4, bidirectional=True)
     for direction, suffix in zip(ours.directions, ("", "_reverse"), strict=True):
         for name, weight in direction.named_parameters():
             getattr(reference, f"{name}{suffix}").data.copy_(weight.data)
-    packed = pack_padded_sequence(_inputs(), LENGTHS, batch_first=True, enforce_sorted=False)
-    expected, _ = pad_packed_sequence(reference(packed)[0], batch_first=True)
+    packed = pack_padded_sequence(_inputs(), LENGTHS, enforce_sorted=False)
+    expected, _ = pad_packed_sequence(reference(packed)[0])
     torch.testing.assert_close(_words(ours(_inputs(), LENGTHS)), _words(expected))
 
 
@@ -56,8 +56,8 @@ def test_gradient_forwards_stops_where_the_state_is_handed_on(layers: int) -> No
     model = _layers(bidirectional=False, layers=layers, chunk_tokens=8, carry_state=True)
     inputs = _inputs().requires_grad_()
     states = model(inputs, LENGTHS)
-    (gradient,) = torch.autograd.grad(states[0, 15].sum(), inputs)  # the last word of the second chunk
-    reached = gradient[0].abs().sum(dim=1).nonzero().squeeze(1)
+    (gradient,) = torch.autograd.grad(states[15, 0].sum(), inputs)  # the last word of the second chunk
+    reached = gradient[:, 0].abs().sum(dim=1).nonzero().squeeze(1)
     assert reached.tolist() == list(range(8, 16))
 
 
@@ -66,18 +66,18 @@ def test_gradient_backwards_stops_where_the_state_is_handed_on() -> None:
     model = _layers(bidirectional=True, chunk_tokens=8, carry_state=True)
     inputs = _inputs().requires_grad_()
     backward = model(inputs, LENGTHS)[..., 5:]
-    (gradient,) = torch.autograd.grad(backward[0, 7].sum(), inputs)
-    reached = gradient[0].abs().sum(dim=1).nonzero().squeeze(1)
+    (gradient,) = torch.autograd.grad(backward[7, 0].sum(), inputs)
+    reached = gradient[:, 0].abs().sum(dim=1).nonzero().squeeze(1)
     assert reached.tolist() == list(range(7, 15))
 
 
 def test_state_handed_on_comes_from_the_chunk_before() -> None:
     model = _layers(bidirectional=False, chunk_tokens=8, carry_state=True)
     changed = _inputs()
-    changed[0, 3] += 1
+    changed[3, 0] += 1
     before, after = model(_inputs(), LENGTHS), model(changed, LENGTHS)
-    assert not torch.equal(before[0, 22], after[0, 22])
-    torch.testing.assert_close(before[1:], after[1:], rtol=0, atol=0)
+    assert not torch.equal(before[22, 0], after[22, 0])
+    torch.testing.assert_close(before[:, 1:], after[:, 1:], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("chunk", [None, 8])
@@ -88,23 +88,23 @@ def test_padding_behind_the_longest_review_changes_nothing(
     model = _layers(
         bidirectional=bidirectional, layers=layers, chunk_tokens=chunk, carry_state=chunk is not None
     )
-    wider = nn.functional.pad(_inputs(), (0, 0, 0, 12), value=3.0)
+    wider = nn.functional.pad(_inputs(), (0, 0, 0, 0, 0, 12), value=3.0)
     states = model(wider, LENGTHS)
-    assert states.shape[1] == WORDS + 12
-    torch.testing.assert_close(_words(states[:, :WORDS]), _words(model(_inputs(), LENGTHS)))
+    assert len(states) == WORDS + 12
+    torch.testing.assert_close(_words(states[:WORDS]), _words(model(_inputs(), LENGTHS)))
 
 
 @pytest.mark.parametrize("from_zero", [True, False])
 def test_packed_and_padded_paths_agree_in_states_and_gradients(from_zero: bool) -> None:
     """The path that a GPU takes, run on the CPU: the same weights, by the same names, do the same."""
     torch.manual_seed(0)
-    lstm = nn.LSTM(6, 5, batch_first=True)
+    lstm = nn.LSTM(6, 5)
     start = None if from_zero else (torch.randn(1, len(LENGTHS), 5), torch.randn(1, len(LENGTHS), 5))
     found = []
     for packed in (False, True):
         inputs = _inputs().requires_grad_()
         states, (hidden, cell) = _run(lstm, inputs, LENGTHS, start, packed)
-        assert states.shape[1] == WORDS
+        assert len(states) == WORDS
         gradients = torch.autograd.grad(
             _words(states).square().sum() + hidden[0, 0].sum() + cell[0, 0].sum(),
             [inputs, *lstm.parameters()],

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from sentiment.model.pieces import Pieces
 from sentiment.model.pooling import Attention, Pooling
 
-STATES = torch.tensor([[[1.0, 5.0], [3.0, 2.0], [9.0, 9.0]], [[-4.0, -1.0], [9.0, 9.0], [9.0, 9.0]]])
+STATES = torch.tensor([[[1.0, 5.0], [-4.0, -1.0]], [[3.0, 2.0], [9.0, 9.0]]])
+"""Of two words, of two reviews; the nines stand behind the second one's end."""
 LENGTHS = torch.tensor([2, 1])
+WHOLE = Pieces.cut(LENGTHS, None)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,7 @@ LENGTHS = torch.tensor([2, 1])
 )
 def test_pooled_by_hand(kind: str, forward_units: int, expected: list[list[float]]) -> None:
     pooling = Pooling(kind, 2, forward_units)
-    torch.testing.assert_close(pooling(STATES, LENGTHS), torch.tensor(expected))
+    torch.testing.assert_close(pooling(STATES, WHOLE), torch.tensor(expected))
 
 
 def test_attention_by_hand() -> None:
@@ -30,11 +33,22 @@ def test_attention_by_hand() -> None:
         attention.hidden.weight.copy_(torch.eye(2))
         attention.hidden.bias.zero_()
         attention.context.weight.copy_(torch.tensor([[1.0, 0.0]]))
-    padding = torch.tensor([[False, False, True], [False, True, True]])
     scores = torch.tanh(torch.tensor([1.0, 3.0])).exp()
     first = scores / scores.sum()
     torch.testing.assert_close(
-        attention.weights(STATES, padding), torch.tensor([[first[0], first[1], 0.0], [1.0, 0.0, 0.0]])
+        attention.weights(STATES, WHOLE), torch.tensor([[first[0], 1.0], [first[1], 0.0]])
     )
-    expected = torch.stack([first[0] * STATES[0, 0] + first[1] * STATES[0, 1], STATES[1, 0]])
-    torch.testing.assert_close(attention(STATES, padding), expected)
+    expected = torch.stack([first[0] * STATES[0, 0] + first[1] * STATES[1, 0], STATES[0, 1]])
+    torch.testing.assert_close(attention(STATES, WHOLE), expected)
+
+
+@pytest.mark.parametrize("kind", ["last", "mean", "max", "attention"])
+def test_pieces_are_pooled_as_the_review_that_they_make(kind: str) -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([7, 1, 4, 12])
+    pooling, states = Pooling(kind, 6, 3), torch.randn(12, 4, 6)
+    whole = pooling(states, Pieces.cut(lengths, None))
+    pieces = Pieces.cut(lengths, 3)
+    apart = pieces.take(torch.arange(4 * 12).view(4, 12))  # each word known by its place in the reviews
+    by_review = states.transpose(0, 1).flatten(0, 1)
+    torch.testing.assert_close(pooling(by_review[apart], pieces), whole)

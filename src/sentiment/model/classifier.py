@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sentiment.model.lstm import LSTMLayers
 from sentiment.model.ngrams import NGramPart
+from sentiment.model.pieces import Pieces
 from sentiment.model.pooling import Pooling
 from sentiment.params.model import ModelParams
 from sentiment.tokens.ngrams import ReviewNGrams
@@ -65,9 +66,10 @@ class SentimentClassifier(nn.Module):
         return torch.stack(parts)
 
     def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        lengths = lengths.clamp(min=1)
-        states = self.layers(self._embedded(ids), lengths)
-        logits: Tensor = self.head(self.pooling(states, lengths)).squeeze(-1)
+        longest = None if self.params.carry_state else self.params.chunk_tokens
+        pieces = Pieces.cut(lengths.clamp(min=1), longest)
+        states = self.layers(self._embedded(ids, pieces), pieces.lengths)
+        logits: Tensor = self.head(self.pooling(states, pieces)).squeeze(-1)
         return logits.float()
 
     def find_ngrams(self, reviews: TokenizedReviews) -> ReviewNGrams | None:
@@ -79,15 +81,17 @@ class SentimentClassifier(nn.Module):
         """Where the weights are, and so where reviews have to go."""
         return self.embedding.weight.device
 
-    def _embedded(self, ids: Tensor) -> Tensor:
+    def _embedded(self, ids: Tensor, pieces: Pieces) -> Tensor:
         dropout = self.params.dropout
         if self.training and dropout.words:
             dropped = (torch.rand(ids.shape, device=ids.device) < dropout.words) & (ids != PADDING_ID)
             ids = ids.masked_fill(dropped, UNKNOWN_ID)
-        embedded: Tensor = self.embedding(ids)
+        embedded: Tensor = self.embedding(pieces.take(ids))
+        if torch.is_autocast_enabled(ids.device.type):  # once, not once in each direction
+            embedded = embedded.to(torch.get_autocast_dtype(ids.device.type))
         if self.training and dropout.embeddings:
-            kept = torch.rand(len(ids), 1, embedded.shape[2], device=ids.device) >= dropout.embeddings
-            embedded = embedded * kept / (1 - dropout.embeddings)
+            kept = torch.rand(len(ids), embedded.shape[2], device=ids.device) >= dropout.embeddings
+            embedded = embedded * pieces.of_reviews(kept) / (1 - dropout.embeddings)
         return embedded
 
 

@@ -91,9 +91,9 @@ class _Counts:
 
     def add(self, layer: nn.Module, arguments: tuple[Any, ...], states: Tensor) -> None:
         """Count the gate values of a forward pass: a forward hook of an LSTM layer."""
-        inputs, lengths = arguments[:2]
+        inputs, lengths = arguments[0].transpose(0, 1), arguments[1]
         real = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-        by_direction = states.chunk(len(self.saturated), dim=2)
+        by_direction = states.transpose(0, 1).chunk(len(self.saturated), dim=2)
         for index, (lstm, own) in enumerate(
             zip(cast(LSTMLayer, layer).directions, by_direction, strict=True)
         ):

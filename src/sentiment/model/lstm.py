@@ -1,15 +1,16 @@
-"""LSTM layers over padded reviews: in one go, in chunks read apart, or in chunks with the state handed on."""
+"""LSTM layers over padded pieces of reviews: each in one go, or in chunks with the state handed on."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentiment.params.model import ModelParams
 
 State = tuple[Tensor, Tensor]
-"""Hidden and cell state after a word, each of shape (1, reviews, hidden units)."""
+"""Hidden and cell state after a word, each of shape (1, pieces, hidden units)."""
 
 
 class LSTMLayers(nn.ModuleList):
@@ -24,76 +25,54 @@ class LSTMLayers(nn.ModuleList):
         )
         self.units = units
         self.dropout = params.dropout.layers
-        self.chunk_tokens = params.chunk_tokens
-        self.carry_state = params.carry_state
+        self.carry_every = params.chunk_tokens if params.carry_state else None
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the last layer's states, shape (reviews, words, units); behind a review's end, anything.
+        """Return the last layer's states, shape (words, pieces, units); behind a piece's end, anything.
 
-        inputs: shape (reviews, words, embedding units). lengths: shape (reviews,), words of each, at least 1.
+        inputs: shape (words, pieces, embedding units). lengths: shape (pieces,), words of each, at least 1.
         """
-        if self.chunk_tokens is None or self.carry_state:
-            return self._read(inputs, lengths, self.chunk_tokens)
-        return self._read_apart(inputs, lengths, self.chunk_tokens)
-
-    def _read(self, inputs: Tensor, lengths: Tensor, carry_every: int | None) -> Tensor:
         states = inputs
         for depth, layer in enumerate(self):
             if depth:
                 states = nn.functional.dropout(states, self.dropout, self.training)
-            states = layer(states, lengths, carry_every)
+            states = layer(states, lengths, self.carry_every)
         return states
-
-    def _read_apart(self, inputs: Tensor, lengths: Tensor, chunk: int) -> Tensor:
-        """Like `_read`, each chunk of `chunk` words from a zero state; chunks of padding are not read."""
-        reviews, words, units = inputs.shape
-        count = -(-words // chunk)
-        chunks = nn.functional.pad(inputs, (0, 0, 0, count * chunk - words)).view(
-            reviews * count, chunk, units
-        )
-        starts = torch.arange(0, count * chunk, chunk, device=inputs.device)
-        chunk_lengths = (lengths[:, None] - starts).clamp(0, chunk).flatten()
-        alive = chunk_lengths.nonzero().squeeze(1)
-        states = self._read(chunks.index_select(0, alive), chunk_lengths[alive], None)
-        whole = states.new_zeros(reviews * count, chunk, states.shape[2]).index_copy(0, alive, states)
-        return whole.view(reviews, count * chunk, -1)[:, :words]
 
 
 class LSTMLayer(nn.Module):
     """One layer of `torch.nn.LSTM`, forwards and, where asked for, backwards.
 
-    The backward direction is a second one-way LSTM over each review mirrored inside its own length. The
+    The backward direction is a second one-way LSTM over each piece mirrored inside its own length. The
     library's `bidirectional=True` would start in the padding, and is slower on a CPU.
     """
 
     def __init__(self, input_units: int, hidden_units: int, directions: Literal[1, 2]) -> None:
         super().__init__()
-        self.directions = nn.ModuleList(
-            nn.LSTM(input_units, hidden_units, batch_first=True) for _ in range(directions)
-        )
+        self.directions = nn.ModuleList(nn.LSTM(input_units, hidden_units) for _ in range(directions))
 
     def forward(self, inputs: Tensor, lengths: Tensor, carry_every: int | None = None) -> Tensor:
-        """Return states, shape (reviews, words, directions * hidden units).
+        """Return states, shape (words, pieces, directions * hidden units).
 
         carry_every: words after which the state is handed on without its gradient (truncated BPTT); None:
         the gradient reaches back to the first word. Each direction counts from where it starts to read, so
-        that a state is handed on after full chunks alone: behind a review's last word it would be lost.
+        that a state is handed on after full chunks alone: behind a piece's last word it would be lost.
         """
         forward = _states(self.directions[0], inputs, lengths, carry_every)
         if len(self.directions) == 1:
             return forward
-        mirror = _mirror(lengths, inputs.shape[1])
-        backward = _states(self.directions[1], _taken(inputs, mirror), lengths, carry_every)
-        return torch.cat([forward, _taken(backward, mirror)], dim=2)
+        mirror = _mirror(lengths, len(inputs))
+        backward = _states(self.directions[1], _mirrored(inputs, mirror), lengths, carry_every)
+        return torch.cat([forward, _mirrored(backward, mirror)], dim=2)
 
 
 def _states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, carry_every: int | None) -> Tensor:
-    """Read in one direction, chunk after chunk; a review that has ended is not in the next chunk's batch."""
-    reviews, words, _ = inputs.shape
+    """Read in one direction, chunk after chunk; a piece that has ended is not in the next chunk's batch."""
+    words, pieces, _ = inputs.shape
     packed = inputs.is_cuda
     if carry_every is None or words <= carry_every:
         return _run(lstm, inputs, lengths, None, packed)[0]
-    rows = torch.arange(reviews, device=inputs.device)
+    rows = torch.arange(pieces, device=inputs.device)
     state: State | None = None
     chunks = []
     for start in range(0, int(lengths.max()), carry_every):
@@ -101,12 +80,12 @@ def _states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, carry_every: int |
             going_on = (lengths[rows] > start).nonzero().squeeze(1)
             rows = rows[going_on]
             state = _handed_on(state, going_on)
-        chunk = inputs[:, start : start + carry_every].index_select(0, rows)
+        chunk = inputs[start : start + carry_every].index_select(1, rows)
         chunk_lengths = (lengths[rows] - start).clamp(max=carry_every)
         states, state = _run(lstm, chunk, chunk_lengths, state, packed)
-        chunks.append(states.new_zeros(reviews, *states.shape[1:]).index_copy(0, rows, states))
-    read = torch.cat(chunks, dim=1)
-    return nn.functional.pad(read, (0, 0, 0, words - read.shape[1]))
+        chunks.append(states.new_zeros(len(chunk), pieces, states.shape[2]).index_copy(1, rows, states))
+    read = torch.cat(chunks)
+    return nn.functional.pad(read, (0, 0, 0, 0, 0, words - len(read)))
 
 
 def _handed_on(state: State, rows: Tensor) -> State:
@@ -117,7 +96,7 @@ def _handed_on(state: State, rows: Tensor) -> State:
 def _run(
     lstm: nn.Module, inputs: Tensor, lengths: Tensor, state: State | None, packed: bool
 ) -> tuple[Tensor, State]:
-    """Return states, shape (reviews, words, hidden units), and the last one of each review of full length.
+    """Return states, shape (words, pieces, hidden units), and the last one of each piece of full length.
 
     packed: leave padding out, as cuDNN does best; on a CPU that path is many times slower than reading
     the padding, which changes nothing in front of it.
@@ -125,16 +104,40 @@ def _run(
     if not packed:
         states, last = lstm(inputs, state)
         return states, last
-    sequence = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    sequence = pack_padded_sequence(inputs, lengths.cpu(), enforce_sorted=False)
     states, last = lstm(sequence, state)
-    return pad_packed_sequence(states, batch_first=True, total_length=inputs.shape[1])[0], last
+    return pad_packed_sequence(states, total_length=len(inputs))[0], last
 
 
 def _mirror(lengths: Tensor, words: int) -> Tensor:
-    """Return shape (reviews, words), the position that takes each one's place when read backwards."""
-    positions = lengths[:, None] - 1 - torch.arange(words, device=lengths.device)
-    return positions % words  # padding stays behind the review: negative positions wrap to the end
+    """Return which word, of all pieces, comes into each one's place when every piece is read backwards.
+
+    Shape (words * pieces,), counted along the pieces first. Done twice, every word is in its place again.
+    """
+    # Padding stays behind the piece: negative positions wrap to the end.
+    positions = (lengths - 1 - torch.arange(words, device=lengths.device)[:, None]) % words
+    return (positions * len(lengths) + torch.arange(len(lengths), device=lengths.device)).flatten()
 
 
-def _taken(values: Tensor, positions: Tensor) -> Tensor:
-    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[2]))
+def _mirrored(values: Tensor, mirror: Tensor) -> Tensor:
+    """Return values of shape (words, pieces, units) with the words where `mirror` puts them."""
+    mirrored: Tensor = _Mirrored.apply(values, mirror)  # type: ignore[no-untyped-call]
+    return mirrored
+
+
+class _Mirrored(Function):
+    """Copies whole rows both ways. Autograd, not knowing that no row is read twice, would add one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, mirror: Tensor) -> Tensor:
+        ctx.save_for_backward(mirror)
+        return _rows_taken(values, mirror)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mirror,) = ctx.saved_tensors
+        return _rows_taken(gradient, mirror), None
+
+
+def _rows_taken(values: Tensor, rows: Tensor) -> Tensor:
+    return values.flatten(0, 1).index_select(0, rows).view_as(values)

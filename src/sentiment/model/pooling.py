@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sentiment.model.pieces import Pieces
+
 
 class Pooling(nn.Module):
     """Reduce states by the last one, their mean, their maximum, or attention.
@@ -21,22 +23,21 @@ class Pooling(nn.Module):
         self.forward_units = forward_units
         self.attention = Attention(units) if kind == "attention" else None
 
-    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Return shape (reviews, units).
-
-        states: shape (reviews, words, units). lengths: shape (reviews,), words of each, at least 1.
-        """
-        if self.kind == "last":
-            rows = torch.arange(len(states), device=states.device)
-            last = states[rows, lengths - 1, : self.forward_units]
-            return torch.cat([last, states[:, 0, self.forward_units :]], dim=1)
-        padding = torch.arange(states.shape[1], device=lengths.device) >= lengths[:, None]
+    def forward(self, states: Tensor, pieces: Pieces) -> Tensor:
+        """Return shape (reviews, units); states: shape (words, pieces, units)."""
         if self.attention is not None:
-            pooled: Tensor = self.attention(states, padding)
+            pooled: Tensor = self.attention(states, pieces)
             return pooled
+        if self.kind == "last":
+            first, last = pieces.ends
+            forward = states[pieces.lengths[last] - 1, last, : self.forward_units]
+            return torch.cat([forward, states[0, first, self.forward_units :]], dim=1)
+        behind = pieces.padding[..., None]
         if self.kind == "max":
-            return states.masked_fill(padding[..., None], float("-inf")).amax(dim=1)
-        return states.masked_fill(padding[..., None], 0).sum(dim=1) / lengths[:, None]
+            lowest = float("-inf")
+            return pieces.table(states.masked_fill(behind, lowest).amax(dim=0), lowest).amax(dim=1)
+        words = pieces.table(pieces.lengths, 0).sum(dim=1)
+        return pieces.table(states.masked_fill(behind, 0).sum(dim=0), 0).sum(dim=1) / words[:, None]
 
 
 class Attention(nn.Module):
@@ -51,12 +52,15 @@ class Attention(nn.Module):
         self.hidden = nn.Linear(units, units)
         self.context = nn.Linear(units, 1, bias=False)
 
-    def forward(self, states: Tensor, padding: Tensor) -> Tensor:
-        """Return shape (reviews, units); padding: shape (reviews, words), true behind a review's end."""
-        weights = self.weights(states, padding)
-        return (weights[..., None] * states).sum(dim=1)
+    def forward(self, states: Tensor, pieces: Pieces) -> Tensor:
+        """Return shape (reviews, units)."""
+        weights = self.weights(states, pieces)
+        return pieces.table((weights[..., None] * states).sum(dim=0), 0).sum(dim=1)
 
-    def weights(self, states: Tensor, padding: Tensor) -> Tensor:
-        """Return each word's share, shape (reviews, words), float32: 0 for padding, 1 over a review."""
+    def weights(self, states: Tensor, pieces: Pieces) -> Tensor:
+        """Return each word's share, shape (words, pieces), float32: 0 for padding, 1 over a review."""
         scores: Tensor = self.context(torch.tanh(self.hidden(states))).squeeze(-1)
-        return scores.float().masked_fill(padding, float("-inf")).softmax(dim=1)
+        lowest = float("-inf")
+        by_review = pieces.table(scores.float().masked_fill(pieces.padding, lowest).t(), lowest)
+        shares = by_review.flatten(1).softmax(dim=1).view_as(by_review)
+        return pieces.untable(shares).t()

@@ -48,7 +48,8 @@ class ModelParams(Section):
     keep: Literal["head", "tail", "both"]
     """`both` keeps the first and the last half of `max_tokens`."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None
-    """Cut a review into chunks of this many words. Null reads it in one go."""
+    """Cut a review into chunks of at most this many words, all about equally long unless the state
+    is carried. Null reads it in one go."""
     carry_state: bool
     """True hands the state after a chunk on to the next one, without its gradient: truncated BPTT (Williams
     and Peng, 1990); scores are those of a review read in one go. False: each chunk from a zero state."""
