@@ -17,6 +17,7 @@ from bench.processes import in_fresh_process
 from bench.training.memory import measure_memory
 from bench.training.reaching import TARGET, Reached, keras_time, own_time, packed_time, padded_time
 from bench.training.speed import KERAS, OWN, PACKED, PADDED, PRODUCTS, Turn, measure_speed
+from bench.training.task import Changes
 from sentiment.errors import exits_cleanly
 from sentiment.progress import say
 
@@ -31,19 +32,17 @@ MEMORY_BAR_MB = 1500
 
 
 @exits_cleanly
-def main(
-    parts: Sequence[str], turns: int, target: float, reviews: int | None, hidden_units: int | None
-) -> None:
+def main(parts: Sequence[str], turns: int, target: float, changes: Changes) -> None:
     """Measure, print tables; exit with 1 where a bar is missed."""
     bars: list[Bar] = []
     if "speed" in parts:
-        measured = measure_speed(turns, reviews, hidden_units)
+        measured = measure_speed(turns, changes)
         _print_speed(measured)
         bars += speed_bars(measured)
     if "auc" in parts:
-        bars.append(_sooner(target, reviews))
+        bars.append(_sooner(target, changes))
     if "memory" in parts:
-        count, peak = measure_memory(reviews)
+        count, peak = measure_memory(changes)
         holds = peak <= MEMORY_BAR_MB
         bars.append(Bar(f"peak memory, {count:,} reviews, MB", f"{peak:.0f}", f"≤ {MEMORY_BAR_MB}", holds))
     raise SystemExit(judge(bars))
@@ -84,17 +83,17 @@ def _print_speed(turns: Sequence[Turn]) -> None:
         print(f"| {phase} | {share:.1%} |")
 
 
-def _sooner(target: float, reviews: int | None) -> Bar:
-    own = in_fresh_process(own_time, target, reviews)
+def _sooner(target: float, changes: Changes) -> Bar:
+    own = in_fresh_process(own_time, target, changes)
     say(f"{OWN}: {own}")
     if not own.reached:
         return sooner_bar(target, own, {})
     limit = LIMIT * own.seconds
-    padded = in_fresh_process(padded_time, target, limit, reviews)
+    padded = in_fresh_process(padded_time, target, limit, changes)
     others = {
         PADDED: padded,
-        PACKED: in_fresh_process(packed_time, padded, reviews),
-        KERAS: in_fresh_process(keras_time, target, limit, reviews),
+        PACKED: in_fresh_process(packed_time, padded, changes),
+        KERAS: in_fresh_process(keras_time, target, limit, changes),
     }
     print(f"\n| to validation AUC {target} | training | steps |\n| --- | --- | --- |")
     for name, reached in {OWN: own, **others}.items():
@@ -110,6 +109,7 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=TURNS, help="turns of the part speed")
     parser.add_argument("--target", type=float, default=TARGET, help="validation AUC of the part auc")
     parser.add_argument("--reviews", type=int, help="fewer than all, for a try")
-    parser.add_argument("--hidden-units", type=int, help="of the part speed, instead of params.yaml's")
+    parser.add_argument("--hidden-units", type=int, help="instead of params.yaml's")
     arguments = parser.parse_args()
-    main(arguments.parts, arguments.turns, arguments.target, arguments.reviews, arguments.hidden_units)
+    changes = Changes(arguments.reviews, arguments.hidden_units)
+    main(arguments.parts, arguments.turns, arguments.target, changes)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bench.processes import in_fresh_process, peak_memory
 from bench.training.own import train_logged
-from bench.training.task import open_task
+from bench.training.task import Changes, open_task
 from sentiment import paths
 from sentiment.reviews.storage import read_reviews
 from sentiment.tokens.encoding import encode
@@ -20,14 +20,14 @@ EPOCHS = 2
 """In the second, the best weights so far are in memory beside the newest: a third takes no more."""
 
 
-def measure_memory(reviews: int | None) -> tuple[int, float]:
+def measure_memory(changes: Changes) -> tuple[int, float]:
     """Return how many reviews were trained on, and the peak in MB of a process that did only that.
 
-    reviews: how many to take; None is all. The model is thrown away, so its training may see the test split.
+    The model is thrown away, so its training may see the test split.
     """
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        count = in_fresh_process(_tokenize, Path(folder), reviews)
-        return count, in_fresh_process(_train, Path(folder))
+        count = in_fresh_process(_tokenize, Path(folder), changes.reviews)
+        return count, in_fresh_process(_train, Path(folder), changes)
 
 
 def _tokenize(folder: Path, reviews: int | None) -> int:
@@ -38,8 +38,8 @@ def _tokenize(folder: Path, reviews: int | None) -> int:
     return len(tokenized)
 
 
-def _train(folder: Path) -> float:
-    task = open_task()
+def _train(folder: Path, changes: Changes) -> float:
+    task = open_task(changes)
     task = task.cut_short(min(EPOCHS, task.params.train.epochs))
     train_logged(
         replace(task, reviews=replace(task.reviews, train=TokenizedReviews.open(folder / "all"))), folder

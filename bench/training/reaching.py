@@ -12,7 +12,7 @@ from bench.peers.peer import BATCH_SIZE, Peer, batches_of
 from bench.peers.plain import PlainPeer
 from bench.processes import seconds_of
 from bench.training.own import train_logged
-from bench.training.task import Task, open_task
+from bench.training.task import Changes, Task, open_task
 from sentiment.progress import say
 
 TARGET = 0.95
@@ -38,9 +38,9 @@ class Reached:
         return f"{self.seconds:.0f} s" if self.reached else f"> {self.seconds:.0f} s (AUC {self.auc:.4f})"
 
 
-def own_time(target: float, reviews: int | None) -> Reached:
+def own_time(target: float, changes: Changes) -> Reached:
     """Train as params.yaml says; the target counts as reached with the first epoch that ends above it."""
-    task = open_task(reviews)
+    task = open_task(changes)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         costs = train_logged(task, Path(folder), target)
     best = max(cost.epoch.validation_auc for cost in costs)
@@ -48,27 +48,27 @@ def own_time(target: float, reviews: int | None) -> Reached:
     return Reached(sum(cost.since_last for cost in costs), best, steps, best >= target)
 
 
-def padded_time(target: float, limit: float, reviews: int | None) -> Reached:
+def padded_time(target: float, limit: float, changes: Changes) -> Reached:
     """Train PyTorch's padded peer until it reaches the target or the seconds of the limit are over."""
-    task = open_task(reviews)
+    task = open_task(changes)
     return _time(task, PlainPeer(task, packed=False), target, limit)
 
 
-def keras_time(target: float, limit: float, reviews: int | None) -> Reached:
+def keras_time(target: float, limit: float, changes: Changes) -> Reached:
     """Likewise Keras; the seconds of compiling count."""
     from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
 
-    task = open_task(reviews)
+    task = open_task(changes)
     return _time(task, KerasPeer(task), target, limit)
 
 
-def packed_time(padded: Reached, reviews: int | None) -> Reached:
+def packed_time(padded: Reached, changes: Changes) -> Reached:
     """Return what PyTorch's packed peer takes for as many steps as the padded one took.
 
     It computes the same but for the backward direction, which begins at a review's last word, not in its
     padding: so it learns as much by a step. Only the seconds of a step are measured.
     """
-    task = open_task(reviews)
+    task = open_task(changes)
     peer = PlainPeer(task, packed=True)
     rows = np.random.default_rng(0).permutation(len(task.reviews.train))[: TIMED_STEPS * BATCH_SIZE]
     step = statistics.median(seconds_of(peer.train, batch) for batch in batches_of(rows))

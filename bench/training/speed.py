@@ -19,15 +19,14 @@ from bench.peers.products import LSTMProducts
 from bench.processes import Resident, seconds_of
 from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
-from bench.training.task import Task, open_task, taken
+from bench.training.task import Changes, Task, open_task, taken
 from sentiment.progress import say
-from sentiment.tokens.batches import BUCKET_BATCHES
 from sentiment.training.precision import resolve_precision
 
 OWN = "this project"
 PACKED, PADDED, KERAS, PRODUCTS = "PyTorch, packed", "PyTorch, padded", "Keras, JAX", "matrix products"
-STEPS = {PACKED: 2, PADDED: 8, KERAS: 20, PRODUCTS: 20}
-"""Steps of each in a turn: a few seconds on two cores. This project takes a whole bucket of like lengths."""
+STEPS = {PACKED: 3, PADDED: 16, KERAS: 20, PRODUCTS: 40}
+"""Steps of each in a turn: a few seconds on two cores. This project takes a whole epoch."""
 VALIDATION = 200
 """Reviews scored after this project's turn: `fit` asks for some. The figures leave the scoring out."""
 
@@ -45,14 +44,11 @@ class Turn:
     seconds: float
 
 
-def measure_speed(turns: int, reviews: int | None, hidden_units: int | None) -> list[Turn]:
-    """Take so many turns, after a short one that warms up; arguments: as for `open_task`."""
+def measure_speed(turns: int, changes: Changes) -> list[Turn]:
+    """Take so many turns, after a short one that warms up."""
     with ExitStack() as stack:
-        own = stack.enter_context(Resident(Own, reviews, hidden_units))
-        others = {
-            name: stack.enter_context(Resident(make, name, reviews, hidden_units))
-            for name, make in OTHERS.items()
-        }
+        own = stack.enter_context(Resident(Own, changes))
+        others = {name: stack.enter_context(Resident(make, name, changes)) for name, make in OTHERS.items()}
         measured = []
         for number in range(turns + 1):
             phases, seconds, rate = own(number)
@@ -65,14 +61,16 @@ def measure_speed(turns: int, reviews: int | None, hidden_units: int | None) -> 
 
 
 class Own:
-    """This project's training, over one bucket of reviews of like length."""
+    """This project's training, over all reviews: a whole epoch with all that is done once an epoch."""
 
-    def __init__(self, reviews: int | None, hidden_units: int | None) -> None:
-        self.task = open_task(reviews, hidden_units)
+    def __init__(self, changes: Changes) -> None:
+        self.task = open_task(changes)
 
     def __call__(self, number: int) -> tuple[Phases, float, float]:
         """Take a turn; return what the phases took, the whole epoch, in seconds, and tokens per second."""
-        rows = _rows(self.task, number)[: BUCKET_BATCHES * self.task.params.train.batch_size]
+        rows = _rows(self.task, number)
+        if not number:
+            rows = rows[:BATCH_SIZE]
         with tempfile.TemporaryDirectory(prefix="bench-train-") as folder, timed_phases() as phases:
             (cost,) = train_logged(_one_epoch(self.task, rows), Path(folder))
         return phases, cost.seconds, self.task.tokens(rows) / cost.seconds
@@ -81,8 +79,8 @@ class Own:
 class Other:
     """A peer's training."""
 
-    def __init__(self, name: str, reviews: int | None, hidden_units: int | None) -> None:
-        self.name, self.task = name, open_task(reviews, hidden_units)
+    def __init__(self, name: str, changes: Changes) -> None:
+        self.name, self.task = name, open_task(changes)
         self.peer = self._peer()
 
     def _peer(self) -> Peer:
@@ -101,8 +99,8 @@ class Other:
 class Products:
     """The products of one step of this project's training, all of its tokens real ones."""
 
-    def __init__(self, name: str, reviews: int | None, hidden_units: int | None) -> None:
-        task = open_task(reviews, hidden_units)
+    def __init__(self, name: str, changes: Changes) -> None:
+        task = open_task(changes)
         model, train = task.params.model, task.params.train
         review = task.tokens(np.arange(len(task.reviews.train))) / len(task.reviews.train)
         words = model.chunk_tokens or round(review)

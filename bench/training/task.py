@@ -44,21 +44,30 @@ class Task:
         return replace(self, params=self.params.model_copy(update={"train": train}))
 
 
-def open_task(reviews: int | None = None, hidden_units: int | None = None) -> Task:
-    """Open what `dvc repro` tokenized.
+@dataclass(frozen=True)
+class Changes:
+    """What a measurement has otherwise than `dvc repro`; None is the same.
 
-    reviews: at most so many of each split, drawn at random. hidden_units: instead of those of params.yaml.
+    reviews: at most so many of each split, drawn at random. hidden_units: of the LSTM, per direction.
     """
+
+    reviews: int | None = None
+    hidden_units: int | None = None
+
+
+def open_task(changes: Changes) -> Task:
+    """Open what `dvc repro` tokenized, for the model in params.yaml."""
     opened = LearningReviews.open()
-    if reviews is not None:
+    if changes.reviews is not None:
         rng = np.random.default_rng(0)
         train, validation = (
-            taken(split, rng.permutation(len(split))[:reviews]) for split in (opened.train, opened.validation)
+            taken(split, rng.permutation(len(split))[: changes.reviews])
+            for split in (opened.train, opened.validation)
         )
         opened = replace(opened, train=train, validation=validation)
     params = load_params()
     on_cpu = params.train.model_copy(update={"device": "cpu"})  # where the peers are
-    sizes = {} if hidden_units is None else {"hidden_units": hidden_units}
+    sizes = {} if changes.hidden_units is None else {"hidden_units": changes.hidden_units}
     params = params.model_copy(update={"train": on_cpu, "model": params.model.model_copy(update=sizes)})
     return Task(params, opened)
 
