@@ -12,7 +12,9 @@ def _trial_statuses(project: Project) -> Counter[str]:
 
 def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> None:
     rates = {"kind": "categorical", "choices": [0.003, 1e39]}
-    project.set_params({"tune.trials": 6, "tune.space": {"train.optimizer.learning_rate": rates}})
+    project.set_params(
+        {"tune.trials": 6, "tune.max_failed": 6, "tune.space": {"train.optimizer.learning_rate": rates}}
+    )
     project.stage("tune")
     counts = project.metrics("tune")["trials"]
     assert counts["failed"] > 0

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from sentiment.errors import UserError
 from sentiment.progress import say
-from sentiment.settings import Settings, load_settings, repository_root
+from sentiment.settings import Settings, below_root, load_settings, repository_root
 
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
@@ -35,18 +35,10 @@ def default_tracking_uri() -> str:
 
 
 def tracking_uri(settings: Settings) -> str:
-    """Return the tracking address; a relative sqlite file is meant from the repository's root.
-
-    MLflow would take it from the working directory, which under `dvc exp run --temp` is a copy that is
-    thrown away.
-    """
+    """Return the tracking address; a relative sqlite file is meant from the repository's root."""
     if settings.mlflow_tracking_uri is None:
         return default_tracking_uri()
-    uri = settings.mlflow_tracking_uri.get_secret_value()
-    scheme, separator, path = uri.partition(":///")
-    if separator and scheme.startswith("sqlite") and not Path(path).is_absolute():
-        return f"{scheme}:///{repository_root() / path}"
-    return uri
+    return below_root(settings.mlflow_tracking_uri.get_secret_value())
 
 
 def open_store() -> Store:
