@@ -26,15 +26,16 @@ def main() -> None:
     search = open_search(params, reviews)
     with open_search_run(open_store(), search) as run:
         run_search(search, run)
-        study = search.results()
-        winner = find_winner(search, run)
-        save_model(paths.model("tuned"), winner.model)
-        tag_model(winner.run, paths.model("tuned"))
-        figures = summary(study)
-        run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
-        run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
-    write_csv(paths.REPORTS / "tune.csv", trials_table(study))
-    write_json(paths.metrics("tune"), figures)
+        with search.outputs:
+            study = search.results()
+            winner = find_winner(search, run)
+            save_model(paths.model("tuned"), winner.model)
+            tag_model(winner.run, paths.model("tuned"))
+            figures = summary(study)
+            run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
+            run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
+            write_csv(paths.REPORTS / "tune.csv", trials_table(study))
+            write_json(paths.metrics("tune"), figures)
 
 
 if __name__ == "__main__":

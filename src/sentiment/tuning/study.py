@@ -55,6 +55,11 @@ class Search:
         """Held by who takes up a trial, or starts or ends what all workers share."""
         return FileLock(self.folder / "claims.lock")
 
+    @property
+    def outputs(self) -> FileLock:
+        """Held by who writes the results: two searches of one study end at the same moment."""
+        return FileLock(self.folder / "outputs.lock")
+
     def trial_folder(self, number: int) -> Path:
         """Where a trial keeps its checkpoint, then its model."""
         return self.folder / f"trial-{number}"
