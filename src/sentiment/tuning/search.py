@@ -3,6 +3,7 @@
 from sentiment.progress import say
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
+from sentiment.tuning.kept import keep_best_only
 from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import Search
 from sentiment.tuning.workers import run_workers, work
@@ -34,3 +35,4 @@ def run_search(search: Search, run: Run) -> None:
         elif not search.is_over():
             say(f"{workers} workers: which values a trial draws depends on the order in which others end")
             run_workers(search, run, workers)
+    keep_best_only(search)  # a kill may have come between a trial's end and this
