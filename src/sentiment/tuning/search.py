@@ -5,7 +5,7 @@ from sentiment.settings import load_settings
 from sentiment.tracking import Run
 from sentiment.tuning.kept import keep_best_only
 from sentiment.tuning.storage import storage_errors
-from sentiment.tuning.study import Search
+from sentiment.tuning.study import TOTALS, Search
 from sentiment.tuning.workers import run_workers, work
 
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
@@ -20,11 +20,8 @@ def run_search(search: Search, run: Run) -> None:
     """
     tune, workers = search.params.tune, load_settings().tune_workers
     space = {name: str(dimension) for name, dimension in tune.space.items()}
-    totals = {
-        "trials",
-        "max_failed",
-    }  # these may change while the study stays, and a run's parameters may not
-    run.log_params({"tune": {**tune.model_dump(exclude=totals), "space": space}})
+    # The totals may change while the study stays, and a run's parameters may not: those are tags.
+    run.log_params({"tune": {**tune.model_dump(exclude=TOTALS), "space": space}})
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
     with storage_errors():
         done = sum(trial.state.is_finished() for trial in search.trials())
@@ -35,4 +32,4 @@ def run_search(search: Search, run: Run) -> None:
         elif not search.is_over():
             say(f"{workers} workers: which values a trial draws depends on the order in which others end")
             run_workers(search, run, workers)
-    keep_best_only(search)  # a kill may have come between a trial's end and this
+        keep_best_only(search)  # a kill may have come between a trial's end and this

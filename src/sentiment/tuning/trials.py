@@ -58,7 +58,8 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
                     state, auc = TrialState.COMPLETE, fitted.best.validation_auc
         except FAILURES as error:
             state = TrialState.FAIL
-            trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
+            line, *_ = str(error).splitlines() or [""]  # torch adds where in its own code
+            trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
         watch.note()
         told = trial.study.tell(trial, auc, state)
         say(f"{name}: {outcome(told)}")
