@@ -5,7 +5,7 @@ ARCHIVE ?= ../shared/data/aclImdb_dev.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui bench-data bench-linear bench-quality bench-train retrain lock
+.PHONY: help setup repro test lint ui bench-data bench-linear bench-quality bench-train bench-tune retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -48,6 +48,9 @@ bench-quality: setup  ## the LSTM, with and without unlabelled reviews, beside l
 
 bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, beside other ways to train an LSTM
 	python -m bench.train
+
+bench-tune: setup  ## a search that is killed 20 times, two workers against one, what a search takes besides training
+	python -m bench.tune
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<

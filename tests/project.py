@@ -66,16 +66,20 @@ class Project:
             assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a command at the root, in a process group of its own, and do not wait for it."""
-        return subprocess.Popen(
-            command,
-            cwd=self.root,
-            env={**_inherited(), **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def start(self, *command: str, log: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command at the root, in a process group of its own, and do not wait for it.
+
+        log: where its standard error goes.
+        """
+        with (log or Path(os.devnull)).open("wb") as stderr:
+            return subprocess.Popen(
+                command,
+                cwd=self.root,
+                env={**_inherited(), **environment},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
 
     def stage(self, name: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one stage without DVC."""
@@ -119,7 +123,9 @@ class Project:
 
 def _inherited() -> dict[str, str]:
     """Return this process's environment without what DVC and MLflow read, its own programs first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "TUNE_"))
+    }
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 

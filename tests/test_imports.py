@@ -19,7 +19,7 @@ LAYERS = {
     "evaluation": {"params", "tokens", "model", "training"},
     "tracking": {"params", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
-    "tuning": {"params", "tokens", "model", "training", "tracking", "lineage"},
+    "tuning": {"params", "tokens", "model", "training", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""
 

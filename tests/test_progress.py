@@ -57,3 +57,13 @@ def test_items_may_count_for_more_than_one(
         "letters: 67% (2 of 3, 6 s left)",
         "letters: 100% (3 of 3, 0 s left)",
     ]
+
+
+def test_silenced_process_shows_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_silent", False)
+    progress.silence()
+    progress.say("a line")
+    assert list(progress.track("abcde", 5, "letters")) == list("abcde")
+    assert capfd.readouterr().err == ""

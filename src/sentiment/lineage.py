@@ -9,7 +9,7 @@ from sentiment.model.files import WEIGHTS, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run, Store, start_run
+from sentiment.tracking import Run, Store, find_tagged_run, start_run
 from sentiment.training.device import resolve_device
 from sentiment.training.precision import resolve_precision
 
@@ -55,11 +55,7 @@ def tag_model(run: Run, folder: Path) -> None:
 
 def find_run(store: Store, folder: Path, stage: str) -> Run | None:
     """Return the newest run of a stage that made the model in a folder, None where the store has none."""
-    condition = f"tags.`{MODEL_TAG}` = '{model_hash(folder)}' AND tags.stage = '{stage}'"
-    found = store.client.search_runs(
-        [store.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"]
-    )
-    return Run(store, found[0].info.run_id) if found else None
+    return find_tagged_run(store, {MODEL_TAG: model_hash(folder), "stage": stage})
 
 
 def find_or_adopt_run(store: Store, folder: Path, stage: str) -> Run:

@@ -29,6 +29,10 @@ PLOTS = Path("plots")
 REPORTS = Path("reports")
 CHECKPOINTS = Path(".checkpoints")
 """No output of a stage, and below the user's repository also where DVC runs a stage in a copy of it."""
+JOURNAL = Path("mlruns/optuna.journal")
+"""What the searches have tried; like the checkpoints, no output, and below the user's repository."""
+STUDIES = Path("mlruns/studies")
+"""A folder per study: locks, checkpoints, models and validation logits of its trials."""
 QUARANTINE = REPORTS / "quarantine.csv"
 
 

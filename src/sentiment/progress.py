@@ -13,6 +13,8 @@ Unit = Literal["items", "bytes"]
 
 SECONDS_BETWEEN_LINES = 10.0
 
+_silent = False
+
 
 def track(
     items: Iterable[Item],
@@ -40,7 +42,9 @@ def counting(
 
     total: None where nobody knows. done: what was there before, which counts for the share, not the speed.
     """
-    if sys.stderr.isatty():
+    if _silent:
+        yield lambda amount: None
+    elif sys.stderr.isatty():
         with tqdm(
             total=total,
             initial=done,
@@ -54,8 +58,16 @@ def counting(
         yield _Lines(description, total, unit, done).advance
 
 
+def silence() -> None:
+    """Show nothing from here on: in a process beside others, one of which shows what all of them do."""
+    global _silent  # noqa: PLW0603  # of the process, like standard error itself
+    _silent = True
+
+
 def say(line: str) -> None:
     """Write one line to standard error, above a bar if there is one."""
+    if _silent:
+        return
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 

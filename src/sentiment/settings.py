@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, SecretStr, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sentiment.errors import UserError
@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
     checkpoint_minutes: PositiveFloat = 2
     """Training keeps its state this often, and after every epoch: what a kill costs at most."""
+    tune_storage: SecretStr | None = None
+    """Database that keeps the studies; by default the journal in `mlruns/`. It may hold a password."""
+    tune_workers: PositiveInt = 1
+    """Processes that train trials at the same time, each with its share of the threads."""
 
 
 def repository_root() -> Path:
@@ -31,6 +35,18 @@ def repository_root() -> Path:
     DVC_ROOT: what must outlive the copy belongs there.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def below_root(address: str) -> str:
+    """Return an address with a relative sqlite file taken from the repository's root.
+
+    Libraries would take it from the working directory, which under `dvc exp run --temp` is a copy that is
+    thrown away.
+    """
+    scheme, separator, path = address.partition(":///")
+    if separator and path and scheme.startswith("sqlite") and not Path(path).is_absolute():
+        return f"{scheme}:///{repository_root() / path}"
+    return address
 
 
 def load_settings() -> Settings:

@@ -12,7 +12,9 @@ def _trial_statuses(project: Project) -> Counter[str]:
 
 def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> None:
     rates = {"kind": "categorical", "choices": [0.003, 1e39]}
-    project.set_params({"tune.trials": 6, "tune.space": {"train.optimizer.learning_rate": rates}})
+    project.set_params(
+        {"tune.trials": 6, "tune.max_failed": 6, "tune.space": {"train.optimizer.learning_rate": rates}}
+    )
     project.stage("tune")
     counts = project.metrics("tune")["trials"]
     assert counts["failed"] > 0
@@ -26,6 +28,19 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
         "is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
     )
     assert "failed" in (project.root / "reports/tune.csv").read_text()
+
+
+def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: Project) -> None:
+    sizes = {"kind": "categorical", "choices": [8, 10**10]}  # of an embedding of some sixty terabytes
+    project.set_params(
+        {"tune.trials": 4, "tune.max_failed": 4, "tune.space": {"model.embedding_units": sizes}}
+    )
+    project.stage("tune")
+    counts = project.metrics("tune")["trials"]
+    assert counts["failed"] > 0
+    assert counts["finished"] > 0
+    failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
+    assert all("allocate" in run.data.tags["error"] for run in failed)
 
 
 def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:

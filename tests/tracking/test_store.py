@@ -81,7 +81,7 @@ def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
     assert statuses.count("FINISHED") == counts["finished"]
     assert statuses.count("KILLED") == counts["pruned"]
     assert statuses.count("FAILED") == counts["failed"]
-    assert parent.data.params["best.model.hidden_units"] in {"4", "8"}
+    assert parent.data.tags["best.model.hidden_units"] in {"4", "8"}
     finished = [run for run in trials if run.info.status == "FINISHED"]
     assert all(set(run.data.metrics) >= EPOCH_FIGURES for run in finished)
 

@@ -58,6 +58,8 @@ class TuneParams(Section):
 
     trials: PositiveInt
     """Trials in all, trial 0 and pruned ones included."""
+    max_failed: PositiveInt
+    """The search gives up when so many trials failed: something is wrong then."""
     seed: NonNegativeInt
     startup_trials: NonNegativeInt
     """Trials drawn at random before TPE models the space, and before any trial is pruned."""

@@ -63,9 +63,18 @@ class Run:
         """Mark the run as ended early on purpose."""
         self._status = "KILLED"
 
-    def nested(self, name: str, stage: str) -> "Run":
+    def fail(self, error: str) -> None:
+        """End the run as failed, with the error as a tag."""
+        self.tag({ERROR_TAG: error})
+        self.store.client.set_terminated(self.id, "FAILED")
+
+    def nested(self, name: str, stage: str, tags: Mapping[str, str] | None = None) -> "Run":
         """Start a run below this one."""
-        return start_run(self.store, stage, name, parent=self)
+        return start_run(self.store, stage, name, parent=self, tags=tags)
+
+    def find_nested(self, tags: Mapping[str, str]) -> "Run | None":
+        """Return the newest run below this one that has these tags, as it is; None where there is none."""
+        return find_tagged_run(self.store, {MLFLOW_PARENT_RUN_ID: self.id, **tags})
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags in one request."""
@@ -114,12 +123,26 @@ class Run:
             self.store.client.log_figure(self.id, figure, f"{folder}/{name}")
 
 
-def start_run(store: Store, stage: str, name: str, parent: Run | None = None) -> Run:
-    """Start a run of a stage, tagged with the code and the experiment that it comes from."""
-    tags = {"stage": stage, MLFLOW_SOURCE_NAME: f"stages/{stage}.py", **source_tags()}
+def start_run(
+    store: Store, stage: str, name: str, parent: Run | None = None, tags: Mapping[str, str] | None = None
+) -> Run:
+    """Start a run of a stage, tagged with the code and the experiment that it comes from.
+
+    tags: others that it has from the first moment, so that a killed process leaves no run without them.
+    """
+    tags = {"stage": stage, MLFLOW_SOURCE_NAME: f"stages/{stage}.py", **source_tags(), **(tags or {})}
     if parent is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent.id
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def find_tagged_run(store: Store, tags: Mapping[str, str]) -> Run | None:
+    """Return the newest run that has these tags, as it is; None where there is none."""
+    condition = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = store.client.search_runs(
+        [store.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    return Run(store, found[0].info.run_id) if found else None
 
 
 def reopen_run(store: Store, run_id: str) -> Run | None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 are four minu
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for three small files
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sentiment.errors import UserError
 from sentiment.progress import say
-from sentiment.settings import Settings, load_settings, repository_root
+from sentiment.settings import Settings, below_root, load_settings, repository_root
 
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
@@ -35,18 +37,10 @@ def default_tracking_uri() -> str:
 
 
 def tracking_uri(settings: Settings) -> str:
-    """Return the tracking address; a relative sqlite file is meant from the repository's root.
-
-    MLflow would take it from the working directory, which under `dvc exp run --temp` is a copy that is
-    thrown away.
-    """
+    """Return the tracking address; a relative sqlite file is meant from the repository's root."""
     if settings.mlflow_tracking_uri is None:
         return default_tracking_uri()
-    uri = settings.mlflow_tracking_uri.get_secret_value()
-    scheme, separator, path = uri.partition(":///")
-    if separator and scheme.startswith("sqlite") and not Path(path).is_absolute():
-        return f"{scheme}:///{repository_root() / path}"
-    return uri
+    return below_root(settings.mlflow_tracking_uri.get_secret_value())
 
 
 def open_store() -> Store:
@@ -61,20 +55,26 @@ def open_store() -> Store:
         Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
     elif settings.mlflow_tracking_uri is not None:
         say("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
+    # Two processes that make the tables of a new file at once stumble over each other.
+    making = FileLock(f"{uri.partition(':///')[2]}.making") if is_local else nullcontext()
     try:
-        mlflow.set_tracking_uri(uri)
-        client = MlflowClient()
-        experiment = client.get_experiment_by_name(settings.mlflow_experiment_name)
-        if experiment is not None and experiment.lifecycle_stage == "active":
-            return Store(client, experiment.experiment_id)
-        # A local client keeps artifacts beside the database; a server decides for itself.
-        location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
-        name = settings.mlflow_experiment_name
-        return Store(client, client.create_experiment(name, location))
+        with making:
+            return _connected(uri, settings.mlflow_experiment_name, is_local)
     except Exception as error:  # each kind of store has errors of its own
         raise UserError(
             f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
         ) from None
+
+
+def _connected(uri: str, name: str, is_local: bool) -> Store:
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "active":
+        return Store(client, experiment.experiment_id)
+    # A local client keeps artifacts beside the database; a server decides for itself.
+    location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
+    return Store(client, client.create_experiment(name, location))
 
 
 def _said(error: Exception, uri: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,10 @@ def training_key(
     return _md5(json.dumps(content, sort_keys=True).encode())
 
 
-def code_digest(package: Path) -> str:
-    """Return a digest of the source files that decide the weights, by their names below `package`."""
-    files = sorted(path for part in DECIDING for path in (package / part).rglob("*.py"))
+def code_digest(package: Path, parts: Iterable[str] = DECIDING) -> str:
+    """Return a digest of the source files in `parts`, folders or files, by their names below `package`."""
+    folders = [package / part for part in parts]
+    files = sorted(path for part in folders for path in (part.rglob("*.py") if part.is_dir() else [part]))
     listing = [f"{path.relative_to(package).as_posix()} {_md5(path.read_bytes())}" for path in files]
     return _md5("\n".join(listing).encode())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 
@@ -45,6 +46,8 @@ class Fitted:
     model: SentimentClassifier
     epochs: list[Epoch]
     best: Epoch
+    logits: NDArray[np.float32]
+    """Of the validation reviews, shape (reviews,): those that the best epoch's AUC is of."""
 
 
 def fit(
@@ -111,14 +114,14 @@ def fit(
             )
         saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
         epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
-        state.close_epoch(epoch)
+        state.close_epoch(epoch, logits)
         release_memory()
         if checkpoint:
             checkpoint.save(state)
         on_epoch(epoch)
 
     model.load_state_dict(state.best_weights)
-    return Fitted(model.cpu().eval(), state.epochs, best=state.best)
+    return Fitted(model.cpu().eval(), state.epochs, state.best, state.best_logits.numpy())
 
 
 def take_step(

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
@@ -40,6 +42,8 @@ class TrainingState:
     """What these steps took."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Of the best epoch so far; empty before the first is over."""
+    best_logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Of the validation reviews under these weights."""
 
     @classmethod
     def start(cls, model: SentimentClassifier, params: TrainParams) -> Self:
@@ -77,13 +81,17 @@ class TrainingState:
         if self.average:
             self.average.update_parameters(self.model)
 
-    def close_epoch(self, epoch: Epoch) -> None:
-        """Take in the figures of the epoch that ended, and keep its weights where they are the best."""
+    def close_epoch(self, epoch: Epoch, logits: NDArray[np.float32]) -> None:
+        """Take in the figures of the epoch that ended, and keep its weights where they are the best.
+
+        logits: of the validation reviews.
+        """
         self.epochs.append(epoch)
         self.steps, self.seconds = [], 0.0
         if self.best is epoch:
             weights = self.candidate.state_dict()
             self.best_weights = {name: weight.clone() for name, weight in weights.items()}
+            self.best_logits = torch.from_numpy(logits.copy())
 
     def dump(self) -> dict[str, Any]:
         """Return the state as nested dictionaries of tensors and JSON values, without the best weights.
@@ -97,6 +105,7 @@ class TrainingState:
             "average": self.average.state_dict() if self.average else {},
             "optimizer": {str(position): values for position, values in learned.items()},
             "clipper": self.clipper.state_dict(),
+            "best_logits": self.best_logits,
             "random": torch.get_rng_state(),
             "random_on_gpu": _random_state_on_gpu(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
@@ -115,6 +124,7 @@ class TrainingState:
         torch.set_rng_state(content["random"])
         if content["random_on_gpu"] is not None:
             torch.cuda.set_rng_state(content["random_on_gpu"])
+        self.best_logits = content["best_logits"]
         self.epochs = EPOCHS.validate_python(content["epochs"])
         self.steps = STEPS.validate_python(content["steps"])
         self.seconds = content["seconds"]

@@ -29,7 +29,7 @@ def suggest(trial: optuna.Trial, params: Params) -> Params:
         if applicable(params, name, values):
             dimension = _widened(params.tune.space[name], value_at(params, name))
             values[name] = _draw(trial, name, dimension)
-    return _configured(params, values)
+    return configured(params, values)
 
 
 def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
@@ -58,7 +58,11 @@ def _widened(dimension: Dimension, start: Any) -> Dimension:
             return dimension.model_copy(update=ends)
 
 
-def _configured(params: Params, values: Values) -> Params:
+def configured(params: Params, values: Values) -> Params:
+    """Return `params` with the values of a trial in place.
+
+    Raises UserError where they do not go together.
+    """
     try:
         return substituted(params, values)
     except ValidationError as error:

@@ -1,95 +1,172 @@
-"""One search: trials in turn, each a training run of its own that may be ended early."""
+"""One search's study: its name, which follows from what it searches, and its state in the storage."""
 
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.pruners import MedianPruner
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState
+import torch
+from filelock import FileLock
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
-from sentiment.errors import TrainingDivergedError, UserError
-from sentiment.lineage import log_configuration
+from sentiment import paths
+from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.params.tune import TuneParams
-from sentiment.progress import say
+from sentiment.settings import repository_root
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run
-from sentiment.training.figures import Epoch
-from sentiment.training.loop import Fitted
-from sentiment.training.self_training import fit_with_unlabelled
-from sentiment.tuning.space import starting_point, suggest
+from sentiment.training.device import resolve_device
+from sentiment.training.identity import DECIDING, PACKAGE, code_digest
+from sentiment.training.precision import resolve_precision
+from sentiment.tuning.storage import open_storage, storage_errors
+from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+CODE = (*DECIDING, "tuning/space.py", "tuning/strategies.py", "tuning/trials.py")
+"""What decides a trial's figures; tables and plots of a study may change while it stays."""
+
+TOTALS = {"trials", "max_failed"}
+"""Parameters of the search that say how long it goes on, not what its trials are."""
+
+OPTUNA, IDENTITY, ERROR = "optuna", "id", "error"
+"""Attributes: of a study, the version that made it and what no other study has; why a trial failed."""
 
 
 @dataclass(frozen=True)
-class Winner:
-    """The finished trial with the highest validation AUC."""
+class Search:
+    """What every worker of a search knows."""
 
-    number: int
     params: Params
-    fitted: Fitted
-    run: Run
+    reviews: LearningReviews
+    storage: BaseStorage
+    name: str
+    """Of the study."""
+
+    @property
+    def folder(self) -> Path:
+        """Where locks, checkpoints and models of the study's trials lie."""
+        return repository_root() / paths.STUDIES / self.name
+
+    @property
+    def claims(self) -> FileLock:
+        """Held by who takes up a trial, or starts or ends what all workers share."""
+        return FileLock(self.folder / "claims.lock")
+
+    @property
+    def outputs(self) -> FileLock:
+        """Held by who writes the results: two searches of one study end at the same moment."""
+        return FileLock(self.folder / "outputs.lock")
+
+    def trial_folder(self, number: int) -> Path:
+        """Where a trial keeps its checkpoint, then its model."""
+        return self.folder / f"trial-{number}"
+
+    def study(self) -> optuna.Study:
+        """Return the study as it is now."""
+        tune = self.params.tune
+        sampler, pruner = make_sampler(tune), make_pruner(tune)
+        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return the trials that params.yaml asks for, as far as there are any.
+
+        Where `tune.trials` was higher before, the study has more.
+        """
+        return self.study().get_trials(deepcopy=False)[: self.params.tune.trials]
+
+    def is_over(self) -> bool:
+        """Whether all trials are done, or as many failed as may."""
+        trials = self.trials()
+        done = len(trials) == self.params.tune.trials and all(trial.state.is_finished() for trial in trials)
+        return done or too_many_failed(trials, self.params.tune.max_failed)
+
+    def results(self) -> optuna.Study:
+        """Return a copy, in memory, of the study with the trials that params.yaml asks for.
+
+        So the results are the same whether `tune.trials` was ever higher or not.
+        Raises UserError where too many trials failed or none finished.
+        """
+        trials = self.trials()
+        failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+        if too_many_failed(trials, self.params.tune.max_failed):
+            errors = [f"  trial {trial.number}: {trial.user_attrs.get(ERROR)}" for trial in failed]
+            raise UserError(
+                "\n".join([f"tune: {len(failed)} trials failed, tune.max_failed stops the search:", *errors])
+            )
+        if not any(trial.state == TrialState.COMPLETE for trial in trials):
+            raise UserError("tune: no trial finished; each trial's MLflow run tells why")
+        copy = optuna.create_study(direction="maximize", study_name=self.name)
+        copy.add_trials(trials)
+        return copy
 
 
-def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winner, optuna.Study]:
-    """Run `tune.trials` trials, the first with params.yaml's own configuration, and return the best.
+def open_search(params: Params, reviews: LearningReviews) -> Search:
+    """Open the study of these parameters and this data; start it where there is none.
 
-    Each trial is a run below `parent`: FINISHED, KILLED where it was pruned, FAILED where it diverged.
-    Raises UserError where no trial finished.
+    Raises UserError where the storage does not work, or another major version of Optuna made this study.
     """
-    tune = params.tune
-    pruner = MedianPruner(n_startup_trials=tune.startup_trials, n_warmup_steps=tune.warmup_epochs)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-    study.enqueue_trial(starting_point(params))
-    winner: Winner | None = None
-    for number in range(tune.trials):
-        study.sampler = _sampler(tune, number)
-        trial = study.ask()
-        trial_params = suggest(trial, params)
-        run = parent.nested(f"trial {number}", stage="tune")
-        fitted = _run_trial(study, trial, run, trial_params, reviews)
-        if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
-            winner = Winner(number, trial_params, fitted, run)
-    if winner is None:
-        raise UserError("tune: no trial finished; each trial's MLflow run tells why")
-    return winner, study
+    name = study_name(params, reviews)
+    storage = open_storage()
+    search = Search(params, reviews, storage, name)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(), search.claims:
+        _prepare(search)
+    return search
 
 
-def _run_trial(
-    study: optuna.Study, trial: optuna.Trial, run: Run, params: Params, reviews: LearningReviews
-) -> Fitted | None:
-    """Train one configuration and tell study and run how it ended; None where it was pruned or diverged."""
+def study_name(params: Params, reviews: LearningReviews, package: Path = PACKAGE) -> str:
+    """Return a name that two searches share where they may share trials: `tune-` and a digest.
 
-    def on_epoch(epoch: Epoch) -> None:
-        run.log_epoch(epoch)
-        trial.report(epoch.validation_auc, epoch.number)
-        if epoch.number < params.train.epochs and trial.should_prune():
-            raise optuna.TrialPruned
+    That takes the same data, search space, strategy, fixed parameters, code and arithmetic, but neither the
+    same number of trials nor of workers. package: where the code lies.
+    """
+    train = params.train
+    device = resolve_device(train.device)
+    unlabelled = train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
+    content = {
+        "model": params.model.model_dump(),
+        "train": train.model_dump(),
+        "tune": params.tune.model_dump(exclude=TOTALS),
+        "vocabulary_size": reviews.vocabulary_size,
+        "data": [split.digest for split in reviews.used(unlabelled=unlabelled).values()],
+        "code": code_digest(package, CODE),
+        "versions": [torch.__version__, np.__version__],
+        "arithmetic": [device.type, resolve_precision(train.precision, device)],
+    }
+    digest = hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    return f"tune-{digest}"
 
-    name = f"trial {trial.number}"
+
+def too_many_failed(trials: Sequence[FrozenTrial], limit: int) -> bool:
+    """Whether as many trials failed as may."""
+    return sum(trial.state == TrialState.FAIL for trial in trials) >= limit
+
+
+def _prepare(search: Search) -> None:
+    """Make the study whole: a kill may have come while it was started."""
     try:
-        with run:
-            log_configuration(run, params, reviews)
-            try:
-                fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, name)
-            except optuna.TrialPruned:
-                run.kill()
-                study.tell(trial, state=TrialState.PRUNED)
-                say(f"{name}: pruned")
-                return None
-            run.log_best(fitted.best)
-    except TrainingDivergedError as error:
-        study.tell(trial, state=TrialState.FAIL)
-        say(f"{name}: failed: {error}")
-        return None
-    study.tell(trial, fitted.best.validation_auc)
-    say(f"{name}: validation AUC {fitted.best.validation_auc:.4f}")
-    return fitted
+        study = search.study()
+    except KeyError:
+        study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
+    made_by = study.user_attrs.get(OPTUNA)
+    if made_by is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(OPTUNA, optuna.__version__)
+    elif _major(str(made_by)) != _major(optuna.__version__):
+        raise UserError(
+            f"the study {search.name} was made by optuna {made_by or 'of an unknown version'}, this is "
+            f"{optuna.__version__}: install the other one to go on with it, or change tune.seed for a new one"
+        )
+    if IDENTITY not in study.user_attrs:
+        study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+    if not study.get_trials(
+        deepcopy=False, states=[state for state in TrialState if state != TrialState.WAITING]
+    ):
+        for values in starting_trials(search.params):
+            study.enqueue_trial(values, skip_if_exists=True)
 
 
-def _sampler(tune: TuneParams, number: int) -> TPESampler:
-    """Return a sampler seeded by the trial's number, not by what the process drew before."""
-    seed = int(np.random.SeedSequence([tune.seed, number]).generate_state(1)[0])
-    return TPESampler(seed=seed, n_startup_trials=tune.startup_trials)
+def _major(version: str) -> str:
+    return version.partition(".")[0]

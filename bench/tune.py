@@ -1,0 +1,43 @@
+"""A search that is killed, shared by workers, and weighed against bare training.
+
+- kills: 12 trials by two workers, killed at 20 random moments and started again each time; what is left.
+- workers: the same trials by one worker and by two, seconds.
+- overhead: share of a search that is not training.
+
+Needs what the stages download and tokenize make; each part takes some of those reviews and works in a
+temporary folder.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from bench.bars import Bar, judge
+from bench.tuning.kills import kill_and_resume, kills_bar
+from bench.tuning.overhead import overhead_bar
+from bench.tuning.workers import compare_workers
+from sentiment.errors import exits_cleanly
+
+REVIEWS = {"kills": 2000, "workers": 4000, "overhead": 4000}
+SEED = 1
+
+
+@exits_cleanly
+def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
+    """Measure, print tables; exit with 1 where a bar is missed."""
+    measure: dict[str, Callable[[int], Bar]] = {
+        "kills": lambda count: kills_bar(kill_and_resume(count, seed)),
+        "workers": compare_workers,
+        "overhead": overhead_bar,
+    }
+    raise SystemExit(judge([measure[part](reviews or REVIEWS[part]) for part in parts]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=REVIEWS, default=list(REVIEWS))
+    parser.add_argument("--reviews", type=int, help="of each split, instead of each part's own number")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the moments of the kills")
+    arguments = parser.parse_args()
+    main(arguments.parts, arguments.reviews, arguments.seed)

@@ -1,0 +1,87 @@
+"""A search that is killed again and again, and what is left of it in the end."""
+
+import os
+import random
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from bench.bars import Bar
+from bench.processes import seconds_of
+from bench.tuning.project import SearchProject
+from sentiment.progress import say
+
+TRIALS = 12
+KILLS = 20
+WORKERS = 2
+STARTING_SHARE = 0.3
+"""Of a search that nobody kills, about: until its workers train."""
+CHANGES = {"tune.trials": TRIALS, "train.epochs": 2}
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What study and MLflow hold after all kills and one run to the end."""
+
+    states: Counter[TrialState]
+    statuses: Counter[str]
+    """Of the trials' runs."""
+    doubled: int
+    """Trials with more than one run."""
+    parents: Counter[str]
+    """Statuses of the search's own runs."""
+
+
+def kill_and_resume(reviews: int, seed: int) -> Remains:
+    """Kill a search's whole process group at random moments, then let it end."""
+    rng = random.Random(seed)  # noqa: S311  # moments, no secrets
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
+        straight = SearchProject.made(Path(folder) / "straight", reviews, CHANGES)
+        seconds = seconds_of(straight.finish, WORKERS)
+        # From before the workers have started to one trial after: so that all kills find something to kill.
+        latest = STARTING_SHARE * seconds + (1 - STARTING_SHARE) * seconds * WORKERS / TRIALS
+        project = straight.copy(Path(folder) / "killed")
+        for number in range(1, KILLS + 1):
+            moment = rng.uniform(0, latest)
+            _kill_after(project, moment)
+            say(f"kill {number} of {KILLS}, {moment:.1f} s after the start")
+        project.finish(WORKERS)
+        return remains(project)
+
+
+def remains(project: SearchProject) -> Remains:
+    """Count what there is."""
+    runs = project.runs()
+    trials = [run for run in runs if "tune.trial" in run.data.tags]
+    by_trial = Counter(run.data.tags["tune.trial"] for run in trials)
+    return Remains(
+        Counter(trial.state for trial in project.study().trials),
+        Counter(run.info.status for run in trials),
+        sum(count > 1 for count in by_trial.values()),
+        Counter(run.info.status for run in runs if "tune.trial" not in run.data.tags),
+    )
+
+
+def kills_bar(left: Remains) -> Bar:
+    """Hold what is left against what has to be: each trial once, ended, in study and store."""
+    done = left.states[TrialState.COMPLETE] + left.states[TrialState.PRUNED]
+    running = left.states[TrialState.RUNNING] + left.statuses["RUNNING"] + left.parents["RUNNING"]
+    logged = left.statuses["FINISHED"] + left.statuses["KILLED"]
+    once = left.doubled == 0 and sum(left.states.values()) == sum(left.statuses.values()) == TRIALS
+    value = f"{done} in the study, {logged} in MLflow, {left.doubled} twice, {running} running"
+    holds = done == logged == TRIALS and once and running == 0 and sum(left.parents.values()) == 1
+    return Bar(f"trials after {KILLS} kills", value, f"{TRIALS}, {TRIALS}, 0, 0", holds)
+
+
+def _kill_after(project: SearchProject, seconds: float) -> None:
+    process = project.start(WORKERS)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,67 @@
+"""What a search takes besides training."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bench.bars import Bar
+from bench.processes import in_fresh_process
+from bench.tuning.project import PLACES, SearchProject
+from sentiment.params import load_params
+from sentiment.tokens.learning import LearningReviews
+from sentiment.tracking import open_store
+from sentiment.training.figures import Epoch
+from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.tuning import trials
+from sentiment.tuning.runs import open_search_run
+from sentiment.tuning.search import run_search
+from sentiment.tuning.study import open_search
+
+TRIALS = 4
+BAR = 0.03
+CHANGES = {"tune.trials": TRIALS, "tune.startup_trials": TRIALS}
+
+
+def overhead_bar(reviews: int) -> Bar:
+    """Run a search by one worker; hold its share of time outside training against the bar."""
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
+        project = SearchProject.made(Path(folder), reviews, CHANGES)
+        search, training = in_fresh_process(_seconds, project.root)
+    share = 1 - training / search
+    value = f"{share:.1%} ({search - training:.1f} of {search:.1f} s)"
+    return Bar("share of a search outside training", value, f"≤ {BAR:.0%}", share <= BAR)
+
+
+def _seconds(root: Path) -> tuple[float, float]:
+    """Return what the trials took, from the first draw to the last log, and what of it was training."""
+    for name in [name for name in os.environ if name.startswith(PLACES)]:
+        del os.environ[name]
+    os.chdir(root)
+    training = 0.0
+
+    def timed(model: Any, train: Any, reviews: Any, on_epoch: Callable[[Epoch], None], *rest: Any) -> Any:
+        nonlocal training
+
+        def on_epoch_timed(epoch: Epoch) -> None:
+            nonlocal training
+            start = time.perf_counter()
+            try:
+                on_epoch(epoch)
+            finally:
+                training -= time.perf_counter() - start
+
+        start = time.perf_counter()
+        try:
+            return fit_with_unlabelled(model, train, reviews, on_epoch_timed, *rest)
+        finally:
+            training += time.perf_counter() - start
+
+    search = open_search(load_params(), LearningReviews.open())
+    with patch.object(trials, "fit_with_unlabelled", timed), open_search_run(open_store(), search) as run:
+        start = time.perf_counter()
+        run_search(search, run)
+        return time.perf_counter() - start, training

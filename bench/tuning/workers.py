@@ -1,0 +1,34 @@
+"""The same trials by one worker and by two."""
+
+import tempfile
+from pathlib import Path
+
+from bench.bars import Bar, at_least
+from bench.processes import seconds_of
+from bench.tuning.project import SearchProject
+from sentiment.progress import say
+
+TRIALS = 8
+BAR = 1.6
+CHANGES = {
+    "tune.trials": TRIALS,
+    "tune.startup_trials": TRIALS,  # all drawn at random, none pruned: the same, whatever order they end in
+    "train.epochs": 2,
+}
+
+
+def compare_workers(reviews: int) -> Bar:
+    """Run one search by one worker, then by two; hold the ratio of their seconds against the bar.
+
+    Both are whole stages, their start included. Raises RuntimeError where the trials differ.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
+        one = SearchProject.made(Path(folder) / "one", reviews, CHANGES)
+        two = one.copy(Path(folder) / "two")
+        seconds = {}
+        for workers, project in ((1, one), (2, two)):
+            seconds[workers] = seconds_of(project.finish, workers)
+            say(f"{TRIALS} trials, workers: {workers}, {seconds[workers]:.0f} s")
+        if [trial.params for trial in one.study().trials] != [trial.params for trial in two.study().trials]:
+            raise RuntimeError("the two searches drew other trials")
+    return at_least("two workers, times faster than one", [seconds[1] / seconds[2]], BAR)

@@ -1,0 +1,124 @@
+"""One trial: a training run of its own, which may be ended early, and may fail without ending the search."""
+
+import time
+from typing import Self
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sentiment.errors import TrainingDivergedError
+from sentiment.lineage import log_configuration
+from sentiment.params import Params
+from sentiment.progress import say
+from sentiment.settings import load_settings
+from sentiment.tracking import Run
+from sentiment.training.checkpoints import Checkpoint, checkpointing
+from sentiment.training.figures import Epoch
+from sentiment.training.identity import training_key
+from sentiment.training.loop import Fitted
+from sentiment.training.memory import release_memory
+from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.tuning.kept import CHECKPOINTS, keep, keep_best_only
+from sentiment.tuning.runs import open_trial_run
+from sentiment.tuning.space import suggest
+from sentiment.tuning.study import ERROR, Search
+
+FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
+"""What one configuration may do wrong and another right. Torch raises RuntimeError when memory runs out."""
+
+WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
+
+
+def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
+    """Train one configuration and tell MLflow, then the study, how it ended.
+
+    Its run is FINISHED, KILLED where the trial was pruned, FAILED where it diverged or ran out of memory. A
+    trial that was killed before goes on from its checkpoint, in the same run. Until the study is told how it
+    ended, somebody may still have to run it again: so that comes after all else.
+    Raises UserError where the values drawn do not go together.
+    """
+    name = f"trial {trial.number}"
+    params = suggest(trial, search.params)
+    key = training_key(params.model, params.train, search.reviews)
+    checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
+    run = open_trial_run(parent, search, trial.number)
+    watch = Stopwatch.go_on(trial)
+    with checkpointing(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
+        state, auc = TrialState.PRUNED, None
+        try:
+            with run:
+                log_configuration(run, params, search.reviews)
+                try:
+                    fitted = _fit(search, trial, run, params, checkpoint, watch)
+                except optuna.TrialPruned:
+                    run.kill()
+                else:
+                    keep(search, trial.number, fitted)
+                    run.log_best(fitted.best)
+                    state, auc = TrialState.COMPLETE, fitted.best.validation_auc
+        except FAILURES as error:
+            state = TrialState.FAIL
+            line, *_ = str(error).splitlines() or [""]  # torch adds where in its own code
+            trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
+        watch.note()
+        told = trial.study.tell(trial, auc, state)
+        say(f"{name}: {outcome(told)}")
+    release_memory()
+    keep_best_only(search)
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """Say how a trial ended."""
+    match trial.state:
+        case TrialState.COMPLETE:
+            return f"validation AUC {trial.value:.4f}"
+        case TrialState.PRUNED:
+            return "pruned"
+        case _:
+            return f"failed: {trial.user_attrs.get(ERROR)}"
+
+
+def _fit(
+    search: Search,
+    trial: optuna.Trial,
+    run: Run,
+    params: Params,
+    checkpoint: Checkpoint | None,
+    watch: "Stopwatch",
+) -> Fitted:
+    """Train; epochs that were over when the trial was killed are told again where they were not kept."""
+    reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+    def on_epoch(epoch: Epoch) -> None:
+        run.log_epoch(epoch)
+        if epoch.number not in reported:
+            trial.report(epoch.validation_auc, epoch.number)
+        watch.note()
+        if epoch.number < params.train.epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+    for restored in checkpoint.epochs if checkpoint else ():
+        on_epoch(restored)
+    name = f"trial {trial.number}"
+    return fit_with_unlabelled(params.model, params.train, search.reviews, on_epoch, name, checkpoint)
+
+
+class Stopwatch:
+    """What a trial has taken, over all processes that ran it: seconds on the clock and of the processors."""
+
+    def __init__(self, trial: optuna.Trial, wall: float, cpu: float) -> None:
+        """Start, with what was taken before."""
+        self._trial = trial
+        self._wall = time.perf_counter() - wall
+        self._cpu = time.process_time() - cpu
+
+    @classmethod
+    def go_on(cls, trial: optuna.Trial) -> Self:
+        """Go on from where the trial's last process left it."""
+        taken = trial.user_attrs
+        return cls(trial, taken.get(WALL_SECONDS, 0.0), taken.get(CPU_SECONDS, 0.0))
+
+    def note(self) -> None:
+        """Write it into the study."""
+        self._trial.set_user_attr(WALL_SECONDS, round(time.perf_counter() - self._wall, 3))
+        self._trial.set_user_attr(CPU_SECONDS, round(time.process_time() - self._cpu, 3))

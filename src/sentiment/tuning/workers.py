@@ -1,0 +1,209 @@
+"""Who runs the trials: this process, or several that die with it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import torch
+from filelock import Timeout
+from optuna.trial import TrialState
+
+from sentiment.errors import UserError
+from sentiment.params import Params
+from sentiment.progress import counting, say, silence
+from sentiment.tokens.learning import LearningReviews
+from sentiment.tracking import Run, open_store
+from sentiment.tuning.claims import claimed_trial, trial_lock
+from sentiment.tuning.runs import find_trial_run
+from sentiment.tuning.storage import open_storage, storage_errors
+from sentiment.tuning.study import ERROR, Search
+from sentiment.tuning.trials import outcome, run_trial
+
+DEATHS = 3
+"""A trial whose workers died so often is the reason why."""
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 20
+"""For a worker that is told to stop, to say so to MLflow."""
+
+THREADS = "OMP_NUM_THREADS"
+"""Read by torch and by numpy's linear algebra when they are imported."""
+
+
+def work(search: Search, run: Run, on_claim: Callable[[int], None] = lambda number: None) -> None:
+    """Run trials until all are done or too many failed: one worker, alone or beside others.
+
+    run: the search's. on_claim: told the number of each trial that is taken up. While others run the last
+    ones, wait: one of them may die, and its trial is then to be had.
+    """
+    waiting = False
+    while not search.is_over():
+        with claimed_trial(search) as trial:
+            if trial is not None:
+                waiting = False
+                on_claim(trial.number)
+                run_trial(search, run, trial)
+                continue
+        if not waiting:
+            say("waiting for trials that other processes run")
+            waiting = True
+        time.sleep(POLL_SECONDS)
+
+
+def run_workers(search: Search, run: Run, count: int) -> None:
+    """Run the rest of a search in `count` processes; return when it is over.
+
+    A worker that dies is noticed, and another takes its place; a trial whose workers died `DEATHS` times is
+    told to have failed. Raises UserError with what one of them met that only the user can mend.
+    """
+    deaths: Counter[int | None] = Counter()
+    threads = max(1, torch.get_num_threads() // count)
+    ended = {trial.number for trial in search.trials() if trial.state.is_finished()}
+    crew = [_hire(search, run, threads) for _ in range(count)]
+    try:
+        with counting("tune", search.params.tune.trials, done=len(ended)) as advance:
+            while crew:
+                wait([worker.process.sentinel for worker in crew], timeout=POLL_SECONDS)
+                for worker in [worker for worker in crew if not worker.is_alive()]:
+                    crew.remove(worker)
+                    if worker.fault is not None:
+                        raise UserError(worker.fault)
+                    if worker.process.exitcode:
+                        deaths[worker.trial] += 1
+                        _bury(search, run, worker, deaths[worker.trial])
+                        crew.append(_hire(search, run, threads))
+                for trial in search.trials():
+                    if trial.state.is_finished() and trial.number not in ended:
+                        ended.add(trial.number)
+                        say(f"trial {trial.number}: {outcome(trial)}")
+                        advance(1)
+    finally:
+        _dismiss(crew)
+
+
+@dataclass
+class _Worker:
+    """A process that runs trials, and what it has told."""
+
+    process: BaseProcess
+    told: Connection
+    trial: int | None = None
+    """The last that it took up."""
+    fault: str | None = None
+    """What the user has to mend."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs, once all is read that it had to say."""
+        alive = self.process.is_alive()
+        with suppress(EOFError, OSError):
+            while self.told.poll():
+                message = self.told.recv()
+                if isinstance(message, int):
+                    self.trial = message
+                else:
+                    self.fault = message
+        return alive
+
+
+def _hire(search: Search, run: Run, threads: int) -> _Worker:
+    """Start a process that runs trials."""
+    context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
+    told, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
+    with _environment(THREADS, str(threads)):
+        process.start()
+    tell.close()
+    return _Worker(process, told)
+
+
+def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
+    """Be a worker: silent, since one process shows what all do, and gone when that one is.
+
+    It maps the reviews anew: handed over, they would be copied.
+    """
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent tells when to stop
+    signal.signal(signal.SIGTERM, _interrupt)
+    silence()
+    try:
+        with storage_errors():
+            search = Search(params, LearningReviews.open(), open_storage(), name)
+            work(search, Run(open_store(), run_id), on_claim=tell.send)
+    except (UserError, OSError) as error:
+        tell.send(str(error))
+        raise SystemExit(UserError.exit_status) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what follows must not be interrupted
+    raise KeyboardInterrupt
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # at once: whoever resumes the search waits for this process's trial
+
+
+def _bury(search: Search, run: Run, worker: _Worker, times: int) -> None:
+    """Say that a worker died; end its trial where that happened too often."""
+    code = worker.process.exitcode or 0
+    cause = signal.Signals(-code).name if code < 0 else f"status {code}"
+    if worker.trial is None:
+        say(f"a worker died ({cause}) before it took up a trial")
+        if times >= DEATHS:
+            raise UserError(f"{times} workers died before they took up a trial; the last one: {cause}")
+        return
+    say(f"trial {worker.trial}: its worker died ({cause})")
+    if times >= DEATHS:
+        _give_up(search, run, worker.trial, f"{times} workers died while they ran it; the last one: {cause}")
+
+
+def _give_up(search: Search, run: Run, number: int, error: str) -> None:
+    lock = trial_lock(search, number)
+    with search.claims, suppress(Timeout), lock.acquire(timeout=0):
+        study = search.study()
+        trial = study.get_trials(deepcopy=False)[number]
+        if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
+            return
+        if trial_run := find_trial_run(run, number):
+            trial_run.fail(error)
+        search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
+        study.tell(number, state=TrialState.FAIL)
+
+
+def _dismiss(crew: Sequence[_Worker]) -> None:
+    """End the processes that are left."""
+    for worker in crew:
+        worker.process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for worker in crew:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        worker.process.kill()
+        worker.process.join()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment, which new processes take over."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,367 @@
+"""`tune` killed at any moment, by any means, and started again with the same command."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sentiment.training.checkpoints import STATE
+from sentiment.tuning.storage import open_journal
+from tests.project import Project
+from tests.tuning.postgres import PASSWORD, USER, postgres
+
+SLOW: dict[str, Any] = {
+    "tune.trials": 4,
+    "tune.startup_trials": 2,
+    "train.batch_size": 4,
+    "model.embedding_units": 64,
+}
+"""Trials of a few seconds, of which the last are drawn by what the first ones found."""
+
+OUTPUTS = ("models/tuned/model.safetensors", "reports/tune.csv", "metrics/tune.json")
+OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
+TUNE = ("python", "-m", "stages.tune")
+RUN_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+PATIENCE_S = 180.0
+
+Moment = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def tokenized(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project before its first search, with an empty store."""
+    root = tmp_path_factory.mktemp("tokenized") / "project"
+    shutil.copytree(reproduced.root, root, ignore=shutil.ignore_patterns("mlruns"))
+    for name in OUTPUTS:
+        (root / name).unlink()
+    project = Project(root)
+    project.set_params(SLOW)
+    return project
+
+
+@pytest.fixture
+def before(tokenized: Project, tmp_path: Path) -> Project:
+    """A copy of it."""
+    shutil.copytree(tokenized.root, tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tokenized: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose `tune` ran through."""
+    root = tmp_path_factory.mktemp("uninterrupted") / "project"
+    shutil.copytree(tokenized.root, root)
+    project = Project(root)
+    project.stage("tune")
+    return project
+
+
+def _journal(root: Path) -> str:
+    path = root / "mlruns/optuna.journal"
+    return path.read_text() if path.exists() else ""
+
+
+def _study_is_made(root: Path) -> bool:
+    return '"op_code":0' in _journal(root)
+
+
+def _in_trial(number: int) -> Moment:
+    """After the trial's first checkpoint."""
+    return lambda root: list(root.glob(f"mlruns/studies/*/trial-{number}/checkpoints/*/{STATE}"))
+
+
+def _between(ended: int) -> Moment:
+    """When so many trials have been told to have ended."""
+    return lambda root: len(re.findall(r'"op_code":6.*"datetime_complete"', _journal(root))) >= ended
+
+
+def _after(seconds: float) -> Moment:
+    start = time.monotonic()
+    return lambda root: time.monotonic() - start >= seconds
+
+
+def _stop_at(
+    project: Project, moment: Moment, sign: signal.Signals = signal.SIGKILL, **environment: str
+) -> int:
+    """Start the stage, send it and all that it started a signal at a moment; return its status."""
+    process = project.start(*TUNE, **OFTEN, **environment)
+    _wait_for(project, moment, process)
+    os.killpg(process.pid, sign)
+    return process.wait(PATIENCE_S)
+
+
+def _wait_for(project: Project, moment: Moment, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not moment(project.root):
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.005)
+
+
+def _studies(project: Project) -> list[optuna.Study]:
+    storage = open_journal(project.root / "mlruns/optuna.journal")
+    names = optuna.get_all_study_names(storage)
+    return [optuna.load_study(storage=storage, study_name=name) for name in names]
+
+
+def _content(study: optuna.Study) -> list[tuple[object, ...]]:
+    """Return all of a study but times."""
+    return [
+        (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
+        for trial in study.trials
+    ]
+
+
+def _require_whole(project: Project, study: optuna.Study, trials: int) -> None:
+    """Each trial once, in study and store, and none that seems to run."""
+    states = [trial.state for trial in study.trials]
+    assert len(states) == trials
+    assert set(states) <= set(RUN_STATUS)
+    runs = project.runs("tags.stage = 'tune'")
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    children = {
+        int(run.data.tags["tune.trial"]): run.info.status
+        for run in runs
+        if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    }
+    assert children == {number: RUN_STATUS[state] for number, state in enumerate(states)}
+    assert len(runs) == trials + 1
+    assert not list(project.root.glob("mlruns/studies/*/*/checkpoints"))
+
+
+def _require_as_if_never_stopped(project: Project, uninterrupted: Project) -> None:
+    (study,), (straight,) = _studies(project), _studies(uninterrupted)
+    _require_whole(project, study, SLOW["tune.trials"])
+    assert _content(study) == _content(straight)
+    for name in OUTPUTS:
+        assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
+
+
+def test_killed_at_several_moments(before: Project, uninterrupted: Project) -> None:
+    moments = (_study_is_made, _in_trial(0), _between(1), _after(5), _in_trial(2), _in_trial(3), _between(4))
+    for moment in moments:
+        assert _stop_at(before, moment) == -signal.SIGKILL
+    before.stage("tune")
+    _require_as_if_never_stopped(before, uninterrupted)
+
+
+def test_interrupted_by_the_user(before: Project, uninterrupted: Project) -> None:
+    assert _stop_at(before, _in_trial(1), signal.SIGINT) == 130
+    assert Counter(run.info.status for run in before.runs()) == Counter(FINISHED=1, KILLED=2)
+    before.stage("tune")
+    _require_as_if_never_stopped(before, uninterrupted)
+
+
+def test_killed_under_dvc(before: Project, uninterrupted: Project) -> None:
+    process = before.start("dvc", "repro", "tune", **OFTEN)
+    _wait_for(before, _in_trial(1), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE_S)
+    before.run("dvc", "repro", "tune")
+    _require_as_if_never_stopped(before, uninterrupted)
+
+
+def test_finished_search_gives_its_results_at_once(uninterrupted: Project, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    for name in OUTPUTS:
+        (project.root / name).unlink()
+    journal = _journal(project.root)
+    assert "4 of 4 trials are done" in project.stage("tune").stderr
+    assert _journal(project.root) == journal
+    for name in OUTPUTS:
+        assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
+
+
+def test_winner_is_trained_again_where_its_model_is_gone(uninterrupted: Project, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    shutil.rmtree(project.root / "mlruns/studies")
+    (project.root / OUTPUTS[0]).unlink()
+    assert "training it again" in project.stage("tune").stderr
+    for name in OUTPUTS:
+        assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
+
+
+def test_more_trials_are_added_and_fewer_are_a_part(before: Project, uninterrupted: Project) -> None:
+    before.set_params({"tune.trials": 2})
+    before.stage("tune")
+    two = [(before.root / name).read_bytes() for name in OUTPUTS]
+    before.set_params({"tune.trials": 4})
+    before.stage("tune")
+    _require_as_if_never_stopped(before, uninterrupted)
+    before.set_params({"tune.trials": 2})
+    before.stage("tune")
+    assert [(before.root / name).read_bytes() for name in OUTPUTS] == two
+
+
+def test_another_space_is_another_study(before: Project) -> None:
+    before.set_params({"tune.trials": 1})
+    before.stage("tune")
+    first = _content(_studies(before)[0])
+    before.set_params({"tune.space": {"model.hidden_units": {"kind": "categorical", "choices": [4, 8]}}})
+    before.stage("tune")
+    old, new = _studies(before)
+    assert _content(old) == first
+    assert len(new.trials) == 1
+    runs = [run for run in before.runs() if "tune.trial" in run.data.tags]
+    assert {run.data.tags["tune.study"] for run in runs} == {old.study_name, new.study_name}
+
+
+def test_two_workers_killed_at_several_moments(before: Project) -> None:
+    for moment in (_after(4), _in_trial(1), _between(2)):
+        _stop_at(before, moment, TUNE_WORKERS="2")
+    before.stage("tune", TUNE_WORKERS="2")
+    (study,) = _studies(before)
+    _require_whole(before, study, SLOW["tune.trials"])
+
+
+def test_workers_end_with_their_parent(before: Project) -> None:
+    process = before.start(*TUNE, **OFTEN, TUNE_WORKERS="2")
+    _wait_for(before, lambda root: len(_holders(before)) == 2, process)
+    workers = set(_holders(before).values())
+    process.kill()
+    process.wait(PATIENCE_S)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}/fd").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.05)
+
+
+def test_interrupted_workers_leave_nothing_running(before: Project) -> None:
+    assert _stop_at(before, lambda root: len(_holders(before)) == 2, signal.SIGINT, TUNE_WORKERS="2") == 130
+    assert "RUNNING" not in {run.info.status for run in before.runs()}
+    before.stage("tune")
+    _require_whole(before, _studies(before)[0], SLOW["tune.trials"])
+
+
+def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
+    before: Project, tmp_path: Path
+) -> None:
+    process = before.start(*TUNE, log=tmp_path / "log", **OFTEN, TUNE_WORKERS="2")
+    killed: set[int] = set()
+    while len(killed) < 3:
+        _wait_for(before, lambda root: _holders(before).get(1, 0) not in {0, *killed}, process)
+        worker = _holders(before)[1]
+        os.kill(worker, signal.SIGKILL)
+        killed.add(worker)
+    assert process.wait(PATIENCE_S) == 0
+    said = (tmp_path / "log").read_text()
+    assert said.count("trial 1: its worker died (SIGKILL)") == 3
+    (study,) = _studies(before)
+    _require_whole(before, study, SLOW["tune.trials"])
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert [trial.number for trial in failed] == [1]
+    assert failed[0].user_attrs["error"] == "3 workers died while they ran it; the last one: SIGKILL"
+    (run,) = before.runs("tags.`tune.trial` = '1'")
+    assert run.data.tags["error"] == failed[0].user_attrs["error"]
+
+
+def _holders(project: Project) -> dict[int, int]:
+    """Return which process holds the lock of each trial that is being run."""
+    held = {}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = link.readlink()
+        except OSError:  # it ended, or is somebody else's
+            continue
+        found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
+        if found and target.is_relative_to(project.root):
+            held[int(found[1])] = int(link.parts[2])
+    return held
+
+
+def test_two_searches_at_once_share_the_trials(before: Project, tmp_path: Path) -> None:
+    both = [before.start(*TUNE, log=tmp_path / f"log{number}") for number in range(2)]
+    statuses = [process.wait(PATIENCE_S) for process in both]
+    said = [(tmp_path / f"log{number}").read_text() for number in range(2)]
+    assert statuses == [0, 0], said
+    (study,) = _studies(before)
+    _require_whole(before, study, SLOW["tune.trials"])
+    assert all(text.count("validation AUC") + text.count("pruned") for text in said)
+
+
+def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project) -> None:
+    rates = {"kind": "categorical", "choices": [1e39, 2e39]}
+    before.set_params(
+        {
+            "tune.trials": 6,
+            "tune.max_failed": 2,
+            "train.optimizer.learning_rate": 1e39,
+            "tune.space": {"train.optimizer.learning_rate": rates},
+        }
+    )
+    for workers in ("1", "2"):
+        said = before.stage("tune", status=2, TUNE_WORKERS=workers).stderr
+        assert "tune.max_failed" in said
+        assert re.search(r"trial 1: TrainingDivergedError: .* is not finite", said)
+        assert "Traceback" not in said
+    (study,) = _studies(before)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
+    assert "RUNNING" not in {run.info.status for run in before.runs()}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_torn_journal_stops_the_search_and_is_left_as_it_is(
+    uninterrupted: Project, tmp_path: Path, workers: str
+) -> None:
+    shutil.copytree(uninterrupted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    journal = project.root / "mlruns/optuna.journal"
+    torn = journal.read_bytes()[:-10]
+    journal.write_bytes(torn)
+    said = project.stage("tune", status=2, TUNE_WORKERS=workers).stderr
+    assert "optuna.journal: line" in said
+    assert "Traceback" not in said
+    assert journal.read_bytes() == torn
+
+
+def test_study_of_another_major_version_is_refused(uninterrupted: Project, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    _studies(project)[0].set_user_attr("optuna", "4.9.0")
+    before = _journal(project.root)
+    said = project.stage("tune", status=2).stderr
+    assert "was made by optuna 4.9.0" in said
+    assert _journal(project.root) == before
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """The port of a PostgreSQL server."""
+    with postgres() as port:
+        yield port
+
+
+def test_killed_with_the_study_in_a_database(server: int, before: Project, uninterrupted: Project) -> None:
+    address = f"postgresql+psycopg://{USER}:{quote(PASSWORD)}@127.0.0.1:{server}/postgres"
+    for moment in (_in_trial(0), _in_trial(2)):
+        _stop_at(before, moment, TUNE_STORAGE=address)
+    said = before.stage("tune", TUNE_STORAGE=address)
+    assert PASSWORD not in said.stderr + said.stdout
+    assert quote(PASSWORD) not in said.stderr + said.stdout
+    study = optuna.load_study(storage=address, study_name=_studies(uninterrupted)[0].study_name)
+    _require_whole(before, study, SLOW["tune.trials"])
+    assert _content(study) == _content(_studies(uninterrupted)[0])
+    for name in OUTPUTS:
+        assert (before.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
+
+
+def test_wrong_password_ends_the_stage_without_it(server: int, before: Project) -> None:
+    address = f"postgresql+psycopg://{USER}:not-this-0ne@127.0.0.1:{server}/postgres"
+    said = before.stage("tune", status=2, TUNE_STORAGE=address)
+    assert "password authentication failed" in said.stderr
+    assert "not-this-0ne" not in said.stderr + said.stdout
+    assert "Traceback" not in said.stderr
