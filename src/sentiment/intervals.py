@@ -42,8 +42,8 @@ def delong_gain(
     Source: DeLong et al. 1988, section on comparing areas; the interval is cut at -1 and 1.
     """
     ours, theirs = _placements(labels, scores), _placements(labels, reference)
-    gained = [mine - other for mine, other in zip(ours, theirs, strict=True)]
-    return float(gained[0].mean()), _interval(*gained, level, lowest=-1.0)
+    of_positives, of_negatives = ours[0] - theirs[0], ours[1] - theirs[1]
+    return float(of_positives.mean()), _interval(of_positives, of_negatives, level, lowest=-1.0)
 
 
 def _placements(

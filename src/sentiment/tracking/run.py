@@ -113,6 +113,10 @@ class Run:
         for name, figure in figures.items():
             self.store.client.log_figure(self.id, figure, f"{folder}/{name}")
 
+    def log_page(self, name: str, html: str) -> None:
+        """Log a page, which the UI shows among the artifacts."""
+        self.store.client.log_text(self.id, html, name)
+
 
 def start_run(store: Store, stage: str, name: str, parent: Run | None = None) -> Run:
     """Start a run of a stage, tagged with the code and the experiment that it comes from."""

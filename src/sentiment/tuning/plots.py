@@ -22,8 +22,8 @@ LEAST_FINISHED = 6
 """Finished trials below which importance is not told: there it named the wrong parameter half of the time."""
 
 GOOD_SHARE = 0.25
-"""Importance is that for getting among this share of the trials. Of ten trials, Optuna's default, a tenth, is one;
-with a quarter, more searches of 6 to 25 trials with a known answer named the right parameter first."""
+"""Importance is that for getting among this share of the trials. Optuna's default, a tenth, is one trial of
+ten; with a quarter, more searches of 6 to 25 trials with a known answer had the right parameter first."""
 
 DIGITS = "%.6g"
 """So that a small learning rate is no zero."""

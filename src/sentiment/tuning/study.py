@@ -1,6 +1,7 @@
 """One search: trials in turn, each a training run of its own that may be ended early."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
@@ -9,15 +10,19 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.intervals import Interval, delong_gain
 from sentiment.lineage import log_configuration
+from sentiment.model.scoring import score
 from sentiment.params import Params
 from sentiment.params.tune import TuneParams
 from sentiment.progress import say
 from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking import Run
 from sentiment.training.figures import Epoch
 from sentiment.training.loop import Fitted
 from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.tuning.attributes import ERROR, Progress, note_progress
 from sentiment.tuning.space import starting_point, suggest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -31,6 +36,8 @@ class Winner:
     params: Params
     fitted: Fitted
     run: Run
+    gain_interval: Interval | None
+    """Of its gain in validation AUC over trial 0; None where that did not finish."""
 
 
 def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winner, optuna.Study]:
@@ -43,6 +50,7 @@ def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winne
     pruner = MedianPruner(n_startup_trials=tune.startup_trials, n_warmup_steps=tune.warmup_epochs)
     study = optuna.create_study(direction="maximize", pruner=pruner)
     study.enqueue_trial(starting_point(params))
+    first: Fitted | None = None
     winner: Winner | None = None
     for number in range(tune.trials):
         study.sampler = _sampler(tune, number)
@@ -50,20 +58,35 @@ def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winne
         trial_params = suggest(trial, params)
         run = parent.nested(f"trial {number}", stage="tune")
         fitted = _run_trial(study, trial, run, trial_params, reviews)
+        first = fitted if number == 0 else first
         if fitted and (winner is None or fitted.best.validation_auc > winner.fitted.best.validation_auc):
-            winner = Winner(number, trial_params, fitted, run)
+            winner = Winner(number, trial_params, fitted, run, None)
     if winner is None:
         raise UserError("tune: no trial finished; each trial's MLflow run tells why")
+    if first is not None:
+        winner = replace(winner, gain_interval=_gain_interval(winner.fitted, first, reviews.validation))
     return winner, study
+
+
+def _gain_interval(best: Fitted, first: Fitted, validation: TokenizedReviews) -> Interval:
+    """Return the interval of the AUC that the best model gains over the first, on the reviews it won by."""
+    if best is first:
+        return Interval(0.0, 0.0)
+    ours = score(best.model, validation, "best trial on validation")
+    theirs = score(first.model, validation, "trial 0 on validation")
+    return delong_gain(validation.labels, ours, theirs)[1]
 
 
 def _run_trial(
     study: optuna.Study, trial: optuna.Trial, run: Run, params: Params, reviews: LearningReviews
 ) -> Fitted | None:
     """Train one configuration and tell study and run how it ended; None where it was pruned or diverged."""
+    learned_from = len(reviews.train) + (params.train.unlabelled != "ignore") * len(reviews.unlabelled)
+    steps = math.ceil(learned_from / params.train.batch_size)  # of an epoch
 
     def on_epoch(epoch: Epoch) -> None:
         run.log_epoch(epoch)
+        note_progress(trial, Progress(epoch.number, epoch.number * steps, params.train.epochs * steps))
         trial.report(epoch.validation_auc, epoch.number)
         if epoch.number < params.train.epochs and trial.should_prune():
             raise optuna.TrialPruned
@@ -81,6 +104,7 @@ def _run_trial(
                 return None
             run.log_best(fitted.best)
     except TrainingDivergedError as error:
+        trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
         say(f"{name}: failed: {error}")
         return None
