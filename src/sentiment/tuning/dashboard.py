@@ -36,6 +36,8 @@ def _open_storage() -> tuple[BaseStorage, str]:
         name = "the storage that TUNE_STORAGE names"
         try:
             return RDBStorage(address.get_secret_value()), name
+        except ImportError:
+            raise UserError(f"{name}: the driver for its kind of database is not installed") from None
         except Exception as error:  # each database has errors of its own, which may quote the address
             raise UserError(f"{name}: does not work ({type(error).__name__})") from None
     journal = repository_root() / JOURNAL
