@@ -2,6 +2,9 @@
 
 from collections import Counter
 
+import pandas as pd
+import pytest
+
 from tests.project import Project
 
 
@@ -25,7 +28,10 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
     assert all(
         "is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
     )
-    assert "failed" in (project.root / "reports/tune.csv").read_text()
+    table = pd.read_csv(project.root / "reports/tune.csv")
+    errors = table["error"].dropna()
+    assert list(errors.index) == list(table.index[table["state"] == "failed"])
+    assert errors.str.startswith("TrainingDivergedError: epoch 1").all()
 
 
 def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
@@ -48,7 +54,9 @@ def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
     assert _trial_statuses(project)["KILLED"] == counts["pruned"]
     pruned = project.runs("tags.stage = 'tune' AND attributes.status = 'KILLED'")
     assert all("best_validation_auc" not in run.data.metrics for run in pruned)
-    rows = (project.root / "reports/tune.csv").read_text().splitlines()
-    header = rows[0].split(",")
-    epochs = [row.split(",")[header.index("epochs")] for row in rows if ",pruned," in row]
-    assert set(epochs) <= {"1", "2"}
+    table = pd.read_csv(project.root / "reports/tune.csv")
+    ended = table[table["state"] == "pruned"]["epochs"]
+    assert set(ended) <= {1, 2}
+    # Of three epochs a trial, all of the same number of steps.
+    saved = project.metrics("tune")["compute_saved"]
+    assert saved == pytest.approx((3 - ended).sum() / (3 * len(table)), abs=1e-6)

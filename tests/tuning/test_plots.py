@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 import pytest
 from optuna.trial import TrialState
+from ruamel.yaml import YAML
 
 from sentiment.params.substitution import substituted
 from sentiment.tuning.plots import (
@@ -19,8 +20,10 @@ from sentiment.tuning.plots import (
     parallel_table,
     write_tables,
 )
-from tests.project import ROOT
+from tests.project import ROOT, Project
 from tests.tuning.studies import searched, searched_params
+
+TEMPLATES = ROOT / ".dvc" / "plots"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,23 @@ def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) 
     ]
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "other" / path).read_bytes(), path
+
+
+def test_dvc_draws_every_table(tmp_path: Path) -> None:
+    """With rows in each, which a search of three trials, as other tests have it, does not give."""
+    project = Project(tmp_path)
+    for name in ("dvc.yaml", ".dvc/config", *(f".dvc/plots/{path.name}" for path in TEMPLATES.iterdir())):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    project.run("git", "init", "-q")
+    write_tables(tmp_path / "reports", searched(30), searched_params())
+    project.run("dvc", "plots", "show", "-o", "page")
+    page = (tmp_path / "page/index.html").read_text()
+    plots = YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
+    drawn = [title for plot in plots for title, of in plot.items() if "reports/tune" in str(of["y"])]
+    assert len(drawn) == 5
+    assert all(f'"text": "{title}"' in page for title in drawn)
+    assert "DVC_METRIC" not in page
 
 
 def test_small_numbers_are_not_written_as_zero(tmp_path: Path) -> None:
