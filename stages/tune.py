@@ -25,7 +25,7 @@ def main() -> None:
         winner, study = search(params, reviews, run)
         save_model(paths.model("tuned"), winner.fitted.model)
         tag_model(winner.run, paths.model("tuned"))
-        figures = summary(study, winner.gain_interval)
+        figures = summary(study, winner.gain)
         run.log_metrics({BEST_VALIDATION_AUC: winner.fitted.best.validation_auc, "best_trial": winner.number})
         run.log_metrics(search_metrics(study))
         run.log_params({"best": figures["best"]["params"]})

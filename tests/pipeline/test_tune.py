@@ -55,8 +55,7 @@ def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
     pruned = project.runs("tags.stage = 'tune' AND attributes.status = 'KILLED'")
     assert all("best_validation_auc" not in run.data.metrics for run in pruned)
     table = pd.read_csv(project.root / "reports/tune.csv")
-    ended = table[table["state"] == "pruned"]["epochs"]
-    assert set(ended) <= {1, 2}
-    # Of three epochs a trial, all of the same number of steps.
+    share = (table["steps"] / table["planned_steps"])[table["state"] == "pruned"]
+    assert share.between(1 / 3, 2 / 3).all()  # one or two epochs of three
     saved = project.metrics("tune")["compute_saved"]
-    assert saved == pytest.approx((3 - ended).sum() / (3 * len(table)), abs=1e-6)
+    assert saved == pytest.approx((1 - share).sum() / len(table), abs=1e-6)

@@ -63,7 +63,7 @@ def searched(
         suggested = suggest(trial, params)
         if number == FAILED:
             trial.set_user_attr(ERROR, "TrainingDivergedError: the loss is nan\nno step was taken")
-            note_progress(trial, Progress(epochs=0, steps=3, planned_steps=3 * STEPS))
+            note_progress(trial, Progress(steps=3, planned_steps=3 * STEPS))
             study.tell(trial, state=TrialState.FAIL)
         else:
             _run(study, trial, suggested)
@@ -73,7 +73,7 @@ def searched(
 def _run(study: optuna.Study, trial: optuna.Trial, params: Params) -> None:
     for epoch in (1, 2, 3):
         trial.report(auc_after(params, epoch), epoch)
-        note_progress(trial, Progress(epoch, epoch * STEPS, 3 * STEPS))
+        note_progress(trial, Progress(epoch * STEPS, 3 * STEPS))
         trial.set_user_attr(WALL_SECONDS, 2.0 * epoch)
         trial.set_user_attr(CPU_SECONDS, 3.0 * epoch)
         if epoch < 3 and trial.should_prune():

@@ -2,12 +2,20 @@
 
 import json
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from sentiment.intervals import Interval
-from sentiment.tuning.summary import compute_saved, search_metrics, summary, trials_table
+from sentiment.tuning.summary import (
+    Gain,
+    compute_saved,
+    gain_over_first,
+    search_metrics,
+    summary,
+    trials_table,
+)
 from tests.tuning.studies import FAILED, STEPS, searched
 
 
@@ -28,8 +36,7 @@ def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optun
     pruned = study.trials[_numbers(study, TrialState.PRUNED)[0]]
     row = table.loc[pruned.number]
     assert row["validation_auc"] == list(pruned.intermediate_values.values())[-1]
-    assert row["epochs"] == len(pruned.intermediate_values) < 3
-    assert (row["steps"], row["planned_steps"]) == (row["epochs"] * STEPS, 3 * STEPS)
+    assert row["steps"] == len(pruned.intermediate_values) * STEPS < row["planned_steps"] == 3 * STEPS
     assert row["train.optimizer.learning_rate"] == pruned.params["train.optimizer.learning_rate"]
 
 
@@ -50,7 +57,8 @@ def test_compute_saved_by_hand() -> None:
     study = optuna.create_study(direction="maximize")
     for state, steps in ((TrialState.COMPLETE, 30), (TrialState.PRUNED, 10), (TrialState.FAIL, 3)):
         trial = study.ask()
-        trial.set_user_attr("progress", {"epochs": 0, "steps": steps, "planned_steps": 30})
+        trial.set_user_attr("steps", steps)
+        trial.set_user_attr("planned_steps", 30)
         study.tell(trial, 0.9 if state == TrialState.COMPLETE else None, state=state)
     assert compute_saved(study) == pytest.approx(20 / (30 + 30 + 3))
 
@@ -63,9 +71,11 @@ def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
 
 
 def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
-    figures = summary(study, Interval(-0.0012345678, 0.0123456789))
-    assert figures["gain_over_trial_0"]["auc"] == round(study.best_value - study.trials[0].values[0], 6)
-    assert figures["gain_over_trial_0"]["interval"] == {"low": -0.001235, "high": 0.012346}
+    figures = summary(study, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789)))
+    assert figures["gain_over_trial_0"] == {
+        "auc": 0.005679,
+        "interval": {"low": -0.001235, "high": 0.012346},
+    }
     assert sum(figures["trials"].values()) == 16
     assert figures["trials"]["failed"] == 1
     assert figures["trials"]["pruned"] > 0
@@ -76,7 +86,26 @@ def test_gain_is_null_where_trial_zero_failed() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), state=TrialState.FAIL)
     study.tell(study.ask(), 0.9)
-    assert summary(study)["gain_over_trial_0"] is None
+    gain = gain_over_first(study, 1, np.array([0, 1]), {})
+    assert summary(study, gain)["gain_over_trial_0"] is None
+
+
+def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    first, winner = np.array([0.1, 0.6, 0.2, 0.5, 0.7, 0.8]), np.array([0.1, 0.3, 0.2, 0.5, 0.7, 0.8])
+    gain = gain_over_first(study, 3, labels, {0: first, 3: winner})
+    assert gain is not None
+    assert gain.auc == pytest.approx(1 / 9)
+    assert gain.interval is not None
+    assert gain.interval.low < gain.auc < gain.interval.high
+
+
+def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: optuna.Study) -> None:
+    best = study.best_trial.number
+    gain = gain_over_first(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
+    assert gain is not None
+    assert gain.auc == study.best_value - study.trials[0].values[0]
+    assert summary(study, gain)["gain_over_trial_0"]["interval"] is None
 
 
 def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) -> None:

@@ -1,39 +1,37 @@
 """What a trial notes beside its values, under names that the study keeps as user attributes."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial
 
 ERROR = "error"
-"""Why a failed trial failed, in one line."""
+"""Why a failed trial failed."""
 
-WALL_SECONDS = "wall_seconds"
-CPU_SECONDS = "cpu_seconds"
+WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
 """What a trial took, over all processes that worked on it. Of the machine: for MLflow, for no DVC output."""
 
-PROGRESS = "progress"
+STEPS, PLANNED_STEPS = "steps", "planned_steps"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a trial got: epochs completed, training steps taken, and those it would have taken in all."""
+    """Training steps that a trial took, and those of its whole training."""
 
-    epochs: int
     steps: int
     planned_steps: int
 
 
 def note_progress(trial: optuna.Trial, progress: Progress) -> None:
-    """Write into the study how far a trial is: in one attribute, since each one waits for the disk."""
-    trial.set_user_attr(PROGRESS, asdict(progress))
+    """Write into the study how far a trial is."""
+    trial.set_user_attr(STEPS, progress.steps)
+    trial.set_user_attr(PLANNED_STEPS, progress.planned_steps)
 
 
 def progress_of(trial: FrozenTrial) -> Progress | None:
     """Return how far a trial got, None where it never said."""
-    noted: dict[str, Any] | None = trial.user_attrs.get(PROGRESS)
-    return None if noted is None else Progress(**noted)
+    noted = trial.user_attrs
+    return Progress(noted[STEPS], noted[PLANNED_STEPS]) if {STEPS, PLANNED_STEPS} <= noted.keys() else None
 
 
 def error_of(trial: FrozenTrial) -> str | None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from sentiment.errors import TrainingDivergedError, UserError
-from sentiment.intervals import Interval, delong_gain
 from sentiment.lineage import log_configuration
 from sentiment.model.scoring import score
 from sentiment.params import Params
@@ -24,6 +24,7 @@ from sentiment.training.loop import Fitted
 from sentiment.training.self_training import fit_with_unlabelled
 from sentiment.tuning.attributes import ERROR, Progress, note_progress
 from sentiment.tuning.space import starting_point, suggest
+from sentiment.tuning.summary import Gain, gain_over_first
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -36,8 +37,8 @@ class Winner:
     params: Params
     fitted: Fitted
     run: Run
-    gain_interval: Interval | None
-    """Of its gain in validation AUC over trial 0; None where that did not finish."""
+    gain: Gain | None
+    """Over trial 0; None where that did not finish."""
 
 
 def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winner, optuna.Study]:
@@ -63,18 +64,18 @@ def search(params: Params, reviews: LearningReviews, parent: Run) -> tuple[Winne
             winner = Winner(number, trial_params, fitted, run, None)
     if winner is None:
         raise UserError("tune: no trial finished; each trial's MLflow run tells why")
-    if first is not None:
-        winner = replace(winner, gain_interval=_gain_interval(winner.fitted, first, reviews.validation))
-    return winner, study
+    logits = _logits({winner.number: winner.fitted, 0: first}, reviews.validation)
+    gain = gain_over_first(study, winner.number, reviews.validation.labels, logits)
+    return replace(winner, gain=gain), study
 
 
-def _gain_interval(best: Fitted, first: Fitted, validation: TokenizedReviews) -> Interval:
-    """Return the interval of the AUC that the best model gains over the first, on the reviews it won by."""
-    if best is first:
-        return Interval(0.0, 0.0)
-    ours = score(best.model, validation, "best trial on validation")
-    theirs = score(first.model, validation, "trial 0 on validation")
-    return delong_gain(validation.labels, ours, theirs)[1]
+def _logits(trials: dict[int, Fitted | None], validation: TokenizedReviews) -> dict[int, NDArray[np.float32]]:
+    """Return, of the trials that finished, what each one's model says to the validation reviews."""
+    return {
+        number: score(fitted.model, validation, f"trial {number} on validation")
+        for number, fitted in trials.items()
+        if fitted is not None
+    }
 
 
 def _run_trial(
@@ -86,7 +87,7 @@ def _run_trial(
 
     def on_epoch(epoch: Epoch) -> None:
         run.log_epoch(epoch)
-        note_progress(trial, Progress(epoch.number, epoch.number * steps, params.train.epochs * steps))
+        note_progress(trial, Progress(epoch.number * steps, params.train.epochs * steps))
         trial.report(epoch.validation_auc, epoch.number)
         if epoch.number < params.train.epochs and trial.should_prune():
             raise optuna.TrialPruned

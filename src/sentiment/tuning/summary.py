@@ -1,15 +1,24 @@
 """A search as a table and as figures."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from sentiment.intervals import Interval
-from sentiment.tuning.attributes import CPU_SECONDS, WALL_SECONDS, error_of, progress_of
+from sentiment.intervals import Interval, delong_gain
+from sentiment.tuning.attributes import (
+    CPU_SECONDS,
+    PLANNED_STEPS,
+    STEPS,
+    WALL_SECONDS,
+    error_of,
+    progress_of,
+)
 
 STATES = {
     TrialState.COMPLETE: "finished",
@@ -23,8 +32,38 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 DECIMALS = 6
 
 
+@dataclass(frozen=True)
+class Gain:
+    """By how much the winner's validation AUC exceeds that of trial 0."""
+
+    auc: float
+    interval: Interval | None
+    """At 95%, by DeLong's paired method; None where the logits of one of the two are gone."""
+
+
+def gain_over_first(
+    study: optuna.Study,
+    winner: int,
+    labels: NDArray[np.integer],
+    logits: Mapping[int, NDArray[np.floating] | None],
+) -> Gain | None:
+    """Return what a trial gains over trial 0 on the validation reviews; None where trial 0 did not finish.
+
+    labels: shape (reviews,). logits: by trial number, of the same reviews; without those of both trials the
+    gain is the difference of their values in the study. The interval is that of two given models: it does not
+    know that the winner is the best of many.
+    """
+    first = study.trials[0]
+    if first.state != TrialState.COMPLETE:
+        return None
+    ours, theirs = logits.get(winner), logits.get(first.number)
+    if ours is not None and theirs is not None:
+        return Gain(*delong_gain(labels, ours, theirs))
+    return Gain(_value(study.trials[winner]) - _value(first), None)
+
+
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: state, AUC, best so far, epochs and steps, parameters, error.
+    """Return a row per trial: state, AUC, best so far, steps, parameters, error.
 
     `validation_auc` is the last one seen of a trial that was pruned or failed; `steps` of `planned_steps`
     is how much of its training it took. Empty: not known, or no parameter of that trial.
@@ -34,7 +73,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
             "trial": trial.number,
             "state": STATES[trial.state],
             "validation_auc": auc_of(trial),
-            **_effort(trial),
+            "steps": trial.user_attrs.get(STEPS),
+            "planned_steps": trial.user_attrs.get(PLANNED_STEPS),
         }
         for trial in study.trials
     ]
@@ -47,24 +87,17 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     return table
 
 
-def summary(study: optuna.Study, gain_interval: Interval | None = None) -> dict[str, Any]:
+def summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
     """Return counts by state, the best trial, its gain in AUC over trial 0, and what pruning saved.
 
-    gain_interval: of that gain; None where it is not known. `gain_over_trial_0` is null where trial 0 did not
-    finish. Nothing here depends on the clock.
+    gain: null in the figures where it is None. Nothing here depends on the clock.
     """
-    first, best = study.trials[0], study.best_trial
+    best = study.best_trial
     saved = compute_saved(study)
     return {
         "trials": counts_by_state(study),
         "best": {"trial": best.number, "validation_auc": _rounded(study.best_value), "params": best.params},
-        "gain_over_trial_0": None
-        if first.value is None
-        else {
-            "auc": _rounded(study.best_value - first.value),
-            "interval": gain_interval
-            and {end: _rounded(value) for end, value in asdict(gain_interval).items()},
-        },
+        "gain_over_trial_0": _gain_figures(gain),
         "compute_saved": None if saved is None else _rounded(saved),
     }
 
@@ -107,11 +140,20 @@ def auc_of(trial: FrozenTrial) -> float | None:
     return trial.value if trial.state == TrialState.COMPLETE else values[max(values)] if values else None
 
 
-def _effort(trial: FrozenTrial) -> dict[str, int | None]:
-    progress = progress_of(trial)
-    if progress is None:
-        return {"epochs": len(trial.intermediate_values), "steps": None, "planned_steps": None}
-    return asdict(progress)
+def _gain_figures(gain: Gain | None) -> dict[str, Any] | None:
+    if gain is None:
+        return None
+    ends = asdict(gain.interval) if gain.interval else None
+    return {
+        "auc": _rounded(gain.auc),
+        "interval": ends and {end: _rounded(value) for end, value in ends.items()},
+    }
+
+
+def _value(trial: FrozenTrial) -> float:
+    if trial.value is None:
+        raise ValueError(f"trial {trial.number} has no AUC")
+    return trial.value
 
 
 def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
