@@ -20,10 +20,10 @@ class Settings(BaseSettings):
     """Experiment that runs are logged to."""
     download_cache: Path | None = None
     """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
-    tune_storage: SecretStr | None = None
-    """Database that keeps the search; by default the journal in `mlruns/`. It may hold a password."""
     checkpoint_minutes: PositiveFloat = 2
     """Training keeps its state this often, and after every epoch: what a kill costs at most."""
+    tune_storage: SecretStr | None = None
+    """Database that keeps the studies; by default the journal in `mlruns/`. It may hold a password."""
 
 
 def repository_root() -> Path:
