@@ -1,11 +1,11 @@
 # Everything that people and CI run. `make help` lists it.
 PYTHON ?= python3
-PORT ?= 5000
 ARCHIVE ?= ../shared/data/aclImdb_dev.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui bench-data bench-linear bench-quality bench-train bench-tune retrain lock
+.PHONY: help setup repro test lint ui dashboard bench-data bench-linear bench-quality bench-train bench-tune \
+	retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,8 +34,14 @@ lint: setup  ## format, rules, types, workflows
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --offline --quiet .github/workflows
 
+ui: PORT ?= 5000
+dashboard: PORT ?= 8080
+
 ui: setup  ## the MLflow UI on the store that the stages log to; PORT=5001 for another port
 	sentiment ui --port $(PORT)
+
+dashboard: setup  ## optuna-dashboard on the searches of tune; PORT=8081 for another port
+	sentiment dashboard --port $(PORT)
 
 bench-data: setup  ## speed and memory of download and tokenize, up to a million reviews
 	python -m bench.data

@@ -24,7 +24,7 @@ from bench.bars import Bar, judge
 from bench.linear_models import MODELS
 from sentiment import paths
 from sentiment.errors import exits_cleanly
-from sentiment.evaluation.intervals import Interval, delong_interval
+from sentiment.intervals import Interval, delong_interval
 from sentiment.model.scoring import score
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams

@@ -4,20 +4,22 @@ from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.lineage import tag_model
 from sentiment.model.files import save_model
-from sentiment.outputs import write_csv, write_json
+from sentiment.outputs import write_json
 from sentiment.params import load_params
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store
-from sentiment.tuning.kept import find_winner
+from sentiment.tuning.kept import find_winner, validation_logits
+from sentiment.tuning.page import search_page
+from sentiment.tuning.plots import write_tables
 from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.search import run_search
 from sentiment.tuning.study import open_search
-from sentiment.tuning.summary import summary, trials_table
+from sentiment.tuning.summary import gain_over_first, search_metrics, summary
 
 
 @exits_cleanly
 def main() -> None:
-    """Write the best trial's model, a row per trial and what the search gained; log a run per trial.
+    """Write the best trial's model, tables of all trials and what the search gained; log a run per trial.
 
     Stopped at any moment and started again, it goes on where it was, in the same runs.
     """
@@ -31,10 +33,14 @@ def main() -> None:
             winner = find_winner(search, run)
             save_model(paths.model("tuned"), winner.model)
             tag_model(winner.run, paths.model("tuned"))
-            figures = summary(study)
+            logits = {number: validation_logits(search, number) for number in (0, winner.number)}
+            gain = gain_over_first(study, winner.number, reviews.validation.labels, logits)
+            figures = summary(study, gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
+            run.log_metrics(search_metrics(study))
             run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
-            write_csv(paths.REPORTS / "tune.csv", trials_table(study))
+            run.log_page("tune.html", search_page(study, params))
+            write_tables(paths.REPORTS, study, params)
             write_json(paths.metrics("tune"), figures)
 
 

@@ -16,14 +16,15 @@ LAYERS = {
     "tokens": {"params", "reviews"},
     "model": {"params", "reviews", "tokens"},
     "training": {"params", "tokens", "model"},
-    "evaluation": {"params", "tokens", "model", "training"},
+    "intervals": set[str](),
+    "evaluation": {"params", "tokens", "model", "training", "intervals"},
     "tracking": {"params", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
-    "tuning": {"params", "tokens", "model", "training", "tracking", "lineage", "settings"},
+    "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"errors", "outputs", "paths", "progress"}
+BASE = {"errors", "outputs", "paths", "ports", "progress"}
 ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": set[str]()}
 
 

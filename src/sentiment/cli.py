@@ -1,4 +1,4 @@
-"""The command line: check, predict, ui, retrain. Heavy imports wait until a command needs them."""
+"""The command line: check, predict, ui, dashboard, retrain. Heavy imports wait until a command needs them."""
 
 import sys
 from pathlib import Path
@@ -58,6 +58,17 @@ def ui(
 ) -> None:
     """Serve the MLflow UI on the store that the stages log to."""
     from sentiment.tracking.ui import serve
+
+    serve(port)
+
+
+@app.command()
+@exits_cleanly
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8080,
+) -> None:
+    """Serve optuna-dashboard on the searches that tune made or is making."""
+    from sentiment.tuning.dashboard import serve
 
     serve(port)
 

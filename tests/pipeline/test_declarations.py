@@ -136,5 +136,9 @@ def _file(module: str) -> Path:
 
 
 def _package(module: str) -> str | None:
+    """Return what a stage depends on to use a module: its package, or itself where it stands alone."""
     part = module.split(".")[1]
-    return None if part in INFRASTRUCTURE else f"src/sentiment/{part}"
+    if part in INFRASTRUCTURE:
+        return None
+    package = f"src/sentiment/{part}"
+    return package if (ROOT / package).is_dir() else f"{package}.py"

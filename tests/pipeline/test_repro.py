@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -51,6 +52,15 @@ def test_trials_are_the_total(reproduced: Project) -> None:
     assert sum(reproduced.metrics("tune")["trials"].values()) == 3
 
 
+def test_gain_over_trial_zero_is_told_with_its_interval(reproduced: Project) -> None:
+    gain = reproduced.metrics("tune")["gain_over_trial_0"]
+    rows = pd.read_csv(reproduced.root / "reports/tune.csv").set_index("trial")["validation_auc"]
+    best = reproduced.metrics("tune")["best"]
+    assert gain["auc"] == pytest.approx(best["validation_auc"] - rows[0], abs=2e-6)
+    assert gain["interval"]["low"] <= gain["auc"] <= gain["interval"]["high"]
+    assert (gain["interval"]["low"] < gain["interval"]["high"]) == (best["trial"] != 0)
+
+
 def test_changed_clipping_leaves_data_stages_alone(project: Project) -> None:
     project.set_params({"train.clip.threshold": 0.7})
     output = project.run("dvc", "repro", "--dry").stdout
@@ -91,11 +101,15 @@ def test_dvc_shows_metrics_plots_and_differences(project: Project) -> None:
     page = project.run("dvc", "plots", "show", "-o", "page").stdout.strip()
     content = (project.root / "page" / "index.html").read_text()
     assert page.endswith("index.html")
+    assert "DVC_METRIC" not in content  # every anchor of the templates is filled
     for title in (
         "ROC on test",
         "Loss by epoch",
         "Gradient norm by layer",
         "Trials of the search",
+        "Trials by step",
+        "Parameters of trials",
+        "AUC by clipping",
         "Confusion",
     ):
         assert title in content

@@ -86,6 +86,21 @@ def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
     assert all(set(run.data.metrics) >= EPOCH_FIGURES for run in finished)
 
 
+def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
+    (search,) = [run for run in reproduced.runs("tags.stage = 'tune'") if run.info.run_name == "tune"]
+    figures = reproduced.metrics("tune")
+    assert search.data.metrics["best_validation_auc"] == pytest.approx(
+        figures["best"]["validation_auc"], abs=1e-6
+    )
+    assert {name: search.data.metrics[f"trials_{name}"] for name in figures["trials"]} == figures["trials"]
+    assert search.data.metrics["best_trial"] == figures["best"]["trial"]
+    assert search.data.metrics["compute_saved"] == pytest.approx(figures["compute_saved"], abs=1e-6)
+    for name, value in figures["best"]["params"].items():
+        assert search.data.params[f"best.{name}"] == str(value)
+    page = reproduced.root / f"mlruns/artifacts/{search.info.run_id}/artifacts/tune.html"
+    assert '<div id="history"' in page.read_text()
+
+
 def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: Run) -> None:
     figures = reproduced.metrics("evaluate")["models"]["baseline"]
     assert train_run.data.metrics["test_auc"] == pytest.approx(figures["test"]["auc"])

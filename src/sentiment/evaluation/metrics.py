@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-from sentiment.evaluation.intervals import delong_interval, wilson_interval
+from sentiment.intervals import delong_interval, wilson_interval
 
 
 def classification_metrics(

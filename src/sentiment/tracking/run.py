@@ -122,6 +122,10 @@ class Run:
         for name, figure in figures.items():
             self.store.client.log_figure(self.id, figure, f"{folder}/{name}")
 
+    def log_page(self, name: str, html: str) -> None:
+        """Log a page, which the UI shows among the artifacts."""
+        self.store.client.log_text(self.id, html, name)
+
 
 def start_run(
     store: Store, stage: str, name: str, parent: Run | None = None, tags: Mapping[str, str] | None = None

@@ -1,14 +1,11 @@
 """The MLflow UI on the right store."""
 
 import os
-import socket
 import sys
 
-from sentiment.errors import UserError
+from sentiment.ports import HOST, require_free
 from sentiment.settings import load_settings
 from sentiment.tracking.store import open_store, tracking_uri
-
-HOST = "127.0.0.1"
 
 
 def serve(port: int) -> None:
@@ -17,7 +14,7 @@ def serve(port: int) -> None:
     if uri.startswith(("http://", "https://")):
         print("The runs are on the tracking server that MLFLOW_TRACKING_URI names: open that address.")
         return
-    _require_free(port)
+    require_free(port, "ui")
     # The plain address opens on a page about language models, which this experiment has nothing to show on.
     runs = f"http://{HOST}:{port}/#/experiments/{open_store().experiment_id}/runs"
     print(f"MLflow UI: {runs}  (Ctrl-C stops it)", flush=True)
@@ -28,12 +25,3 @@ def serve(port: int) -> None:
     }
     arguments = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     os.execve(sys.executable, arguments, environment)
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise UserError(f"port {port} is taken; choose another: make ui PORT={port + 1}") from None

@@ -22,6 +22,7 @@ from sentiment.tokens.learning import LearningReviews
 from sentiment.training.device import resolve_device
 from sentiment.training.identity import DECIDING, PACKAGE, code_digest
 from sentiment.training.precision import resolve_precision
+from sentiment.tuning.attributes import error_of
 from sentiment.tuning.storage import open_storage, storage_errors
 from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials
 
@@ -31,8 +32,8 @@ CODE = (*DECIDING, "tuning/space.py", "tuning/strategies.py", "tuning/trials.py"
 TOTALS = {"trials", "max_failed"}
 """Parameters of the search that say how long it goes on, not what its trials are."""
 
-OPTUNA, IDENTITY, ERROR = "optuna", "id", "error"
-"""Attributes: of a study, the version that made it and what no other study has; why a trial failed."""
+OPTUNA, IDENTITY = "optuna", "id"
+"""Attributes of a study: the version that made it, and what no other study has."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Search:
         trials = self.trials()
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         if too_many_failed(trials, self.params.tune.max_failed):
-            errors = [f"  trial {trial.number}: {trial.user_attrs.get(ERROR)}" for trial in failed]
+            errors = [f"  trial {trial.number}: {error_of(trial)}" for trial in failed]
             raise UserError(
                 "\n".join([f"tune: {len(failed)} trials failed, tune.max_failed stops the search:", *errors])
             )

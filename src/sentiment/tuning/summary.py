@@ -1,48 +1,168 @@
-"""A finished study as a table and as figures."""
+"""A search as a table and as figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+from sentiment.intervals import Interval, delong_gain
+from sentiment.tuning.attributes import (
+    CPU_SECONDS,
+    PLANNED_STEPS,
+    STEPS,
+    WALL_SECONDS,
+    error_of,
+    progress_of,
+)
+
+STATES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much the winner's validation AUC exceeds that of trial 0."""
+
+    auc: float
+    interval: Interval | None
+    """At 95%, by DeLong's paired method; None where the logits of one of the two are gone."""
+
+
+def gain_over_first(
+    study: optuna.Study,
+    winner: int,
+    labels: NDArray[np.integer],
+    logits: Mapping[int, NDArray[np.floating] | None],
+) -> Gain | None:
+    """Return what a trial gains over trial 0 on the validation reviews; None where trial 0 did not finish.
+
+    labels: shape (reviews,). logits: by trial number, of the same reviews; without those of both trials the
+    gain is the difference of their values in the study. The interval is that of two given models: it does not
+    know that the winner is the best of many.
+    """
+    first = study.trials[0]
+    if first.state != TrialState.COMPLETE:
+        return None
+    ours, theirs = logits.get(winner), logits.get(first.number)
+    if ours is not None and theirs is not None:
+        return Gain(*delong_gain(labels, ours, theirs))
+    return Gain(_value(study.trials[winner]) - _value(first), None)
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: state, validation AUC (the last seen), best so far, epochs, parameters."""
+    """Return a row per trial: state, AUC, best so far, steps, parameters, error.
+
+    `validation_auc` is the last one seen of a trial that was pruned or failed; `steps` of `planned_steps`
+    is how much of its training it took. Empty: not known, or no parameter of that trial.
+    """
     rows = [
         {
             "trial": trial.number,
             "state": STATES[trial.state],
-            "validation_auc": _auc(trial),
-            "epochs": len(trial.intermediate_values),
-            **trial.params,
+            "validation_auc": auc_of(trial),
+            "steps": trial.user_attrs.get(STEPS),
+            "planned_steps": trial.user_attrs.get(PLANNED_STEPS),
         }
         for trial in study.trials
     ]
     table = pd.DataFrame(rows)
     finished = table["validation_auc"].where(table["state"] == "finished")
     table.insert(3, "best_so_far", finished.cummax().ffill())
+    for name in sorted({name for trial in study.trials for name in trial.params}):
+        table[name] = [trial.params.get(name) for trial in study.trials]
+    table["error"] = [error_of(trial) for trial in study.trials]
     return table
 
 
-def summary(study: optuna.Study) -> dict[str, Any]:
-    """Return counts by state, the best trial, and its gain in AUC over trial 0 (null where that failed)."""
-    first, best = study.trials[0], study.best_trial
-    gain = None if first.value is None else study.best_value - first.value
+def summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
+    """Return counts by state, the best trial, its gain in AUC over trial 0, and what pruning saved.
+
+    gain: null in the figures where it is None. Nothing here depends on the clock.
+    """
+    best = study.best_trial
+    saved = compute_saved(study)
     return {
-        "trials": {name: _count(study.trials, state) for state, name in STATES.items()},
-        "best": {"trial": best.number, "validation_auc": round(study.best_value, 6), "params": best.params},
-        "gain_over_trial_0": None if gain is None else round(gain, 6),
+        "trials": counts_by_state(study),
+        "best": {"trial": best.number, "validation_auc": _rounded(study.best_value), "params": best.params},
+        "gain_over_trial_0": _gain_figures(gain),
+        "compute_saved": None if saved is None else _rounded(saved),
     }
 
 
-def _auc(trial: FrozenTrial) -> float | None:
+def counts_by_state(study: optuna.Study) -> dict[str, int]:
+    """Return how many trials finished, were pruned and failed."""
+    return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED}
+
+
+def compute_saved(study: optuna.Study) -> float | None:
+    """Return the share of training steps that pruning spared, of those that all trials would have taken.
+
+    A failed trial counts with the steps it took: pruning had no part in its end. None where no trial said how
+    far it got.
+    """
+    without_pruning = spared = 0
+    for trial in study.trials:
+        progress = progress_of(trial)
+        if progress is not None:
+            pruned = trial.state == TrialState.PRUNED
+            without_pruning += progress.planned_steps if pruned else progress.steps
+            spared += progress.planned_steps - progress.steps if pruned else 0
+    return spared / without_pruning if without_pruning else None
+
+
+def search_metrics(study: optuna.Study) -> dict[str, float]:
+    """Return what the search's own run shows in MLflow: counts by state, compute saved, wall and CPU time.
+
+    The times are sums over the trials: with several workers the search itself was over sooner.
+    """
+    metrics: dict[str, float] = {f"trials_{name}": count for name, count in counts_by_state(study).items()}
+    if (saved := compute_saved(study)) is not None:
+        metrics["compute_saved"] = saved
+    return {**metrics, **_times(study.trials)}
+
+
+def auc_of(trial: FrozenTrial) -> float | None:
+    """Return the AUC that a trial ended with, the last one seen where it did not finish."""
     values = trial.intermediate_values
-    return trial.value if trial.value is not None else values[max(values)] if values else None
+    return trial.value if trial.state == TrialState.COMPLETE else values[max(values)] if values else None
 
 
-def _count(trials: Iterable[FrozenTrial], state: TrialState) -> int:
-    return sum(trial.state == state for trial in trials)
+def _gain_figures(gain: Gain | None) -> dict[str, Any] | None:
+    if gain is None:
+        return None
+    ends = asdict(gain.interval) if gain.interval else None
+    return {
+        "auc": _rounded(gain.auc),
+        "interval": ends and {end: _rounded(value) for end, value in ends.items()},
+    }
+
+
+def _value(trial: FrozenTrial) -> float:
+    if trial.value is None:
+        raise ValueError(f"trial {trial.number} has no AUC")
+    return trial.value
+
+
+def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
+    noted = {
+        name: [trial.user_attrs[name] for trial in trials if name in trial.user_attrs]
+        for name in (WALL_SECONDS, CPU_SECONDS)
+    }
+    return {name: float(sum(seconds)) for name, seconds in noted.items() if seconds}
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS)

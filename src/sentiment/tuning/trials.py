@@ -18,15 +18,14 @@ from sentiment.training.identity import training_key
 from sentiment.training.loop import Fitted
 from sentiment.training.memory import release_memory
 from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.tuning.attributes import CPU_SECONDS, ERROR, WALL_SECONDS, error_of
 from sentiment.tuning.kept import CHECKPOINTS, keep, keep_best_only
 from sentiment.tuning.runs import open_trial_run
 from sentiment.tuning.space import suggest
-from sentiment.tuning.study import ERROR, Search
+from sentiment.tuning.study import Search
 
 FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
 """What one configuration may do wrong and another right. Torch raises RuntimeError when memory runs out."""
-
-WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
 
 
 def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
@@ -75,7 +74,7 @@ def outcome(trial: FrozenTrial) -> str:
         case TrialState.PRUNED:
             return "pruned"
         case _:
-            return f"failed: {trial.user_attrs.get(ERROR)}"
+            return f"failed: {error_of(trial)}"
 
 
 def _fit(

@@ -22,10 +22,11 @@ from sentiment.params import Params
 from sentiment.progress import counting, say, silence
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, open_store
+from sentiment.tuning.attributes import ERROR
 from sentiment.tuning.claims import claimed_trial, trial_lock
 from sentiment.tuning.runs import find_trial_run
 from sentiment.tuning.storage import open_storage, storage_errors
-from sentiment.tuning.study import ERROR, Search
+from sentiment.tuning.study import Search
 from sentiment.tuning.trials import outcome, run_trial
 
 DEATHS = 3

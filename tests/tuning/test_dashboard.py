@@ -1,0 +1,132 @@
+"""`sentiment dashboard`, driven as a user drives it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tests.project import Project
+from tests.tuning.studies import searched
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Project:
+    """A repository whose journal holds one search."""
+    (tmp_path / "mlruns").mkdir()
+    searched(6, JournalStorage(JournalFileBackend(str(tmp_path / "mlruns/optuna.journal"))))
+    return Project(tmp_path)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _dashboard(project: Project, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    port = _free_port()
+    serving = subprocess.Popen(
+        ["sentiment", "dashboard", "--port", str(port)],
+        cwd=project.root,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield serving, f"http://127.0.0.1:{port}"
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
+def _get(address: str) -> bytes:
+    for _ in range(200):
+        try:
+            return bytes(urllib.request.urlopen(address, timeout=5).read())
+        except URLError:
+            time.sleep(0.1)
+    raise AssertionError(f"{address} does not answer")
+
+
+def test_dashboard_shows_the_search_in_the_journal(searching: Project) -> None:
+    with _dashboard(searching) as (_, address):
+        studies = json.loads(_get(f"{address}/api/studies"))["study_summaries"]
+        assert [study["study_name"] for study in studies] == ["tune-made"]
+        trials = json.loads(_get(f"{address}/api/studies/0?after=0"))["trials"]
+        assert len(trials) == 6
+        assert b"<html" in _get(address)
+
+
+def test_dashboard_reads_the_database_that_the_environment_names(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/studies.db"
+    searched(2, RDBStorage(database))
+    with _dashboard(Project(tmp_path), TUNE_STORAGE=database) as (_, address):
+        assert b"tune-made" in _get(f"{address}/api/studies")
+
+
+def test_interrupted_dashboard_ends_without_a_traceback(searching: Project) -> None:
+    with _dashboard(searching) as (serving, address):
+        _get(f"{address}/api/meta")
+        time.sleep(1)  # the server drops an interrupt that comes while it ends an answer
+        serving.send_signal(signal.SIGINT)
+        printed, errors = serving.communicate(timeout=20)
+        assert serving.returncode in (0, 130)
+        assert address in printed
+        assert "Traceback" not in errors
+
+
+def test_looking_changes_nothing(searching: Project) -> None:
+    journal = searching.root / "mlruns/optuna.journal"
+    before = journal.read_bytes()
+    with _dashboard(searching) as (_, address):
+        _get(f"{address}/api/studies/0?after=0")
+    assert journal.read_bytes() == before
+
+
+def test_without_a_search_the_command_that_makes_one_is_named(tmp_path: Path) -> None:
+    done = Project(tmp_path).run("sentiment", "dashboard", status=2)
+    assert done.stderr.startswith("error: ")
+    assert "mlruns/optuna.journal: no search to look at yet; `dvc repro tune` starts one" in done.stderr
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_taken_port_is_told_with_another_one(searching: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = searching.run("sentiment", "dashboard", "--port", str(port), status=2)
+    assert f"port {port} is taken; choose another: make dashboard PORT={port + 1}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://someone:hush-hush@127.0.0.1:1/studies",
+        "nonsense://hush-hush",
+        "hush-hush",
+        "sqlite:////proc/hush-hush.db",
+    ],
+)
+def test_storage_that_does_not_work_is_told_without_its_address(searching: Project, address: str) -> None:
+    done = searching.run("sentiment", "dashboard", status=2, TUNE_STORAGE=address)
+    assert done.stderr.startswith("error: the storage that TUNE_STORAGE names:")
+    assert "hush" not in done.stderr + done.stdout
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_file_that_is_no_journal_is_told(searching: Project) -> None:
+    (searching.root / "mlruns/optuna.journal").write_text("not\na journal\n")
+    done = searching.run("sentiment", "dashboard", status=2)
+    assert "optuna.journal: not a journal of Optuna" in done.stderr

@@ -1,0 +1,61 @@
+"""The plots of a search on one page."""
+
+import re
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sentiment.tuning.page import search_page
+from tests.tuning.studies import searched, searched_params
+
+PLOTS = ("history", "importance", "parallel-coordinates", "clipping", "intermediate-values")
+
+
+@pytest.fixture(scope="module")
+def study() -> optuna.Study:
+    return searched(30)
+
+
+def _without_library(page: str) -> str:
+    """The page's own markup and data, without plotly.js in its head."""
+    return page[page.index("</head>") :]
+
+
+def test_page_has_every_plot_and_one_copy_of_the_library(study: optuna.Study) -> None:
+    page = search_page(study, searched_params())
+    assert page.count("plotly.js v") == 1
+    assert len(page) < 8_000_000
+    for plot in PLOTS:
+        assert f'<div id="{plot}"' in page
+
+
+def test_page_loads_nothing_from_outside(study: optuna.Study) -> None:
+    page = search_page(study, searched_params())
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page)
+    assert "https://" not in _without_library(page)
+
+
+def test_equal_studies_give_equal_pages(study: optuna.Study) -> None:
+    assert search_page(study, searched_params()) == search_page(searched(30), searched_params())
+
+
+def test_pruned_trials_are_marked(study: optuna.Study) -> None:
+    page = _without_library(search_page(study, searched_params()))
+    for trial in study.trials:
+        assert (f'"trial {trial.number}, pruned"' in page) == (trial.state == TrialState.PRUNED)
+
+
+def test_parallel_coordinates_say_what_they_leave_out(study: optuna.Study) -> None:
+    assert "Without train.clip" in search_page(study, searched_params())
+
+
+def test_page_of_one_trial_says_what_it_cannot_tell() -> None:
+    page = search_page(searched(1), searched_params())
+    assert "Not told: fewer than 6 trials finished." in page
+    assert '<div id="importance"' not in page
+
+
+def test_page_of_an_empty_space() -> None:
+    page = search_page(searched(2, space={}), searched_params({}))
+    assert "no parameter is in every finished trial" in page

@@ -1,0 +1,116 @@
+"""A search as a table and as figures."""
+
+import json
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sentiment.intervals import Interval
+from sentiment.tuning.summary import (
+    Gain,
+    compute_saved,
+    gain_over_first,
+    search_metrics,
+    summary,
+    trials_table,
+)
+from tests.tuning.studies import FAILED, STEPS, searched
+
+
+@pytest.fixture(scope="module")
+def study() -> optuna.Study:
+    return searched()
+
+
+def _numbers(study: optuna.Study, state: TrialState) -> list[int]:
+    return [trial.number for trial in study.trials if trial.state == state]
+
+
+def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optuna.Study) -> None:
+    table = trials_table(study).set_index("trial")
+    assert list(table.index) == list(range(16))
+    for name, state in (("finished", TrialState.COMPLETE), ("pruned", TrialState.PRUNED)):
+        assert _numbers(study, state) == list(table.index[table["state"] == name])
+    pruned = study.trials[_numbers(study, TrialState.PRUNED)[0]]
+    row = table.loc[pruned.number]
+    assert row["validation_auc"] == list(pruned.intermediate_values.values())[-1]
+    assert row["steps"] == len(pruned.intermediate_values) * STEPS < row["planned_steps"] == 3 * STEPS
+    assert row["train.optimizer.learning_rate"] == pruned.params["train.optimizer.learning_rate"]
+
+
+def test_error_of_a_failed_trial_is_one_line(study: optuna.Study) -> None:
+    errors = trials_table(study)["error"]
+    assert errors[FAILED] == "TrainingDivergedError: the loss is nan no step was taken"
+    assert errors.drop(FAILED).isna().all()
+
+
+def test_best_so_far_never_falls_and_ends_at_the_best(study: optuna.Study) -> None:
+    best = trials_table(study)["best_so_far"]
+    assert best.is_monotonic_increasing
+    assert best.iloc[-1] == study.best_value
+
+
+def test_compute_saved_by_hand() -> None:
+    """Of 30 steps each: one took all, one was pruned after 10, one failed after 3."""
+    study = optuna.create_study(direction="maximize")
+    for state, steps in ((TrialState.COMPLETE, 30), (TrialState.PRUNED, 10), (TrialState.FAIL, 3)):
+        trial = study.ask()
+        trial.set_user_attr("steps", steps)
+        trial.set_user_attr("planned_steps", 30)
+        study.tell(trial, 0.9 if state == TrialState.COMPLETE else None, state=state)
+    assert compute_saved(study) == pytest.approx(20 / (30 + 30 + 3))
+
+
+def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.tell(study.ask(), 0.9)
+    assert summary(study)["compute_saved"] is None
+    assert "compute_saved" not in search_metrics(study)
+
+
+def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
+    figures = summary(study, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789)))
+    assert figures["gain_over_trial_0"] == {
+        "auc": 0.005679,
+        "interval": {"low": -0.001235, "high": 0.012346},
+    }
+    assert sum(figures["trials"].values()) == 16
+    assert figures["trials"]["failed"] == 1
+    assert figures["trials"]["pruned"] > 0
+    json.dumps(figures, allow_nan=False)
+
+
+def test_gain_is_null_where_trial_zero_failed() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.tell(study.ask(), 0.9)
+    gain = gain_over_first(study, 1, np.array([0, 1]), {})
+    assert summary(study, gain)["gain_over_trial_0"] is None
+
+
+def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    first, winner = np.array([0.1, 0.6, 0.2, 0.5, 0.7, 0.8]), np.array([0.1, 0.3, 0.2, 0.5, 0.7, 0.8])
+    gain = gain_over_first(study, 3, labels, {0: first, 3: winner})
+    assert gain is not None
+    assert gain.auc == pytest.approx(1 / 9)
+    assert gain.interval is not None
+    assert gain.interval.low < gain.auc < gain.interval.high
+
+
+def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: optuna.Study) -> None:
+    best = study.best_trial.number
+    gain = gain_over_first(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
+    assert gain is not None
+    assert gain.auc == study.best_value - study.trials[0].values[0]
+    assert summary(study, gain)["gain_over_trial_0"]["interval"] is None
+
+
+def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) -> None:
+    metrics = search_metrics(study)
+    assert metrics["wall_seconds"] == sum(trial.user_attrs.get("wall_seconds", 0) for trial in study.trials)
+    assert metrics["cpu_seconds"] == pytest.approx(1.5 * metrics["wall_seconds"])
+    assert metrics["trials_finished"] + metrics["trials_pruned"] + metrics["trials_failed"] == 16
+    assert not any("seconds" in name for name in [*summary(study), *trials_table(study).columns])
