@@ -26,6 +26,8 @@ class Check:
     """From 1, over all epochs."""
     steps: int
     """Optimizer steps taken so far."""
+    planned_steps: int
+    """Those of the whole training."""
     validation_auc: float
     """On the sample, at the end of an epoch too, so that all checks of a training measure one thing."""
     ends_epoch: bool
@@ -48,7 +50,12 @@ class Checker:
     """The checks of one training. They change nothing in it: no weight, no random number."""
 
     def __init__(
-        self, checks: Checks, model: SentimentClassifier, validation: TokenizedReviews, steps_per_epoch: int
+        self,
+        checks: Checks,
+        model: SentimentClassifier,
+        validation: TokenizedReviews,
+        steps_per_epoch: int,
+        epochs: int,
     ) -> None:
         """Choose the reviews to look at. Raises UserError where an epoch has fewer steps than checks."""
         if checks.per_epoch > steps_per_epoch:
@@ -57,6 +64,7 @@ class Checker:
             )
         self._checks = checks
         self._steps_per_epoch = steps_per_epoch
+        self._planned_steps = epochs * steps_per_epoch
         # Once per epoch costs nothing: all reviews are scored then.
         size = SAMPLE if checks.per_epoch > 1 else len(validation)
         self._rows = sample_rows(np.asarray(validation.labels), size)
@@ -85,7 +93,8 @@ class Checker:
         number = (epoch - 1) * self._checks.per_epoch + part
         steps = (epoch - 1) * self._steps_per_epoch + step
         auc = float(roc_auc_score(np.asarray(self._reviews.labels) == 1, logits))
-        self._checks.on_check(Check(number, steps, auc, ends_epoch=part == self._checks.per_epoch))
+        ends_epoch = part == self._checks.per_epoch
+        self._checks.on_check(Check(number, steps, self._planned_steps, auc, ends_epoch))
 
 
 def sample_rows(labels: NDArray[np.int8], size: int) -> NDArray[np.int64]:

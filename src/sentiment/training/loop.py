@@ -88,7 +88,7 @@ def fit(
     validation_ngrams = model.find_ngrams(validation)
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
-    checker = Checker(checks, model, validation, steps_per_epoch) if checks else None
+    checker = Checker(checks, model, validation, steps_per_epoch, params.epochs) if checks else None
     cut = Cut(model_params.max_tokens, model_params.keep)
     if checkpoint and (saved := checkpoint.restore(state)):
         say(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")

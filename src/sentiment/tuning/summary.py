@@ -11,13 +11,13 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: state, validation AUC (the last seen), best so far, epochs, parameters."""
+    """Return a row per trial: state, validation AUC (the last seen), best so far, steps, parameters."""
     rows = [
         {
             "trial": trial.number,
             "state": STATES[trial.state],
             "validation_auc": _auc(trial),
-            "epochs": len(trial.intermediate_values),
+            "steps": trial.user_attrs.get("steps"),
             **trial.params,
         }
         for trial in study.trials
