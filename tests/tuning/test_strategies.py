@@ -188,6 +188,27 @@ def test_hyperband_ends_at_the_powers_of_its_factor() -> None:
     assert len(set(ended[1:])) > 1, "the case needs more than one bracket"
 
 
+@pytest.mark.parametrize(
+    "pruner", [MEDIAN, {"kind": "hyperband", "reduction_factor": 2, "min_resource": 1}], ids=str
+)
+def test_verdict_that_a_kill_swallowed_is_given_again(pruner: dict[str, Any], tmp_path: Path) -> None:
+    params = _params(pruner=pruner)
+    verdicts = []
+    for number in range(8):
+        study = _study(tmp_path, params)
+        trial = study.ask()
+        for step in range(1, 13):
+            trial.report(0.5 + 0.01 * step + 0.1 * (number % 3), step)
+            verdict = trial.should_prune()
+            adopted = Trial(_study(tmp_path, params), trial._trial_id)
+            assert adopted.should_prune() == verdict, (number, step)
+            verdicts.append(verdict)
+            if verdict:
+                break
+        study.tell(trial, state=TrialState.PRUNED) if verdict else study.tell(trial, 0.9)
+    assert len(set(verdicts)) == 2, "the case needs trials that are ended"
+
+
 def test_warm_up_counts_checks_of_the_longest_training() -> None:
     params = _params(
         pruner={"kind": "median", "startup_trials": 1, "warmup": 0.5},

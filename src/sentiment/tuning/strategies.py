@@ -9,6 +9,12 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.pruners._successive_halving import (
+    _completed_rung_key,
+    _get_competing_values,
+    _get_current_rung,
+    _is_trial_promotable_to_next_rung,
+)
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -83,6 +89,29 @@ class SeededByTrial(BaseSampler):
                 study._storage.set_trial_system_attr(trial._trial_id, key, "")
 
 
+class RepeatingHyperband(HyperbandPruner):
+    """Gives a trial that was killed between the verdict and its end the same verdict again.
+
+    Optuna notes that a trial came to a rung before it knows whether it passes; asked again, it takes the note
+    for a pass.
+    """
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether to end the trial at its last step."""
+        rung = _get_current_rung(trial) - 1
+        if super().prune(study, trial):
+            return True
+        step, key = trial.last_step, _completed_rung_key(rung)
+        if step is None or rung < 0 or trial.intermediate_values[step] != trial.system_attrs[key]:
+            return False
+        value = trial.system_attrs[key]
+        bracket = self._create_bracket_study(study, self._get_bracket_id(study, trial))
+        others = [other for other in bracket.get_trials(deepcopy=False) if other.number != trial.number]
+        competing = _get_competing_values(others, value, key)
+        passes = _is_trial_promotable_to_next_rung(value, competing, self._reduction_factor, study.direction)
+        return not passes
+
+
 def make_sampler(tune: TuneParams) -> SeededByTrial:
     """Return the sampler that params.yaml asks for.
 
@@ -114,7 +143,7 @@ def make_pruner(params: Params) -> BasePruner:
             first = math.ceil(round(warmup * checks, 6))  # 0.1 of 30 is 3.0000000000000004
             return MedianPruner(n_startup_trials=startup, n_warmup_steps=first)
         case HyperbandPruning(reduction_factor=factor, min_resource=least):
-            return HyperbandPruner(min_resource=least, max_resource=checks, reduction_factor=factor)
+            return RepeatingHyperband(min_resource=least, max_resource=checks, reduction_factor=factor)
 
 
 def trials_in_all(params: Params) -> int:
