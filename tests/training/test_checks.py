@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.errors import TrainingDivergedError
 from sentiment.model.scoring import score
 from sentiment.params.train import TrainParams
 from sentiment.tokens.encoding import encode
@@ -54,7 +54,7 @@ def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) 
 
 
 @pytest.mark.parametrize(
-    ("per_epoch", "steps"), [(1, [10, 20]), (2, [5, 10, 15, 20]), (3, [3, 6, 10, 13, 16, 20])]
+    ("per_epoch", "steps"), [(1, [10, 20]), (2, [5, 10, 15, 20]), (3, [4, 7, 10, 14, 17, 20])]
 )
 def test_checks_are_spread_over_the_epoch(per_epoch: int, steps: list[int], splits: Splits) -> None:
     seen: list[Check] = []
@@ -144,11 +144,16 @@ def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None
     assert [type(told) for told in order] == [Check, Epoch]
 
 
-def test_more_checks_than_steps_are_refused_before_the_first(splits: Splits) -> None:
-    message = r"tune\.checks_per_epoch: 11, but an epoch has 10 steps"
-    with pytest.raises(UserError, match=message) as raised:
-        _fit(splits, Checks(11, lambda _: None))
-    assert raised.value.exit_status == 2
+@pytest.mark.parametrize(
+    ("batch_size", "numbers"), [(150, [4, 8]), (75, [2, 4, 6, 8]), (50, [1, 2, 4, 5, 6, 8])]
+)
+def test_epoch_of_fewer_steps_has_fewer_checks_under_their_own_numbers(
+    batch_size: int, numbers: list[int], splits: Splits
+) -> None:
+    """So trials with other batch sizes are compared after equal shares of the training."""
+    seen: list[Check] = []
+    _fit(splits, Checks(4, seen.append), batch_size=batch_size)
+    assert [check.number for check in seen] == numbers
 
 
 def test_check_of_scores_that_are_not_finite_ends_the_training(

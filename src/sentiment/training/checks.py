@@ -1,5 +1,6 @@
 """Looks at the validation AUC within an epoch, so that a training that lags behind can be ended early."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
 from sentiment.tokens.store import TokenizedReviews
@@ -57,11 +57,7 @@ class Checker:
         steps_per_epoch: int,
         epochs: int,
     ) -> None:
-        """Choose the reviews to look at. Raises UserError where an epoch has fewer steps than checks."""
-        if checks.per_epoch > steps_per_epoch:
-            raise UserError(
-                f"tune.checks_per_epoch: {checks.per_epoch}, but an epoch has {steps_per_epoch} steps"
-            )
+        """Choose the reviews to look at."""
         self._checks = checks
         self._steps_per_epoch = steps_per_epoch
         self._planned_steps = epochs * steps_per_epoch
@@ -70,7 +66,11 @@ class Checker:
         self._rows = sample_rows(np.asarray(validation.labels), size)
         self._reviews = validation.take(self._rows)
         self._ngrams = model.find_ngrams(self._reviews) if checks.per_epoch > 1 else None
-        self._at = {steps_per_epoch * part // checks.per_epoch: part for part in range(1, checks.per_epoch)}
+        # A number stands for a share of the training, whatever the batch size: of an epoch with few steps some
+        # numbers fall out.
+        parts = range(1, checks.per_epoch)
+        at = {math.ceil(steps_per_epoch * part / checks.per_epoch): part for part in parts}
+        self._at = {step: part for step, part in at.items() if step < steps_per_epoch}
 
     def look_when_due(self, model: SentimentClassifier, epoch: int, step: int) -> float:
         """Score the sample and tell, if there is a check after this step of the epoch; return the seconds.

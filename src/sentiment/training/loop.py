@@ -71,9 +71,8 @@ def fit(
     were over by then are not told to `on_epoch` again.
     checks: looks at the validation AUC within the epochs; without them the weights are the same.
     Raises UserError before the first step where the device or the precision asked for is not there, the
-    schedule is longer than the run, an epoch has fewer steps than checks, or a token id is not in the
-    vocabulary; TrainingDivergedError before the optimizer would take a step with a loss or gradient that is
-    not finite.
+    schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
+    optimizer would take a step with a loss or gradient that is not finite.
     """
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
