@@ -66,8 +66,8 @@ class Checker:
         self._rows = sample_rows(np.asarray(validation.labels), size)
         self._reviews = validation.take(self._rows)
         self._ngrams = model.find_ngrams(self._reviews) if checks.per_epoch > 1 else None
-        # A number stands for a share of the training, whatever the batch size: of an epoch with few steps some
-        # numbers fall out.
+        # A number stands for a share of the training, whatever the batch size: of an epoch with few steps,
+        # some numbers fall out.
         parts = range(1, checks.per_epoch)
         at = {math.ceil(steps_per_epoch * part / checks.per_epoch): part for part in parts}
         self._at = {step: part for step, part in at.items() if step < steps_per_epoch}
