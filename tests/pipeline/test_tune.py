@@ -54,7 +54,7 @@ def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
     header = rows[0].split(",")
     steps = [float(row.split(",")[header.index("steps")]) for row in rows if ",pruned," in row]
     whole = max(float(row.split(",")[header.index("steps")]) for row in rows if ",finished," in row)
-    warmup = 0.25 * whole  # params.yaml
+    warmup = 0.15 * whole  # params.yaml
     assert all(warmup <= taken < whole for taken in steps)
 
 
