@@ -3,33 +3,39 @@
 - kills: 12 trials by two workers, killed at 20 random moments and started again each time; what is left.
 - workers: the same trials by one worker and by two, seconds.
 - overhead: share of a search that is not training.
+- pruning: training steps that the pruner of params.yaml saves, and what that costs.
+- gain: what the last `dvc repro` gained over params.yaml as it stood; told, not trained again.
 
-Needs what the stages download and tokenize make; each part takes some of those reviews and works in a
-temporary folder.
+Needs what the stages download and tokenize make, gain also what tune makes; each other part takes some of
+those reviews and works in a temporary folder.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, judge
+from bench.tuning.gain import gain_bar
 from bench.tuning.kills import kill_and_resume, kills_bar
 from bench.tuning.overhead import overhead_bar
+from bench.tuning.pruning import pruning_bars
 from bench.tuning.workers import compare_workers
 from sentiment.errors import exits_cleanly
 
-REVIEWS = {"kills": 2000, "workers": 4000, "overhead": 4000}
+REVIEWS = {"kills": 2000, "workers": 4000, "overhead": 4000, "pruning": 2500, "gain": 0}
 SEED = 1
 
 
 @exits_cleanly
 def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
     """Measure, print tables; exit with 1 where a bar is missed."""
-    measure: dict[str, Callable[[int], Bar]] = {
-        "kills": lambda count: kills_bar(kill_and_resume(count, seed)),
-        "workers": compare_workers,
-        "overhead": overhead_bar,
+    measure: dict[str, Callable[[int], list[Bar]]] = {
+        "kills": lambda count: [kills_bar(kill_and_resume(count, seed))],
+        "workers": lambda count: [compare_workers(count)],
+        "overhead": lambda count: [overhead_bar(count)],
+        "pruning": pruning_bars,
+        "gain": lambda _: [gain_bar()],
     }
-    raise SystemExit(judge([measure[part](reviews or REVIEWS[part]) for part in parts]))
+    raise SystemExit(judge([bar for part in parts for bar in measure[part](reviews or REVIEWS[part])]))
 
 
 if __name__ == "__main__":

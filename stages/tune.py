@@ -8,13 +8,14 @@ from sentiment.outputs import write_json
 from sentiment.params import load_params
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store
-from sentiment.tuning.kept import find_winner, validation_logits
+from sentiment.tuning.confirm import confirm_figures
 from sentiment.tuning.page import search_page
 from sentiment.tuning.plots import write_tables
 from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.search import run_search
 from sentiment.tuning.study import open_search
-from sentiment.tuning.summary import gain_over_first, search_metrics, summary
+from sentiment.tuning.summary import search_metrics, summary
+from sentiment.tuning.winner import find_winner
 
 
 @exits_cleanly
@@ -29,19 +30,16 @@ def main() -> None:
     with open_search_run(open_store(), search) as run:
         run_search(search, run)
         with search.outputs:
-            study = search.results()
-            winner = find_winner(search, run)
+            study, winner = search.results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model)
             tag_model(winner.run, paths.model("tuned"))
-            logits = {number: validation_logits(search, number) for number in (0, winner.number)}
-            gain = gain_over_first(study, winner.number, reviews.validation.labels, logits)
-            figures = summary(study, gain)
+            figures = summary(study, winner.number, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
             run.log_metrics(search_metrics(study))
             run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
             run.log_page("tune.html", search_page(study, params))
-            write_tables(paths.REPORTS, study, params)
-            write_json(paths.metrics("tune"), figures)
+            write_tables(paths.REPORTS, study, params, winner.confirmed)
+            write_json(paths.metrics("tune"), {**figures, "confirm": confirm_figures(winner.confirmed)})
 
 
 if __name__ == "__main__":

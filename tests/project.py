@@ -33,7 +33,9 @@ SMALL: dict[str, Any] = {
     "train.clip.threshold": 1.0,
     "train.optimizer.learning_rate": 0.003,
     "tune.trials": 3,
-    "tune.startup_trials": 1,
+    "tune.sampler.startup_trials": 1,
+    "tune.pruner.startup_trials": 1,
+    "tune.confirm": None,  # so that trial 0 is compared with the baseline on the same reviews
     "tune.space": {
         "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
         "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},

@@ -126,6 +126,61 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
         ("tokenize", "kind", "char", "tokenize.kind: 'word' or 'bpe' (found 'char')"),
         ("evaluate", "level", 95, "evaluate.level: less than 1 (found 95)"),
         ("tune", "trials", 0, "tune.trials: greater than 0"),
+        (
+            "tune",
+            "sampler",
+            {"kind": "tpee", "startup_trials": 1},
+            "tune.sampler.kind: must be one of 'tpe', 'random', 'gp', 'grid', not 'tpee'",
+        ),
+        ("tune", "sampler", {"kind": "tpe"}, "tune.sampler.startup_trials: required, but not there"),
+        (
+            "tune",
+            "sampler",
+            {"kind": "random", "startup_trials": 1},
+            "tune.sampler.startup_trials: unknown key",
+        ),
+        (
+            "tune",
+            "sampler",
+            {"kind": "gp", "startup_trials": 0},
+            "tune.sampler.startup_trials: greater than 0",
+        ),
+        (
+            "tune",
+            "pruner",
+            {"kind": "medain"},
+            "tune.pruner.kind: must be one of 'none', 'median', 'hyperband'",
+        ),
+        (
+            "tune",
+            "pruner",
+            {"kind": "median", "startup_trials": 1, "warmup": 1.0},
+            "tune.pruner.warmup: less than 1 (found 1.0)",
+        ),
+        (
+            "tune",
+            "pruner",
+            {"kind": "hyperband", "reduction_factor": 1, "min_resource": 1},
+            "tune.pruner.reduction_factor: greater than or equal to 2 (found 1)",
+        ),
+        (
+            "tune",
+            "pruner",
+            {"kind": "hyperband", "reduction_factor": 3, "min_resource": 13},
+            "tune.pruner.min_resource: at most 12, the checks of a training (train.epochs times "
+            "tune.checks_per_epoch) (found 13)",
+        ),
+        ("tune", "checks_per_epoch", 0, "tune.checks_per_epoch: greater than 0 (found 0)"),
+        ("tune", "warm_start", {"study": "old"}, "tune.warm_start.trials: required, but not there"),
+        ("tune", "warm_start", {"study": "", "trials": 1}, "tune.warm_start.study: "),
+        ("tune", "confirm", {"trials": 3, "share": 1.0}, "tune.confirm.share: less than 1 (found 1.0)"),
+        ("tune", "confirm", {"trials": 0, "share": 0.5}, "tune.confirm.trials: greater than 0 (found 0)"),
+        (
+            "tune",
+            "sampler",
+            {"kind": "grid"},
+            "tune.space.train.optimizer.learning_rate.points: required by tune.sampler.kind: grid",
+        ),
     ],
 )
 def test_fault_names_path_and_what_would_be_right(
@@ -148,7 +203,14 @@ def test_fault_names_path_and_what_would_be_right(
         ),
         ("model.layers", {"kind": "int", "low": 2, "high": 1}, "low (2) must not exceed high (1)"),
         ("train.clip.threshold", {"kind": "float", "low": 0, "high": 1, "log": True}, "needs low above 0"),
+        (
+            "train.clip.threshold",
+            {"kind": "float", "low": 0, "high": -1, "log": True},
+            "low (0.0) must not exceed high (-1.0); a logarithmic range needs low above 0, not 0.0",
+        ),
         ("model.pooling", {"kind": "categorical", "choices": ["max"]}, "at least 2 items"),
+        ("model.pooling", {"kind": "categorical", "choices": ["max", "max"]}, "no choice twice"),
+        ("model.layers", {"kind": "int", "low": 1, "high": 2, "points": 1}, "greater than or equal to 2"),
         ("model.pooling", {"kind": "categorical", "choices": ["max", "sum"]}, "'sum': Input should be"),
         ("train.clip.kind", {"kind": "categorical", "choices": ["norm", "nrom"]}, "'nrom' is not one of"),
         (
@@ -170,6 +232,58 @@ def test_fault_in_the_search_space(
     reported = _faults(content, tmp_path)
     assert fault in reported
     assert f"tune.space.{name}" in reported
+
+
+def test_every_fault_of_the_search_space_is_told_at_once(content: dict[str, Any], tmp_path: Path) -> None:
+    content["tune"]["space"] = {
+        "train.clip.treshold": {"kind": "float", "low": 0.1, "high": 1.0},
+        "model.layers": {"kind": "int", "low": 2, "high": 1},
+        "model.hidden_units": {"kind": "int", "low": 0, "high": 8},
+        "train.optimizer.learning_rate": {"kind": "float", "low": 0.0, "high": 1.0, "log": True},
+        "model.pooling": {"kind": "categorical", "choices": ["max"]},
+    }
+    reported = _faults(content, tmp_path)
+    assert "params.yaml: 5 faults" in reported
+    assert all(f"tune.space.{name}" in reported for name in content["tune"]["space"])
+
+
+def test_faults_beside_the_space_leave_the_space_for_later(content: dict[str, Any], tmp_path: Path) -> None:
+    """What a name in it stands for depends on the rest."""
+    content["train"]["epochs"] = 0
+    content["tune"]["space"] = {0: {"kind": "float", "low": 2.0, "high": 1.0}}
+    assert "train.epochs: greater than 0" in _faults(content, tmp_path)
+    content["train"]["epochs"] = 1
+    assert "the key 0 must be text" in _faults(content, tmp_path)
+
+
+GRID = {
+    "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm"]},
+    "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 1.0, "points": 10},
+    "model.dropout.head": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
+    "model.dropout.words": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
+    "train.average": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
+}
+
+
+def test_grid_too_large_says_how_large_without_making_it(content: dict[str, Any], tmp_path: Path) -> None:
+    content["tune"].update({"sampler": {"kind": "grid"}, "space": GRID})
+    reported = _faults(content, tmp_path)
+    assert (
+        "tune.trials: the grid has 11,000,000,000 points, which with trial 0 make 11,000,000,001" in reported
+    )
+
+
+@pytest.mark.parametrize(("start", "trials"), [(0.2, 3), (0.25, 4)], ids=["in the grid", "beside it"])
+def test_grid_may_be_as_large_as_the_trials(
+    start: float, trials: int, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["model"]["dropout"]["head"] = start
+    space = {"model.dropout.head": {"kind": "float", "low": 0.1, "high": 0.3, "points": 3}}
+    content["tune"].update({"sampler": {"kind": "grid"}, "space": space, "trials": trials})
+    YAML().dump(content, tmp_path / "params.yaml")
+    load_params(tmp_path / "params.yaml")
+    content["tune"]["trials"] = trials - 1
+    assert f"which with trial 0 make {trials} trials" in _faults(content, tmp_path)
 
 
 @pytest.mark.parametrize(

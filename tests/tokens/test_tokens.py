@@ -136,3 +136,19 @@ def test_an_empty_review_is_one_padding_word() -> None:
     reviews = TokenizedReviews.from_lists([[], [5]], [0, 1])
     (batch,) = ordered_batches(reviews, Cut(10, "both"), 2)
     assert batch.ids.tolist() == [[PADDING_ID], [5]]
+
+
+def test_reviews_taken_are_those_of_the_rows(tokenized: TokenizedReviews) -> None:
+    rows = np.array([7, 2, 150])
+    taken = tokenized.take(rows)
+    assert [taken[place].tolist() for place in range(3)] == [tokenized[row].tolist() for row in rows]
+    assert taken.labels.tolist() == tokenized.labels[rows].tolist()
+    assert taken.digest != tokenized.digest
+    assert tokenized.take(np.arange(len(tokenized))).digest == tokenized.digest
+    assert len(tokenized.take(np.arange(0))) == 0
+
+
+def test_reviews_under_soft_labels_are_not_taken(tokenized: TokenizedReviews) -> None:
+    joined = tokenized.joined(tokenized, np.full(len(tokenized), 0.5))
+    with pytest.raises(ValueError, match="labels are float32, not int8"):
+        joined.take(np.arange(2))

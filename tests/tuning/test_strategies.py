@@ -1,78 +1,342 @@
-"""Draws that depend on what the study holds, and on nothing else."""
+"""Samplers, pruners and the trials that a search begins with."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
 
-from sentiment.tuning.strategies import SeededByTrial
+from sentiment.errors import UserError
+from sentiment.params import Params, load_params
+from sentiment.tuning.space import starting_point, suggest
+from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials, trials_in_all
+from tests.project import ROOT
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "random": lambda seed: RandomSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=3),
+SPACE = {
+    "train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "model.dropout.head": {"kind": "float", "low": 0.0, "high": 0.8},
+    "model.hidden_units": {"kind": "int", "low": 8, "high": 64},
+    "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm", "value"]},
+    "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 10.0, "log": True},
 }
-TRIALS = 8
+SAMPLERS = [{"kind": "tpe", "startup_trials": 3}, {"kind": "random"}, {"kind": "gp", "startup_trials": 3}]
+MEDIAN = {"kind": "median", "startup_trials": 1, "warmup": 0.25}
 
-Values = dict[str, float | str]
+
+def _params(**tune: Any) -> Params:
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["tune"].update({"space": SPACE, "trials": 30, "pruner": MEDIAN, **tune})
+    return Params.model_validate(content)
 
 
-def _study(
-    make: Callable[[int], BaseSampler], storage: optuna.storages.BaseStorage | None = None
-) -> optuna.Study:
-    sampler = SeededByTrial(make, seed=7)
+def _auc(params: Params) -> float:
+    """Stands for a training: what is best lies inside the space."""
+    return 1 - (params.train.optimizer.learning_rate - 0.01) ** 2 - (params.model.dropout.head - 0.3) ** 2
+
+
+def _study(folder: Path, params: Params) -> optuna.Study:
+    """Open a study as another process would: nothing is left in memory of what was drawn before."""
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
     return optuna.create_study(
-        sampler=sampler, storage=storage, study_name="s", direction="maximize", load_if_exists=True
+        direction="maximize",
+        study_name="search",
+        storage=storage,
+        load_if_exists=True,
+        sampler=make_sampler(params.tune),
+        pruner=make_pruner(params),
     )
 
 
-def _draw(trial: optuna.Trial) -> Values:
-    kind = trial.suggest_categorical("kind", ["a", "b"])
-    values: Values = {"kind": kind, "x": trial.suggest_float("x", 0, 1)}
-    if kind == "a":  # drawn by itself: not every trial has it
-        values["y"] = trial.suggest_float("y", 0, 1)
-    return values
-
-
-def _run(study: optuna.Study, trials: int) -> list[Values]:
-    drawn = []
+def _run(study: optuna.Study, params: Params, trials: int) -> None:
     for _ in range(trials):
         trial = study.ask()
-        drawn.append(_draw(trial))
-        study.tell(trial, float(drawn[-1]["x"]))
-    return drawn
+        study.tell(trial, _auc(suggest(trial, params)))
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_search_that_stops_after_each_trial_draws_as_one_that_does_not(kind: str) -> None:
-    storage = optuna.storages.InMemoryStorage()
-    stopped = [_run(_study(SAMPLERS[kind], storage), 1)[0] for _ in range(TRIALS)]
-    assert stopped == _run(_study(SAMPLERS[kind]), TRIALS)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
+def test_values_do_not_depend_on_the_life_of_the_process(sampler: dict[str, Any], tmp_path: Path) -> None:
+    params = _params(sampler=sampler)
+    drawn = []
+    for name, lives in (("straight", [8]), ("interrupted", [1, 2, 4, 1])):
+        (tmp_path / name).mkdir()
+        for trials in lives:
+            _run(_study(tmp_path / name, params), params, trials)
+        drawn.append([trial.params for trial in _study(tmp_path / name, params).trials])
+    assert drawn[0] == drawn[1]
+    assert len({tuple(trial.items()) for trial in drawn[0]}) == 8, "the case needs trials that differ"
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-@pytest.mark.parametrize("drawn_before", [[], ["kind"], ["kind", "x"]])
-def test_trial_killed_between_two_draws_draws_the_same_rest(kind: str, drawn_before: list[str]) -> None:
-    straight = _run(_study(SAMPLERS[kind]), TRIALS)
-    storage = optuna.storages.InMemoryStorage()
-    study = _study(SAMPLERS[kind], storage)
-    _run(study, TRIALS - 1)
+@pytest.mark.parametrize("suggested", range(4))
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
+def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
+    sampler: dict[str, Any], suggested: int, tmp_path: Path
+) -> None:
+    params = _params(sampler=sampler, space={name: SPACE[name] for name in list(SPACE)[:3]})
+    study = _study(tmp_path, params)
+    _run(study, params, 6)
     killed = study.ask()
-    if "kind" in drawn_before:
-        killed.suggest_categorical("kind", ["a", "b"])
-    if "x" in drawn_before:
-        killed.suggest_float("x", 0, 1)
-    resumed = optuna.Trial(_study(SAMPLERS[kind], storage), killed._trial_id)
-    assert _draw(resumed) == straight[-1]
+
+    class KilledError(Exception):
+        pass
+
+    class Counting(Trial):
+        """Dies after so many draws, like a process that is killed."""
+
+        left = suggested
+
+        def _suggest(self, *arguments: Any) -> Any:
+            if not self.left:
+                raise KilledError
+            self.left -= 1
+            return super()._suggest(*arguments)
+
+    killed.__class__ = Counting
+    if suggested < 3:
+        with pytest.raises(KilledError):
+            suggest(killed, params)
+    else:
+        suggest(killed, params)
+    again = _study(tmp_path, params)
+    adopted = Trial(again, killed._trial_id)
+    suggest(adopted, params)
+    (tmp_path / "whole").mkdir()
+    whole = _study(tmp_path / "whole", params)
+    _run(whole, params, 7)
+    assert adopted.params == whole.trials[6].params
 
 
-def test_trials_and_parameters_draw_differently() -> None:
-    drawn = _run(_study(SAMPLERS["random"]), TRIALS)
-    assert len({values["x"] for values in drawn}) == TRIALS
-    assert all(values["x"] != values.get("y") for values in drawn)
+@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+def test_sampler_learns_from_the_trials_before(sampler: dict[str, Any]) -> None:
+    """Else a wrapper that makes samplers anew would be one more random search."""
+    params = _params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
+    _run(study, params, 50)
+    off = [abs(trial.params["model.dropout.head"] - 0.3) for trial in study.trials[-10:]]
+    assert sum(off) / len(off) < 0.12, "at random it would be 0.21"
 
 
-def test_another_seed_draws_differently() -> None:
-    one, other = (SeededByTrial(SAMPLERS["random"], seed=seed) for seed in (1, 2))
-    first, second = (_run(optuna.create_study(sampler=sampler), 3) for sampler in (one, other))
-    assert first != second
+def test_trial_taken_over_sees_what_finished_since(tmp_path: Path) -> None:
+    """The process that takes it over asked for its own last trial before that."""
+    params = _params(sampler=SAMPLERS[0])
+    early = _study(tmp_path, params)
+    _run(early, params, 2)
+    suggest(early.ask(), params)  # looks at two finished trials, too few for TPE, and remembers them
+    other = _study(tmp_path, params)
+    _run(other, params, 4)
+    left = other.ask()
+    drawn = [Trial(study, left._trial_id).relative_params for study in (early, other)]
+    assert drawn[0] == drawn[1] != {}
+
+
+def test_seed_of_params_changes_the_trials() -> None:
+    drawn = []
+    for seed in (1, 2):
+        params = _params(sampler={"kind": "random"}, seed=seed)
+        study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
+        _run(study, params, 1)
+        drawn.append(study.trials[0].params)
+    assert drawn[0] != drawn[1]
+
+
+def _verdicts(params: Params, curves: list[list[float]]) -> list[int]:
+    """Return after how many checks each trial ended, one after the other."""
+    study = optuna.create_study(direction="maximize", study_name="search", pruner=make_pruner(params))
+    ended = []
+    for curve in curves:
+        trial = study.ask()
+        for step, auc in enumerate(curve, 1):
+            trial.report(auc, step)
+            if step < len(curve) and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curve[-1])
+        ended.append(step)
+    return ended
+
+
+GOOD, BAD = [0.8] * 8, [0.6] * 8
+
+
+@pytest.mark.parametrize(
+    ("pruner", "ended"),
+    [
+        ({"kind": "none"}, [8, 8, 8]),
+        ({"kind": "median", "startup_trials": 1, "warmup": 0.0}, [8, 1, 1]),
+        ({"kind": "median", "startup_trials": 1, "warmup": 0.25}, [8, 2, 2]),
+        ({"kind": "median", "startup_trials": 1, "warmup": 0.3}, [8, 3, 3]),
+        ({"kind": "median", "startup_trials": 2, "warmup": 0.0}, [8, 8, 1]),
+        ({"kind": "hyperband", "reduction_factor": 2, "min_resource": 8}, [8, 8, 8]),
+    ],
+    ids=str,
+)
+def test_pruner_ends_what_lags_behind(pruner: dict[str, Any], ended: list[int]) -> None:
+    params = _params(pruner=pruner, checks_per_epoch=4)
+    params = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 2})})
+    assert _verdicts(params, [GOOD, BAD, BAD]) == ended
+
+
+def test_hyperband_ends_at_the_powers_of_its_factor() -> None:
+    params = _params(pruner={"kind": "hyperband", "reduction_factor": 2, "min_resource": 1})
+    ended = _verdicts(params, [GOOD, *[BAD] * 12])  # 12 checks: 3 epochs of 4
+    assert ended[0] == 8
+    assert set(ended[1:]) <= {1, 2, 4, 8}
+    assert len(set(ended[1:])) > 1, "the case needs more than one bracket"
+
+
+@pytest.mark.parametrize(
+    "pruner", [MEDIAN, {"kind": "hyperband", "reduction_factor": 2, "min_resource": 1}], ids=str
+)
+def test_verdict_that_a_kill_swallowed_is_given_again(pruner: dict[str, Any], tmp_path: Path) -> None:
+    params = _params(pruner=pruner)
+    verdicts = []
+    for number in range(8):
+        study = _study(tmp_path, params)
+        trial = study.ask()
+        for step in range(1, 13):
+            trial.report(0.5 + 0.01 * step + 0.1 * (number % 3), step)
+            verdict = trial.should_prune()
+            adopted = Trial(_study(tmp_path, params), trial._trial_id)
+            assert adopted.should_prune() == verdict, (number, step)
+            verdicts.append(verdict)
+            if verdict:
+                break
+        study.tell(trial, state=TrialState.PRUNED) if verdict else study.tell(trial, 0.9)
+    assert len(set(verdicts)) == 2, "the case needs trials that are ended"
+
+
+def test_warm_up_counts_checks_of_the_longest_training() -> None:
+    params = _params(
+        pruner={"kind": "median", "startup_trials": 1, "warmup": 0.5},
+        checks_per_epoch=2,
+        space={"train.epochs": {"kind": "int", "low": 1, "high": 4}},
+    )
+    assert _verdicts(params, [GOOD, BAD])[1] == 4
+
+
+def _started(params: Params, storage: BaseStorage | None = None) -> list[dict[str, Any]]:
+    return starting_trials(params, storage or InMemoryStorage())
+
+
+GRID = {
+    "train.optimizer.learning_rate": {
+        "kind": "float",
+        "low": 1e-3,
+        "high": 1e-1,
+        "log": True,
+        "points": 3,
+    },
+    "model.layers": {"kind": "int", "low": 1, "high": 3, "points": 2},
+    "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm"]},
+    "train.clip.threshold": {"kind": "float", "low": 0.5, "high": 1.5, "points": 3},
+}
+
+
+def test_grid_has_every_combination_once_after_trial_zero() -> None:
+    params = _params(sampler={"kind": "grid"}, space=GRID)
+    start, *points = _started(params)
+    assert start == starting_point(params)
+    assert len(points) == 3 * 2 * (1 + 3)  # no threshold where nothing is clipped
+    assert len({tuple(sorted(point.items())) for point in points}) == len(points)
+    assert {point["model.layers"] for point in points} == {1, 3}
+    rates = sorted({point["train.optimizer.learning_rate"] for point in points})
+    assert rates == pytest.approx([1e-3, 1e-2, 1e-1])
+    assert {point.get("train.clip.threshold") for point in points} == {None, 0.5, 1.0, 1.5}
+
+
+def test_grid_point_that_is_trial_zero_is_not_tried_again() -> None:
+    space = {"model.dropout.head": {"kind": "float", "low": 0.1, "high": 0.3, "points": 3}}  # 0.2 is trial 0
+    params = _params(sampler={"kind": "grid"}, space=space)
+    assert [trial["model.dropout.head"] for trial in _started(params)] == pytest.approx([0.2, 0.1, 0.3])
+    assert trials_in_all(params) == 3
+
+
+def test_search_ends_with_its_grid() -> None:
+    params = _params(sampler={"kind": "grid"}, space=GRID)
+    assert trials_in_all(params) == 25
+    assert trials_in_all(_params()) == 30
+
+
+def test_grid_of_values_that_do_not_go_together_stops_before_the_first_trial() -> None:
+    space = {"train.optimizer.kind": {"kind": "categorical", "choices": ["adamw", "sgd"]}}
+    with pytest.raises(UserError, match=r"train\.optimizer\.kind = 'sgd'.*momentum"):
+        _started(_params(sampler={"kind": "grid"}, space=space))
+
+
+@pytest.fixture
+def older() -> Callable[..., InMemoryStorage]:
+    """A storage with an older study: its space, and its trials' values and AUC."""
+
+    def make(*trials: tuple[dict[str, Any], float]) -> InMemoryStorage:
+        storage = InMemoryStorage()
+        study = optuna.create_study(direction="maximize", storage=storage, study_name="tune-old")
+        for values, auc in trials:
+            study.enqueue_trial(values)
+            trial = study.ask()
+            for name, value in values.items():
+                if isinstance(value, str):
+                    trial.suggest_categorical(name, ["none", "norm", "value", "percentile"])
+                else:
+                    trial.suggest_float(name, 0.0, 100.0)
+            study.tell(trial, auc)
+        study.tell(study.ask(), state=TrialState.FAIL)
+        return storage
+
+    return make
+
+
+WARM = {"study": "tune-old", "trials": 2}
+
+
+def test_warm_start_takes_the_best_of_an_older_study(older: Callable[..., InMemoryStorage]) -> None:
+    storage = older(
+        *(({"model.dropout.head": head}, auc) for head, auc in ((0.1, 0.7), (0.5, 0.9), (0.4, 0.8)))
+    )
+    _, *trials = _started(_params(warm_start=WARM), storage)
+    assert trials == [{"model.dropout.head": 0.5}, {"model.dropout.head": 0.4}]
+
+
+def test_warm_start_leaves_out_what_the_space_does_not_hold(older: Callable[..., InMemoryStorage]) -> None:
+    values = {
+        "model.dropout.head": 0.95,  # beyond the range
+        "train.average": 0.5,  # not searched any more
+        "train.clip.kind": "percentile",  # no choice any more
+        "train.clip.threshold": 3.0,
+    }
+    _, *trials = _started(_params(warm_start=WARM), older((values, 0.9)))
+    assert trials == [{"train.clip.threshold": 3.0}]
+
+
+def test_warm_start_does_not_repeat_trial_zero(older: Callable[..., InMemoryStorage]) -> None:
+    space = {"model.dropout.head": SPACE["model.dropout.head"]}
+    storage = older(({"model.dropout.head": 0.2}, 0.9), ({"model.dropout.head": 0.3}, 0.8))
+    _, *trials = _started(_params(warm_start=WARM, space=space), storage)
+    assert trials == [{"model.dropout.head": 0.3}]
+
+
+def test_warm_start_counts_towards_the_trials(older: Callable[..., InMemoryStorage]) -> None:
+    storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))
+    assert len(_started(_params(warm_start=WARM, trials=2), storage)) == 2
+
+
+@pytest.mark.parametrize(
+    ("trials", "name", "message"),
+    [
+        ([({"model.dropout.head": 0.5}, 0.9)], "tune-odl", "no such study in the storage; it has tune-old"),
+        (
+            [({"train.average": 0.5}, 0.9)],
+            "tune-old",
+            "none of its trials finished with values for tune.space",
+        ),
+    ],
+)
+def test_warm_start_that_cannot_be_is_told(
+    trials: list[Any], name: str, message: str, older: Callable[..., InMemoryStorage]
+) -> None:
+    with pytest.raises(UserError, match=rf"tune\.warm_start\.study: {name}: {message}") as raised:
+        _started(_params(warm_start={"study": name, "trials": 1}), older(*trials))
+    assert raised.value.exit_status == 2

@@ -1,6 +1,7 @@
 """A search as a table and as figures."""
 
 import json
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,6 +18,10 @@ from sentiment.tuning.summary import (
     trials_table,
 )
 from tests.tuning.studies import FAILED, STEPS, searched
+
+
+def _summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
+    return summary(study, study.best_trial.number, gain)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +71,14 @@ def test_compute_saved_by_hand() -> None:
 def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), 0.9)
-    assert summary(study)["compute_saved"] is None
+    assert _summary(study)["compute_saved"] is None
     assert "compute_saved" not in search_metrics(study)
 
 
 def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
-    figures = summary(study, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789)))
+    figures = summary(
+        study, study.best_trial.number, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789))
+    )
     assert figures["gain_over_trial_0"] == {
         "auc": 0.005679,
         "interval": {"low": -0.001235, "high": 0.012346},
@@ -87,7 +94,7 @@ def test_gain_is_null_where_trial_zero_failed() -> None:
     study.tell(study.ask(), state=TrialState.FAIL)
     study.tell(study.ask(), 0.9)
     gain = gain_over_first(study, 1, np.array([0, 1]), {})
-    assert summary(study, gain)["gain_over_trial_0"] is None
+    assert _summary(study, gain)["gain_over_trial_0"] is None
 
 
 def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
@@ -105,7 +112,7 @@ def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: opt
     gain = gain_over_first(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
     assert gain is not None
     assert gain.auc == study.best_value - study.trials[0].values[0]
-    assert summary(study, gain)["gain_over_trial_0"]["interval"] is None
+    assert _summary(study, gain)["gain_over_trial_0"]["interval"] is None
 
 
 def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) -> None:
@@ -113,4 +120,4 @@ def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) ->
     assert metrics["wall_seconds"] == sum(trial.user_attrs.get("wall_seconds", 0) for trial in study.trials)
     assert metrics["cpu_seconds"] == pytest.approx(1.5 * metrics["wall_seconds"])
     assert metrics["trials_finished"] + metrics["trials_pruned"] + metrics["trials_failed"] == 16
-    assert not any("seconds" in name for name in [*summary(study), *trials_table(study).columns])
+    assert not any("seconds" in name for name in [*_summary(study), *trials_table(study).columns])

@@ -14,7 +14,10 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.root import Params
 from sentiment.params.section import variant_fields
+from sentiment.params.strategies import strategy_faults
 from sentiment.params.substitution import space_faults
+
+SPACE = ("tune", "space")
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:
@@ -28,11 +31,24 @@ def load_params(path: Path = paths.PARAMS) -> Params:
         params = Params.model_validate(content)
     except ValidationError as error:
         faults = [_describe(fault, content) for fault in error.errors() if not _is_echo(fault)]
-        raise UserError(_report(path, faults)) from None
-    faults = space_faults(params)
+        raise UserError(_report(path, faults + _faults_beside(error, content))) from None
+    faults = space_faults(params) or strategy_faults(params)
     if faults:
         raise UserError(_report(path, faults))
     return params
+
+
+def _faults_beside(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
+    """Return the faults of the search space's other entries, where nothing but some entries is at fault."""
+    spoiled = {fault["loc"][2] for fault in error.errors() if fault["loc"][:2] == SPACE}
+    if any(fault["loc"][:2] != SPACE or len(fault["loc"]) == 2 for fault in error.errors()):
+        return []
+    tune = content["tune"]
+    rest = {name: entry for name, entry in tune["space"].items() if name not in spoiled}
+    try:
+        return space_faults(Params.model_validate({**content, "tune": {**tune, "space": rest}}))
+    except ValidationError:  # a key that is no text is named otherwise than it stands there
+        return []
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ from sentiment.params.tune import Choices, Dimension
 SEARCHABLE = ("model", "train")
 """Sections that the search may change: what made the data stays as it is."""
 
-Values = Mapping[str, bool | int | float | str]
+Value = bool | int | float | str
+Values = Mapping[str, Value]
 
 
 def substituted(params: Params, values: Values) -> Params:

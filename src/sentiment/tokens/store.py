@@ -79,8 +79,7 @@ class TokenizedReviews:
 
     def save(self, folder: Path) -> None:
         """Write the arrays, all or none. Raises ValueError where labels are probabilities."""
-        if self.labels.dtype != ARRAYS["labels"]:
-            raise ValueError(f"labels are {self.labels.dtype}, not {np.dtype(ARRAYS['labels'])}")
+        self._require_hard_labels()
         with writing_tokens(folder) as writer:
             writer.append(self.ids, self.lengths, self.labels)
 
@@ -94,6 +93,15 @@ class TokenizedReviews:
         labels = np.concatenate([self.labels, probabilities], dtype=np.float32)
         digest = _combined((self.digest, others.digest, array_digest(labels)))
         return type(self)(ids, offsets, labels, digest)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Self:
+        """Return some of the reviews, in the order of `rows`, shape (taken,); the arrays are in memory.
+
+        Raises ValueError where labels are probabilities.
+        """
+        self._require_hard_labels()
+        ids = [np.empty(0, dtype=np.int32), *(self[row] for row in rows)]
+        return type(self).from_arrays(np.concatenate(ids), self.lengths[rows], self.labels[rows])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,6 +118,10 @@ class TokenizedReviews:
     def describe(self) -> dict[str, Any]:
         """Figures for a metric file: tokens, unknown-word rate, percentiles of length."""
         return _figures(self.lengths, _unknown(self.ids))
+
+    def _require_hard_labels(self) -> None:
+        if self.labels.dtype != ARRAYS["labels"]:
+            raise ValueError(f"labels are {self.labels.dtype}, not {np.dtype(ARRAYS['labels'])}")
 
 
 class TokenWriter:

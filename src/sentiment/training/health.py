@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sentiment.errors import TrainingDivergedError
 from sentiment.model.layers import layer_name
 
 UPDATES_PER_EPOCH = 20
 """Steps of an epoch whose updates are measured: enough for a median, at a thousandth of the time."""
+
+REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,19 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
     return GradientNorms(total, _by_layer([name for name, _ in held], norms.tolist()))
 
 
-def layers_not_finite(model: nn.Module) -> list[str]:
-    """Return the layers that have a weight which is infinite or not a number."""
+def spoiled_layers(model: nn.Module) -> str:
+    """Name the layers with a weight that is infinite or not a number, as the end of an error's clause."""
     spoiled = (
         layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
     )
-    return list(dict.fromkeys(spoiled))
+    layers = ", ".join(dict.fromkeys(spoiled))
+    return f", with weights of {layers} that are not finite" if layers else ""
+
+
+def require_finite(logits: NDArray[np.float32], model: nn.Module, where: str) -> None:
+    """Raise TrainingDivergedError where a model's score is not finite; where: the place, for the error."""
+    if not np.isfinite(logits).all():
+        raise TrainingDivergedError(f"{where}: scores are not finite{spoiled_layers(model)}; {REMEDY}")
 
 
 class UpdateRatios:

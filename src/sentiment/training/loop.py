@@ -23,10 +23,18 @@ from sentiment.progress import say, track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
 from sentiment.tokens.learning import LearningReviews
 from sentiment.training.checkpoints import Checkpoint
+from sentiment.training.checks import Checker, Checks
 from sentiment.training.clipping import Clipper
 from sentiment.training.device import resolve_device
 from sentiment.training.figures import Epoch, Step, epoch_figures
-from sentiment.training.health import UpdateRatios, gradient_norms, is_measured, layers_not_finite
+from sentiment.training.health import (
+    REMEDY,
+    UpdateRatios,
+    gradient_norms,
+    is_measured,
+    require_finite,
+    spoiled_layers,
+)
 from sentiment.training.memory import release_memory, set_up_memory
 from sentiment.training.precision import Precision, resolve_precision
 from sentiment.training.schedules import check_length, learning_rate_factor
@@ -57,12 +65,14 @@ def fit(
     on_epoch: Callable[[Epoch], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
+    checks: Checks | None = None,
 ) -> Fitted:
     """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
 
     on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
     checkpoint: where the run goes on if it was killed, with the same result; None goes without. Epochs that
     were over by then are not told to `on_epoch` again.
+    checks: looks at the validation AUC within the epochs; without them the weights are the same.
     Raises UserError before the first step where the device or the precision asked for is not there, the
     schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
     optimizer would take a step with a loss or gradient that is not finite.
@@ -80,6 +90,7 @@ def fit(
     validation_ngrams = model.find_ngrams(validation)
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
+    checker = Checker(checks, model, validation, steps_per_epoch, params.epochs) if checks else None
     cut = Cut(model_params.max_tokens, model_params.keep)
     if checkpoint and (saved := checkpoint.restore(state)):
         say(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
@@ -101,17 +112,18 @@ def fit(
                 model, state.optimizer, batch, learning_rate, state.clipper, precision, where, watched
             )
             state.close_step(step, time.perf_counter() - started)
+            if checker:  # its seconds are none of the epoch's
+                started += checker.look_when_due(state.candidate, number, index + 1)
             if checkpoint:
                 checkpoint.save_when_due(state)
             if index % RELEASE_STEPS == 0:
                 release_memory()
 
         logits = score(state.candidate, validation, f"{description}, validation", validation_ngrams)
-        if not np.isfinite(logits).all():  # by the epoch's last step; an earlier one's is seen by the next
-            where = f"the validation of epoch {number}"
-            raise TrainingDivergedError(
-                f"{where}: scores are not finite{_spoiled(state.candidate)}; {REMEDY}"
-            )
+        # What the epoch's last step spoiled; what an earlier one did is seen by the next.
+        require_finite(logits, state.candidate, f"the validation of epoch {number}")
+        if checker:
+            checker.end_epoch(number, logits)
         saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
         epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
         state.close_epoch(epoch, logits)
@@ -148,7 +160,7 @@ def take_step(
     objective = losses.mean(dim=1).sum()
     if not torch.isfinite(objective):
         raise TrainingDivergedError(
-            f"{where}: the loss is {objective.item()}{_spoiled(model)}; {NO_STEP}; {REMEDY}"
+            f"{where}: the loss is {objective.item()}{spoiled_layers(model)}; {NO_STEP}; {REMEDY}"
         )
     optimizer.zero_grad()
     objective.backward()  # type: ignore[no-untyped-call]
@@ -169,12 +181,6 @@ def take_step(
     return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 
-def _spoiled(model: SentimentClassifier) -> str:
-    """Name the layers with weights that are not finite, where there are any."""
-    layers = ", ".join(layers_not_finite(model))
-    return f", with weights of {layers} that are not finite" if layers else ""
-
-
 def _set_up_torch(seed: int) -> None:
     set_up_memory()
     torch.use_deterministic_algorithms(True)
@@ -186,4 +192,3 @@ def _set_up_torch(seed: int) -> None:
 
 
 NO_STEP = "no step was taken with it"
-REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"

@@ -11,6 +11,7 @@ from sentiment.progress import say
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.checkpoints import Checkpoint
+from sentiment.training.checks import Checks
 from sentiment.training.device import resolve_device
 from sentiment.training.figures import Epoch
 from sentiment.training.loop import Fitted, fit
@@ -24,18 +25,20 @@ def fit_with_unlabelled(
     on_epoch: Callable[[Epoch], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
+    checks: Checks | None = None,
 ) -> Fitted:
     """Train a classifier as `fit` does, and with the unlabelled reviews where the parameters say so.
 
     In self-training a teacher is trained on the labelled reviews; then a student, which is returned, anew and
     from the same seed on both, with the teacher's probabilities as labels of the others. So the student's
     training loss and accuracy are partly against the teacher; its validation figures are not.
-    on_epoch: gets the student's epochs alone. checkpoint: the teacher has one of its own within it, so that a
-    run that was killed while the student learned finds the teacher trained.
+    on_epoch: gets the student's epochs alone; checks, likewise, are the student's. checkpoint: the teacher
+    has one of its own within it, so that a run that was killed while the student learned finds the teacher
+    trained.
     Raises what `fit` does, and UserError before the first step where there are no unlabelled reviews.
     """
     if params.unlabelled == "ignore":
-        return fit(model_params, params, reviews, on_epoch, description, checkpoint)
+        return fit(model_params, params, reviews, on_epoch, description, checkpoint, checks)
     if not len(reviews.unlabelled):
         raise UserError(
             "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
@@ -44,7 +47,8 @@ def fit_with_unlabelled(
     joined = _labelled_by_teacher(model_params, params, reviews, description, checkpoint)
     release_memory()
     say(f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews")
-    return fit(model_params, params, replace(reviews, train=joined), on_epoch, description, checkpoint)
+    student = replace(reviews, train=joined)
+    return fit(model_params, params, student, on_epoch, description, checkpoint, checks)
 
 
 def _labelled_by_teacher(

@@ -33,7 +33,7 @@ def trial_lock(search: Search, number: int) -> FileLock:
 
 
 def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
-    study, total = search.study(), search.params.tune.trials
+    study = search.study()
     trials = search.trials()
     if too_many_failed(trials, search.params.tune.max_failed):
         return None, None
@@ -43,7 +43,7 @@ def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
                 return optuna.Trial(study, found._trial_id), lock
-    if len(trials) < total or any(trial.state == TrialState.WAITING for trial in trials):
+    if len(trials) < search.total or any(trial.state == TrialState.WAITING for trial in trials):
         trial = study.ask()
         lock = trial_lock(search, trial.number)
         lock.acquire()

@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import UserError
-from sentiment.lineage import log_configuration
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.files import CONFIG, WEIGHTS, load_model, save_model
+from sentiment.model.scoring import score
 from sentiment.outputs import replacing
-from sentiment.params import Params
 from sentiment.progress import say
-from sentiment.tracking import Run
 from sentiment.training.loop import Fitted
 from sentiment.training.self_training import fit_with_unlabelled
-from sentiment.tuning.runs import find_trial_run, open_trial_run
+from sentiment.tuning.confirm import folds_of
 from sentiment.tuning.space import configured
 from sentiment.tuning.study import Search
 
@@ -29,29 +27,33 @@ KEPT_MODELS = 3
 
 
 @dataclass(frozen=True)
-class Winner:
-    """The finished trial with the highest validation AUC; the first of several."""
+class Kept:
+    """What is kept of a finished trial.
 
-    number: int
-    params: Params
+    logits: of all validation reviews, shape (reviews,).
+    """
+
     model: SentimentClassifier
-    validation_auc: float
-    run: Run
+    logits: NDArray[np.float32]
 
 
-def keep(search: Search, number: int, fitted: Fitted) -> None:
+def keep(search: Search, number: int, fitted: Fitted) -> Kept:
     """Write a finished trial's model and validation logits to its folder."""
     folder = search.trial_folder(number)
     save_model(folder, fitted.model)
+    logits = _of_all_validation(search, number, fitted)
     with replacing(folder / LOGITS) as temporary, temporary.open("wb") as file:
-        np.save(file, fitted.logits)
+        np.save(file, logits)
+    return Kept(fitted.model, logits)
 
 
 def keep_best_only(search: Search) -> None:
     """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
     with search.claims:
         trials = search.trials()
-        for trial in ranked(trials)[KEPT_MODELS:]:
+        confirmation = search.params.tune.confirm
+        kept = max(KEPT_MODELS, confirmation.trials if confirmation else 1)
+        for trial in ranked(trials)[kept:]:
             for name in (WEIGHTS, CONFIG):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
@@ -77,27 +79,30 @@ def validation_logits(search: Search, number: int) -> NDArray[np.float32] | None
     return logits if logits.shape == (len(search.reviews.validation),) else None
 
 
-def find_winner(search: Search, parent: Run) -> Winner:
-    """Return the best of the finished trials, of which there must be one; its model as it was kept.
+def kept(search: Search, trial: FrozenTrial) -> Kept:
+    """Return what is kept of one of the best trials; where it is gone, train that configuration again."""
+    model, logits = _kept_model(search.trial_folder(trial.number)), validation_logits(search, trial.number)
+    if model is not None and logits is not None:
+        return Kept(model, logits)
+    name = f"trial {trial.number}, again"
+    say(f"trial {trial.number}: its model is not there any more, training it again")
+    params = configured(search.params, trial.params)
+    fitted = fit_with_unlabelled(
+        params.model, params.train, search.steering, lambda epoch: say(f"{name}, {epoch}"), name
+    )
+    return keep(search, trial.number, fitted)
 
-    Where the model is gone, that configuration is trained again.
-    """
-    best = ranked(search.trials())[0]
-    params = configured(search.params, best.params)
-    model = _kept_model(search.trial_folder(best.number))
-    if model is None:
-        say(f"trial {best.number}: its model is not there any more, training it again")
-        name = f"trial {best.number}, again"
-        fitted = fit_with_unlabelled(
-            params.model, params.train, search.reviews, lambda epoch: say(f"{name}, {epoch}"), name
-        )
-        keep(search, best.number, fitted)
-        model = fitted.model
-    run = find_trial_run(parent, best.number)
-    if run is None:  # the tracking store is another than that of the day
-        with open_trial_run(parent, search, best.number) as run:
-            log_configuration(run, params, search.reviews)
-    return Winner(best.number, params, model, _auc(best), run)
+
+def _of_all_validation(search: Search, number: int, fitted: Fitted) -> NDArray[np.float32]:
+    """Return the logits of all validation reviews; the training has scored those that steered it."""
+    folds = folds_of(search.reviews, search.params.tune.confirm)
+    if folds is None:
+        return fitted.logits
+    validation = search.reviews.validation
+    logits = np.empty(len(validation), dtype=np.float32)
+    logits[folds.first] = fitted.logits
+    logits[folds.second] = score(fitted.model, validation.take(folds.second), f"trial {number}, second fold")
+    return logits
 
 
 def _kept_model(folder: Path) -> SentimentClassifier | None:

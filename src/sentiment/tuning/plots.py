@@ -16,6 +16,7 @@ from sentiment.outputs import write_csv
 from sentiment.params import Params
 from sentiment.params.substitution import substituted
 from sentiment.progress import say
+from sentiment.tuning.confirm import Confirmed, with_confirmation
 from sentiment.tuning.summary import STATES, auc_of, trials_table
 
 LEAST_FINISHED = 6
@@ -29,10 +30,13 @@ DIGITS = "%.6g"
 """So that a small learning rate is no zero."""
 
 
-def write_tables(reports: Path, study: optuna.Study, params: Params) -> None:
-    """Write `tune.csv` with every trial, and below `tune/` the tables behind the plots of the search."""
+def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: list[Confirmed]) -> None:
+    """Write `tune.csv` with every trial, and below `tune/` the tables behind the plots of the search.
+
+    confirmed: the trials that met on the fold set aside.
+    """
     tables = {
-        "tune": trials_table(study),
+        "tune": with_confirmation(trials_table(study), confirmed),
         "tune/importance": importance_table(study),
         "tune/intermediate": intermediate_table(study),
         "tune/clipping": clipping_table(study, params),

@@ -26,7 +26,7 @@ def run_search(search: Search, run: Run) -> None:
     with storage_errors():
         done = sum(trial.state.is_finished() for trial in search.trials())
         if done:
-            say(f"{search.name}: {done} of {tune.trials} trials are done")
+            say(f"{search.name}: {done} of {search.total} trials are done")
         if workers == 1:
             work(search, run)
         elif not search.is_over():

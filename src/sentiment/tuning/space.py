@@ -7,10 +7,8 @@ from pydantic import ValidationError
 
 from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.params.substitution import Values, applicable, kinds_first, substituted, value_at
+from sentiment.params.substitution import Value, Values, applicable, kinds_first, substituted, value_at
 from sentiment.params.tune import Choices, Dimension, FloatRange, IntRange
-
-Value = bool | int | float | str
 
 
 def starting_point(params: Params) -> dict[str, Value]:
@@ -30,6 +28,27 @@ def suggest(trial: optuna.Trial, params: Params) -> Params:
             dimension = _widened(params.tune.space[name], value_at(params, name))
             values[name] = _draw(trial, name, dimension)
     return configured(params, values)
+
+
+def fitting(params: Params, values: Values) -> dict[str, Value]:
+    """Return those of a trial's values that the space of `params` has too, and allows."""
+    kept: dict[str, Value] = {}
+    for name in sorted(params.tune.space, key=kinds_first):
+        if name in values and applicable(params, name, kept):
+            dimension = _widened(params.tune.space[name], value_at(params, name))
+            if _allows(dimension, values[name]):
+                kept[name] = values[name]
+    return kept
+
+
+def _allows(dimension: Dimension, value: Value) -> bool:
+    match dimension:
+        case Choices():
+            return value in dimension.choices
+        case IntRange():
+            return type(value) is int and dimension.low <= value <= dimension.high
+        case FloatRange():
+            return type(value) is float and dimension.low <= value <= dimension.high
 
 
 def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:

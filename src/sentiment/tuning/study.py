@@ -23,17 +23,18 @@ from sentiment.training.device import resolve_device
 from sentiment.training.identity import DECIDING, PACKAGE, code_digest
 from sentiment.training.precision import resolve_precision
 from sentiment.tuning.attributes import error_of
+from sentiment.tuning.confirm import steering
 from sentiment.tuning.storage import open_storage, storage_errors
-from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials
+from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials, trials_in_all
 
-CODE = (*DECIDING, "tuning/space.py", "tuning/strategies.py", "tuning/trials.py")
+CODE = (*DECIDING, "tuning/space.py", "tuning/strategies.py", "tuning/confirm.py", "tuning/trials.py")
 """What decides a trial's figures; tables and plots of a study may change while it stays."""
 
 TOTALS = {"trials", "max_failed"}
 """Parameters of the search that say how long it goes on, not what its trials are."""
 
-OPTUNA, IDENTITY = "optuna", "id"
-"""Attributes of a study: the version that made it, and what no other study has."""
+OPTUNA, IDENTITY, PREPARED = "optuna", "id", "prepared"
+"""Attributes of a study: the version that made it, what no other study has, that its first trials wait."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class Search:
         return repository_root() / paths.STUDIES / self.name
 
     @property
+    def total(self) -> int:
+        """How many trials the search ends with."""
+        return trials_in_all(self.params)
+
+    @property
+    def steering(self) -> LearningReviews:
+        """What trials learn from and are ranked by."""
+        return steering(self.reviews, self.params.tune.confirm)
+
+    @property
     def claims(self) -> FileLock:
         """Held by who takes up a trial, or starts or ends what all workers share."""
         return FileLock(self.folder / "claims.lock")
@@ -67,8 +78,7 @@ class Search:
 
     def study(self) -> optuna.Study:
         """Return the study as it is now."""
-        tune = self.params.tune
-        sampler, pruner = make_sampler(tune), make_pruner(tune)
+        sampler, pruner = make_sampler(self.params.tune), make_pruner(self.params)
         return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
 
     def trials(self) -> list[FrozenTrial]:
@@ -76,12 +86,12 @@ class Search:
 
         Where `tune.trials` was higher before, the study has more.
         """
-        return self.study().get_trials(deepcopy=False)[: self.params.tune.trials]
+        return self.study().get_trials(deepcopy=False)[: self.total]
 
     def is_over(self) -> bool:
         """Whether all trials are done, or as many failed as may."""
         trials = self.trials()
-        done = len(trials) == self.params.tune.trials and all(trial.state.is_finished() for trial in trials)
+        done = len(trials) == self.total and all(trial.state.is_finished() for trial in trials)
         return done or too_many_failed(trials, self.params.tune.max_failed)
 
     def results(self) -> optuna.Study:
@@ -162,11 +172,10 @@ def _prepare(search: Search) -> None:
         )
     if IDENTITY not in study.user_attrs:
         study.set_user_attr(IDENTITY, uuid.uuid4().hex)
-    if not study.get_trials(
-        deepcopy=False, states=[state for state in TrialState if state != TrialState.WAITING]
-    ):
-        for values in starting_trials(search.params):
+    if PREPARED not in study.user_attrs:
+        for values in starting_trials(search.params, search.storage):
             study.enqueue_trial(values, skip_if_exists=True)
+        study.set_user_attr(PREPARED, True)
 
 
 def _major(version: str) -> str:

@@ -13,12 +13,13 @@ from sentiment.progress import say
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
 from sentiment.training.checkpoints import Checkpoint, checkpointing
+from sentiment.training.checks import Check, Checks
 from sentiment.training.figures import Epoch
 from sentiment.training.identity import training_key
 from sentiment.training.loop import Fitted
 from sentiment.training.memory import release_memory
 from sentiment.training.self_training import fit_with_unlabelled
-from sentiment.tuning.attributes import CPU_SECONDS, ERROR, WALL_SECONDS, error_of
+from sentiment.tuning.attributes import CPU_SECONDS, ERROR, WALL_SECONDS, Progress, error_of, note_progress
 from sentiment.tuning.kept import CHECKPOINTS, keep, keep_best_only
 from sentiment.tuning.runs import open_trial_run
 from sentiment.tuning.space import suggest
@@ -86,20 +87,48 @@ def _fit(
     watch: "Stopwatch",
 ) -> Fitted:
     """Train; epochs that were over when the trial was killed are told again where they were not kept."""
-    reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-
-    def on_epoch(epoch: Epoch) -> None:
-        run.log_epoch(epoch)
-        if epoch.number not in reported:
-            trial.report(epoch.validation_auc, epoch.number)
-        watch.note()
-        if epoch.number < params.train.epochs and trial.should_prune():
-            raise optuna.TrialPruned
-
+    reporter = Reporter(trial, run, params, watch)
     for restored in checkpoint.epochs if checkpoint else ():
-        on_epoch(restored)
-    name = f"trial {trial.number}"
-    return fit_with_unlabelled(params.model, params.train, search.reviews, on_epoch, name, checkpoint)
+        reporter.on_epoch(restored)
+    return fit_with_unlabelled(
+        params.model,
+        params.train,
+        search.steering,
+        reporter.on_epoch,
+        f"trial {trial.number}",
+        checkpoint,
+        Checks(params.tune.checks_per_epoch, reporter.on_check),
+    )
+
+
+class Reporter:
+    """Tells a trial's figures to study and run, once; raises TrialPruned where the trial lags behind."""
+
+    def __init__(self, trial: optuna.Trial, run: Run, params: Params, watch: "Stopwatch") -> None:
+        """Take a trial that may have been told something before."""
+        self._trial, self._run, self._watch = trial, run, watch
+        self._epochs = params.train.epochs
+        self._told = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+    def on_check(self, check: Check) -> None:
+        """Report a check: a training that goes on tells some again."""
+        note_progress(self._trial, Progress(check.steps, check.planned_steps))
+        if check.number not in self._told:
+            self._told.add(check.number)
+            self._trial.report(check.validation_auc, check.number)
+        if not check.ends_epoch:  # at the end of an epoch its figures are told first
+            self._end_if_behind()
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Log an epoch."""
+        self._run.log_epoch(epoch)
+        self._watch.note()
+        if epoch.number < self._epochs:
+            self._end_if_behind()
+
+    def _end_if_behind(self) -> None:
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
 
 
 class Stopwatch:

@@ -71,7 +71,7 @@ def run_workers(search: Search, run: Run, count: int) -> None:
     ended = {trial.number for trial in search.trials() if trial.state.is_finished()}
     crew = [_hire(search, run, threads) for _ in range(count)]
     try:
-        with counting("tune", search.params.tune.trials, done=len(ended)) as advance:
+        with counting("tune", search.total, done=len(ended)) as advance:
             while crew:
                 wait([worker.process.sentinel for worker in crew], timeout=POLL_SECONDS)
                 for worker in [worker for worker in crew if not worker.is_alive()]:

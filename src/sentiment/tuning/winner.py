@@ -1,0 +1,58 @@
+"""The trial whose model the search hands on."""
+
+from dataclasses import dataclass
+
+from sklearn.metrics import roc_auc_score
+
+from sentiment.lineage import log_configuration
+from sentiment.model.classifier import SentimentClassifier
+from sentiment.tracking import Run
+from sentiment.tuning.confirm import Confirmed, confirm, is_on
+from sentiment.tuning.kept import kept, ranked, validation_logits
+from sentiment.tuning.runs import find_trial_run, open_trial_run
+from sentiment.tuning.space import configured
+from sentiment.tuning.study import Search
+from sentiment.tuning.summary import Gain, gain_over_first
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The finished trial that won.
+
+    validation_auc: on all validation reviews. gain: in that, over trial 0; None where that did not finish.
+    confirmed: the best trials on the fold set aside, the winner first; empty where none was.
+    """
+
+    number: int
+    model: SentimentClassifier
+    validation_auc: float
+    gain: Gain | None
+    confirmed: list[Confirmed]
+    run: Run
+
+
+def find_winner(search: Search, parent: Run) -> Winner:
+    """Return the best of the finished trials, of which there must be one: on the fold set aside, if any is.
+
+    Of several that are equal it is the first.
+    """
+    best, confirmed = ranked(search.trials()), _confirmed(search)
+    trial = next((trial for trial in best if confirmed and trial.number == confirmed[0].trial), best[0])
+    found, labels = kept(search, trial), search.reviews.validation.labels
+    logits = {0: validation_logits(search, 0), trial.number: found.logits}
+    gain = gain_over_first(search.results(), trial.number, labels, logits)
+    run = find_trial_run(parent, trial.number)
+    if run is None:  # the tracking store is another than that of the day
+        with open_trial_run(parent, search, trial.number) as run:
+            log_configuration(run, configured(search.params, trial.params), search.reviews)
+    auc = float(roc_auc_score(labels, found.logits))
+    return Winner(trial.number, found.model, auc, gain, confirmed, run)
+
+
+def _confirmed(search: Search) -> list[Confirmed]:
+    confirmation = search.params.tune.confirm
+    if confirmation is None or not is_on(confirmation):
+        return []
+    best = ranked(search.trials())[: confirmation.trials]
+    logits = {trial.number: kept(search, trial).logits for trial in best}
+    return confirm(logits, search.reviews.validation.labels, confirmation)

@@ -1,0 +1,186 @@
+"""Looks at the validation AUC within an epoch: they tell in time, and change nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from sentiment.errors import TrainingDivergedError
+from sentiment.model.scoring import score
+from sentiment.params.train import TrainParams
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.learning import LearningReviews
+from sentiment.training import checks as checks_module
+from sentiment.training.checkpoints import Checkpoint
+from sentiment.training.checks import Check, Checks, sample_rows
+from sentiment.training.figures import Epoch
+from sentiment.training.loop import Fitted, fit
+from tests.model.shapes import model_params
+from tests.tokens.made import tokenizer_of
+from tests.training.test_checkpoints import MODEL, STEPS, Killed, Splits
+from tests.training.test_loop import NGRAMS, TRAIN, VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def splits(reviews: pa.Table) -> Splits:
+    """Real reviews as token ids, 150 to learn from, 50 to choose with."""
+    tokenizer = tokenizer_of(reviews["text"].to_pylist(), VOCABULARY)
+    parts = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
+    train, validation = (encode(tokenizer, reviews.take(part)) for part in parts)
+    return train, validation
+
+
+def _fit(splits: Splits, checks: Checks | None, model: Any = MODEL, **changes: Any) -> Fitted:
+    params = TrainParams.model_validate({**TRAIN, "epochs": 2, "average": 0.9, **changes})
+    reviews = LearningReviews(VOCABULARY, *splits)
+    return fit(model, params, reviews, on_epoch=lambda _: None, checks=checks)
+
+
+@pytest.mark.parametrize("ngrams", [None, NGRAMS], ids=["alone", "ngrams"])
+def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) -> None:
+    model = model_params(ngrams=ngrams, dropout={"words": 0.1, "embeddings": 0.1, "layers": 0.0, "head": 0.3})
+    seen: list[Check] = []
+    without, with_checks = _fit(splits, None, model), _fit(splits, Checks(5, seen.append), model)
+    for name, weight in without.model.state_dict().items():
+        assert torch.equal(weight, with_checks.model.state_dict()[name]), name
+    assert [epoch.validation_auc for epoch in without.epochs] == [
+        epoch.validation_auc for epoch in with_checks.epochs
+    ]
+    assert len(seen) == 10
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "steps"), [(1, [10, 20]), (2, [5, 10, 15, 20]), (3, [4, 7, 10, 14, 17, 20])]
+)
+def test_checks_are_spread_over_the_epoch(per_epoch: int, steps: list[int], splits: Splits) -> None:
+    seen: list[Check] = []
+    fitted = _fit(splits, Checks(per_epoch, seen.append))
+    assert [check.steps for check in seen] == steps
+    assert [check.number for check in seen] == list(range(1, len(steps) + 1))
+    ends = [check for check in seen if check.ends_epoch]
+    assert [check.steps for check in ends] == [STEPS, 2 * STEPS]
+    assert [check.validation_auc for check in ends] == [epoch.validation_auc for epoch in fitted.epochs]
+
+
+def test_check_scores_the_sample_with_the_weights_of_its_step(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks_module, "SAMPLE", 20)
+    seen: list[Check] = []
+    _, validation = splits
+    rows = sample_rows(validation.labels, 20)
+    fitted = _fit(splits, Checks(2, seen.append), epochs=1)
+    last = roc_auc_score(validation.labels[rows], score(fitted.model, validation.take(rows)))
+    assert seen[-1].validation_auc == pytest.approx(last, abs=1e-12)
+    assert len({check.validation_auc for check in seen}) == len(seen)
+
+
+def test_epoch_tells_the_same_speed_whatever_its_checks_take(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: Check) -> None:
+        nonlocal clock
+        clock += 1000
+
+    clock = 0.0
+
+    def tick() -> float:
+        nonlocal clock
+        clock += 0.001
+        return clock
+
+    monkeypatch.setattr("time.perf_counter", tick)
+    slowed = _fit(splits, Checks(5, slow), epochs=1).best.tokens_per_second
+    assert slowed > 1000, "or the seconds of a check count"
+
+
+def test_callback_may_end_the_training_in_the_middle_of_an_epoch(splits: Splits) -> None:
+    seen: list[int] = []
+
+    def stop(check: Check) -> None:
+        seen.append(check.steps)
+        if check.number == 3:
+            raise StopAsyncIteration
+
+    with pytest.raises(StopAsyncIteration):
+        _fit(splits, Checks(2, stop))
+    assert seen == [5, 10, 15]
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
+def test_check_that_was_not_kept_is_told_again(killed_after: int, splits: Splits, tmp_path: Path) -> None:
+    """Killed while it tells one, before the checkpoint of that step is written."""
+    params = TrainParams.model_validate({**TRAIN, "epochs": 2})
+    reviews = LearningReviews(VOCABULARY, *splits)
+    whole: list[Check] = []
+    fit(MODEL, params, reviews, lambda _: None, checks=Checks(2, whole.append))
+    told: list[Check] = []
+
+    def kill(check: Check) -> None:
+        told.append(check)
+        if check.number == killed_after:
+            raise Killed
+
+    def train(on_check: Any) -> None:
+        checkpoint = Checkpoint(tmp_path, "key", minutes=0)
+        fit(MODEL, params, reviews, lambda _: None, checkpoint=checkpoint, checks=Checks(2, on_check))
+
+    with pytest.raises(Killed):
+        train(kill)
+    again: list[Check] = []
+    train(again.append)
+    assert again[0] == told[-1]
+    assert [*told[:-1], *again] == whole
+
+
+def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None:
+    order: list[Check | Epoch] = []
+    params = TrainParams.model_validate({**TRAIN, "epochs": 1})
+    fit(MODEL, params, LearningReviews(VOCABULARY, *splits), order.append, checks=Checks(1, order.append))
+    assert [type(told) for told in order] == [Check, Epoch]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "numbers"), [(150, [4, 8]), (75, [2, 4, 6, 8]), (50, [1, 2, 4, 5, 6, 8])]
+)
+def test_epoch_of_fewer_steps_has_fewer_checks_under_their_own_numbers(
+    batch_size: int, numbers: list[int], splits: Splits
+) -> None:
+    """So trials with other batch sizes are compared after equal shares of the training."""
+    seen: list[Check] = []
+    _fit(splits, Checks(4, seen.append), batch_size=batch_size)
+    assert [check.number for check in seen] == numbers
+
+
+def test_check_of_scores_that_are_not_finite_ends_the_training(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checks_module.score
+    monkeypatch.setattr(checks_module, "score", lambda *arguments: real(*arguments) * np.float32("nan"))
+    with pytest.raises(
+        TrainingDivergedError, match="the check after step 5 of epoch 1: scores are not finite"
+    ):
+        _fit(splits, Checks(2, lambda _: None))
+
+
+def test_sample_is_balanced_evenly_spaced_and_in_order() -> None:
+    labels = np.array([0] * 600 + [1] * 300, dtype=np.int8)
+    rows = sample_rows(labels, 100)
+    assert len(rows) == len(set(rows.tolist())) == 100
+    assert (np.diff(rows) > 0).all()
+    assert labels[rows].sum() == 50
+    gaps = np.diff(rows[labels[rows] == 0])
+    assert gaps.max() - gaps.min() <= 1
+    assert rows[0] == 0
+    assert rows[-1] == 899
+
+
+def test_sample_of_few_reviews_is_all_of_them() -> None:
+    labels = np.array([0, 1, 1, 0, 1], dtype=np.int8)
+    assert sample_rows(labels, 5).tolist() == [0, 1, 2, 3, 4]
+    few_positive = np.array([0] * 20 + [1] * 2, dtype=np.int8)
+    assert few_positive[sample_rows(few_positive, 10)].sum() == 2

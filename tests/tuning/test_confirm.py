@@ -1,0 +1,104 @@
+"""The second fold of validation: what it holds, and how it chooses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sentiment.errors import UserError
+from sentiment.params.tune import Confirmation
+from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tuning.confirm import Folds, confirm, confirm_figures, is_on, steering, with_confirmation
+
+LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)
+HALF = Confirmation(trials=2, share=0.5)
+
+
+def test_folds_are_disjoint_whole_and_balanced() -> None:
+    folds = Folds.split(LABELS, 0.3)
+    assert sorted([*folds.first, *folds.second]) == list(range(30))
+    assert len(folds.second) == 9
+    assert LABELS[folds.second].mean() == pytest.approx(LABELS.mean())
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.array([0, 1, 1] * 10, dtype=np.int8)], ids=["blocks", "mixed"])
+def test_each_label_is_cut_once(labels: np.ndarray) -> None:
+    """So the reviews of at most one film per label are on both sides."""
+    folds = Folds.split(labels, 0.4)
+    for label in (0, 1):
+        first, second = (rows[labels[rows] == label] for rows in (folds.first, folds.second))
+        assert first.max() < second.min()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_fold_without_a_label_is_refused(share: float) -> None:
+    with pytest.raises(
+        UserError, match=rf"tune\.confirm\.share: {share} of the 30 validation reviews"
+    ) as raised:
+        Folds.split(LABELS, share)
+    assert raised.value.exit_status == 2
+
+
+def _reviews() -> LearningReviews:
+    ids = [[2 + row] * (1 + row % 3) for row in range(len(LABELS))]
+    split = TokenizedReviews.from_lists(ids, LABELS)
+    return LearningReviews(100, split, split)
+
+
+def test_trials_are_steered_by_the_first_fold_alone() -> None:
+    reviews = _reviews()
+    seen = steering(reviews, HALF)
+    folds = Folds.split(LABELS, 0.5)
+    assert len(seen.validation) == len(folds.first)
+    for position, row in enumerate(folds.first):
+        assert seen.validation[position].tolist() == reviews.validation[row].tolist()
+    assert seen.validation.labels.tolist() == LABELS[folds.first].tolist()
+    assert seen.train is reviews.train
+
+
+@pytest.mark.parametrize("confirmation", [None, Confirmation(trials=1, share=0.5)], ids=["none", "one"])
+def test_without_confirmation_all_reviews_steer(confirmation: Confirmation | None) -> None:
+    reviews = _reviews()
+    assert not is_on(confirmation)
+    assert steering(reviews, confirmation) is reviews
+
+
+def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
+    """Scores that are right but for some reviews of either fold."""
+    logits = LABELS.astype(np.float32)
+    folds = Folds.split(LABELS, 0.5)
+    for rows, wrong in ((folds.first, first_wrong), (folds.second, second_wrong)):
+        logits[rows[-wrong or len(rows) :]] = -1.0
+    return logits
+
+
+def test_best_on_the_first_fold_meet_on_the_second() -> None:
+    lucky, steady, bad = _logits(0, 5), _logits(2, 1), _logits(6, 0)
+    confirmed = confirm({0: bad, 3: lucky, 7: steady}, LABELS, HALF)
+    assert [one.trial for one in confirmed] == [7, 3]
+    assert confirmed[0].first_auc < confirmed[1].first_auc
+    assert confirmed[0].second_auc > confirmed[1].second_auc
+    assert confirm_figures(confirmed) == {
+        "winner": {"trial": 7, "validation_auc": round(confirmed[0].auc, 6)},
+        "trials": {
+            "7": {
+                "first_fold_auc": round(confirmed[0].first_auc, 6),
+                "second_fold_auc": round(confirmed[0].second_auc, 6),
+            },
+            "3": {"first_fold_auc": 1.0, "second_fold_auc": round(confirmed[1].second_auc, 6)},
+        },
+    }
+
+
+def test_equal_trials_are_ordered_by_the_first_fold_then_by_number() -> None:
+    equal, better = _logits(2, 1), _logits(1, 1)
+    three = Confirmation(trials=3, share=0.5)
+    assert [one.trial for one in confirm({9: equal, 4: equal, 6: better}, LABELS, three)] == [6, 4, 9]
+
+
+def test_table_shows_the_second_fold_where_a_trial_met_it() -> None:
+    table = pd.DataFrame({"trial": [0, 1, 2], "validation_auc": [0.5, 0.9, 0.8], "steps": [1, 2, 3]})
+    shown = with_confirmation(table, confirm({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
+    assert list(shown.columns) == ["trial", "validation_auc", "second_fold_auc", "steps"]
+    assert shown["second_fold_auc"].isna().tolist() == [True, False, False]
+    assert with_confirmation(table, [])["second_fold_auc"].isna().all()
