@@ -121,12 +121,12 @@ def test_taken_port_is_told_with_another_one(searching: Project) -> None:
 )
 def test_storage_that_does_not_work_is_told_without_its_address(searching: Project, address: str) -> None:
     done = searching.run("sentiment", "dashboard", status=2, TUNE_STORAGE=address)
-    assert done.stderr.startswith("error: the storage that TUNE_STORAGE names:")
+    assert "TUNE_STORAGE" in done.stderr.splitlines()[-1]
     assert "hush" not in done.stderr + done.stdout
-    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_file_that_is_no_journal_is_told(searching: Project) -> None:
     (searching.root / "mlruns/optuna.journal").write_text("not\na journal\n")
     done = searching.run("sentiment", "dashboard", status=2)
-    assert "optuna.journal: not a journal of Optuna" in done.stderr
+    assert "optuna.journal: line 1 is torn or no entry of a journal" in done.stderr
