@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -103,10 +104,15 @@ def _stop_at(
 
 def _wait_for(project: Project, moment: Moment, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not moment(project.root):
-        assert process.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.005)
+    try:
+        while not moment(project.root):
+            assert process.poll() is None, "it ended before the moment came"
+            assert time.monotonic() < deadline, "the moment never came"
+            time.sleep(0.005)
+    except AssertionError:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def _studies(project: Project) -> list[optuna.Study]:
@@ -272,14 +278,13 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
 def _holders(project: Project) -> dict[int, int]:
     """Return which process holds the lock of each trial that is being run."""
     held = {}
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            target = link.readlink()
-        except OSError:  # it ended, or is somebody else's
-            continue
-        found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
-        if found and target.is_relative_to(project.root):
-            held[int(found[1])] = int(link.parts[2])
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended, or is somebody else's
+            for link in (process / "fd").iterdir():
+                target = link.readlink()
+                found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
+                if found and target.is_relative_to(project.root):
+                    held[int(found[1])] = int(process.name)
     return held
 
 
