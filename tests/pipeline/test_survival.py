@@ -308,14 +308,19 @@ def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project
             "tune.space": {"train.optimizer.learning_rate": rates},
         }
     )
-    for workers in ("1", "2"):
+    for workers, most in (("1", 2), ("2", 3)):  # one may be under way when the second one fails
+        shutil.rmtree(before.root / "mlruns", ignore_errors=True)
         said = before.stage("tune", status=2, TUNE_WORKERS=workers).stderr
         assert "tune.max_failed" in said
-        assert re.search(r"trial 1: TrainingDivergedError: .* is not finite", said)
+        assert re.search(r"trial 1: TrainingDivergedError: .*(not finite|the loss is)", said)
         assert "Traceback" not in said
-    (study,) = _studies(before)
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
-    assert "RUNNING" not in {run.info.status for run in before.runs()}
+        (study,) = _studies(before)
+        states = [trial.state for trial in study.trials]
+        assert set(states) == {TrialState.FAIL}
+        assert 2 <= len(states) <= most
+        assert "RUNNING" not in {run.info.status for run in before.runs()}
+    again = before.stage("tune", status=2).stderr
+    assert "trial 1: TrainingDivergedError" in again
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
