@@ -23,6 +23,9 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.tuning.storage import open_journal
 
 REPOSITORY = Path(__file__).parents[2]
+LOG = "tune.log"
+FEW_STEPS = {"train.schedule.warmup_steps": 5}
+"""On fewer reviews, a run is shorter than the warm-up of the default one."""
 PLACES = ("DVC_", "MLFLOW_", "TUNE_")
 """How variables begin that say where the pipeline runs: the measured one runs in its own folder."""
 
@@ -44,7 +47,7 @@ class SearchProject:
         shutil.copyfile(paths.TOKENIZER, root / paths.TOKENIZER)
         yaml = YAML()
         content = yaml.load(paths.PARAMS)
-        for name, value in changes.items():
+        for name, value in {**FEW_STEPS, **changes}.items():
             *sections, key = name.split(".")
             holder = content
             for section in sections:
@@ -61,19 +64,21 @@ class SearchProject:
     def start(self, workers: int) -> subprocess.Popen[bytes]:
         """Start the stage in a process group of its own."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
-        return subprocess.Popen(
-            [sys.executable, "-m", "stages.tune"],
-            cwd=self.root,
-            env={**kept, "PYTHONPATH": str(REPOSITORY), "TUNE_WORKERS": str(workers)},
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (self.root / LOG).open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "stages.tune"],
+                cwd=self.root,
+                env={**kept, "PYTHONPATH": str(REPOSITORY), "TUNE_WORKERS": str(workers)},
+                stderr=log,
+                start_new_session=True,
+            )
 
     def finish(self, workers: int) -> None:
         """Run the stage to its end. Raises RuntimeError where it fails."""
         status = self.start(workers).wait()
         if status:
-            raise RuntimeError(f"stages.tune in {self.root}: status {status}")
+            said = (self.root / LOG).read_text().splitlines()
+            raise RuntimeError(f"stages.tune in {self.root}: status {status}: {said[-1:]}")
 
     def study(self) -> optuna.Study:
         """Return the only study."""

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -103,10 +104,15 @@ def _stop_at(
 
 def _wait_for(project: Project, moment: Moment, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not moment(project.root):
-        assert process.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.005)
+    try:
+        while not moment(project.root):
+            assert process.poll() is None, "it ended before the moment came"
+            assert time.monotonic() < deadline, "the moment never came"
+            time.sleep(0.005)
+    except AssertionError:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def _studies(project: Project) -> list[optuna.Study]:
@@ -272,14 +278,13 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
 def _holders(project: Project) -> dict[int, int]:
     """Return which process holds the lock of each trial that is being run."""
     held = {}
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            target = link.readlink()
-        except OSError:  # it ended, or is somebody else's
-            continue
-        found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
-        if found and target.is_relative_to(project.root):
-            held[int(found[1])] = int(link.parts[2])
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended, or is somebody else's
+            for link in (process / "fd").iterdir():
+                target = link.readlink()
+                found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
+                if found and target.is_relative_to(project.root):
+                    held[int(found[1])] = int(process.name)
     return held
 
 
@@ -303,14 +308,19 @@ def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project
             "tune.space": {"train.optimizer.learning_rate": rates},
         }
     )
-    for workers in ("1", "2"):
+    for workers, most in (("1", 2), ("2", 3)):  # one may be under way when the second one fails
+        shutil.rmtree(before.root / "mlruns", ignore_errors=True)
         said = before.stage("tune", status=2, TUNE_WORKERS=workers).stderr
         assert "tune.max_failed" in said
-        assert re.search(r"trial 1: TrainingDivergedError: .* is not finite", said)
+        assert re.search(r"trial 1: TrainingDivergedError: .*(not finite|the loss is)", said)
         assert "Traceback" not in said
-    (study,) = _studies(before)
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
-    assert "RUNNING" not in {run.info.status for run in before.runs()}
+        (study,) = _studies(before)
+        states = [trial.state for trial in study.trials]
+        assert set(states) == {TrialState.FAIL}
+        assert 2 <= len(states) <= most
+        assert "RUNNING" not in {run.info.status for run in before.runs()}
+    again = before.stage("tune", status=2).stderr
+    assert "trial 1: TrainingDivergedError" in again
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

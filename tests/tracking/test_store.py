@@ -190,3 +190,32 @@ def test_environment_alone_moves_runs_to_a_server(project: Project, server: str)
     (run,) = client.search_runs([experiment.experiment_id], "tags.stage = 'train'")
     assert "test_auc" in run.data.metrics
     assert client.list_artifacts(run.info.run_id, "evaluate")
+
+
+OPEN = """
+import sentiment.tracking as tracking
+print("ready", flush=True)
+tracking.open_store()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
+def test_store_whose_maker_was_killed_is_made_anew(tmp_path: Path, seconds: float) -> None:
+    environment = {**os.environ, "DVC_ROOT": str(tmp_path)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-c", OPEN]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        killed.stdout.readline()
+        time.sleep(seconds)
+        killed.kill()
+    opened = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert opened.returncode == 0, opened.stderr
+    assert not list((tmp_path / "mlruns").glob(".*.partial*"))
+
+
+def test_processes_that_open_a_new_store_at_once_share_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "DVC_ROOT": str(tmp_path)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    both = [subprocess.Popen([sys.executable, "-c", OPEN], env=environment) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sentiment.errors import UserError
+from sentiment.outputs import replacing
 from sentiment.progress import say
 from sentiment.settings import Settings, below_root, load_settings, repository_root
 
@@ -51,19 +51,31 @@ def open_store() -> Store:
     settings = load_settings()
     uri = tracking_uri(settings)
     is_local = uri.startswith("sqlite")
+    path = Path(uri.partition(":///")[2])
     if is_local:
-        Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     elif settings.mlflow_tracking_uri is not None:
         say("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
-    # Two processes that make the tables of a new file at once stumble over each other.
-    making = FileLock(f"{uri.partition(':///')[2]}.making") if is_local else nullcontext()
     try:
-        with making:
-            return _connected(uri, settings.mlflow_experiment_name, is_local)
+        if is_local and path.name:
+            _make_tables(uri, path)
+        return _connected(uri, settings.mlflow_experiment_name, is_local)
     except Exception as error:  # each kind of store has errors of its own
         raise UserError(
             f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
         ) from None
+
+
+def _make_tables(uri: str, path: Path) -> None:
+    """Make a new sqlite store, whole or not at all.
+
+    MLflow takes seconds for its tables. A process killed meanwhile would leave a file that no other can use,
+    and two that make them at once stumble over each other.
+    """
+    with FileLock(f"{path}.making"):
+        if not path.exists():
+            with replacing(path) as temporary:
+                MlflowClient(uri.removesuffix(str(path)) + str(temporary)).search_experiments(max_results=1)
 
 
 def _connected(uri: str, name: str, is_local: bool) -> Store:

@@ -24,7 +24,7 @@ from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, open_store
 from sentiment.tuning.attributes import ERROR
 from sentiment.tuning.claims import claimed_trial, trial_lock
-from sentiment.tuning.runs import find_trial_run
+from sentiment.tuning.runs import open_trial_run
 from sentiment.tuning.storage import open_storage, storage_errors
 from sentiment.tuning.study import Search
 from sentiment.tuning.trials import outcome, run_trial
@@ -179,8 +179,7 @@ def _give_up(search: Search, run: Run, number: int, error: str) -> None:
         trial = study.get_trials(deepcopy=False)[number]
         if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
             return
-        if trial_run := find_trial_run(run, number):
-            trial_run.fail(error)
+        open_trial_run(run, search, number).fail(error)  # the workers may have died before there was one
         search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
         study.tell(number, state=TrialState.FAIL)
 
