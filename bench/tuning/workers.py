@@ -12,7 +12,8 @@ TRIALS = 8
 BAR = 1.6
 CHANGES = {
     "tune.trials": TRIALS,
-    "tune.startup_trials": TRIALS,  # all drawn at random, none pruned: the same, whatever order they end in
+    "tune.sampler": {"kind": "random"},  # and none pruned: the same trials, whatever order they end in
+    "tune.pruner": {"kind": "none"},
     "train.epochs": 2,
 }
 

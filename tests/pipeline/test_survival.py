@@ -24,7 +24,7 @@ from tests.tuning.postgres import PASSWORD, USER, postgres
 
 SLOW: dict[str, Any] = {
     "tune.trials": 4,
-    "tune.startup_trials": 2,
+    "tune.sampler.startup_trials": 2,
     "train.batch_size": 4,
     "model.embedding_units": 64,
 }
