@@ -24,8 +24,8 @@ repro: setup  ## check params.yaml, then run every stage whose parameters, code 
 	sentiment check
 	dvc repro
 
-test: setup  ## every test, on real DVC and a real MLflow store
-	pytest
+test: setup  ## every test, on real DVC and a real MLflow store, on all cores
+	pytest --numprocesses auto --dist worksteal
 
 lint: setup  ## format, rules, types, workflows
 	ruff format --check .

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.package import read_package
 from sentiment.reviews.rows import batches_of, limited
 from tests.project import Project, clone
+
+# What the tests train is small, and they run on all cores: a second thread each would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

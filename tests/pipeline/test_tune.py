@@ -29,7 +29,7 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
     )
     failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
     assert all(
-        "is not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
+        "not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
     )
     table = pd.read_csv(project.root / "reports/tune.csv")
     errors = table["error"].dropna()

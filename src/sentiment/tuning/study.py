@@ -170,8 +170,6 @@ def _prepare(search: Search) -> None:
             f"the study {search.name} was made by optuna {made_by or 'of an unknown version'}, this is "
             f"{optuna.__version__}: install the other one to go on with it, or change tune.seed for a new one"
         )
-    if not study.metric_names:
-        study.set_metric_names(["validation AUC"])  # what the dashboard calls it
     if IDENTITY not in study.user_attrs:
         study.set_user_attr(IDENTITY, uuid.uuid4().hex)
     if PREPARED not in study.user_attrs:
