@@ -13,6 +13,7 @@ from sentiment.tuning.page import search_page
 from sentiment.tuning.plots import write_tables
 from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.search import run_search
+from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import open_search
 from sentiment.tuning.summary import search_metrics, summary
 from sentiment.tuning.winner import find_winner
@@ -27,17 +28,17 @@ def main() -> None:
     params = load_params()
     reviews = LearningReviews.open()
     search = open_search(params, reviews)
-    with open_search_run(open_store(), search) as run:
+    with storage_errors(), open_search_run(open_store(), search) as run, storage_errors():
         run_search(search, run)
         with search.outputs:
             study, winner = search.results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model)
             tag_model(winner.run, paths.model("tuned"))
-            figures = summary(study, winner.number, winner.gain)
+            figures = summary(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
             run.log_metrics(search_metrics(study))
             run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
-            run.log_page("tune.html", search_page(study, params))
+            run.log_page("tune.html", search_page(study, params, winner.number))
             write_tables(paths.REPORTS, study, params, winner.confirmed)
             write_json(paths.metrics("tune"), {**figures, "confirm": confirm_figures(winner.confirmed)})
 

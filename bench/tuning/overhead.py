@@ -69,8 +69,9 @@ def _seconds(root: Path) -> tuple[float, float]:
     with (
         patch.object(trials, "fit_with_unlabelled", timed),
         timed_calls(Checker, "look_when_due") as looking,
+        timed_calls(Checker, "end_epoch") as ending,
         open_search_run(open_store(), search) as run,
     ):
         start = time.perf_counter()
         run_search(search, run)
-        return time.perf_counter() - start, training - sum(looking)
+        return time.perf_counter() - start, training - sum(looking) - sum(ending)

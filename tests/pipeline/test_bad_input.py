@@ -162,7 +162,7 @@ def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     assert run.info.status == "FAILED"
     assert "TrainingDivergedError" in run.data.tags["error"]
     failed = project.stage("tune", status=2)
-    assert "no trial finished" in failed.stderr
+    assert "3 trials failed, tune.max_failed stops the search" in failed.stderr
     assert {run.info.status for run in project.runs("tags.stage = 'tune'")} == {"FAILED"}
 
 
@@ -170,11 +170,11 @@ def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
 def test_device_that_is_not_there_trains_nothing(project: Project) -> None:
     project.set_params({"train.device": "cuda"})
     before = project.tree()
-    for stage, statuses in (("train", set()), ("tune", {"FAILED"})):
+    for stage in ("train", "tune"):
         failed = project.stage(stage, status=2)
         assert "train.device: cuda asked for" in failed.stderr
         assert "Traceback" not in failed.stderr
-        assert {run.info.status for run in project.runs(f"tags.stage = '{stage}'")} == statuses
+        assert not project.runs(f"tags.stage = '{stage}'")
     assert project.tree() == before
 
 

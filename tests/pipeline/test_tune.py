@@ -28,13 +28,11 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
         FINISHED=counts["finished"], KILLED=counts["pruned"], FAILED=counts["failed"]
     )
     failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
-    assert all(
-        "not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed
-    )
+    assert all("not finite" in run.data.tags["error"] or "loss" in run.data.tags["error"] for run in failed)
     table = pd.read_csv(project.root / "reports/tune.csv")
     errors = table["error"].dropna()
     assert list(errors.index) == list(table.index[table["state"] == "failed"])
-    assert errors.str.startswith("TrainingDivergedError: epoch 1").all()
+    assert errors.str.match(r"TrainingDivergedError: .*epoch 1").all()
 
 
 def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: Project) -> None:
@@ -92,20 +90,18 @@ def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None
     project.set_params({"tune.confirm": {"trials": 2, "share": 0.4}, "tune.pruner": {"kind": "none"}})
     project.stage("tune")
     project.stage("evaluate")
-    confirm = project.metrics("tune")["confirm"]
+    confirm, best = (project.metrics("tune")[name] for name in ("confirm", "best"))
     trials = _trials(project).set_index("trial")
     met = trials["second_fold_auc"].dropna()
     assert (
-        sorted(met.index)
-        == sorted(map(int, confirm["trials"]))
-        == sorted(trials["validation_auc"].nlargest(2).index)
+        sorted(met.index) == sorted(map(int, confirm)) == sorted(trials["validation_auc"].nlargest(2).index)
     )
-    assert confirm["winner"]["trial"] == met.idxmax()
-    for number, aucs in confirm["trials"].items():
+    assert best["trial"] == met.idxmax()
+    for number, aucs in confirm.items():
         assert aucs["second_fold_auc"] == pytest.approx(met[int(number)], abs=1e-6)
         assert aucs["first_fold_auc"] == pytest.approx(trials["validation_auc"][int(number)], abs=1e-6)
     tuned = project.metrics("evaluate")["models"]["tuned"]
-    assert tuned["validation"]["auc"] == pytest.approx(confirm["winner"]["validation_auc"], abs=1e-6)
+    assert tuned["validation"]["auc"] == pytest.approx(best["validation_auc"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
     assert search.data.metrics["best_trial"] == figures["best"]["trial"]
     assert search.data.metrics["compute_saved"] == pytest.approx(figures["compute_saved"], abs=1e-6)
     for name, value in figures["best"]["params"].items():
-        assert search.data.params[f"best.{name}"] == str(value)
+        assert search.data.tags[f"best.{name}"] == str(value)
     page = reproduced.root / f"mlruns/artifacts/{search.info.run_id}/artifacts/tune.html"
     assert '<div id="history"' in page.read_text()
 

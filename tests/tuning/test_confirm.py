@@ -79,14 +79,11 @@ def test_best_on_the_first_fold_meet_on_the_second() -> None:
     assert confirmed[0].first_auc < confirmed[1].first_auc
     assert confirmed[0].second_auc > confirmed[1].second_auc
     assert confirm_figures(confirmed) == {
-        "winner": {"trial": 7, "validation_auc": round(confirmed[0].auc, 6)},
-        "trials": {
-            "7": {
-                "first_fold_auc": round(confirmed[0].first_auc, 6),
-                "second_fold_auc": round(confirmed[0].second_auc, 6),
-            },
-            "3": {"first_fold_auc": 1.0, "second_fold_auc": round(confirmed[1].second_auc, 6)},
+        "7": {
+            "first_fold_auc": round(confirmed[0].first_auc, 6),
+            "second_fold_auc": round(confirmed[0].second_auc, 6),
         },
+        "3": {"first_fold_auc": 1.0, "second_fold_auc": round(confirmed[1].second_auc, 6)},
     }
 
 

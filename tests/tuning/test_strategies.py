@@ -318,9 +318,13 @@ def test_warm_start_does_not_repeat_trial_zero(older: Callable[..., InMemoryStor
     assert trials == [{"model.dropout.head": 0.3}]
 
 
-def test_warm_start_counts_towards_the_trials(older: Callable[..., InMemoryStorage]) -> None:
+def test_older_trials_wait_past_the_total_for_the_day_that_it_is_raised(
+    older: Callable[..., InMemoryStorage],
+) -> None:
     storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))
-    assert len(_started(_params(warm_start=WARM, trials=2), storage)) == 2
+    params = _params(warm_start=WARM, trials=2)
+    assert len(_started(params, storage)) == 3
+    assert trials_in_all(params) == 2
 
 
 @pytest.mark.parametrize(

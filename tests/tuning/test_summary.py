@@ -21,7 +21,7 @@ from tests.tuning.studies import FAILED, STEPS, searched
 
 
 def _summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
-    return summary(study, study.best_trial.number, gain)
+    return summary(study, study.best_trial.number, study.best_value, gain)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,7 @@ def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
 
 
 def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
-    figures = summary(
-        study, study.best_trial.number, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789))
-    )
+    figures = _summary(study, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789)))
     assert figures["gain_over_trial_0"] == {
         "auc": 0.005679,
         "interval": {"low": -0.001235, "high": 0.012346},

@@ -22,6 +22,11 @@ def grid_size(params: Params) -> int:
     return sum(math.prod(len(axes[name]) for name in names) for _, names in _by_kinds(params, axes))
 
 
+def grid_trials(params: Params) -> int:
+    """Return how many trials a grid makes, trial 0 among them. Every range must have `points`."""
+    return grid_size(params) + (not trial_0_is_in_grid(params))
+
+
 def grid(params: Params) -> Iterator[Combination]:
     """Yield every combination once, in order; a parameter is left out where no variant drawn has it.
 

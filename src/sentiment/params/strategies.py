@@ -1,6 +1,6 @@
 """What the parameters of the search must be to each other."""
 
-from sentiment.params.grid import grid_size, trial_0_is_in_grid
+from sentiment.params.grid import grid_size, grid_trials
 from sentiment.params.root import Params
 from sentiment.params.tune import Choices, GridSampling, HyperbandPruning
 
@@ -26,6 +26,8 @@ def _grid_faults(params: Params) -> list[str]:
     if not isinstance(tune.sampler, GridSampling):
         return []
     ranges = {name: dimension for name, dimension in tune.space.items() if not isinstance(dimension, Choices)}
+    if tune.warm_start is not None:
+        return ["tune.warm_start: null with tune.sampler.kind: grid, which tries every combination anyway"]
     without = [
         f"tune.space.{name}.points: required by tune.sampler.kind: grid, but not there"
         for name, dimension in ranges.items()
@@ -33,8 +35,7 @@ def _grid_faults(params: Params) -> list[str]:
     ]
     if without:
         return without
-    size = grid_size(params)
-    needed = size if trial_0_is_in_grid(params) else size + 1
+    size, needed = grid_size(params), grid_trials(params)
     if needed <= tune.trials:
         return []
     return [

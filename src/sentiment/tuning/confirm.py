@@ -46,12 +46,11 @@ class Folds:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One of the best trials, on both folds and on all validation reviews."""
+    """One of the best trials, on both folds of the validation reviews."""
 
     trial: int
     first_auc: float
     second_auc: float
-    auc: float
 
 
 def is_on(confirmation: Confirmation | None) -> bool:
@@ -83,9 +82,10 @@ def confirm(
     folds = Folds.split(labels, confirmation.share)
     scored = []
     for trial, of_trial in logits.items():
-        parts = (folds.first, folds.second, np.arange(len(labels)))
-        first, second, whole = (float(roc_auc_score(labels[rows], of_trial[rows])) for rows in parts)
-        scored.append(Confirmed(trial, first, second, whole))
+        first, second = (
+            float(roc_auc_score(labels[rows], of_trial[rows])) for rows in (folds.first, folds.second)
+        )
+        scored.append(Confirmed(trial, first, second))
     best = sorted(scored, key=lambda one: (-one.first_auc, one.trial))[: confirmation.trials]
     return sorted(best, key=lambda one: -one.second_auc)
 
@@ -94,16 +94,12 @@ def confirm_figures(confirmed: list[Confirmed]) -> dict[str, Any] | None:
     """Return what `confirm` found for a metrics file; None where it was not asked."""
     if not confirmed:
         return None
-    winner = confirmed[0]
     return {
-        "winner": {"trial": winner.trial, "validation_auc": round(winner.auc, 6)},
-        "trials": {
-            str(one.trial): {
-                "first_fold_auc": round(one.first_auc, 6),
-                "second_fold_auc": round(one.second_auc, 6),
-            }
-            for one in confirmed
-        },
+        str(one.trial): {
+            "first_fold_auc": round(one.first_auc, 6),
+            "second_fold_auc": round(one.second_auc, 6),
+        }
+        for one in confirmed
     }
 
 

@@ -33,18 +33,18 @@ body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0
 <h1>{title}</h1>"""
 
 
-def search_page(study: optuna.Study, params: Params) -> str:
+def search_page(study: optuna.Study, params: Params, winner: int) -> str:
     """Return HTML with history, importance, parallel coordinates, clipping and intermediate values.
 
-    Interactive, with one copy of plotly.js inside (5 MB). Equal studies give equal pages.
-    Raises ValueError where no trial finished.
+    winner: number of the trial that won. Interactive, with one copy of plotly.js inside (5 MB). Equal studies
+    give equal pages. Raises ValueError where no trial finished.
     """
     sections = [
         _section("History", _history(study), "Grey crosses: pruned trials, at the last AUC seen of them."),
         _importance_section(study),
         _parallel_section(study),
         _section("Clipping", _clipping(study, params), "A column for each kind of clipping. Grey: pruned."),
-        _section("Intermediate values", _intermediate(study), "Dotted, ending in a cross: pruned trials."),
+        _section("Intermediate values", _intermediate(study, winner), "Dotted, with a cross: pruned trials."),
     ]
     head = HEAD.format(title=f"Search {escape(study.study_name)}", script=get_plotlyjs())
     return "\n".join([head, *sections, "</body>", "</html>", ""])
@@ -125,18 +125,17 @@ def _clipping(study: optuna.Study, params: Params) -> go.Figure:
     return figure.update_yaxes(title=AUC, col=1)
 
 
-def _intermediate(study: optuna.Study) -> go.Figure:
+def _intermediate(study: optuna.Study, winner: int) -> go.Figure:
     figure = visualization.plot_intermediate_values(study)
     pruned = {f"Trial{trial.number}" for trial in study.trials if trial.state == TrialState.PRUNED}
-    best = f"Trial{study.best_trial.number}"
     for line in figure.data:
         if line.name in pruned:
             last = len(line.x) - 1
             symbols = ["circle"] * last + ["x"]
             line.update(line={"dash": "dot", "color": PRUNED}, marker={"symbol": symbols, "color": PRUNED})
         line.update(name=line.name.replace("Trial", "trial ") + (", pruned" if line.name in pruned else ""))
-        if line.name == best.replace("Trial", "trial "):
-            line.update(line={"color": BEST, "width": 3}, name=f"{line.name}, best")
+        if line.name == f"trial {winner}":
+            line.update(line={"color": BEST, "width": 3}, name=f"{line.name}, winner")
     steps = max((step for line in figure.data for step in line.x), default=0)
     figure.update_xaxes(title="step", dtick=_whole(steps)).update_yaxes(title=AUC)
     return figure.update_layout(showlegend=True)

@@ -4,7 +4,6 @@ from sentiment.progress import say
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
 from sentiment.tuning.kept import keep_best_only
-from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import TOTALS, Search
 from sentiment.tuning.workers import run_workers, work
 
@@ -23,13 +22,12 @@ def run_search(search: Search, run: Run) -> None:
     # The totals may change while the study stays, and a run's parameters may not: those are tags.
     run.log_params({"tune": {**tune.model_dump(exclude=TOTALS), "space": space}})
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
-    with storage_errors():
-        done = sum(trial.state.is_finished() for trial in search.trials())
-        if done:
-            say(f"{search.name}: {done} of {search.total} trials are done")
-        if workers == 1:
-            work(search, run)
-        elif not search.is_over():
-            say(f"{workers} workers: which values a trial draws depends on the order in which others end")
-            run_workers(search, run, workers)
-        keep_best_only(search)  # a kill may have come between a trial's end and this
+    done = sum(trial.state.is_finished() for trial in search.trials())
+    if done:
+        say(f"{search.name}: {done} of {search.total} trials are done")
+    if workers == 1:
+        work(search, run)
+    elif not search.is_over():
+        say(f"{workers} workers: which values a trial draws depends on the order in which others end")
+        run_workers(search, run, workers)
+    keep_best_only(search)  # a kill may have come between a trial's end and this

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -158,9 +158,13 @@ def _said(error: Exception, address: str) -> str:
 
 def _secrets(address: str) -> set[str]:
     """Return the password as it stands in the address and as the server knows it, and all of the address."""
-    before, at, _ = address.rpartition("@")
+    before, at, _ = address.partition("?")[0].rpartition("@")
     raw = before.partition("://")[2].partition(":")[2] if at else ""
-    return {secret for secret in (raw, unquote(raw), address) if secret}
+    found = {raw, unquote(raw), address}
+    with suppress(SQLAlchemyError, ValueError):
+        url = make_url(address)
+        found |= {str(url.password or ""), str(url.query.get("password", ""))}
+    return {secret for secret in found if secret}
 
 
 def _is_entry(line: bytes) -> bool:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.params.grid import Combination, alike, grid
+from sentiment.params.grid import Combination, alike, grid, grid_trials
 from sentiment.params.strategies import most_checks
 from sentiment.params.tune import (
     GPSampling,
@@ -151,13 +151,13 @@ def trials_in_all(params: Params) -> int:
     tune = params.tune
     if not isinstance(tune.sampler, GridSampling):
         return tune.trials
-    return min(tune.trials, len(_with_grid(params)))
+    return min(tune.trials, grid_trials(params))
 
 
 def starting_trials(params: Params, storage: BaseStorage) -> list[Combination]:
-    """Return the values of the trials that come before any is drawn, at most `tune.trials`.
+    """Return the values of the trials that come before any is drawn; there may be more than `tune.trials`.
 
-    The first is the configuration of params.yaml; after it come the points of a grid and the best trials of
+    The first is the configuration of params.yaml; after it come the points of a grid, or the best trials of
     an older study in the storage. Values that an older trial does not have are left to the sampler.
     Raises UserError where the older study is not there or has no trial for this space, or where values of the
     grid do not go together.
@@ -166,7 +166,7 @@ def starting_trials(params: Params, storage: BaseStorage) -> list[Combination]:
     trials = _with_grid(params)
     if tune.warm_start is not None:
         trials += _older_trials(params, tune.warm_start, storage)
-    return trials[: tune.trials]
+    return trials
 
 
 def _with_grid(params: Params) -> list[Combination]:

@@ -161,6 +161,7 @@ def _prepare(search: Search) -> None:
     try:
         study = search.study()
     except KeyError:
+        starting_trials(search.params, search.storage)  # a fault in them is told before there is a study
         study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
     made_by = study.user_attrs.get(OPTUNA)
     if made_by is None and not study.get_trials(deepcopy=False):

@@ -23,6 +23,7 @@ from sentiment.tuning.attributes import CPU_SECONDS, ERROR, WALL_SECONDS, Progre
 from sentiment.tuning.kept import CHECKPOINTS, keep, keep_best_only
 from sentiment.tuning.runs import open_trial_run
 from sentiment.tuning.space import suggest
+from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import Search
 
 FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
@@ -46,7 +47,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     with checkpointing(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
         try:
-            with run:
+            with run, storage_errors():
                 log_configuration(run, params, search.reviews)
                 try:
                     fitted = _fit(search, trial, run, params, checkpoint, watch)
@@ -88,8 +89,7 @@ def _fit(
 ) -> Fitted:
     """Train; epochs that were over when the trial was killed are told again where they were not kept."""
     reporter = Reporter(trial, run, params, watch)
-    for restored in checkpoint.epochs if checkpoint else ():
-        reporter.on_epoch(restored)
+    reporter.go_on(checkpoint.epochs if checkpoint else [])
     return fit_with_unlabelled(
         params.model,
         params.train,
@@ -107,14 +107,17 @@ class Reporter:
     def __init__(self, trial: optuna.Trial, run: Run, params: Params, watch: "Stopwatch") -> None:
         """Take a trial that may have been told something before."""
         self._trial, self._run, self._watch = trial, run, watch
-        self._epochs = params.train.epochs
-        self._told = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+        self._checks = params.train.epochs * params.tune.checks_per_epoch
+        told = trial.storage.get_trial(trial._trial_id).intermediate_values
+        self._last = max(told, default=0)
 
     def on_check(self, check: Check) -> None:
         """Report a check: a training that goes on tells some again."""
-        note_progress(self._trial, Progress(check.steps, check.planned_steps))
-        if check.number not in self._told:
-            self._told.add(check.number)
+        if check.number < self._last:
+            return
+        if check.number > self._last:
+            self._last = check.number
+            note_progress(self._trial, Progress(check.steps, check.planned_steps))
             self._trial.report(check.validation_auc, check.number)
         if not check.ends_epoch:  # at the end of an epoch its figures are told first
             self._end_if_behind()
@@ -123,11 +126,18 @@ class Reporter:
         """Log an epoch."""
         self._run.log_epoch(epoch)
         self._watch.note()
-        if epoch.number < self._epochs:
+        self._end_if_behind()
+
+    def go_on(self, epochs: list[Epoch]) -> None:
+        """Log the epochs that were over when the trial was killed, where the run does not have them yet."""
+        for epoch in epochs:
+            self._run.log_epoch(epoch)
+        if epochs:
             self._end_if_behind()
 
     def _end_if_behind(self) -> None:
-        if self._trial.should_prune():
+        # Nobody judges the last check: the trial is at its end, also where it was killed after that check.
+        if self._last < self._checks and self._trial.should_prune():
             raise optuna.TrialPruned
 
 

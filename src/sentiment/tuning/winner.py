@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 from sklearn.metrics import roc_auc_score
 
 from sentiment.lineage import log_configuration
@@ -54,5 +57,10 @@ def _confirmed(search: Search) -> list[Confirmed]:
     if confirmation is None or not is_on(confirmation):
         return []
     best = ranked(search.trials())[: confirmation.trials]
-    logits = {trial.number: kept(search, trial).logits for trial in best}
+    logits = {trial.number: _logits(search, trial) for trial in best}
     return confirm(logits, search.reviews.validation.labels, confirmation)
+
+
+def _logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
+    found = validation_logits(search, trial.number)
+    return kept(search, trial).logits if found is None else found

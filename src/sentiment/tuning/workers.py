@@ -120,10 +120,20 @@ def _hire(search: Search, run: Run, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
     told, tell = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
-    with _environment(THREADS, str(threads)):
+    with _environment(THREADS, str(threads)), _without_interrupts():
         process.start()
     tell.close()
     return _Worker(process, told)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back, in what is started too: a worker that still imports would die with a traceback."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
