@@ -21,6 +21,7 @@ from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
 from bench.training.task import Changes, Task, open_task, taken
 from sentiment.progress import say
+from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.precision import resolve_precision
 
 OWN = "this project"
@@ -68,12 +69,13 @@ class Own:
 
     def __call__(self, number: int) -> tuple[Phases, float, float]:
         """Take a turn; return what the phases took, the whole epoch, in seconds, and tokens per second."""
-        rows = _rows(self.task, number)
+        train = self.task.reviews.train
         if not number:
-            rows = rows[:BATCH_SIZE]
+            train = taken(train, np.arange(BATCH_SIZE))
         with tempfile.TemporaryDirectory(prefix="bench-train-") as folder, timed_phases() as phases:
-            (cost,) = train_logged(_one_epoch(self.task, rows), Path(folder))
-        return phases, cost.seconds, self.task.tokens(rows) / cost.seconds
+            (cost,) = train_logged(_one_epoch(self.task, train), Path(folder))
+        tokens = int(np.minimum(train.lengths, self.task.params.model.max_tokens).sum())
+        return phases, cost.seconds, tokens / cost.seconds
 
 
 class Other:
@@ -126,10 +128,10 @@ def _rows(task: Task, number: int) -> NDArray[np.int64]:
     return np.random.default_rng(number).permutation(len(task.reviews.train))
 
 
-def _one_epoch(task: Task, rows: NDArray[np.int64]) -> Task:
-    """Return a task of one epoch over some of the reviews."""
+def _one_epoch(task: Task, train: TokenizedReviews) -> Task:
+    """Return a task of one epoch over these reviews."""
     scored = np.random.default_rng(0).permutation(len(task.reviews.validation))[:VALIDATION]
-    train, validation = taken(task.reviews.train, rows), taken(task.reviews.validation, scored)
+    validation = taken(task.reviews.validation, scored)
     return replace(
         task.cut_short(epochs=1), reviews=replace(task.reviews, train=train, validation=validation)
     )
