@@ -1,6 +1,6 @@
 # Everything that people and CI run. `make help` lists it.
 PYTHON ?= python3
-ARCHIVE ?= ../shared/data/aclImdb_dev.tar.gz
+ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
