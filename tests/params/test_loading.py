@@ -214,6 +214,16 @@ def test_fault_names_path_and_what_would_be_right(
         ("model.pooling", {"kind": "categorical", "choices": ["max", "sum"]}, "'sum': Input should be"),
         ("train.clip.kind", {"kind": "categorical", "choices": ["norm", "nrom"]}, "'nrom' is not one of"),
         (
+            "train.clip.kind",
+            {"kind": "categorical", "choices": ["norm", "percentile"]},
+            "'percentile' needs train.clip.percentile, which neither params.yaml nor tune.space has",
+        ),
+        (
+            "train.optimizer.kind",
+            {"kind": "categorical", "choices": ["adamw", "sgd"]},
+            "'sgd' needs train.optimizer.momentum",
+        ),
+        (
             "model.dropout.head",
             {"kind": "float", "low": 0.5, "high": 1.5},
             "1.5: Input should be less than 1",

@@ -70,8 +70,18 @@ def _value_faults(params: Params, name: str, dimension: Dimension) -> list[str]:
     ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
     *sections, key = name.split(".")
     if key == "kind":
-        known = [str(kind_of(variant)) for variant in variants(Params, sections)]
-        return [f"{end!r} is not one of {', '.join(known)}" for end in ends if end not in known]
+        known = {str(kind_of(variant)): variant for variant in variants(Params, sections)}
+        unknown = [f"{end!r} is not one of {', '.join(known)}" for end in ends if end not in known]
+        holder = ".".join(sections)
+        needed = [
+            f"{end!r} needs {holder}.{field}, which neither params.yaml nor tune.space has"
+            for end in ends
+            if end in known
+            for field, info in known[str(end)].model_fields.items()
+            if info.is_required() and value_at(params, f"{holder}.{field}") is None
+            if f"{holder}.{field}" not in params.tune.space
+        ]
+        return unknown + needed
     faults = []
     for end in ends:
         if not applicable(params, name, {}):
