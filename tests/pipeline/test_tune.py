@@ -14,13 +14,18 @@ def _trial_statuses(project: Project) -> Counter[str]:
     return Counter(run.info.status for run in runs if "mlflow.parentRunId" in run.data.tags)
 
 
+def _counts_of_search(project: Project, changes: dict[str, Any]) -> dict[str, int]:
+    """Search with some parameters changed; return how many trials finished, were pruned and failed."""
+    project.set_params(changes)
+    project.stage("tune")
+    counts: dict[str, int] = project.metrics("tune")["trials"]
+    return counts
+
+
 def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> None:
     rates = {"kind": "categorical", "choices": [0.003, 1e39]}
-    project.set_params(
-        {"tune.trials": 6, "tune.max_failed": 6, "tune.space": {"train.optimizer.learning_rate": rates}}
-    )
-    project.stage("tune")
-    counts = project.metrics("tune")["trials"]
+    space = {"train.optimizer.learning_rate": rates}
+    counts = _counts_of_search(project, {"tune.trials": 6, "tune.max_failed": 6, "tune.space": space})
     assert counts["failed"] > 0
     assert counts["finished"] > 0
     assert sum(counts.values()) == 6
@@ -37,11 +42,8 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
 
 def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: Project) -> None:
     sizes = {"kind": "categorical", "choices": [8, 10**10]}  # of an embedding of some sixty terabytes
-    project.set_params(
-        {"tune.trials": 4, "tune.max_failed": 4, "tune.space": {"model.embedding_units": sizes}}
-    )
-    project.stage("tune")
-    counts = project.metrics("tune")["trials"]
+    space = {"model.embedding_units": sizes}
+    counts = _counts_of_search(project, {"tune.trials": 4, "tune.max_failed": 4, "tune.space": space})
     assert counts["failed"] > 0
     assert counts["finished"] > 0
     failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
