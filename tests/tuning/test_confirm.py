@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from sentiment.errors import UserError
+from sentiment.params import load_params
 from sentiment.params.tune import Confirmation
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.tuning.confirm import Folds, confirm, confirm_figures, is_on, steering, with_confirmation
+from sentiment.tuning.confirm import Folds, confirm, confirm_figures, steering, with_confirmation
+from tests.project import ROOT
 
 LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)
 HALF = Confirmation(trials=2, share=0.5)
@@ -58,9 +60,14 @@ def test_trials_are_steered_by_the_first_fold_alone() -> None:
 
 @pytest.mark.parametrize("confirmation", [None, Confirmation(trials=1, share=0.5)], ids=["none", "one"])
 def test_without_confirmation_all_reviews_steer(confirmation: Confirmation | None) -> None:
+    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"confirm": confirmation})
     reviews = _reviews()
-    assert not is_on(confirmation)
-    assert steering(reviews, confirmation) is reviews
+    assert steering(reviews, tune.confirmation) is reviews
+
+
+def test_two_trials_are_confirmed() -> None:
+    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"confirm": HALF})
+    assert tune.confirmation == HALF
 
 
 def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:

@@ -164,3 +164,8 @@ class TuneParams(Section):
     """None, like `trials: 1` in it: no reviews are set aside, and the best trial wins."""
     space: dict[str, Dimension]
     """By dotted name, any parameter of `model` and `train`."""
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """How the winner is confirmed; None where no reviews are set aside."""
+        return self.confirm if self.confirm and self.confirm.trials > 1 else None

@@ -22,6 +22,8 @@ from sentiment.params.train import TrainParams
 from sentiment.progress import say, track
 from sentiment.tokens.batches import Batch, Cut, shuffled_batches
 from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.ngrams import ReviewNGrams
+from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.checkpoints import Checkpoint
 from sentiment.training.checks import Checker, Checks
 from sentiment.training.clipping import Clipper
@@ -119,14 +121,7 @@ def fit(
             if index % RELEASE_STEPS == 0:
                 release_memory()
 
-        logits = score(state.candidate, validation, f"{description}, validation", validation_ngrams)
-        # What the epoch's last step spoiled; what an earlier one did is seen by the next.
-        require_finite(logits, state.candidate, f"the validation of epoch {number}")
-        if checker:
-            checker.end_epoch(number, logits)
-        saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
-        epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
-        state.close_epoch(epoch, logits)
+        epoch = _close_epoch(state, validation, validation_ngrams, checker, description)
         release_memory()
         if checkpoint:
             checkpoint.save(state)
@@ -134,6 +129,26 @@ def fit(
 
     model.load_state_dict(state.best_weights)
     return Fitted(model.cpu().eval(), state.epochs, state.best, state.best_logits.numpy())
+
+
+def _close_epoch(
+    state: TrainingState,
+    validation: TokenizedReviews,
+    ngrams: ReviewNGrams | None,
+    checker: Checker | None,
+    description: str,
+) -> Epoch:
+    """Validate what the epoch's steps made of the model, and count the epoch; ngrams: of the reviews."""
+    number = len(state.epochs) + 1
+    logits = score(state.candidate, validation, f"{description}, validation", ngrams)
+    # What the epoch's last step spoiled; what an earlier one did is seen by the next.
+    require_finite(logits, state.candidate, f"the validation of epoch {number}")
+    if checker:
+        checker.end_epoch(number, logits)
+    saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
+    epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
+    state.close_epoch(epoch, logits)
+    return epoch
 
 
 def take_step(

@@ -1,9 +1,10 @@
-"""What a trial notes beside its values, under names that the study keeps as user attributes."""
+"""What can be read off a trial: its AUC, and what it notes beside it, under names of user attributes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 ERROR = "error"
 """Why a failed trial failed."""
@@ -38,3 +39,16 @@ def error_of(trial: FrozenTrial) -> str | None:
     """Return why a trial failed, in one line; None where it did not, or never said."""
     error = trial.user_attrs.get(ERROR)
     return None if error is None else " ".join(str(error).split())
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """Return the AUC of a finished trial. Raises ValueError of one that is not."""
+    if trial.value is None:
+        raise ValueError(f"trial {trial.number} has no AUC")
+    return trial.value
+
+
+def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the finished trials, best first; of equal ones the earlier."""
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(finished, key=lambda trial: (-value_of(trial), trial.number))

@@ -53,16 +53,9 @@ class Confirmed:
     second_auc: float
 
 
-def is_on(confirmation: Confirmation | None) -> bool:
-    """Whether reviews are set aside."""
-    return confirmation is not None and confirmation.trials > 1
-
-
 def folds_of(reviews: LearningReviews, confirmation: Confirmation | None) -> Folds | None:
     """Return the folds of the validation split; None where none is set aside."""
-    if confirmation is None or not is_on(confirmation):
-        return None
-    return Folds.split(reviews.validation.labels, confirmation.share)
+    return None if confirmation is None else Folds.split(reviews.validation.labels, confirmation.share)
 
 
 def steering(reviews: LearningReviews, confirmation: Confirmation | None) -> LearningReviews:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
@@ -16,6 +16,7 @@ from sentiment.outputs import replacing
 from sentiment.progress import say
 from sentiment.training.loop import Fitted
 from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.tuning.attributes import ranked
 from sentiment.tuning.confirm import folds_of
 from sentiment.tuning.space import configured
 from sentiment.tuning.study import Search
@@ -51,7 +52,7 @@ def keep_best_only(search: Search) -> None:
     """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
     with search.claims:
         trials = search.trials()
-        confirmation = search.params.tune.confirm
+        confirmation = search.params.tune.confirmation
         kept = max(KEPT_MODELS, confirmation.trials if confirmation else 1)
         for trial in ranked(trials)[kept:]:
             for name in (WEIGHTS, CONFIG):
@@ -59,12 +60,6 @@ def keep_best_only(search: Search) -> None:
         for trial in trials:
             if trial.state.is_finished():
                 shutil.rmtree(search.trial_folder(trial.number) / CHECKPOINTS, ignore_errors=True)
-
-
-def ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials, best first."""
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(finished, key=lambda trial: (-_auc(trial), trial.number))
 
 
 def validation_logits(search: Search, number: int) -> NDArray[np.float32] | None:
@@ -95,7 +90,7 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
 
 def _of_all_validation(search: Search, number: int, fitted: Fitted) -> NDArray[np.float32]:
     """Return the logits of all validation reviews; the training has scored those that steered it."""
-    folds = folds_of(search.reviews, search.params.tune.confirm)
+    folds = folds_of(search.reviews, search.params.tune.confirmation)
     if folds is None:
         return fitted.logits
     validation = search.reviews.validation
@@ -110,9 +105,3 @@ def _kept_model(folder: Path) -> SentimentClassifier | None:
         return load_model(folder)
     except UserError:  # missing or torn
         return None
-
-
-def _auc(trial: FrozenTrial) -> float:
-    if trial.value is None:
-        raise ValueError(f"trial {trial.number} has no AUC")
-    return trial.value

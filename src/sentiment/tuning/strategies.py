@@ -17,7 +17,7 @@ from optuna.pruners._successive_halving import (
 )
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
 from sentiment.params import Params
@@ -34,6 +34,7 @@ from sentiment.params.tune import (
     TuneParams,
     WarmStart,
 )
+from sentiment.tuning.attributes import ranked
 from sentiment.tuning.space import configured, fitting, starting_point
 
 MakeSampler = Callable[[int], BaseSampler]
@@ -189,10 +190,8 @@ def _older_trials(params: Params, warm_start: WarmStart, storage: BaseStorage) -
         names = sorted(optuna.get_all_study_names(storage))
         there = f"it has {', '.join(names)}" if names else "it has none"
         raise UserError(f"{where}: no such study in the storage; {there}") from None
-    finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    finished.sort(key=lambda trial: (-float(trial.value or 0), trial.number))
     found: list[Combination] = [starting_point(params)]
-    for trial in finished:
+    for trial in ranked(study.trials):
         values = fitting(params, trial.params)
         if values and not any(alike(values, other) for other in found):
             found.append(values)

@@ -60,7 +60,7 @@ class Search:
     @property
     def steering(self) -> LearningReviews:
         """What trials learn from and are ranked by."""
-        return steering(self.reviews, self.params.tune.confirm)
+        return steering(self.reviews, self.params.tune.confirmation)
 
     @property
     def claims(self) -> FileLock:

@@ -18,6 +18,7 @@ from sentiment.tuning.attributes import (
     WALL_SECONDS,
     error_of,
     progress_of,
+    value_of,
 )
 
 STATES = {
@@ -59,7 +60,7 @@ def gain_over_first(
     ours, theirs = logits.get(winner), logits.get(first.number)
     if ours is not None and theirs is not None:
         return Gain(*delong_gain(labels, ours, theirs))
-    return Gain(_value(study.trials[winner]) - _value(first), None)
+    return Gain(value_of(study.trials[winner]) - value_of(first), None)
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
@@ -149,12 +150,6 @@ def _gain_figures(gain: Gain | None) -> dict[str, Any] | None:
         "auc": _rounded(gain.auc),
         "interval": ends and {end: _rounded(value) for end, value in ends.items()},
     }
-
-
-def _value(trial: FrozenTrial) -> float:
-    if trial.value is None:
-        raise ValueError(f"trial {trial.number} has no AUC")
-    return trial.value
 
 
 def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:

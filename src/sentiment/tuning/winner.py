@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 from sentiment.lineage import log_configuration
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.tracking import Run
-from sentiment.tuning.confirm import Confirmed, confirm, is_on
-from sentiment.tuning.kept import kept, ranked, validation_logits
+from sentiment.tuning.attributes import ranked
+from sentiment.tuning.confirm import Confirmed, confirm
+from sentiment.tuning.kept import kept, validation_logits
 from sentiment.tuning.runs import find_trial_run, open_trial_run
 from sentiment.tuning.space import configured
 from sentiment.tuning.study import Search
@@ -39,8 +40,10 @@ def find_winner(search: Search, parent: Run) -> Winner:
 
     Of several that are equal it is the first.
     """
-    best, confirmed = ranked(search.trials()), _confirmed(search)
-    trial = next((trial for trial in best if confirmed and trial.number == confirmed[0].trial), best[0])
+    trials = search.trials()
+    best = ranked(trials)
+    confirmed = _confirmed(search, best)
+    trial = trials[confirmed[0].trial] if confirmed else best[0]
     found, labels = kept(search, trial), search.reviews.validation.labels
     logits = {0: validation_logits(search, 0), trial.number: found.logits}
     gain = gain_over_first(search.results(), trial.number, labels, logits)
@@ -52,12 +55,11 @@ def find_winner(search: Search, parent: Run) -> Winner:
     return Winner(trial.number, found.model, auc, gain, confirmed, run)
 
 
-def _confirmed(search: Search) -> list[Confirmed]:
-    confirmation = search.params.tune.confirm
-    if confirmation is None or not is_on(confirmation):
+def _confirmed(search: Search, best: list[FrozenTrial]) -> list[Confirmed]:
+    confirmation = search.params.tune.confirmation
+    if confirmation is None:
         return []
-    best = ranked(search.trials())[: confirmation.trials]
-    logits = {trial.number: _logits(search, trial) for trial in best}
+    logits = {trial.number: _logits(search, trial) for trial in best[: confirmation.trials]}
     return confirm(logits, search.reviews.validation.labels, confirmation)
 
 
