@@ -2,7 +2,7 @@
 
 from sentiment import paths
 from sentiment.errors import exits_cleanly
-from sentiment.evaluation.judging import judge
+from sentiment.evaluation.judging import gain_on_test, judge
 from sentiment.evaluation.plots import figures, write_curves
 from sentiment.evaluation.selection import select
 from sentiment.lineage import find_or_adopt_run
@@ -16,6 +16,10 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store
 from sentiment.tracking.models import log_model
+from sentiment.tracking.run import flattened
+
+TEST_GAIN = "test_gain_over_baseline"
+"""Of the tuned model, whichever is selected; under one name in the metrics file and in its run."""
 
 
 @exits_cleanly
@@ -31,6 +35,8 @@ def main() -> None:
     selected = select({candidate: judgement.validation["auc"] for candidate, judgement in judged.items()})
     for candidate, judgement in judged.items():
         say(f"{candidate}: {judgement}{', selected' if candidate == selected else ''}")
+    gain = gain_on_test(judged["tuned"], judged["baseline"], test.labels, params)
+    say(f"tuned over baseline on test: AUC {gain}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     store = open_store()
@@ -41,6 +47,8 @@ def main() -> None:
         run = find_or_adopt_run(store, paths.model(candidate), stage)
         run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
         run.log_figures(figures(*curves, name=candidate), folder="evaluate")
+        if candidate == "tuned":
+            run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
         run.tag({"selected": str(candidate == selected).lower()})
         if candidate == selected:
             log_model(run, paths.SELECTED)
@@ -50,6 +58,7 @@ def main() -> None:
             "selected": selected,
             **judged[selected].by_split(),
             "models": {candidate: judgement.by_split() for candidate, judgement in judged.items()},
+            TEST_GAIN: gain.figures(),
             "test_tokens": test.describe(),
         },
     )

@@ -37,7 +37,7 @@ def main() -> None:
             figures = summary(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
             run.log_metrics(search_metrics(study))
-            run.tag({f"best.{name}": str(value) for name, value in figures["best"]["params"].items()})
+            run.retag("best.", {name: str(value) for name, value in figures["best"]["params"].items()})
             run.log_page("tune.html", search_page(study, params, winner.number))
             write_tables(paths.REPORTS, study, params, winner.confirmed)
             write_json(paths.metrics("tune"), {**figures, "confirm": confirm_figures(winner.confirmed)})

@@ -1,10 +1,14 @@
 """Confidence intervals of the figures that tune and evaluate report."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, rankdata
+
+DECIMALS = 6
+"""Of a figure in a metrics file."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,27 @@ class Interval:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much one model's AUC exceeds another's on the same reviews."""
+
+    auc: float
+    interval: Interval | None
+    """By DeLong's paired method; None where the scores of one of the two are gone."""
+
+    def __str__(self) -> str:
+        ends = f" ({self.interval.low:+.4f} to {self.interval.high:+.4f})" if self.interval else ""
+        return f"{self.auc:+.4f}{ends}"
+
+    def figures(self) -> dict[str, Any]:
+        """Return both as metrics files have them."""
+        ends = asdict(self.interval) if self.interval else None
+        return {
+            "auc": round(self.auc, DECIMALS),
+            "interval": ends and {end: round(value, DECIMALS) for end, value in ends.items()},
+        }
 
 
 def delong_interval(

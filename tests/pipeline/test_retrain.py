@@ -1,6 +1,18 @@
 """`sentiment retrain`, which `make retrain` and the scheduled workflow call."""
 
-from tests.project import Project
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from sentiment.training.checkpoints import STATE
+from tests.project import ROOT, Project
+
+PATIENCE_S = 180.0
 
 
 def _report(project: Project) -> str:
@@ -43,3 +55,58 @@ def test_failing_data_leaves_no_report(project: Project) -> None:
     assert "the data could not be refreshed" in failed.stderr
     assert "no review with label 0 is left" in failed.stderr
     assert not (project.root / "reports/retrain.md").exists()
+
+
+def _cached_by_the_workflow() -> list[list[str]]:
+    """Return the paths that each of the workflow's steps saves or restores."""
+    jobs = YAML(typ="safe").load(ROOT / ".github/workflows/retrain.yml")["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    return [step["with"]["path"].split() for step in steps if "actions/cache/" in step.get("uses", "")]
+
+
+def test_workflow_restores_the_paths_that_it_saves() -> None:
+    """Under another list of paths GitHub does not find what was saved."""
+    assert len({tuple(paths) for paths in _cached_by_the_workflow()}) == 1
+
+
+def _kill(project: Project, moment: str) -> None:
+    """Start a retraining and kill it, with all that it started, when there is a file like that."""
+    process = project.start("sentiment", "retrain", CHECKPOINT_MINUTES="0.001")
+    deadline = time.monotonic() + PATIENCE_S
+    while not list(project.root.glob(moment)):
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _next_job(project: Project, folder: Path) -> Project:
+    """Return a fresh clone with what the workflow's cache brings there."""
+    project.run("git", "clone", "--quiet", str(project.root), str(folder))
+    for path in _cached_by_the_workflow()[0]:
+        if (project.root / path).exists():
+            shutil.copytree(project.root / path, folder / path, dirs_exist_ok=True)
+    return Project(folder)
+
+
+@pytest.mark.parametrize(
+    ("moment", "restored"),
+    [(f".checkpoints/*/{STATE}", "tokenize"), (f"mlruns/studies/*/*/checkpoints/*/{STATE}", "train")],
+    ids=["train", "tune"],
+)
+def test_killed_job_goes_on_in_the_next_one(
+    moment: str, restored: str, project: Project, tmp_path: Path
+) -> None:
+    # A vocabulary of its own, so that there is a stage before training that need not run again.
+    project.set_params(
+        {"tokenize.vocabulary_size": 1400, "train.batch_size": 4, "model.embedding_units": 256}
+    )
+    project.commit("trained by the next job")
+    _kill(project, moment)
+    later = _next_job(project, tmp_path / "next")
+    later.run("dvc", "checkout", "--allow-missing")
+    done = later.run("sentiment", "retrain")
+    assert "resuming at epoch" in done.stderr
+    assert f"Stage '{restored}' is cached" in done.stdout
+    assert {run.info.status for run in later.runs("tags.stage = 'train'")} == {"FINISHED"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from tests.project import Project
 
@@ -133,6 +134,20 @@ def test_grid_is_searched_to_its_end(project: Project) -> None:
     trials = _trials(project)
     assert len(trials) == 1 + 2 * (1 + 2)
     assert not trials[list(SPACE)].duplicated().any()
+
+
+def test_reopened_search_is_tagged_with_the_parameters_of_its_winner_alone(project: Project) -> None:
+    """The tag of an older winner, drawn with another kind of clipping, is put there by hand."""
+    project.set_params({"tune.trials": 1})
+    project.stage("tune")
+    (parent,) = project.runs("attributes.run_name = 'tune'")
+    MlflowClient().set_tag(parent.info.run_id, "best.train.clip.percentile", "10.0")
+    project.set_params({"tune.trials": 2})
+    project.stage("tune")
+    (reopened,) = project.runs("attributes.run_name = 'tune'")
+    tags = {name: value for name, value in reopened.data.tags.items() if name.startswith("best.")}
+    best = project.metrics("tune")["best"]["params"]
+    assert tags == {f"best.{name}": str(value) for name, value in best.items()}
 
 
 def test_warm_start_without_the_older_study_stops_before_the_first_trial(project: Project) -> None:

@@ -109,6 +109,17 @@ def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: 
     assert images == {f"evaluate/{name}.png" for name in ("roc", "precision_recall", "confusion")}
 
 
+def test_tuned_run_has_its_gain_on_test_and_the_baselines_has_none(
+    reproduced: Project, train_run: Run
+) -> None:
+    gain = reproduced.metrics("evaluate")["test_gain_over_baseline"]
+    expected = {"auc": gain["auc"], **{f"interval.{end}": value for end, value in gain["interval"].items()}}
+    (tuned,) = [run for run in reproduced.runs("tags.stage = 'tune'") if "test_auc" in run.data.metrics]
+    for name, value in expected.items():
+        assert tuned.data.metrics[f"test_gain_over_baseline.{name}"] == pytest.approx(value)
+    assert not [name for name in train_run.data.metrics if name.startswith("test_gain")]
+
+
 def test_selected_model_scores_raw_text_and_holds_no_pickle(reproduced: Project) -> None:
     """Loaded from the store in a process that knows nothing of the project."""
     (run,) = [run for run in reproduced.runs() if run.data.tags.get("selected") == "true"]

@@ -8,9 +8,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.intervals import Interval
+from sentiment.intervals import Gain, Interval
 from sentiment.tuning.summary import (
-    Gain,
     compute_saved,
     gain_over_first,
     search_metrics,

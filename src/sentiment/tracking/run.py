@@ -80,6 +80,17 @@ class Run:
         """Set tags in one request."""
         self.store.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
+    def retag(self, prefix: str, tags: Mapping[str, str]) -> None:
+        """Set tags below a prefix, and remove those below it that are not among them.
+
+        For a run that is reopened: what held then may not hold now. prefix: with its dot. tags: without it.
+        """
+        current = {f"{prefix}{name}": value for name, value in tags.items()}
+        for name in self.store.client.get_run(self.id).data.tags:
+            if name.startswith(prefix) and name not in current:
+                self.store.client.delete_tag(self.id, name)
+        self.tag(current)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, nested ones by dotted name."""
         entities = [Param(name, str(value)) for name, value in flattened(params).items()]

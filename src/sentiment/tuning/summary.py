@@ -1,7 +1,6 @@
 """A search as a table and as figures."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from sentiment.intervals import Interval, delong_gain
+from sentiment.intervals import DECIMALS, Gain, delong_gain
 from sentiment.tuning.attributes import (
     CPU_SECONDS,
     PLANNED_STEPS,
@@ -30,17 +29,6 @@ STATES = {
 }
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
-DECIMALS = 6
-
-
-@dataclass(frozen=True)
-class Gain:
-    """By how much the winner's validation AUC exceeds that of trial 0."""
-
-    auc: float
-    interval: Interval | None
-    """At 95%, by DeLong's paired method; None where the logits of one of the two are gone."""
-
 
 def gain_over_first(
     study: optuna.Study,
@@ -51,8 +39,8 @@ def gain_over_first(
     """Return what a trial gains over trial 0 on the validation reviews; None where trial 0 did not finish.
 
     labels: shape (reviews,). logits: by trial number, of the same reviews; without those of both trials the
-    gain is the difference of their values in the study. The interval is that of two given models: it does not
-    know that the winner is the best of many.
+    gain is the difference of their values in the study. The interval, at 95%, is that of two given models: it
+    does not know that the winner is the best of many.
     """
     first = study.trials[0]
     if first.state != TrialState.COMPLETE:
@@ -99,7 +87,7 @@ def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = No
     return {
         "trials": counts_by_state(study),
         "best": {"trial": best.number, "validation_auc": _rounded(auc), "params": best.params},
-        "gain_over_trial_0": _gain_figures(gain),
+        "gain_over_trial_0": None if gain is None else gain.figures(),
         "compute_saved": None if saved is None else _rounded(saved),
     }
 
@@ -140,16 +128,6 @@ def auc_of(trial: FrozenTrial) -> float | None:
     """Return the AUC that a trial ended with, the last one seen where it did not finish."""
     values = trial.intermediate_values
     return trial.value if trial.state == TrialState.COMPLETE else values[max(values)] if values else None
-
-
-def _gain_figures(gain: Gain | None) -> dict[str, Any] | None:
-    if gain is None:
-        return None
-    ends = asdict(gain.interval) if gain.interval else None
-    return {
-        "auc": _rounded(gain.auc),
-        "interval": ends and {end: _rounded(value) for end, value in ends.items()},
-    }
 
 
 def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from sklearn.metrics import roc_auc_score
 
+from sentiment.intervals import Gain
 from sentiment.lineage import log_configuration
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.tracking import Run
@@ -16,7 +17,7 @@ from sentiment.tuning.kept import kept, validation_logits
 from sentiment.tuning.runs import find_trial_run, open_trial_run
 from sentiment.tuning.space import configured
 from sentiment.tuning.study import Search
-from sentiment.tuning.summary import Gain, gain_over_first
+from sentiment.tuning.summary import gain_over_first
 
 
 @dataclass(frozen=True)
