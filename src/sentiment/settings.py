@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import parse_qs, unquote
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +48,20 @@ def below_root(address: str) -> str:
     if separator and path and scheme.startswith("sqlite") and not Path(path).is_absolute():
         return f"{scheme}:///{repository_root() / path}"
     return address
+
+
+def secrets_of(address: str) -> set[str]:
+    """Return what no message may hold: the password as it stands in the address and as the server knows it.
+
+    And all of the address.
+    """
+    before_query, _, query = address.partition("?")
+    found = {address, *parse_qs(query).get("password", [])}
+    for part in (address, before_query):  # either the password or the query may hold a "?" or an "@"
+        user_and_password, at, _ = part.rpartition("@")
+        raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
+        found |= {raw, unquote(raw)}
+    return {secret for secret in found if secret}
 
 
 def load_settings() -> Settings:
