@@ -1,6 +1,8 @@
 """Where the pipeline runs, from the environment or `.env`; nothing here changes a result."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -77,3 +79,18 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = [f"  {fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
         raise UserError("\n".join(["environment: not usable", *faults])) from None
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set variables of the environment for a while; processes started meanwhile take them over."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

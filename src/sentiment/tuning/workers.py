@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.progress import counting, say, silence
+from sentiment.settings import environment
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, open_store
 from sentiment.tuning.attributes import ERROR
@@ -120,7 +121,7 @@ def _hire(search: Search, run: Run, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
     told, tell = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
-    with _environment(THREADS, str(threads)), _without_interrupts():
+    with environment(**{THREADS: str(threads)}), _without_interrupts():
         process.start()
     tell.close()
     return _Worker(process, told)
@@ -203,17 +204,3 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         worker.process.kill()
         worker.process.join()
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment, which new processes take over."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
