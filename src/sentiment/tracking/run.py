@@ -36,7 +36,7 @@ VALIDATION_AUC = "validation_auc"
 class Run:
     """A run in the store; as a context manager it ends the run with the status that fits.
 
-    FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after an exception.
+    FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after `fail()` or an error.
     """
 
     def __init__(self, store: Store, run_id: str, epochs: Iterable[int] = ()) -> None:
@@ -55,8 +55,7 @@ class Run:
         if isinstance(error, KeyboardInterrupt):
             self._status = "KILLED"
         elif error is not None:
-            self._status = "FAILED"
-            self.tag({ERROR_TAG: f"{type(error).__name__}: {error}"})
+            self.fail(f"{type(error).__name__}: {error}")
         self.store.client.set_terminated(self.id, self._status)
 
     def kill(self) -> None:
@@ -64,9 +63,9 @@ class Run:
         self._status = "KILLED"
 
     def fail(self, error: str) -> None:
-        """End the run as failed, with the error as a tag."""
+        """Mark the run as failed, with the error as a tag."""
+        self._status = "FAILED"
         self.tag({ERROR_TAG: error})
-        self.store.client.set_terminated(self.id, "FAILED")
 
     def nested(self, name: str, stage: str, tags: Mapping[str, str] | None = None) -> "Run":
         """Start a run below this one."""

@@ -190,7 +190,8 @@ def _give_up(search: Search, run: Run, number: int, error: str) -> None:
         trial = study.get_trials(deepcopy=False)[number]
         if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
             return
-        open_trial_run(run, search, number).fail(error)  # the workers may have died before there was one
+        with open_trial_run(run, search, number) as failed:  # the workers may have died before there was one
+            failed.fail(error)
         search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
         study.tell(number, state=TrialState.FAIL)
 
