@@ -22,7 +22,7 @@ from sentiment.params import Params
 from sentiment.progress import counting, say, silence
 from sentiment.settings import environment
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run, open_store
+from sentiment.tracking import Run, open_store, tracking_errors
 from sentiment.tuning.attributes import ERROR
 from sentiment.tuning.claims import claimed_trial, trial_lock
 from sentiment.tuning.runs import open_trial_run
@@ -147,7 +147,7 @@ def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     silence()
     try:
-        with storage_errors():
+        with tracking_errors(), storage_errors():
             search = Search(params, LearningReviews.open(), open_storage(), name)
             work(search, Run(open_store(), run_id), on_claim=tell.send)
     except (UserError, OSError) as error:
