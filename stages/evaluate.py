@@ -14,7 +14,7 @@ from sentiment.reviews.storage import read_reviews
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
 from sentiment.tracking.models import log_model
 from sentiment.tracking.run import flattened
 
@@ -39,19 +39,20 @@ def main() -> None:
     say(f"tuned over baseline on test: AUC {gain}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
-    store = open_store()
-    for candidate, stage in paths.CANDIDATES.items():
-        judgement = judged[candidate]
-        curves = (test.labels, judgement.test_probabilities, params.threshold)
-        write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
-        run = find_or_adopt_run(store, paths.model(candidate), stage)
-        run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
-        run.log_figures(figures(*curves, name=candidate), folder="evaluate")
-        if candidate == "tuned":
-            run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
-        run.tag({"selected": str(candidate == selected).lower()})
-        if candidate == selected:
-            log_model(run, paths.SELECTED)
+    with tracking_errors():
+        store = open_store()
+        for candidate, stage in paths.CANDIDATES.items():
+            judgement = judged[candidate]
+            curves = (test.labels, judgement.test_probabilities, params.threshold)
+            write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
+            run = find_or_adopt_run(store, paths.model(candidate), stage)
+            run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
+            run.log_figures(figures(*curves, name=candidate), folder="evaluate")
+            if candidate == "tuned":
+                run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
+            run.tag({"selected": str(candidate == selected).lower()})
+            if candidate == selected:
+                log_model(run, paths.SELECTED)
     write_json(
         paths.metrics("evaluate"),
         {

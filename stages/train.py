@@ -9,7 +9,7 @@ from sentiment.params import load_params
 from sentiment.progress import say
 from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run, open_store, reopen_run, start_run
+from sentiment.tracking import Run, open_store, reopen_run, start_run, tracking_errors
 from sentiment.training.checkpoints import Checkpoint, checkpointing
 from sentiment.training.figures import Epoch
 from sentiment.training.history import health_table, history_table, training_metrics
@@ -33,7 +33,7 @@ def main() -> None:
     reviews = LearningReviews.open()
     key = training_key(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
-    with checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
+    with tracking_errors(), checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
         log_configuration(run, params, reviews)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)

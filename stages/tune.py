@@ -7,7 +7,7 @@ from sentiment.model.files import save_model
 from sentiment.outputs import write_json
 from sentiment.params import load_params
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
 from sentiment.tuning.confirm import confirm_figures
 from sentiment.tuning.page import search_page
 from sentiment.tuning.plots import write_tables
@@ -28,7 +28,7 @@ def main() -> None:
     params = load_params()
     reviews = LearningReviews.open()
     search = open_search(params, reviews)
-    with storage_errors(), open_search_run(open_store(), search) as run, storage_errors():
+    with tracking_errors(), storage_errors(), open_search_run(open_store(), search) as run, storage_errors():
         run_search(search, run)
         with search.outputs:
             study, winner = search.results(), find_winner(search, run)

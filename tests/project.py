@@ -71,15 +71,15 @@ class Project:
     def start(self, *command: str, log: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command at the root, in a process group of its own, and do not wait for it.
 
-        log: where its standard error goes.
+        log: where its standard output and error go.
         """
-        with (log or Path(os.devnull)).open("wb") as stderr:
+        with (log or Path(os.devnull)).open("wb") as said:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
                 env={**_inherited(), **environment},
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
+                stdout=said,
+                stderr=said,
                 start_new_session=True,
             )
 

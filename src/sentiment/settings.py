@@ -1,7 +1,10 @@
 """Where the pipeline runs, from the environment or `.env`; nothing here changes a result."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, unquote
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,6 +52,20 @@ def below_root(address: str) -> str:
     return address
 
 
+def secrets_of(address: str) -> set[str]:
+    """Return what no message may hold: the password as it stands in the address and as the server knows it.
+
+    And all of the address.
+    """
+    before_query, _, query = address.partition("?")
+    found = {address, *parse_qs(query).get("password", [])}
+    for part in (address, before_query):  # either the password or the query may hold a "?" or an "@"
+        user_and_password, at, _ = part.rpartition("@")
+        raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
+        found |= {raw, unquote(raw)}
+    return {secret for secret in found if secret}
+
+
 def load_settings() -> Settings:
     """Read the environment, then `.env` at the repository's root for what the environment does not set.
 
@@ -62,3 +79,18 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = [f"  {fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
         raise UserError("\n".join(["environment: not usable", *faults])) from None
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set variables of the environment for a while; processes started meanwhile take them over."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,13 +1,11 @@
 """What the pipeline's runs look like in a real MLflow store."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import mlflow
 import pytest
@@ -15,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.project import Project
+from tests.tracking.server import PASSWORD, tracking_server
 
 EPOCH_FIGURES = {
     "train_loss",
@@ -152,46 +151,16 @@ def test_model_from_the_cache_gets_a_run_in_a_new_store(project: Project) -> Non
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/server.db",
-            "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/kept",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
-    )
-    try:
-        _wait_for(f"{address}/health")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _wait_for(address: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            urlopen(address, timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-        else:
-            return
+    """The address of a tracking server."""
+    with tracking_server(tmp_path / "server") as server:
+        yield server.address
 
 
 def test_environment_alone_moves_runs_to_a_server(project: Project, server: str) -> None:
     before = (project.root / "models/baseline/model.safetensors").read_bytes()
-    project.stage("train", MLFLOW_TRACKING_URI=server)
-    project.stage("evaluate", MLFLOW_TRACKING_URI=server)
+    for stage in ("train", "evaluate"):
+        done = project.stage(stage, MLFLOW_TRACKING_URI=server)
+        assert PASSWORD not in done.stdout + done.stderr
     assert (project.root / "models/baseline/model.safetensors").read_bytes() == before
     assert not (project.root / "mlruns/mlflow.db").exists()
     mlflow.set_tracking_uri(server)

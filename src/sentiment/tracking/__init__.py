@@ -1,7 +1,7 @@
 """The one door to MLflow."""
 
 from sentiment.tracking.run import BEST_VALIDATION_AUC, Run, find_tagged_run, reopen_run, start_run
-from sentiment.tracking.store import Store, open_store
+from sentiment.tracking.store import Store, open_store, tracking_errors
 
 __all__ = [
     "BEST_VALIDATION_AUC",
@@ -11,4 +11,5 @@ __all__ = [
     "open_store",
     "reopen_run",
     "start_run",
+    "tracking_errors",
 ]

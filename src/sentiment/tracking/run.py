@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
+from sentiment.settings import environment
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking.source import source_tags
-from sentiment.tracking.store import Store
+from sentiment.tracking.store import STORE_ERRORS, Store, not_working
 from sentiment.training.figures import Epoch
 
 PARAMS_PER_BATCH = 100
@@ -26,8 +28,10 @@ PARAMS_PER_BATCH = 100
 BEST_VALIDATION_AUC = "best_validation_auc"
 """Metric that every run of a model has: that of the epoch whose weights are the model."""
 
-
 ERROR_TAG = "error"
+
+AT_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""Who hears of an error has waited for the store long enough; the first retry comes without a pause."""
 
 VALIDATION_AUC = "validation_auc"
 """Metric that every epoch has, among others: they are logged in one request."""
@@ -36,7 +40,8 @@ VALIDATION_AUC = "validation_auc"
 class Run:
     """A run in the store; as a context manager it ends the run with the status that fits.
 
-    FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after an exception.
+    FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after `fail()` or an error.
+    Where the store fails at that, an exception goes first, and the run stays RUNNING for who goes on in it.
     """
 
     def __init__(self, store: Store, run_id: str, epochs: Iterable[int] = ()) -> None:
@@ -52,21 +57,25 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            self._status = "KILLED"
-        elif error is not None:
-            self._status = "FAILED"
-            self.tag({ERROR_TAG: f"{type(error).__name__}: {error}"})
-        self.store.client.set_terminated(self.id, self._status)
+        if error is None:
+            self.store.client.set_terminated(self.id, self._status)
+            return
+        with suppress(*STORE_ERRORS), environment(**AT_ONCE):
+            if isinstance(error, KeyboardInterrupt):
+                self._status = "KILLED"
+            else:
+                said = not_working(error) if isinstance(error, STORE_ERRORS) else str(error)
+                self.fail(f"{type(error).__name__}: {said}")
+            self.store.client.set_terminated(self.id, self._status)
 
     def kill(self) -> None:
         """Mark the run as ended early on purpose."""
         self._status = "KILLED"
 
     def fail(self, error: str) -> None:
-        """End the run as failed, with the error as a tag."""
+        """Mark the run as failed, with the error as a tag."""
+        self._status = "FAILED"
         self.tag({ERROR_TAG: error})
-        self.store.client.set_terminated(self.id, "FAILED")
 
     def nested(self, name: str, stage: str, tags: Mapping[str, str] | None = None) -> "Run":
         """Start a run below this one."""

@@ -2,25 +2,35 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 are four minutes of silence
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for three small files
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it may hold a password
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment.errors import UserError
 from sentiment.outputs import replacing
 from sentiment.progress import say
-from sentiment.settings import Settings, below_root, load_settings, repository_root
+from sentiment.settings import Settings, below_root, load_settings, repository_root, secrets_of
 
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
+# Of a database that fails it shows the traceback; what it raises then is told in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError)
+"""What MLflow raises when its store fails, of its own and of what a server or a database is reached by."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,24 @@ def open_store() -> Store:
             _make_tables(uri, path)
         return _connected(uri, settings.mlflow_experiment_name, is_local)
     except Exception as error:  # each kind of store has errors of its own
+        raise UserError(not_working(error)) from None
+
+
+@contextmanager
+def tracking_errors() -> Iterator[None]:
+    """Turn what MLflow says when its store fails in the middle of a stage into a UserError."""
+    try:
+        yield
+    except STORE_ERRORS as error:
         raise UserError(
-            f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {_said(error, uri)}"
+            f"{not_working(error)}; once it works, the same command goes on where this one stopped"
         ) from None
+
+
+def not_working(error: Exception) -> str:
+    """Say in one line that the store does not work, and why, without the address."""
+    why = _said(error, tracking_uri(load_settings()))
+    return f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {why}"
 
 
 def _make_tables(uri: str, path: Path) -> None:
@@ -93,10 +118,13 @@ def _said(error: Exception, uri: str) -> str:
     """Return what went wrong in one line, without the address.
 
     Of errors other than MLflow's own and missing drivers only the kind: they may quote parts of the address.
+    So may MLflow's where a library below it has spelt the password in another way.
     """
     if isinstance(error, ImportError):
         return f"the driver {error.name} is not installed"
     if isinstance(error, MlflowException):
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        return lines[0].replace(uri, "<MLFLOW_TRACKING_URI>") if lines else type(error).__name__
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        line = line.replace(uri, "<MLFLOW_TRACKING_URI>")
+        if line and not any(secret in line for secret in secrets_of(uri)):
+            return line
     return type(error).__name__

@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import optuna
 from filelock import FileLock
@@ -19,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.progress import say
-from sentiment.settings import below_root, load_settings, repository_root
+from sentiment.settings import below_root, load_settings, repository_root, secrets_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -153,18 +152,7 @@ def _said(error: Exception, address: str) -> str:
     message = str(getattr(cause, "orig", None) or (error if isinstance(error, RuntimeError) else ""))
     line = next((line.strip() for line in message.splitlines() if line.strip()), "")
     kind = type(cause or error).__name__
-    return kind if not line or any(secret in message for secret in _secrets(address)) else f"{kind}: {line}"
-
-
-def _secrets(address: str) -> set[str]:
-    """Return the password as it stands in the address and as the server knows it, and all of the address."""
-    before, at, _ = address.partition("?")[0].rpartition("@")
-    raw = before.partition("://")[2].partition(":")[2] if at else ""
-    found = {raw, unquote(raw), address}
-    with suppress(SQLAlchemyError, ValueError):
-        url = make_url(address)
-        found |= {str(url.password or ""), str(url.query.get("password", ""))}
-    return {secret for secret in found if secret}
+    return kind if not line or any(secret in message for secret in secrets_of(address)) else f"{kind}: {line}"
 
 
 def _is_entry(line: bytes) -> bool:

@@ -46,21 +46,20 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     watch = Stopwatch.go_on(trial)
     with checkpointing(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
-        try:
-            with run, storage_errors():
+        with run, storage_errors():  # a failed trial too is told to MLflow first: that may fail in its turn
+            try:
                 log_configuration(run, params, search.reviews)
-                try:
-                    fitted = _fit(search, trial, run, params, checkpoint, watch)
-                except optuna.TrialPruned:
-                    run.kill()
-                else:
-                    keep(search, trial.number, fitted)
-                    run.log_best(fitted.best)
-                    state, auc = TrialState.COMPLETE, fitted.best.validation_auc
-        except FAILURES as error:
-            state = TrialState.FAIL
-            line, *_ = str(error).splitlines() or [""]  # torch adds where in its own code
-            trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
+                fitted = _fit(search, trial, run, params, checkpoint, watch)
+                keep(search, trial.number, fitted)
+                run.log_best(fitted.best)
+                state, auc = TrialState.COMPLETE, fitted.best.validation_auc
+            except optuna.TrialPruned:
+                run.kill()
+            except FAILURES as error:
+                state = TrialState.FAIL
+                run.fail(f"{type(error).__name__}: {error}")
+                line, *_ = str(error).splitlines() or [""]  # torch adds where in its own code
+                trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
         watch.note()
         told = trial.study.tell(trial, auc, state)
         say(f"{name}: {outcome(told)}")

@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.progress import counting, say, silence
+from sentiment.settings import environment
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run, open_store
+from sentiment.tracking import Run, open_store, tracking_errors
 from sentiment.tuning.attributes import ERROR
 from sentiment.tuning.claims import claimed_trial, trial_lock
 from sentiment.tuning.runs import open_trial_run
@@ -120,7 +121,7 @@ def _hire(search: Search, run: Run, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
     told, tell = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
-    with _environment(THREADS, str(threads)), _without_interrupts():
+    with environment(**{THREADS: str(threads)}), _without_interrupts():
         process.start()
     tell.close()
     return _Worker(process, told)
@@ -146,7 +147,7 @@ def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     silence()
     try:
-        with storage_errors():
+        with tracking_errors(), storage_errors():
             search = Search(params, LearningReviews.open(), open_storage(), name)
             work(search, Run(open_store(), run_id), on_claim=tell.send)
     except (UserError, OSError) as error:
@@ -189,7 +190,8 @@ def _give_up(search: Search, run: Run, number: int, error: str) -> None:
         trial = study.get_trials(deepcopy=False)[number]
         if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
             return
-        open_trial_run(run, search, number).fail(error)  # the workers may have died before there was one
+        with open_trial_run(run, search, number) as failed:  # the workers may have died before there was one
+            failed.fail(error)
         search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
         study.tell(number, state=TrialState.FAIL)
 
@@ -203,17 +205,3 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         worker.process.kill()
         worker.process.join()
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment, which new processes take over."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

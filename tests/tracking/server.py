@@ -1,0 +1,84 @@
+"""A real tracking server on loopback, which may die and come back."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+PASSWORD = "s3cret-w0rd"
+START_S = 120.0
+
+
+@dataclass
+class TrackingServer:
+    """A server with its database and artifacts in a folder; it asks nobody for the password."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://user:{PASSWORD}@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--host=127.0.0.1",
+                f"--port={self.port}",
+                "--workers=1",
+            ],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.folder}/server.db",
+                "MLFLOW_ARTIFACTS_DESTINATION": f"{self.folder}/kept",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            assert self.process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server never answered"
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End it at once, with the processes that it started."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def tracking_server(folder: Path) -> Iterator[TrackingServer]:
+    """Yield a server that answers; folder: a new one for what it keeps."""
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = TrackingServer(folder, probe.getsockname()[1])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()

@@ -1,0 +1,229 @@
+"""A store that dies under a stage: told in one line, and gone on with when it is back."""
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from optuna.trial import TrialState
+
+from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.settings import Settings
+from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.tracking import open_store, start_run, tracking_errors
+from sentiment.training.checkpoints import STATE
+from sentiment.tuning import trials
+from sentiment.tuning.claims import claimed_trial
+from sentiment.tuning.runs import open_search_run
+from sentiment.tuning.storage import open_journal
+from sentiment.tuning.study import open_search
+from tests.project import Project, clone
+from tests.tracking.server import PASSWORD, TrackingServer, tracking_server
+from tests.tuning import postgres
+from tests.tuning.studies import searched_params
+
+TRIALS = 3
+PATIENCE_S = 180.0
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    with tracking_server(tmp_path_factory.mktemp("tracking") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def server(started: TrackingServer) -> TrackingServer:
+    """A server that answers, whatever the test before did to it."""
+    if started.process is None:
+        started.start()
+    return started
+
+
+@pytest.fixture(scope="module")
+def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project before its first training, with trainings of some seconds."""
+    project = clone(tmp_path_factory.mktemp("tokenized"))
+    project.set_params({"train.batch_size": 4, "model.embedding_units": 64, "tune.trials": TRIALS})
+    for stage in ("download", "tokenize"):
+        project.stage(stage)
+    return project
+
+
+@pytest.fixture
+def before(tokenized: Project, tmp_path: Path) -> Project:
+    shutil.copytree(tokenized.root, tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+def _environment(project: Project, server: TrackingServer) -> dict[str, str]:
+    """An experiment of the project's own; few retries, so that the test need not wait for them."""
+    return {
+        "MLFLOW_TRACKING_URI": server.address,
+        "MLFLOW_EXPERIMENT_NAME": str(project.root),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "CHECKPOINT_MINUTES": "0.001",
+    }
+
+
+def _runs(project: Project, server: TrackingServer) -> list[Run]:
+    client = MlflowClient(server.address)
+    experiment = client.get_experiment_by_name(str(project.root))
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def _killed_under(
+    project: Project, server: TrackingServer, stage: str, state: str, **environment: str
+) -> str:
+    """Start a stage, kill the server once there is a state; return what the stage said at its end."""
+    log = project.root / "log"
+    process = project.start(
+        "python", "-m", f"stages.{stage}", log=log, **_environment(project, server), **environment
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while not list(project.root.glob(state)):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "the moment never came"
+            time.sleep(0.005)
+        server.kill()
+        assert process.wait(PATIENCE_S) == UserError.exit_status
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return log.read_text()
+
+
+def _require_one_error(said: str) -> None:
+    assert said.count("error: ") == 1
+    assert said.splitlines()[-1].startswith("error: the MLflow store (MLFLOW_TRACKING_URI) does not work: ")
+    assert said.endswith("the same command goes on where this one stopped\n")
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+
+
+def test_training_goes_on_in_its_run_when_the_server_is_back(before: Project, server: TrackingServer) -> None:
+    _require_one_error(_killed_under(before, server, "train", f".checkpoints/*/{STATE}"))
+    server.start()
+    again = before.stage("train", **_environment(before, server))
+    assert "resuming at epoch" in again.stderr
+    (run,) = _runs(before, server)
+    assert run.info.status == "FINISHED"
+    history = MlflowClient(server.address).get_metric_history(run.info.run_id, "validation_auc")
+    assert [metric.step for metric in history] == [1, 2]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_search_ends_with_one_message_and_goes_on(
+    before: Project, server: TrackingServer, workers: str
+) -> None:
+    state = f"mlruns/studies/*/trial-1/checkpoints/*/{STATE}"
+    said = _killed_under(before, server, "tune", state, TUNE_WORKERS=workers)
+    _require_one_error(said)
+    assert "worker died" not in said
+    assert TrialState.FAIL not in _states(before)
+
+    server.start()
+    before.stage("tune", **_environment(before, server), TUNE_WORKERS=workers)
+    states = _states(before)
+    assert len(states) == TRIALS
+    assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED}
+    runs = _runs(before, server)
+    numbers = Counter(run.data.tags.get("tune.trial") for run in runs)
+    assert numbers == {None: 1, **{str(number): 1 for number in range(TRIALS)}}
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+
+
+def _states(project: Project) -> list[TrialState]:
+    storage = open_journal(project.root / "mlruns/optuna.journal")
+    (study,) = storage.get_all_studies()
+    return [trial.state for trial in storage.get_all_trials(study._study_id)]
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process as a stage in an empty repository."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+
+@pytest.mark.usefixtures("alone")
+def test_error_of_a_run_goes_before_that_of_its_store(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    run = start_run(open_store(), "train", "train")
+    server.kill()
+    for error in (UserError("what the user did"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised, tracking_errors(), run:
+            raise error
+        assert raised.value is error
+
+
+@pytest.mark.usefixtures("alone")
+def test_error_tag_of_a_run_holds_no_password(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    run = start_run(open_store(), "train", "train")
+    server.kill()
+    with pytest.raises(MlflowException, match=PASSWORD) as met:
+        run.tag({"a": "b"})
+    server.start()
+    with pytest.raises(UserError), tracking_errors(), run:
+        raise met.value
+    found = run.store.client.get_run(run.id)
+    assert found.info.status == "FAILED"
+    assert "does not work" in found.data.tags["error"]
+    assert PASSWORD not in found.data.tags["error"]
+
+
+@pytest.mark.usefixtures("alone")
+def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> None:
+        server.kill()
+        raise TrainingDivergedError("the loss is nan")
+
+    monkeypatch.setattr(
+        trials, "_fit", diverge
+    )  # no training diverges between two words to the store at will
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
+    search = open_search(searched_params(), LearningReviews(10, split, split))
+    parent = open_search_run(open_store(), search)
+    with claimed_trial(search) as trial:
+        assert trial is not None
+        with pytest.raises(UserError, match="does not work"), tracking_errors():
+            trials.run_trial(search, parent, trial)
+    assert search.trials()[0].state == TrialState.RUNNING
+
+
+@pytest.mark.usefixtures("alone")
+def test_database_that_dies_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    password = quote(postgres.PASSWORD)
+    with postgres.postgres() as port:
+        address = f"postgresql+psycopg://{postgres.USER}:{password}@127.0.0.1:{port}/postgres"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        run = start_run(open_store(), "train", "train")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI") as raised, tracking_errors(), run:
+        run.log_metrics({"loss": 0.5})
+    said = str(raised.value) + "".join(capfd.readouterr())
+    assert "Connection refused" in said
+    assert "Traceback" not in said
+    assert not [secret for secret in (password, postgres.PASSWORD) if secret in said]
