@@ -37,7 +37,7 @@ class Remains:
     """Statuses of the search's own runs."""
 
 
-def kill_and_resume(reviews: int, seed: int) -> Remains:
+def kill_and_resume(reviews: int | None, seed: int) -> Remains:
     """Kill a search's whole process group at random moments, then let it end."""
     rng = random.Random(seed)  # noqa: S311  # moments, no secrets
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:

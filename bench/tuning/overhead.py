@@ -23,12 +23,12 @@ from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.search import run_search
 from sentiment.tuning.study import open_search
 
-TRIALS = 4
+TRIALS = 3
 BAR = 0.03
 CHANGES = {"tune.trials": TRIALS, "tune.sampler": {"kind": "random"}, "tune.pruner": {"kind": "none"}}
 
 
-def overhead_bar(reviews: int) -> Bar:
+def overhead_bar(reviews: int | None) -> Bar:
     """Run a search by one worker; hold its share of time outside training against the bar."""
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         project = SearchProject.made(Path(folder), reviews, CHANGES)

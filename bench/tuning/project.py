@@ -37,8 +37,11 @@ class SearchProject:
     root: Path
 
     @classmethod
-    def made(cls, root: Path, reviews: int, changes: Mapping[str, Any]) -> Self:
-        """Take the repository's parameters with some changes, and at most `reviews` reviews of each split."""
+    def made(cls, root: Path, reviews: int | None, changes: Mapping[str, Any]) -> Self:
+        """Take the repository's parameters with some changes, and at most `reviews` reviews of each split.
+
+        None takes all of them.
+        """
         opened = LearningReviews.open()
         rng = np.random.default_rng(0)
         for split, tokens in opened.used(unlabelled=False).items():

@@ -18,7 +18,7 @@ CHANGES = {
 }
 
 
-def compare_workers(reviews: int) -> Bar:
+def compare_workers(reviews: int | None) -> Bar:
     """Run one search by one worker, then by two; hold the ratio of their seconds against the bar.
 
     Both are whole stages, their start included. Raises RuntimeError where the trials differ.

@@ -11,7 +11,7 @@ import torch
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.files import load_model, save_model
 from sentiment.model.inputs import inputs_of
-from sentiment.model.ngrams import SMOOTHING, START, learn_ngrams
+from sentiment.model.ngrams import START, learn_ngrams
 from sentiment.model.scoring import score
 from sentiment.params.model import NGrams
 from sentiment.tokens.batches import Cut, ordered_batches
@@ -20,7 +20,7 @@ from sentiment.tokens.store import TokenizedReviews
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 
-NGRAMS = NGrams(order=2, min_reviews=2)
+NGRAMS = NGrams(order=2, min_reviews=2, smoothing=3, share=0.75)
 VOCABULARY = 300
 CPU = torch.device("cpu")
 
@@ -37,15 +37,17 @@ def _classifier(tokenized: TokenizedReviews) -> SentimentClassifier:
     return SentimentClassifier(model_params(ngrams=NGRAMS.model_dump()), VOCABULARY, part).eval()
 
 
-def test_starts_as_naive_bayes_on_binary_counts(tokenized: TokenizedReviews) -> None:
+def test_starts_as_naive_bayes_on_binary_counts_whatever_the_length(tokenized: TokenizedReviews) -> None:
     part, ngrams = learn_ngrams(tokenized, NGRAMS)
-    dense = np.zeros((len(tokenized), len(part.ratios)))
+    dense = np.zeros((len(tokenized), len(part.keys)))
     for row in range(len(tokenized)):
         dense[row, ngrams.indices[ngrams.offsets[row] : ngrams.offsets[row + 1]]] = 1
-    positive, negative = (dense[tokenized.labels == label].sum(0) + SMOOTHING for label in (1, 0))
+    positive, negative = (dense[tokenized.labels == label].sum(0) + NGRAMS.smoothing for label in (1, 0))
     ratios = np.log((positive / positive.sum()) / (negative / negative.sum()))
     logits = part(torch.from_numpy(ngrams.indices), torch.from_numpy(ngrams.offsets))
-    np.testing.assert_allclose(logits.detach().numpy(), START * dense @ ratios, rtol=1e-4, atol=1e-4)
+    counts = dense.sum(1)
+    naive = START * dense @ ratios * np.sqrt(counts.mean() / counts)
+    np.testing.assert_allclose(logits.detach().numpy(), naive, rtol=1e-4, atol=1e-4)
 
 
 def test_hard_labels_as_probabilities_give_the_ratios_of_counted_classes_bit_for_bit(
@@ -54,28 +56,30 @@ def test_hard_labels_as_probabilities_give_the_ratios_of_counted_classes_bit_for
     part, ngrams = learn_ngrams(tokenized, NGRAMS)
     labels = np.repeat(tokenized.labels, np.diff(ngrams.offsets))
     positive, negative = (
-        np.bincount(ngrams.indices[labels == label], minlength=len(part.keys)) + SMOOTHING for label in (1, 0)
+        np.bincount(ngrams.indices[labels == label], minlength=len(part.keys)) + NGRAMS.smoothing
+        for label in (1, 0)
     )
     counted = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
-    assert torch.equal(part.ratios, torch.from_numpy(counted).float())
+    scaled = counted * np.sqrt(len(ngrams.indices) / len(tokenized))
+    assert torch.equal(part.scaled_ratios, torch.from_numpy(scaled).float())
     soft, _ = learn_ngrams(replace(tokenized, labels=tokenized.labels.astype(np.float32)), NGRAMS)
-    assert torch.equal(soft.ratios, part.ratios)
+    assert torch.equal(soft.scaled_ratios, part.scaled_ratios)
 
 
 def test_review_of_both_classes_counts_towards_each_by_its_share(tokenized: TokenizedReviews) -> None:
     undecided = replace(tokenized, labels=np.full(len(tokenized), 0.5, np.float32))
     part, _ = learn_ngrams(undecided, NGRAMS)
-    assert torch.equal(part.ratios, torch.zeros(len(part.keys)))
+    assert torch.equal(part.scaled_ratios, torch.zeros(len(part.keys)))
 
 
-def test_score_is_the_mean_of_both_parts(tokenized: TokenizedReviews) -> None:
+def test_score_is_the_mean_of_both_parts_by_their_shares(tokenized: TokenizedReviews) -> None:
     model = _classifier(tokenized)
     assert model.ngrams is not None
     ngrams = model.ngrams.vocabulary.find(tokenized)
     batch = next(ordered_batches(tokenized, Cut(24, "both"), len(tokenized), ngrams))
     inputs = inputs_of(batch, CPU)
     deep, wide = model.parts(*inputs)
-    torch.testing.assert_close(model(*inputs), (deep + wide) / 2)
+    torch.testing.assert_close(model(*inputs), (deep + 3 * wide) / 4)
     alone = SentimentClassifier(model_params(), VOCABULARY).eval()
     alone.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("ngrams.")})
     torch.testing.assert_close(alone(inputs.ids, inputs.lengths), deep)

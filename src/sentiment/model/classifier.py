@@ -48,9 +48,9 @@ class SentimentClassifier(nn.Module):
 
         ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; a
         review without words counts as one padding word. ngrams: what `NGramPart.forward` takes, where the
-        model has that part. Returns logits, shape (reviews,), float32: the mean of the parts'.
+        model has that part. Returns logits, shape (reviews,), float32.
         """
-        return self.parts(ids, lengths, ngrams).mean(dim=0)
+        return self.joined(self.parts(ids, lengths, ngrams))
 
     def parts(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Return each part's logits, shape (parts, reviews): the LSTM's, then the n-grams' where it has them.
@@ -64,6 +64,13 @@ class SentimentClassifier(nn.Module):
                 raise ValueError("this model reads n-grams, and the batch has none")
             parts.append(self.ngrams(*ngrams))
         return torch.stack(parts)
+
+    def joined(self, parts: Tensor) -> Tensor:
+        """Return the model's logits, shape (reviews,), from what `parts` returned: their mean by shares."""
+        if self.params.ngrams is None:
+            return parts[0]
+        deep, wide = parts
+        return torch.lerp(deep, wide, self.params.ngrams.share)
 
     def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
         longest = None if self.params.carry_state else self.params.chunk_tokens

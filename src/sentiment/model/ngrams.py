@@ -12,19 +12,19 @@ START = 0.04
 """First weight of every n-gram: the log-count ratios then give logits of a few units, as naive Bayes would
 with far too much confidence at 1."""
 
-SMOOTHING = 1.0
-"""Added to each n-gram's counts (Laplace)."""
-
 
 class NGramPart(nn.Module):
     """One weight per n-gram, times how much more often positive reviews contain it than negative ones.
 
     That ratio makes rare n-grams quiet and telling ones loud from the first step on: logistic regression on
-    naive Bayes features, after Wang and Manning (2012), who found binary counts to do best.
+    naive Bayes features, after Wang and Manning (2012), who found binary counts to do best. Their sum over a
+    review is divided by the root of how many n-grams it has, or long reviews would be ranked by their length.
     """
 
     keys: Tensor
-    ratios: Tensor
+    scaled_ratios: Tensor
+    """Times the root of how many n-grams a training review has on average: such a review's logit is the plain
+    sum."""
 
     def __init__(self, order: int, entries: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class NGramPart(nn.Module):
         self.weights = nn.Parameter(torch.full((entries, 1), START))
         self.bias = nn.Parameter(torch.zeros(1))
         self.register_buffer("keys", torch.zeros(entries, dtype=torch.int64))
-        self.register_buffer("ratios", torch.zeros(entries))
+        self.register_buffer("scaled_ratios", torch.zeros(entries))
 
     @property
     def vocabulary(self) -> NGramVocabulary:
@@ -50,10 +50,10 @@ class NGramPart(nn.Module):
             self.weights,
             offsets,
             mode="sum",
-            per_sample_weights=self.ratios[indices],
+            per_sample_weights=self.scaled_ratios[indices],
             include_last_offset=True,
         )
-        return logits.squeeze(1) + self.bias
+        return logits.squeeze(1) / offsets.diff().clamp(min=1).sqrt() + self.bias
 
 
 def learn_ngrams(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, ReviewNGrams]:
@@ -66,9 +66,9 @@ def learn_ngrams(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, 
     labels = np.repeat(reviews.labels, np.diff(ngrams.offsets))
     counts = np.bincount(ngrams.indices, minlength=len(vocabulary))
     of_positive = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
-    positive, negative = of_positive + SMOOTHING, counts - of_positive + SMOOTHING
+    positive, negative = of_positive + params.smoothing, counts - of_positive + params.smoothing
     ratios = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
     part = NGramPart(params.order, len(vocabulary))
     part.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))
-    part.ratios.copy_(torch.from_numpy(ratios))
+    part.scaled_ratios.copy_(torch.from_numpy(ratios * np.sqrt(len(ngrams.indices) / len(reviews))))
     return part, ngrams

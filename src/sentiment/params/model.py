@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from sentiment.params.section import Section
 
@@ -32,12 +32,17 @@ class Head(Section):
 
 
 class NGrams(Section):
-    """A linear classifier of word n-grams beside the LSTM, trained with it; the model is the mean of both."""
+    """A linear classifier of word n-grams beside the LSTM, trained with it."""
 
     order: Annotated[int, Field(ge=1, le=5)]
     """Words of the longest n-gram; all shorter ones are in it too."""
     min_reviews: PositiveInt
     """Training reviews that must contain an n-gram for it to have a weight."""
+    smoothing: PositiveFloat
+    """Added to the reviews of each label that contain an n-gram, before they are compared (Laplace). Much of
+    it makes rare n-grams quiet, among them names of films that no other split has."""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """Of the model's logit, which is a weighted mean of both; the rest is the LSTM's."""
 
 
 class ModelParams(Section):

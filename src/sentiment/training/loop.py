@@ -190,7 +190,7 @@ def take_step(
         updates.remember()
     optimizer.step()
     ratios = updates.measure() if updates else {}
-    logits = parts.detach().mean(dim=0)
+    logits = model.joined(parts.detach())
     loss = binary_cross_entropy_with_logits(logits, labels).item()
     correct = int(((logits > 0) == (labels > 0.5)).sum())
     return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)

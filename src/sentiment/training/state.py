@@ -18,6 +18,9 @@ from sentiment.training.clipping import Clipper
 from sentiment.training.figures import Epoch, Step
 from sentiment.training.optimizers import make_optimizer
 
+AVERAGE_EVERY = 4
+"""Steps from one update of the running average to the next: each reads and writes all weights twice."""
+
 EPOCHS, STEPS = TypeAdapter(list[Epoch]), TypeAdapter(list[Step])
 
 
@@ -78,7 +81,7 @@ class TrainingState:
         """
         self.steps.append(step)
         self.seconds = seconds
-        if self.average:
+        if self.average and len(self.steps) % AVERAGE_EVERY == 1:  # an epoch of a single step counts too
             self.average.update_parameters(self.model)
 
     def close_epoch(self, epoch: Epoch, logits: NDArray[np.float32]) -> None:
@@ -141,5 +144,6 @@ def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel 
     """Return a model that follows the weights' exponential average; None where decay is 0."""
     if decay == 0:
         return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    averaging = get_ema_multi_avg_fn(decay**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=averaging)
     return average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
