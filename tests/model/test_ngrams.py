@@ -20,7 +20,7 @@ from sentiment.tokens.store import TokenizedReviews
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 
-NGRAMS = NGrams(order=2, min_reviews=2, smoothing=3, share=0.75)
+NGRAMS = NGrams(order=2, min_reviews=2, smoothing=0.01, share=0.75)
 VOCABULARY = 300
 CPU = torch.device("cpu")
 
@@ -42,7 +42,9 @@ def test_starts_as_naive_bayes_on_binary_counts_whatever_the_length(tokenized: T
     dense = np.zeros((len(tokenized), len(part.keys)))
     for row in range(len(tokenized)):
         dense[row, ngrams.indices[ngrams.offsets[row] : ngrams.offsets[row + 1]]] = 1
-    positive, negative = (dense[tokenized.labels == label].sum(0) + NGRAMS.smoothing for label in (1, 0))
+    positive, negative = (
+        dense[tokenized.labels == label].sum(0) + NGRAMS.smoothing * len(tokenized) for label in (1, 0)
+    )
     ratios = np.log((positive / positive.sum()) / (negative / negative.sum()))
     logits = part(torch.from_numpy(ngrams.indices), torch.from_numpy(ngrams.offsets))
     counts = dense.sum(1)
@@ -56,7 +58,8 @@ def test_hard_labels_as_probabilities_give_the_ratios_of_counted_classes_bit_for
     part, ngrams = learn_ngrams(tokenized, NGRAMS)
     labels = np.repeat(tokenized.labels, np.diff(ngrams.offsets))
     positive, negative = (
-        np.bincount(ngrams.indices[labels == label], minlength=len(part.keys)) + NGRAMS.smoothing
+        np.bincount(ngrams.indices[labels == label], minlength=len(part.keys))
+        + NGRAMS.smoothing * len(tokenized)
         for label in (1, 0)
     )
     counted = np.log(positive / positive.sum()) - np.log(negative / negative.sum())

@@ -109,7 +109,7 @@ def test_average_follows_the_weights(splits: tuple[TokenizedReviews, TokenizedRe
     assert not torch.equal(longer.model.embedding.weight, slower.model.embedding.weight)
 
 
-NGRAMS = {"order": 2, "min_reviews": 2, "smoothing": 1, "share": 0.5}
+NGRAMS = {"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}
 
 
 def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(

@@ -66,7 +66,8 @@ def learn_ngrams(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, 
     labels = np.repeat(reviews.labels, np.diff(ngrams.offsets))
     counts = np.bincount(ngrams.indices, minlength=len(vocabulary))
     of_positive = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
-    positive, negative = of_positive + params.smoothing, counts - of_positive + params.smoothing
+    added = params.smoothing * len(reviews)
+    positive, negative = of_positive + added, counts - of_positive + added
     ratios = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
     part = NGramPart(params.order, len(vocabulary))
     part.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))

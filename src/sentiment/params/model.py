@@ -39,8 +39,8 @@ class NGrams(Section):
     min_reviews: PositiveInt
     """Training reviews that must contain an n-gram for it to have a weight."""
     smoothing: PositiveFloat
-    """Added to the reviews of each label that contain an n-gram, before they are compared (Laplace). Much of
-    it makes rare n-grams quiet, among them names of films that no other split has."""
+    """Share of all training reviews that is added to those of each label that contain an n-gram, before they
+    are compared (Laplace). Much of it makes rare n-grams quiet: names of films that no other split has."""
     share: Annotated[float, Field(ge=0, le=1)]
     """Of the model's logit, which is a weighted mean of both; the rest is the LSTM's."""
 
