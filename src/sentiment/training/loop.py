@@ -42,9 +42,6 @@ from sentiment.training.precision import Precision, resolve_precision
 from sentiment.training.schedules import check_length, learning_rate_factor
 from sentiment.training.state import TrainingState
 
-RELEASE_STEPS = 10
-"""Steps after which freed memory goes back: what a step leaves in holes adds up to a gigabyte an epoch."""
-
 
 @dataclass(frozen=True)
 class Fitted:
@@ -86,8 +83,9 @@ def fit(
     check_length(params.schedule, steps_per_epoch, params.epochs)
     for split, tokens in reviews.used(unlabelled=False).items():
         check_vocabulary(tokens, reviews.vocabulary_size, f"{split} split")
-    _set_up_torch(params.seed)
+    # Before memory is set up for training: what counting takes is given back as soon as it is done.
     part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
+    _set_up_torch(params.seed)
     model = SentimentClassifier(model_params, reviews.vocabulary_size, part).to(device)
     validation_ngrams = model.find_ngrams(validation)
     state = TrainingState.start(model, params)
@@ -118,8 +116,6 @@ def fit(
                 started += checker.look_when_due(state.candidate, number, index + 1)
             if checkpoint:
                 checkpoint.save_when_due(state)
-            if index % RELEASE_STEPS == 0:
-                release_memory()
 
         epoch = _close_epoch(state, validation, validation_ngrams, checker, description)
         release_memory()
