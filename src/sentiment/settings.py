@@ -53,12 +53,10 @@ def below_root(address: str) -> str:
 
 
 def secrets_of(address: str) -> set[str]:
-    """Return what no message may hold: the password as it stands in the address and as the server knows it.
-
-    And all of the address.
-    """
+    """Return what no message may hold: the address, and its password in it and as the server knows it."""
     before_query, _, query = address.partition("?")
-    found = {address, *parse_qs(query).get("password", [])}
+    found = {address, address.rstrip("/"), *parse_qs(query).get("password", [])}
+    found |= {pair.partition("=")[2] for pair in query.split("&") if pair.startswith("password=")}
     for part in (address, before_query):  # either the password or the query may hold a "?" or an "@"
         user_and_password, at, _ = part.rpartition("@")
         raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
@@ -91,6 +89,6 @@ def environment(**values: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value

@@ -107,7 +107,7 @@ def _killed_under(
 def _require_one_error(said: str) -> None:
     assert said.count("error: ") == 1
     assert said.splitlines()[-1].startswith("error: the MLflow store (MLFLOW_TRACKING_URI) does not work: ")
-    assert said.endswith("the same command goes on where this one stopped\n")
+    assert said.endswith("start the same command again\n")
     assert "Traceback" not in said
     assert PASSWORD not in said
 

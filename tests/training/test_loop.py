@@ -19,11 +19,12 @@ from sentiment.tokens.encoding import encode
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.training import loop
-from sentiment.training.clipping import Clipper
+from sentiment.training.clipping import Clipped, Clipper
 from sentiment.training.figures import Epoch, Step
 from sentiment.training.loop import Fitted, fit, take_step
 from sentiment.training.optimizers import make_optimizer
 from sentiment.training.precision import resolve_precision
+from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 
@@ -100,13 +101,19 @@ def test_learns_what_it_is_shown(splits: tuple[TokenizedReviews, TokenizedReview
     assert fitted.epochs[-1].train_accuracy > 0.9
 
 
-def test_average_follows_the_weights(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
-    """Starting from the first step's weights, each new one counts 1 - decay."""
-    one_step = {"epochs": 1, "batch_size": 150}
-    plain, averaged = _fit(splits, **one_step), _fit(splits, **one_step, average=0.9)
-    assert torch.equal(plain.model.embedding.weight, averaged.model.embedding.weight)
-    longer, slower = _fit(splits, epochs=1), _fit(splits, epochs=1, average=0.9)
-    assert not torch.equal(longer.model.embedding.weight, slower.model.embedding.weight)
+def test_average_follows_the_weights_of_every_fourth_step_of_an_epoch() -> None:
+    model = SentimentClassifier(model_params(), VOCABULARY)
+    state = TrainingState.start(model, TrainParams.model_validate({**TRAIN, "average": 0.9}))
+    step = Step(0.5, 1, 2, 3, Clipped(1.0, 1.0), 0.1, {}, {})
+    expected = torch.empty(0)
+    for number in range(1, 11):
+        with torch.no_grad():
+            model.embedding.weight.add_(number)
+        state.close_step(step, 0.0)
+        if number in (1, 5, 9):
+            weight = model.embedding.weight.detach().clone()
+            expected = weight if number == 1 else 0.9**4 * expected + (1 - 0.9**4) * weight
+        torch.testing.assert_close(state.candidate.embedding.weight, expected)
 
 
 NGRAMS = {"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}

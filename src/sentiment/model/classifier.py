@@ -1,4 +1,4 @@
-"""An LSTM that turns the token ids of a review into one logit."""
+"""An LSTM, and n-grams beside it, that turn the token ids of a review into one logit."""
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,8 @@ class SentimentClassifier(nn.Module):
     def parts(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Return each part's logits, shape (parts, reviews): the LSTM's, then the n-grams' where it has them.
 
-        Each is trained to be right by itself. Trained on their sum, the n-grams, which fit the training
-        reviews within the first epoch, would leave the LSTM nothing to learn.
+        Each is trained to be right by itself, whatever its share. Trained on their sum, the n-grams, which
+        fit the training reviews within the first epoch, would leave the LSTM nothing to learn.
         """
         parts = [self._read(ids, lengths)]
         if self.ngrams is not None:

@@ -18,13 +18,13 @@ class NGramPart(nn.Module):
 
     That ratio makes rare n-grams quiet and telling ones loud from the first step on: logistic regression on
     naive Bayes features, after Wang and Manning (2012), who found binary counts to do best. Their sum over a
-    review is divided by the root of how many n-grams it has, or long reviews would be ranked by their length.
+    review is divided by the root of how many known n-grams it has: or logits would grow with the length.
     """
 
     keys: Tensor
     scaled_ratios: Tensor
-    """Times the root of how many n-grams a training review has on average: such a review's logit is the plain
-    sum."""
+    """Log-count ratios, times the root of how many n-grams a training review has on average: the logit of a
+    review of that length is the plain sum."""
 
     def __init__(self, order: int, entries: int) -> None:
         super().__init__()

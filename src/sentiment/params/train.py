@@ -165,7 +165,8 @@ class TrainParams(Section):
     schedule: LearningRateSchedule
     clip: Clipping
     average: Annotated[float, Field(ge=0, lt=1)]
-    """Decay of a running average of the weights, which is then the model; 0 keeps the last weights."""
+    """Decay per step of a running average of the weights, which is then the model; 0 keeps the last weights.
+    It is moved at every fourth step, by four steps' decay."""
 
     @model_validator(mode="after")
     def _rate_drops_within_the_run(self) -> Self:

@@ -80,9 +80,7 @@ def tracking_errors() -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as error:
-        raise UserError(
-            f"{not_working(error)}; once it works, the same command goes on where this one stopped"
-        ) from None
+        raise UserError(f"{not_working(error)}; once it works, start the same command again") from None
 
 
 def not_working(error: Exception) -> str:

@@ -15,7 +15,7 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.training.health import require_finite
 
 SAMPLE = 250
-"""Reviews that a check looks at, a tenth of the default validation split: enough to see who lags behind."""
+"""Reviews that a check looks at, a sixth of those that steer a default trial."""
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,9 @@ def fit(
     check_length(params.schedule, steps_per_epoch, params.epochs)
     for split, tokens in reviews.used(unlabelled=False).items():
         check_vocabulary(tokens, reviews.vocabulary_size, f"{split} split")
-    # Before memory is set up for training: what counting takes is given back as soon as it is done.
+    # Before memory is set up for training: what counting takes is mapped apart, and goes back by itself.
     part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
+    release_memory()  # where an earlier training set memory up
     _set_up_torch(params.seed)
     model = SentimentClassifier(model_params, reviews.vocabulary_size, part).to(device)
     validation_ngrams = model.find_ngrams(validation)
@@ -137,7 +138,7 @@ def _close_epoch(
     """Validate what the epoch's steps made of the model, and count the epoch; ngrams: of the reviews."""
     number = len(state.epochs) + 1
     logits = score(state.candidate, validation, f"{description}, validation", ngrams)
-    # What the epoch's last step spoiled; what an earlier one did is seen by the next.
+    # What the last step spoiled, where the average has it; what an earlier one did is seen by the next.
     require_finite(logits, state.candidate, f"the validation of epoch {number}")
     if checker:
         checker.end_epoch(number, logits)

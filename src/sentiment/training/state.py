@@ -19,7 +19,10 @@ from sentiment.training.figures import Epoch, Step
 from sentiment.training.optimizers import make_optimizer
 
 AVERAGE_EVERY = 4
-"""Steps from one update of the running average to the next: each reads and writes all weights twice."""
+"""Steps of an epoch from one update of the running average to the next, from its first step on.
+
+An update at every step would take a twentieth of the time, and one is worth no more than four by four steps.
+"""
 
 EPOCHS, STEPS = TypeAdapter(list[Epoch]), TypeAdapter(list[Step])
 
