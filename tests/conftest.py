@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,9 @@ from tests.project import Project, clone
 
 # What the tests train is small, and they run on all cores: a second thread each would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A job in the background has Ctrl-C ignored, and so would all that it starts: no test could interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
