@@ -19,6 +19,7 @@ from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.settings import Settings
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.store import TokenizedReviews
+from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run, tracking_errors
 from sentiment.training.checkpoints import STATE
 from sentiment.tuning import trials
@@ -159,32 +160,29 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 
-@pytest.mark.usefixtures("alone")
-def test_error_of_a_run_goes_before_that_of_its_store(
-    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def orphan(alone: None, server: TrackingServer, monkeypatch: pytest.MonkeyPatch) -> StartedRun:
+    """A run whose store has died."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     run = start_run(open_store(), "train", "train")
     server.kill()
+    return run
+
+
+def test_error_of_a_run_goes_before_that_of_its_store(orphan: StartedRun) -> None:
     for error in (UserError("what the user did"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as raised, tracking_errors(), run:
+        with pytest.raises(type(error)) as raised, tracking_errors(), orphan:
             raise error
         assert raised.value is error
 
 
-@pytest.mark.usefixtures("alone")
-def test_error_tag_of_a_run_holds_no_password(
-    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-    run = start_run(open_store(), "train", "train")
-    server.kill()
+def test_error_tag_of_a_run_holds_no_password(server: TrackingServer, orphan: StartedRun) -> None:
     with pytest.raises(MlflowException, match=PASSWORD) as met:
-        run.tag({"a": "b"})
+        orphan.tag({"a": "b"})
     server.start()
-    with pytest.raises(UserError), tracking_errors(), run:
+    with pytest.raises(UserError), tracking_errors(), orphan:
         raise met.value
-    found = run.store.client.get_run(run.id)
+    found = orphan.store.client.get_run(orphan.id)
     assert found.info.status == "FAILED"
     assert "does not work" in found.data.tags["error"]
     assert PASSWORD not in found.data.tags["error"]
@@ -198,9 +196,8 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
         server.kill()
         raise TrainingDivergedError("the loss is nan")
 
-    monkeypatch.setattr(
-        trials, "_fit", diverge
-    )  # no training diverges between two words to the store at will
+    # No training diverges at will between two words to the store.
+    monkeypatch.setattr(trials, "_fit", diverge)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
     search = open_search(searched_params(), LearningReviews(10, split, split))
