@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -15,6 +18,9 @@ from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+PATIENCE_S = 180.0
+
+Seen = TypeVar("Seen")
 
 SMALL: dict[str, Any] = {
     "download.limit": 400,
@@ -121,6 +127,30 @@ class Project:
         inside = ((path.relative_to(self.root), path) for path in files)
         skipped = {".git", ".dvc", "mlruns", "__pycache__"}
         return {str(name): path.read_bytes() for name, path in inside if not skipped & set(name.parts)}
+
+
+def wait_for(look: Callable[[], Seen], process: subprocess.Popen[bytes]) -> Seen:
+    """Return what a look finds, as soon as it is true, while a process of `Project.start` runs.
+
+    Raises AssertionError, with the process killed, if it ends before or nothing is found.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while not (seen := look()):
+            assert process.poll() is None, f"it ended first: {process.returncode}"
+            assert time.monotonic() < deadline, "that never came"
+            time.sleep(0.001)
+    except AssertionError:
+        kill(process)
+        raise
+    return seen
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that `Project.start` returned, with all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE_S)
 
 
 def _inherited() -> dict[str, str]:

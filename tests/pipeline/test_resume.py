@@ -1,9 +1,6 @@
 """`train` killed at any moment and started again with the same command."""
 
-import os
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +11,13 @@ from mlflow.entities import Run
 
 from sentiment.training.checkpoints import STATE
 from sentiment.training.snapshots import TornSnapshotError, read_snapshot
-from tests.project import Project
+from tests.project import Project, kill, wait_for
 
 SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_units": 256}
 """Dozens of steps an epoch, a state of some megabytes: time enough to be killed in."""
 
 OUTPUTS = ("models/baseline/model.safetensors", "plots/train.csv", "metrics/train.json")
 EACH_STEP, EACH_EPOCH = {"CHECKPOINT_MINUTES": "0.000001"}, {"CHECKPOINT_MINUTES": "1000"}
-PATIENCE_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +45,8 @@ def _kill(
 ) -> None:
     """Start a command and kill it, with all that it started, at a moment; its argument is the checkpoint."""
     process = project.start(*command.split(), **environment)
-    deadline = time.monotonic() + PATIENCE_S
-    while not any(moment(folder) for folder in (project.root / ".checkpoints").glob("*")):
-        assert process.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline, "the moment never came"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    wait_for(lambda: any(moment(folder) for folder in (project.root / ".checkpoints").glob("*")), process)
+    kill(process)
 
 
 def _position(folder: Path) -> tuple[int, int] | None:

@@ -1,18 +1,13 @@
 """`sentiment retrain`, which `make retrain` and the scheduled workflow call."""
 
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from sentiment.training.checkpoints import STATE
-from tests.project import ROOT, Project
-
-PATIENCE_S = 180.0
+from tests.project import ROOT, Project, kill, wait_for
 
 
 def _report(project: Project) -> str:
@@ -72,13 +67,8 @@ def test_workflow_restores_the_paths_that_it_saves() -> None:
 def _kill(project: Project, moment: str) -> None:
     """Start a retraining and kill it, with all that it started, when there is a file like that."""
     process = project.start("sentiment", "retrain", CHECKPOINT_MINUTES="0.001")
-    deadline = time.monotonic() + PATIENCE_S
-    while not list(project.root.glob(moment)):
-        assert process.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    wait_for(lambda: list(project.root.glob(moment)), process)
+    kill(process)
 
 
 def _next_job(project: Project, folder: Path) -> Project:

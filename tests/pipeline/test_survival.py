@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from sentiment.training.checkpoints import STATE
 from sentiment.tuning.storage import open_journal
-from tests.project import Project
+from tests.project import PATIENCE_S, Project, kill, wait_for
 from tests.tuning.postgres import PASSWORD, USER, postgres
 
 SLOW: dict[str, Any] = {
@@ -34,7 +34,6 @@ OUTPUTS = ("models/tuned/model.safetensors", "reports/tune.csv", "metrics/tune.j
 OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
 TUNE = ("python", "-m", "stages.tune")
 RUN_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
-PATIENCE_S = 180.0
 
 Moment = Callable[[Path], object]
 
@@ -77,9 +76,13 @@ def _study_is_made(root: Path) -> bool:
     return '"op_code":0' in _journal(root)
 
 
+def _states(root: Path, trial: int) -> list[Path]:
+    return list(root.glob(f"mlruns/studies/*/trial-{trial}/checkpoints/*/{STATE}"))
+
+
 def _in_trial(number: int) -> Moment:
     """After the trial's first checkpoint."""
-    return lambda root: list(root.glob(f"mlruns/studies/*/trial-{number}/checkpoints/*/{STATE}"))
+    return lambda root: _states(root, number)
 
 
 def _between(ended: int) -> Moment:
@@ -97,22 +100,9 @@ def _stop_at(
 ) -> int:
     """Start the stage, send it and all that it started a signal at a moment; return its status."""
     process = project.start(*TUNE, **OFTEN, **environment)
-    _wait_for(project, moment, process)
+    wait_for(lambda: moment(project.root), process)
     os.killpg(process.pid, sign)
     return process.wait(PATIENCE_S)
-
-
-def _wait_for(project: Project, moment: Moment, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    try:
-        while not moment(project.root):
-            assert process.poll() is None, "it ended before the moment came"
-            assert time.monotonic() < deadline, "the moment never came"
-            time.sleep(0.005)
-    except AssertionError:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        raise
 
 
 def _studies(project: Project) -> list[optuna.Study]:
@@ -172,9 +162,8 @@ def test_interrupted_by_the_user(before: Project, uninterrupted: Project) -> Non
 
 def test_killed_under_dvc(before: Project, uninterrupted: Project) -> None:
     process = before.start("dvc", "repro", "tune", **OFTEN)
-    _wait_for(before, _in_trial(1), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(PATIENCE_S)
+    wait_for(lambda: _states(before.root, trial=1), process)
+    kill(process)
     before.run("dvc", "repro", "tune")
     _require_as_if_never_stopped(before, uninterrupted)
 
@@ -236,8 +225,7 @@ def test_two_workers_killed_at_several_moments(before: Project) -> None:
 
 def test_workers_end_with_their_parent(before: Project) -> None:
     process = before.start(*TUNE, **OFTEN, TUNE_WORKERS="2")
-    _wait_for(before, lambda root: len(_holders(before)) == 2, process)
-    workers = set(_holders(before).values())
+    workers = wait_for(lambda: _two_holders(before), process)
     process.kill()
     process.wait(PATIENCE_S)
     deadline = time.monotonic() + 10
@@ -247,7 +235,7 @@ def test_workers_end_with_their_parent(before: Project) -> None:
 
 
 def test_interrupted_workers_leave_nothing_running(before: Project) -> None:
-    assert _stop_at(before, lambda root: len(_holders(before)) == 2, signal.SIGINT, TUNE_WORKERS="2") == 130
+    assert _stop_at(before, lambda root: _two_holders(before), signal.SIGINT, TUNE_WORKERS="2") == 130
     assert "RUNNING" not in {run.info.status for run in before.runs()}
     before.stage("tune")
     _require_whole(before, _studies(before)[0], SLOW["tune.trials"])
@@ -258,9 +246,8 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
 ) -> None:
     process = before.start(*TUNE, log=tmp_path / "log", **OFTEN, TUNE_WORKERS="2")
     killed: set[int] = set()
-    while len(killed) < 3:
-        _wait_for(before, lambda root: _holders(before).get(1, 0) not in {0, *killed}, process)
-        worker = _holders(before)[1]
+    for _ in range(3):
+        worker = _next_in_training(before, 1, killed, process)
         os.kill(worker, signal.SIGKILL)
         killed.add(worker)
     assert process.wait(PATIENCE_S) == 0
@@ -275,17 +262,41 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
     assert run.data.tags["error"] == failed[0].user_attrs["error"]
 
 
-def _holders(project: Project) -> dict[int, int]:
-    """Return which process holds the lock of each trial that is being run."""
-    held = {}
+def _next_in_training(
+    project: Project, trial: int, earlier: set[int], process: subprocess.Popen[bytes]
+) -> int:
+    """Wait for another process that trains a trial: one that wrote a checkpoint has told what it runs."""
+    (worker,) = wait_for(lambda: _holders(project, trial) - earlier, process)
+    found = _last_checkpoint(project, trial)
+    wait_for(lambda: _last_checkpoint(project, trial) > found, process)
+    return worker
+
+
+def _holders(project: Project, trial: int | None = None) -> set[int]:
+    """Return the processes that hold the lock of a trial; None: of any.
+
+    A process that merely tries a lock has the file open too, but no `lock:` beside it.
+    """
+    holders = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is somebody else's
             for link in (process / "fd").iterdir():
                 target = link.readlink()
                 found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
-                if found and target.is_relative_to(project.root):
-                    held[int(found[1])] = int(process.name)
-    return held
+                ours = found and target.is_relative_to(project.root) and trial in {None, int(found[1])}
+                if ours and "\nlock:" in (process / "fdinfo" / link.name).read_text():
+                    holders.add(int(process.name))
+    return holders
+
+
+def _last_checkpoint(project: Project, trial: int) -> int:
+    """Return when a trial's state was last written, in nanoseconds; 0: never."""
+    return max((path.stat().st_mtime_ns for path in _states(project.root, trial)), default=0)
+
+
+def _two_holders(project: Project) -> set[int]:
+    holders = _holders(project)
+    return holders if len(holders) == 2 else set()
 
 
 def test_two_searches_at_once_share_the_trials(before: Project, tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """A store that dies under a stage: told in one line, and gone on with when it is back."""
 
-import os
 import shutil
-import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +24,12 @@ from sentiment.tuning.claims import claimed_trial
 from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
-from tests.project import Project, clone
+from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 from tests.tracking.server import PASSWORD, TrackingServer, tracking_server
 from tests.tuning import postgres
 from tests.tuning.studies import searched_params
 
 TRIALS = 3
-PATIENCE_S = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +87,13 @@ def _killed_under(
     process = project.start(
         "python", "-m", f"stages.{stage}", log=log, **_environment(project, server), **environment
     )
-    deadline = time.monotonic() + PATIENCE_S
     try:
-        while not list(project.root.glob(state)):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "the moment never came"
-            time.sleep(0.005)
+        wait_for(lambda: list(project.root.glob(state)), process)
         server.kill()
         assert process.wait(PATIENCE_S) == UserError.exit_status
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        kill(process)
+        print(log.read_text())
     return log.read_text()
 
 
