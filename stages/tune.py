@@ -28,6 +28,7 @@ def main() -> None:
     params = load_params()
     reviews = LearningReviews.open()
     search = open_search(params, reviews)
+    # The inner one comes first, so that the run is tagged with the message and not with a driver's error.
     with tracking_errors(), storage_errors(), open_search_run(open_store(), search) as run, storage_errors():
         run_search(search, run)
         with search.outputs:

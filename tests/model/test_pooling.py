@@ -52,3 +52,25 @@ def test_pieces_are_pooled_as_the_review_that_they_make(kind: str) -> None:
     apart = pieces.take(torch.arange(4 * 12).view(4, 12))  # each word known by its place in the reviews
     by_review = states.transpose(0, 1).flatten(0, 1)
     torch.testing.assert_close(pooling(by_review[apart], pieces), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("longest", [3, None])
+def test_gradient_of_the_largest_is_autograds(dtype: torch.dtype, longest: int | None) -> None:
+    torch.manual_seed(0)
+    pieces = Pieces.cut(torch.tensor([7, 1, 4, 300]), longest)
+    shape = (pieces.words, len(pieces.lengths), 6)
+    values = torch.randint(-2, 3, shape).to(dtype)  # of many equal ones
+    ours, autograds = values.clone().requires_grad_(), values.clone().requires_grad_()
+    lowest = float("-inf")
+    by_piece = autograds.masked_fill(pieces.padding[..., None], lowest).amax(dim=0)
+    expected = pieces.table(by_piece, lowest).amax(dim=1)
+    pooled = Pooling("max", 6, 3)(ours, pieces)
+    weights = torch.randn_like(expected)
+    (pooled * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert ours.grad is not None
+    assert autograds.grad is not None
+    assert pooled.equal(expected)
+    assert ours.grad.equal(autograds.grad)
+    assert ours.grad.count_nonzero() > weights.numel()

@@ -108,3 +108,21 @@ def test_l1_makes_weights_exactly_zero_and_leaves_biases(kind: dict[str, Any]) -
     np.testing.assert_allclose(reached[0, 3:], [0.01, -0.01], rtol=1e-9)
     np.testing.assert_array_equal(_steps(kind, start, [still] * 2, [0.1] * 2, l1=0.5), 0.0)
     np.testing.assert_array_equal(_steps(kind, start[0], [still[0]], [0.1], l1=0.5), start[0])
+
+
+@pytest.mark.parametrize(("kind", "peer"), [(ADAM, torch.optim.Adam), (ADAMW, torch.optim.AdamW)])
+def test_adam_has_the_state_before_its_first_step_that_torch_makes_in_it(
+    kind: dict[str, Any], peer: type[torch.optim.Adam]
+) -> None:
+    params: Optimizer = TypeAdapter(Optimizer).validate_python(
+        {**kind, "learning_rate": 1.0, "weight_decay": 0.0, "l1": 0.0}
+    )
+    weights = torch.ones(2, 3, requires_grad=True)
+    weights.grad = torch.zeros_like(weights)
+    optimizer, stepped = make_optimizer([weights], params), peer([weights], lr=0.0, fused=True)
+    stepped.step()
+    made, expected = optimizer.state[weights], stepped.state[weights]
+    assert list(made) == list(expected)
+    for name in made:
+        assert (made[name].dtype, made[name].shape) == (expected[name].dtype, expected[name].shape)
+        assert not made[name].any()

@@ -26,5 +26,5 @@ def inputs_of(batch: Batch, device: torch.device) -> Inputs:
     return Inputs(_tensor(batch.ids, device), _tensor(batch.lengths, device), ngrams)
 
 
-def _tensor(array: NDArray[np.int64], device: torch.device) -> Tensor:
+def _tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(array).to(device)

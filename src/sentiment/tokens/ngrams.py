@@ -25,10 +25,11 @@ class ReviewNGrams:
     """The known n-grams of some reviews.
 
     indices: shape (n-grams,), of entries of the vocabulary, all reviews after one another, each n-gram of a
-    review once. offsets: shape (reviews + 1,), where each review starts and the last one ends.
+    review once; in 32 bits, for there are hundreds a review. offsets: shape (reviews + 1,), where each review
+    starts and the last one ends.
     """
 
-    indices: NDArray[np.int64]
+    indices: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> "ReviewNGrams":
@@ -68,11 +69,11 @@ class NGramVocabulary:
         """Look up the n-grams of each review."""
         return _gathered([self._known(ngram_hashes(ids, self.order)) for ids in _each(reviews)])
 
-    def _known(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def _known(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
         if not len(self.keys):
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int32)
         positions = np.searchsorted(self.keys, hashes).clip(max=len(self.keys) - 1)
-        known: NDArray[np.int64] = positions[self.keys[positions] == hashes]
+        known: NDArray[np.int32] = positions[self.keys[positions] == hashes].astype(np.int32)
         return known
 
 
@@ -99,7 +100,7 @@ def _each(reviews: TokenizedReviews) -> Iterator[NDArray[np.int32]]:
     return (reviews[row] for row in range(len(reviews)))
 
 
-def _gathered(pieces: list[NDArray[np.int64]]) -> ReviewNGrams:
+def _gathered(pieces: list[NDArray[np.int32]]) -> ReviewNGrams:
     lengths = np.array([0, *map(len, pieces)], dtype=np.int64)
-    indices = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+    indices = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
     return ReviewNGrams(indices, np.cumsum(lengths))

@@ -165,6 +165,7 @@ def take_step(
     finite; it names the layers at fault.
     """
     model.train()
+    optimizer.zero_grad()  # before the forward pass, so that it finds the last step's memory in one piece
     labels = torch.from_numpy(batch.labels).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         parts = model.parts(*inputs_of(batch, model.device))
@@ -174,7 +175,6 @@ def take_step(
         raise TrainingDivergedError(
             f"{where}: the loss is {objective.item()}{spoiled_layers(model)}; {NO_STEP}; {REMEDY}"
         )
-    optimizer.zero_grad()
     objective.backward()  # type: ignore[no-untyped-call]
     norms = gradient_norms(model)
     if not math.isfinite(norms.total):

@@ -19,9 +19,10 @@ def set_up_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_ARENA_MAX, 1)  # backward has a thread of its own, and would get a heap of its own
-    # A kernel is kept, with its working memory, for each shape that was met, and reviews come in hundreds of
-    # lengths: 1024 kernels, the default, or 64 lie all over the heap, with holes that no tensor fits into.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
+    # A kernel is kept for each shape that was met, and reviews come in hundreds of lengths: 1024 kernels, the
+    # default, lie all over the heap, with holes that no tensor fits into. Four last from one direction to the
+    # other; what comes after that is of another shape.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4")
     # With buffers of several sizes, its default, cuBLAS may add up in another order from run to run; torch,
     # asked for deterministic algorithms, then refuses to multiply. Eight buffers of 4096 KB are of one size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -44,7 +44,23 @@ def _without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimiz
                 weight_decay=params.weight_decay,
                 fused=True,
             )
-    return kind(parameters, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    optimizer = kind(parameters, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    _allocate_moments(optimizer)
+    return optimizer
+
+
+def _allocate_moments(optimizer: torch.optim.Adam) -> None:
+    """Make now what Adam would make in its first step.
+
+    There it would come to lie amid that step's activations, and the memory between it be in pieces for good.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            optimizer.state[weight] = {
+                "step": torch.zeros((), device=weight.device),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
 
 
 @torch.no_grad()
