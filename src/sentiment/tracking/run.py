@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -21,6 +20,9 @@ from sentiment.tokens.store import TokenizedReviews
 from sentiment.tracking.source import source_tags
 from sentiment.tracking.store import STORE_ERRORS, Store, not_working
 from sentiment.training.figures import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # 26 MB that training can do without
 
 PARAMS_PER_BATCH = 100
 """Most parameters that the MLflow API takes in one request."""
@@ -137,7 +139,7 @@ class Run:
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, split)]
         self.store.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
-    def log_figures(self, figures: Mapping[str, Figure], folder: str) -> None:
+    def log_figures(self, figures: Mapping[str, "Figure"], folder: str) -> None:
         """Log figures as images."""
         for name, figure in figures.items():
             self.store.client.log_figure(self.id, figure, f"{folder}/{name}")

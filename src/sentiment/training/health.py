@@ -96,13 +96,12 @@ class UpdateRatios:
 
     def __init__(self, model: nn.Module) -> None:
         self._names, self._weights = zip(*model.named_parameters(), strict=True)
-        # Kept from step to step: to copy into fresh memory takes ten times as long.
-        self._before = [torch.empty_like(weight) for weight in self._weights]
+        self._before: list[Tensor] = []
 
     @torch.no_grad()
     def remember(self) -> None:
         """Copy the weights as they are before the step."""
-        torch._foreach_copy_(self._before, self._weights)
+        self._before = [weight.clone() for weight in self._weights]
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -112,6 +111,7 @@ class UpdateRatios:
         """
         torch._foreach_sub_(self._before, self._weights)
         changes = _by_layer(self._names, _norms(self._before))
+        self._before = []
         weights = _by_layer(self._names, _norms(self._weights))
         return {
             layer: change / weights[layer] if weights[layer] else 0.0 for layer, change in changes.items()
