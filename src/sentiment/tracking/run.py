@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
 from sentiment.settings import environment
@@ -136,8 +136,15 @@ class Run:
             source=source.to_json(),
             profile=json.dumps({"reviews": len(reviews), "tokens": len(reviews.ids)}),
         )
-        tags = [InputTag(MLFLOW_DATASET_CONTEXT, split)]
-        self.store.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
+        inputs = [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, split)])]
+        try:
+            self.store.client.log_inputs(self.id, inputs)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(BAD_REQUEST):
+                raise
+            # A dataset is one row for all runs. MLflow looks for it, then makes it; of two processes that do
+            # so at once one fails, and finds it when it looks again.
+            self.store.client.log_inputs(self.id, inputs)
 
     def log_figures(self, figures: Mapping[str, "Figure"], folder: str) -> None:
         """Log figures as images."""

@@ -104,12 +104,25 @@ def _make_tables(uri: str, path: Path) -> None:
 def _connected(uri: str, name: str, is_local: bool) -> Store:
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None and experiment.lifecycle_stage == "active":
-        return Store(client, experiment.experiment_id)
+    found = _active_experiment(client, name)
+    if found is not None:
+        return Store(client, found)
     # A local client keeps artifacts beside the database; a server decides for itself.
     location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
-    return Store(client, client.create_experiment(name, location))
+    try:
+        return Store(client, client.create_experiment(name, location))
+    except MlflowException:
+        found = _active_experiment(client, name)  # made at this moment by another process
+        if found is None:
+            raise
+        return Store(client, found)
+
+
+def _active_experiment(client: MlflowClient, name: str) -> str | None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        return None
+    return str(experiment.experiment_id)
 
 
 def _said(error: Exception, uri: str) -> str:
