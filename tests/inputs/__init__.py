@@ -1,1 +1,1 @@
-"""Inputs written from the formats' own rules, before the code that reads them: what is right, or that it is refused."""
+"""Inputs written from the formats' own rules, before the code that reads them: each is right or refused."""
