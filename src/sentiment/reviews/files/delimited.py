@@ -84,7 +84,7 @@ class _Table:
         while (fields := self._next()) is not None:
             if len(fields) != width:
                 hint = f"; {NOTHING_QUOTED}" if self._may_quote_nothing() else ""
-                self._refuse(f"{len(fields)} fields, where the header has {width}{hint}")
+                self._refuse(f"{len(fields)} field(s), where the header has {width}{hint}")
             if len(self._lines.of_row) > 1 and self._source.quoting is None:
                 self._refuse_rows_in_a_field()
             yield fields
