@@ -137,12 +137,8 @@ def test_file_that_is_named_twice_is_refused(one: str, other: str, root: Path) -
     both = FilesSource.model_validate(files_source(one, other))
     with pytest.raises(UserError, match=r"a\.csv: named twice, by mine: "):
         list(read_files(both))
-    sources = [
-        FilesSource.model_validate(files_source(path, name=name))
-        for name, path in (("first", one), ("second", other))
-    ]
     with pytest.raises(UserError, match=r"a\.csv: named twice, by first: .* and by second: "):
-        refuse_shared_files(sources)
+        refuse_shared_files([("first", [one]), ("second", [other])])
 
 
 def test_two_links_to_one_file_of_a_cache_are_two_files(root: Path) -> None:

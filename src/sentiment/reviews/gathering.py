@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.outputs import scratch
-from sentiment.params.data import DownloadParams, FilesSource, ReviewChecks
+from sentiment.params.data import DownloadParams, ReviewChecks
 from sentiment.progress import counting, track
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.files import refuse_shared_files
@@ -66,7 +66,7 @@ def _read(
 
     The digests, most of what is kept, go with the spool when this ends: writing needs the memory.
     """
-    refuse_shared_files(source for source in params.sources if isinstance(source, FilesSource))
+    refuse_shared_files((source.name, source.paths) for source in params.sources if source.kind == "files")
     with spooling(file, RowChecks(params.checks), quarantine) as spool:
         for source in params.sources:
             with counting(f"read {source.name}", None) as advance:

@@ -1,6 +1,6 @@
 """Which files a source names, each of them once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
@@ -12,32 +12,33 @@ def addresses_of(source: FilesSource) -> list[str]:
 
     Raises UserError where a path or pattern names no file, or two of them name the same one.
     """
-    return _unique([source])[0]
+    return _unique([(source.name, source.paths)])
 
 
-def refuse_shared_files(sources: Iterable[FilesSource]) -> None:
-    """Raise UserError where a file is in two of the sources, or in one source twice: it would count twice."""
+def refuse_shared_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Raise UserError where one file is named twice, since its reviews would count twice.
+
+    sources: the name of each source of files, and its paths, patterns or addresses.
+    """
     _unique(sources)
 
 
-def _unique(sources: Iterable[FilesSource]) -> list[list[str]]:
-    """Return the addresses of each source."""
+def _unique(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     owners: dict[str, str] = {}
-    found: list[list[str]] = []
-    for source in sources:
-        found.append([])
-        for path in source.paths:
+    addresses: list[str] = []
+    for name, paths in sources:
+        for path in paths:
+            owner = f"{name}: {shown(path)}"
             for address in matching(path):
                 file = _identity(address)
                 if file in owners:
-                    both = {f"{owners[file]}", f"{source.name}: {shown(path)}"}
                     raise UserError(
-                        f"{shown(address)}: named twice, by {' and by '.join(sorted(both))}; "
+                        f"{shown(address)}: named twice, by {owners[file]} and by {owner}; "
                         "its reviews would count twice"
                     )
-                owners[file] = f"{source.name}: {shown(path)}"
-                found[-1].append(address)
-    return found
+                owners[file] = owner
+                addresses.append(address)
+    return addresses
 
 
 def _identity(address: str) -> str:
