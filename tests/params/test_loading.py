@@ -364,3 +364,11 @@ def test_labels_need_no_quotes() -> None:
         "labels": {0: 0, 4: 1, True: 1, "n/a": None},
     }
     assert FilesSource.model_validate(source).labels == {"0": 0, "4": 1, "true": 1, "n/a": None}
+
+
+@pytest.mark.parametrize("labels", ["{1: 1, 1: 0}", "{1: 1, 1.0: 0}", "{good: 1, good: 0}"])
+def test_key_that_stands_twice_in_yaml_is_refused(labels: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"download:\n  labels: {labels}\n")
+    with pytest.raises(UserError, match=r"params\.yaml:2: not valid YAML: found duplicate key"):
+        load_params(path)

@@ -19,7 +19,8 @@ BASE = ("download.limit=null", "model.hidden_units=8", "train.epochs=1", "tune.t
 @pytest.fixture(scope="module")
 def enough_reviews() -> pa.Table:
     """A thousand real reviews, half of them positive."""
-    return pa.Table.from_batches(limited(batches_of(read_package()), 1000))
+    whole = read_package()
+    return pa.Table.from_batches(limited(lambda: batches_of(whole), 1000, seed=42))
 
 
 def _archive(folder: Path, reviews: pa.Table) -> str:

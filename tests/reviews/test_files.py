@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params.data import Columns, FilesSource
-from sentiment.reviews import files
-from sentiment.reviews.files import read_files
+from sentiment.reviews.files import delimited, json_lines, parquet, read_files
 from tests.reviews.written import files_source, write_bytes, write_rows
 
 ROWS = [
@@ -88,9 +88,13 @@ def test_format_can_be_named_where_the_file_does_not() -> None:
         read("export.txt")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_batches_are_bounded_and_rows_numbered_through(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "ROWS_PER_BATCH", 4)
+@pytest.mark.parametrize(
+    ("suffix", "reader"), [("csv", delimited), ("jsonl", json_lines), ("parquet", parquet)]
+)
+def test_batches_are_bounded_and_rows_numbered_through(
+    suffix: str, reader: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "ROWS_PER_BATCH", 4)
     write_rows(Path(f"a.{suffix}"), [{"text": str(row), "label": row % 2} for row in range(1, 11)])
     source = FilesSource.model_validate(files_source(f"a.{suffix}"))
     batches = list(read_files(source))
@@ -103,7 +107,7 @@ def test_batches_are_bounded_and_rows_numbered_through(suffix: str, monkeypatch:
 @pytest.mark.parametrize("groups", [1, 20])
 def test_parquet_is_held_in_part_however_it_is_cut(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what was read before stays, nor is a row group taken whole."""
-    monkeypatch.setattr(files, "ROWS_PER_BATCH", 20)
+    monkeypatch.setattr(parquet, "ROWS_PER_BATCH", 20)
     texts = [np.random.default_rng(row).bytes(10_000).hex() for row in range(1_000)]
     table = pa.table({"text": texts, "label": [row % 2 for row in range(1_000)]})
     pq.write_table(table, "a.parquet", row_group_size=1_000 // groups, write_batch_size=20)

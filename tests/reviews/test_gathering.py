@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment import paths
+from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams
 from sentiment.reviews.gathering import gather
 from tests.reviews.archives import imdb_members, write_archive
@@ -29,7 +30,9 @@ def halves(reviews: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]
 
 
 def gathered(*sources: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    section = download_section(sources=list(sources), **changes)
+    # A few dozen reviews are balanced by chance alone.
+    checks = {"imbalance": 0.5, **changes.pop("checks", {})}
+    section = download_section(sources=list(sources), checks=checks, **changes)
     return gather(DownloadParams.model_validate(section))
 
 
@@ -124,3 +127,9 @@ def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) 
         "unlabelled.parquet",
         "validation.parquet",
     ]
+
+
+def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews: pa.Table) -> None:
+    write_rows(Path("mine/a.csv"), reviews.to_pylist())
+    with pytest.raises(UserError, match=r"mine/a\.csv: named twice, by one: mine/a\.csv and by two: mine/\*"):
+        gathered(files_source("mine/a.csv", name="one"), files_source("mine/*", name="two", role="train"))

@@ -1,17 +1,19 @@
 """Parameters of the stages that make data: download and tokenize."""
 
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
+from sentiment.params.canonical import canonical_number, canonical_text
 from sentiment.params.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+Character = Annotated[str, Field(min_length=1, max_length=1)]
 Address = Annotated[str, Field(min_length=1)]
+ColumnName = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 OFFICIAL_ARCHIVE = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -77,20 +79,30 @@ class ImdbSource(Source):
 class Columns(Section):
     """Names of a file's columns."""
 
-    text: str
-    label: str
-    group: str | None = None
+    text: ColumnName
+    label: ColumnName
+    group: ColumnName | None = None
     """Rows with the same value stay on one side of every split: a film, a sentence's phrases. Null: none."""
 
 
 def _keys_as_text(labels: Any) -> Any:
-    """YAML reads 0 and true as what they are; as labels in a file they are text."""
+    """Return labels by their text: YAML reads 0 and true as what they are.
+
+    Raises ValueError where two keys are one label, such as 1 and "1": one of them would win silently.
+    """
     if not isinstance(labels, Mapping):
         return labels
-    return {
-        json.dumps(key) if isinstance(key, bool | int | float) else key: label
-        for key, label in labels.items()
-    }
+    by_text: dict[Any, Any] = {}
+    for key, label in labels.items():
+        text = key
+        if isinstance(key, bool | int | float):
+            text = canonical_number(key)
+        elif isinstance(key, str):
+            text = canonical_text(key)
+        if text in by_text:
+            raise ValueError(f"the label {text} stands there twice, in two spellings: keep one of them")
+        by_text[text] = label
+    return by_text
 
 
 class FilesSource(Source):
@@ -103,6 +115,15 @@ class FilesSource(Source):
     """Of the file, where `paths` names a single one."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     """`auto` goes by the file's name."""
+    quoting: Literal["none", "minimal"] | None = None
+    """Of CSV and TSV, in the terms of Python's csv. `none`: quotes are ordinary characters and each line is a
+    row. `minimal`: fields may be quoted. Null: the same, but what could also be a file that quotes nothing
+    stops with its row."""
+    quote_character: Character | None = None
+    """Null: `"`."""
+    escape_character: Character | None = None
+    """Makes an ordinary character of the quote, delimiter or line break behind it. Null: nothing does. Two
+    quotes inside a quoted field are one quote in either case."""
     columns: Columns
     labels: Annotated[dict[str, Literal[0, 1] | None], Field(min_length=1), BeforeValidator(_keys_as_text)]
     """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
@@ -112,10 +133,33 @@ class FilesSource(Source):
         """Where the files are."""
         return self.paths
 
+    @property
+    def sets_quoting(self) -> bool:
+        """Whether the source says how its fields are quoted, which only CSV and TSV do."""
+        return any((self.quoting, self.quote_character, self.escape_character))
+
     @model_validator(mode="after")
     def _checksum_is_of_one_file(self) -> Self:
         if self.checksum and len(self.paths) > 1:
             raise ValueError("a checksum is of one file: give each file a source of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _quoting_is_of_one_mind(self) -> Self:
+        if self.sets_quoting and self.format in ("jsonl", "parquet"):
+            raise ValueError(
+                f"quoting, quote_character and escape_character are for csv and tsv, not for {self.format}"
+            )
+        if self.quoting == "none" and self.quote_character:
+            raise ValueError("quote_character has no use with quoting: none; remove one of them")
+        delimiters = {"csv": ",", "tsv": "\t"}.get(self.format, ",\t")
+        for name in ("quote_character", "escape_character"):
+            if (getattr(self, name) or "") in (*delimiters, "\r", "\n"):
+                raise ValueError(f"{name} must be neither the delimiter nor a line break")
+        if self.quoting != "none" and self.escape_character == (self.quote_character or '"'):
+            raise ValueError(
+                "escape_character must differ from quote_character; without one, two quotes are one quote"
+            )
         return self
 
 
@@ -158,7 +202,8 @@ class DownloadParams(Section):
 
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1, strict=False)]
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
-    """Take only this many reviews of each split that a source has, half of each label. Null takes all."""
+    """Take only this many reviews of each split that a source has, half of each label, sampled by the hash of
+    their texts. Null takes all."""
     split: SplitShares
     seed: NonNegativeInt
     checks: ReviewChecks

@@ -20,6 +20,7 @@ from sentiment.outputs import scratch
 from sentiment.params.data import DownloadParams, ReviewChecks
 from sentiment.progress import counting, track
 from sentiment.reviews.checks import RowChecks
+from sentiment.reviews.files import refuse_shared_files
 from sentiment.reviews.quarantine import NAMED_ROWS, Quarantine, quarantining
 from sentiment.reviews.repeats import STRONGEST_FIRST, kept_rows
 from sentiment.reviews.sources import read_source
@@ -65,6 +66,7 @@ def _read(
 
     The digests, most of what is kept, go with the spool when this ends: writing needs the memory.
     """
+    refuse_shared_files((source.name, source.paths) for source in params.sources if source.kind == "files")
     with spooling(file, RowChecks(params.checks), quarantine) as spool:
         for source in params.sources:
             with counting(f"read {source.name}", None) as advance:

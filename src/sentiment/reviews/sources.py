@@ -24,15 +24,17 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
         case PackageSource():
             batches = _in_blocks(params)
         case ImdbSource():
-            archive = read_imdb(fetch(source.urls, source.checksum), source.limits)
-            batches = validation_from_train(limited(archive, params.limit), params.split, params.seed)
+            path = fetch(source.urls, source.checksum)
+            archive = limited(lambda: read_imdb(path, source.limits), params.limit, params.seed)
+            batches = validation_from_train(archive, params.split, params.seed)
         case FilesSource():
-            rows = limited(read_files(source), params.limit)
+            rows = limited(lambda: read_files(source), params.limit, params.seed)
             batches = split_by_hash(rows, params.split, params.seed)
     return all_to_train(batches) if source.role == "train" else batches
 
 
 def _in_blocks(params: DownloadParams) -> Iterator[pa.RecordBatch]:
-    taken = pa.Table.from_batches(limited(batches_of(read_package()), params.limit), SCHEMA)
+    whole = read_package()
+    taken = pa.Table.from_batches(limited(lambda: batches_of(whole), params.limit, params.seed), SCHEMA)
     splits = split_in_blocks(taken["label"], params.split, params.seed)
     yield from batches_of(taken.set_column(SCHEMA.get_field_index("split"), "split", splits))

@@ -68,6 +68,43 @@ CASES = [
     ),
     _source("no labels", {"labels": {}}, "download.sources.0.labels: ", "at least 1 item"),
     _source("no label", {"labels": {None: 0}}, "sources.0.labels: the key None must be text"),
+    _source(
+        "label in two spellings",
+        {"labels": {1: 1, "1": 0}},
+        "sources.0.labels: the label 1 stands there twice, in two spellings",
+    ),
+    _source("column without a name", {"columns": {"text": "", "label": "label"}}, "sources.0.columns.text: "),
+    _source("quoting that csv has not", {"quoting": "all"}, "quoting: 'none' or 'minimal' (found 'all')"),
+    _source("two quote characters", {"quote_character": "''"}, "quote_character: ", "at most 1 character"),
+    _source("no escape character", {"escape_character": ""}, "escape_character: ", "at least 1 character"),
+    _source(
+        "quote that is the delimiter",
+        {"quote_character": ","},
+        "quote_character must be neither the delimiter",
+    ),
+    _source(
+        "escape that is a line break",
+        {"escape_character": "\n"},
+        "escape_character must be neither the delimiter nor a line break",
+    ),
+    _source(
+        "escape that is the quote",
+        {"escape_character": '"'},
+        "escape_character must differ from quote_character",
+    ),
+    _source(
+        "quote where nothing is quoted",
+        {"quoting": "none", "quote_character": "'"},
+        "quote_character has no use with quoting: none",
+    ),
+    _source(
+        "quoting of JSON Lines", {"format": "jsonl", "quoting": "none"}, "are for csv and tsv, not for jsonl"
+    ),
+    _source(
+        "escape in Parquet",
+        {"format": "parquet", "escape_character": "\\"},
+        "are for csv and tsv, not for parquet",
+    ),
     _source("unknown role", {"role": "test"}, "download.sources.0.role: 'all' or 'train' (found 'test')"),
     _source("name with a space", {"name": "My reviews"}, "download.sources.0.name: "),
     _source("unknown format", {"format": "xlsx"}, "download.sources.0.format: 'auto', 'csv'", "found 'xlsx'"),

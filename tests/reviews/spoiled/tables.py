@@ -67,8 +67,7 @@ def _packed_parquet(place: Place) -> dict[str, Any]:
     return _source("a.parquet.gz")
 
 
-TORN = "torn, or not of its format"
-COUNTED = "Expected 2 columns, got"
+CORRUPT = "truncated, corrupt or not of its format"
 LABELLED = b"text,label\nGood,1\n"
 
 CASES = [
@@ -80,7 +79,7 @@ CASES = [
     _raw("zero bytes of CSV", "a.csv", b"", "empty, zero bytes"),
     _raw("zero bytes of JSON Lines", "a.jsonl", b"", "empty, zero bytes"),
     _raw("zero bytes of Parquet", "a.parquet", b"", "empty, zero bytes"),
-    _content("gzip of nothing", "a.csv.gz", b"", TORN, "Empty CSV file"),
+    _content("gzip of nothing", "a.csv.gz", b"", "empty, no header in it"),
     _content("only a header", "a.csv", b"text,label\n", "no rows in it"),
     _content("only a header, packed", "a.tsv.zst", b"text\tlabel\n", "no rows in it"),
     _content("only blank lines", "a.jsonl", b"\n\n", "no rows in it"),
@@ -116,7 +115,13 @@ CASES = [
     _content(
         "label of another case", "a.csv", b"text,label\nGood,Pos\n", "row 1: label 'Pos'", labels={"pos": 1}
     ),
-    _content("JSON label outside the map", "a.jsonl", b'{"text": "A", "label": [1]}\n', "row 1: label '[1]'"),
+    _content("JSON label outside the map", "a.jsonl", b'{"text": "A", "label": 5}\n', "row 1: label '5'"),
+    _content(
+        "JSON label that is a list",
+        "a.jsonl",
+        b'{"text": "A", "label": [1]}\n',
+        "row 1, line 1: the label is a list",
+    ),
     _content("empty label", "a.csv", b"text,label\nGood,1\nBad,\n", "row 2: label ''"),
     _content("null label", "a.jsonl", b'{"text": "A", "label": null}\n', "a.jsonl row 1: no label"),
     _table("null label in Parquet", {"text": ["A", "B"], "label": [1, None]}, "a.parquet row 2: no label"),
@@ -129,18 +134,18 @@ CASES = [
         "a.jsonl, line 2: not UTF-8 text",
     ),
     _table("bytes in Parquet", {"text": [b"Sch\xf6n"], "label": [1]}, "not UTF-8 text"),
-    _table("lists in Parquet", {"text": [["Good"]], "label": [1]}, "a column that is not text"),
-    _cut("a.csv.gz", lambda size: size // 2, TORN),
-    _cut("a.csv.gz", lambda size: size - 9, TORN),
-    _cut("a.jsonl.gz", lambda size: size // 2, TORN),
-    _cut("a.csv.zst", lambda size: size // 2, TORN),
-    _cut("a.jsonl.zst", lambda size: size - 9, TORN),
-    _cut("a.parquet", lambda size: size // 2, TORN),
-    _cut("a.parquet", lambda size: size - 1, TORN),
-    _cut("a.parquet", lambda _: 3, TORN),
-    _raw("CSV that says gzip", "a.csv.gz", LABELLED, TORN),
-    _raw("JSON Lines that say zstd", "a.jsonl.zst", b'{"text": "A", "label": 1}\n', TORN),
-    _raw("CSV that says Parquet", "a.parquet", LABELLED, TORN),
+    _table("lists in Parquet", {"text": [["Good"]], "label": [1]}, "the column text is of type list"),
+    _cut("a.csv.gz", lambda size: size // 2, CORRUPT),
+    _cut("a.csv.gz", lambda size: size - 9, CORRUPT),
+    _cut("a.jsonl.gz", lambda size: size // 2, CORRUPT),
+    _cut("a.csv.zst", lambda size: size // 2, CORRUPT),
+    _cut("a.jsonl.zst", lambda size: size - 9, CORRUPT),
+    _cut("a.parquet", lambda size: size // 2, CORRUPT),
+    _cut("a.parquet", lambda size: size - 1, CORRUPT),
+    _cut("a.parquet", lambda _: 3, CORRUPT),
+    _raw("CSV that says gzip", "a.csv.gz", LABELLED, CORRUPT),
+    _raw("JSON Lines that say zstd", "a.jsonl.zst", b'{"text": "A", "label": 1}\n', CORRUPT),
+    _raw("CSV that says Parquet", "a.parquet", LABELLED, CORRUPT),
     case("Parquet in gzip", _packed_parquet, "a.parquet.gz: Parquet packs its own columns; unpack the gzip"),
     _content(
         "line that is no JSON",
@@ -160,6 +165,13 @@ CASES = [
     _content("JSON array over lines", "a.jsonl", b'[\n{"text": "A", "label": 1}\n]\n', "line 1: not JSON: "),
     _content("header without end", "a.csv", b"x" * 5_000 + b"\n1\n", "columns found: " + "x" * 200 + "\n"),
     _content("escape codes in a label", "a.csv", b"text,label\nA,\x1b[2J\n", "label '\ufffd[2J' is not one"),
-    _content("too many fields", "a.csv", LABELLED + b"Good, bad,1\n", TORN, f"Row #3: {COUNTED} 3"),
-    _content("too few fields", "a.csv", LABELLED + b"Good\n", TORN, f"Row #3: {COUNTED} 1"),
+    _content(
+        "too many fields",
+        "a.csv",
+        LABELLED + b"Good, bad,1\n",
+        "row 2, line 3: 3 field(s), where the header has 2",
+    ),
+    _content(
+        "too few fields", "a.csv", LABELLED + b"Good\n", "row 2, line 3: 1 field(s), where the header has 2"
+    ),
 ]

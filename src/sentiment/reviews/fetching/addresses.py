@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
+from sentiment.errors import UserError
 from sentiment.settings import repository_root
 
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
@@ -31,21 +32,35 @@ def local_path(url: str) -> Path | None:
     """Return the path behind a `file:` address or a plain path, None for what lies elsewhere.
 
     A relative path that does not exist here is taken from the repository's root: DVC may run the stage in a
-    copy, where files that git and DVC do not know are missing.
+    copy, where files that git and DVC do not know are missing. Raises UserError where a `file:` address names
+    a host, which most often is the first folder of a path with a slash too few.
     """
     scheme = scheme_of(url)
     if scheme and scheme != "file":
         return None
-    parts = _split(url) if scheme else None
-    path = Path(url2pathname(parts.path) if parts else url).expanduser()
+    path = Path(url2pathname(file_path(url)) if scheme else url).expanduser()
     return path if path.is_absolute() or path.exists() else repository_root() / path
 
 
+def file_path(url: str) -> str:
+    """Return the path in a `file:` address, percent-encoded as it stands there.
+
+    `?` and `#` are a part of it, as characters of patterns and names: such an address has no query.
+    """
+    path = url.partition(":")[2]
+    if not path.startswith("//"):
+        return path
+    host, slash, rest = path[2:].partition("/")
+    if host not in ("", "localhost"):
+        raise UserError(f"{url}: names the host {host}; a file of this machine is file:///folder/name")
+    return slash + rest
+
+
 def scheme_of(url: str) -> str:
-    """Return `https`, `s3` and the like; nothing for a path, one with a drive letter included."""
+    """Return `https`, `s3` and the like; nothing for a path, with a colon or drive letter in it too."""
     parts = _split(url)
     scheme = parts.scheme if parts else url.partition("://")[0]
-    return scheme if len(scheme) > 1 else ""
+    return scheme if len(scheme) > 1 and ("://" in url or scheme == "file") else ""
 
 
 def file_name(url: str) -> str:

@@ -1,34 +1,92 @@
 """From a pattern to the addresses that match it."""
 
 import os
-from glob import has_magic
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from glob import escape, has_magic
 from pathlib import Path
+from urllib.parse import unquote
 
 from sentiment.errors import UserError
-from sentiment.reviews.fetching.addresses import local_path, scheme_of, shown, without_secrets
+from sentiment.reviews.fetching.addresses import file_path, local_path, scheme_of, shown, without_secrets
 from sentiment.settings import repository_root
+
+ANY_FOLDERS = "**"
+_ESCAPED = re.compile(r"\[([*?[])\]")
+_ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
 def matching(address: str) -> list[str]:
-    """Return the addresses that a path or a pattern (`*`, `?`, `[…]`, `**`) stands for, in order of name.
+    """Return the addresses of the files that a path or a pattern (`*`, `?`, `[…]`, `**`) stands for, sorted.
 
-    An address without a pattern stands for itself; so does any on the web, which has no listings.
+    An address without a pattern, or that is the path of an existing file, stands for itself; so does any on
+    the web, which has no listings. A pattern applies below the repository's root, or below the folders that
+    it begins with and that exist by just that name: never to a name that happens to hold a bracket. Hidden
+    files, and those in hidden folders, match only where the pattern writes the leading dot, as in a shell.
     What a relative pattern stands for is relative too: such names do not differ from one copy of the
     repository to the next. Raises UserError where a pattern matches nothing, or its place cannot be listed.
     """
     if not has_magic(address) or scheme_of(address) in ("http", "https"):
         return [address]
-    local = local_path(address)
-    found = _remote_matches(address) if local is None else _local_matches(local)
-    if local is not None and not Path(address).expanduser().is_absolute() and not scheme_of(address):
-        found = [os.path.relpath(path, repository_root()) for path in found]
+    literal = local_path(address)
+    if literal is not None and os.path.lexists(literal):
+        return [address]
+    found = _remote_matches(address) if literal is None else _local_matches(address)
     if not found:
         raise UserError(f"{shown(address)}: matches no file")
     return sorted(found)
 
 
-def _local_matches(pattern: Path) -> list[str]:
-    return [str(path) for path in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))]
+def _local_matches(address: str) -> list[str]:
+    """Return the paths of files, relative to the repository's root where the pattern is relative."""
+    # An encoded bracket is a letter of a name, not a part of the pattern.
+    pattern = (
+        _ENCODED.sub(lambda match: escape(unquote(match[0])), file_path(address))
+        if scheme_of(address)
+        else str(Path(address).expanduser())
+    )
+    root = repository_root()
+    is_absolute = Path(pattern).is_absolute()
+    base = Path(Path(pattern).anchor) if is_absolute else root
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    while parts and (folder := _folder(base, parts[0])):
+        base = folder
+        del parts[0]
+    if not parts:
+        return []
+    paths = [path for path in _glob(base, parts, address) if not path.is_dir()]
+    return [str(path) if is_absolute else os.path.relpath(path, root) for path in paths]
+
+
+def _glob(base: Path, parts: list[str], address: str) -> list[Path]:
+    if parts[-1] == ANY_FOLDERS:
+        parts = [*parts, "*"]  # the files below, as newer versions of pathlib have it
+    try:
+        found = set(base.glob("/".join(parts)))
+    except ValueError as error:  # such as a segment `**.csv`
+        raise UserError(f"{shown(address)}: {error}") from None
+    return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
+
+
+def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches segment by segment, where only a written dot matches a leading dot."""
+    if not pattern:
+        return not parts
+    first, *rest = pattern
+    if first == ANY_FOLDERS:
+        if _is_match(parts, rest):
+            return True
+        return bool(parts) and not parts[0].startswith(".") and _is_match(parts[1:], pattern)
+    if not parts or (parts[0].startswith(".") and not first.startswith(".")):
+        return False
+    return fnmatchcase(parts[0], first) and _is_match(parts[1:], rest)
+
+
+def _folder(base: Path, segment: str) -> Path | None:
+    """Return the folder that has the name of a segment, written plainly or as `glob.escape` writes it."""
+    names = (segment, _ESCAPED.sub(r"\1", segment))
+    return next((base / name for name in names if (base / name).is_dir()), None)
 
 
 def _remote_matches(address: str) -> list[str]:
@@ -36,8 +94,21 @@ def _remote_matches(address: str) -> list[str]:
 
     try:
         system, pattern = url_to_fs(address)
-        return [system.unstrip_protocol(path) for path in system.glob(pattern)]
+        if system.isfile(pattern):
+            return [address]
+        listed = system.glob(pattern, detail=True)
     except Exception as error:  # each file system has errors of its own
         raise UserError(
             f"{shown(address)}: cannot be listed: {without_secrets(str(error), address)}"
         ) from None
+    segments = pattern.strip("/").split("/")
+    if segments[-1] == ANY_FOLDERS:
+        segments.append("*")
+    files = [
+        path
+        for path, details in listed.items()
+        if details.get("type") != "directory" and _is_match(path.strip("/").split("/"), segments)
+    ]
+    if address.endswith(pattern):  # what stands before it may name a host, which no path of a listing does
+        return [address.removesuffix(pattern) + path for path in files]
+    return [system.unstrip_protocol(path) for path in files]
