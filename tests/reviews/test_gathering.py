@@ -70,7 +70,7 @@ def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
     assert paths.reviews("test").read_bytes() == before["test"]
     assert paths.reviews("validation").read_bytes() == before["validation"]
     assert {row["source"] for row in rows_in("train")} == {"old", "new"}
-    assert figures["dropped_repeats"]["train"] == 3
+    assert figures["dropped_duplicates"]["train"] == 3
 
 
 def test_more_reviews_in_a_source_move_none_that_were_there(
@@ -89,7 +89,8 @@ def test_more_reviews_in_a_source_move_none_that_were_there(
 def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Table) -> None:
     write_archive(Path("a.tar.gz"), imdb_members(reviews))
     gathered(
-        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None}, checks={"imbalance": 0.5, "repeats": 1.0}
+        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None},
+        checks={"imbalance": 0.5, "duplicates": 1.0, "near_duplicates": None},
     )
     assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}
     assert {row["row"].split("/")[1] for row in rows_in("train", "validation")} == {"train"}

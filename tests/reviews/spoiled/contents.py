@@ -6,7 +6,7 @@ from typing import Any
 from tests.reviews.spoiled import Case, Place, case
 from tests.reviews.written import files_source, write_rows
 
-UNLIMITED = {"imbalance": 0.5, "repeats": 1.0}
+UNLIMITED = {"imbalance": 0.5, "duplicates": 1.0}
 
 
 def _rows(name: str, rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
@@ -105,21 +105,19 @@ CASES = [
         "the validation split has 0 review(s)",
     ),
     case(
-        "repeats past the limit",
+        "duplicates past the limit",
         lambda place: _rows("a.csv", place.rows + place.rows),
-        "repeat another one, more than download.checks.repeats (5.0%)",
+        "are duplicates, more than download.checks.duplicates (5.0%)",
         "mine: a.csv row ",
         rows_named=10,
     ),
+    case("duplicates from two sources", _two_sources, "are duplicates", "two: b.parquet row ", rows_named=10),
     case(
-        "repeats from two sources", _two_sources, "repeat another one", "two: b.parquet row ", rows_named=10
-    ),
-    case(
-        "a repeat where none may be",
+        "a duplicate where none may be",
         lambda place: _rows(
-            "a.csv", [{"text": "The same.", "label": 1}] * 40 + place.rows, checks={"repeats": 0}
+            "a.csv", [{"text": "The same.", "label": 1}] * 40 + place.rows, checks={"duplicates": 0}
         ),
-        "more than download.checks.repeats (0.0%)",
+        "more than download.checks.duplicates (0.0%)",
     ),
     case(
         "imbalance past the limit",

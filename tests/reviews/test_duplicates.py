@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-
 from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, kept_rows, text_digests
 
 
