@@ -30,8 +30,8 @@ def duplicate_key(text: str) -> str:
 
     Left out: case in every script (ß is SS, ς is Σ, a dotless i is I), Unicode form (NFKC), characters that
     show nothing, HTML line breaks, and white space, since `good!great` and `good ! great` are the same
-    tokens. What stays are letters, digits, punctuation and symbols. HTML entities stay as they are written, as the
-    model sees them.
+    tokens. What stays are letters, digits, punctuation and symbols. HTML entities stay as they are written,
+    as the model sees them.
     """
     latin = as_latin(text)
     if latin is not None:
@@ -47,8 +47,9 @@ def folded(text: str) -> str:
         not text.isprintable()
     ):  # may hold letters that Python's tables lack; slow, so no other text goes there
         text = _TOKENIZERS_OWN.normalize_str(text)
-    shown = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
-    # Upper case first: a dotless i becomes I, then i, as it does in a copy in capitals.
+    shown = unicodedata.normalize("NFKD", _UNSEEN.sub("", text))
+    # Decomposed, since marks change their order with case (ᾷ). Upper case first: a dotless i becomes I and
+    # then i, as in a copy in capitals.
     return unicodedata.normalize("NFKC", shown.upper().casefold())
 
 
