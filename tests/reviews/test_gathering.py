@@ -125,3 +125,50 @@ def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) 
         "unlabelled.parquet",
         "validation.parquet",
     ]
+
+
+def test_equal_texts_with_both_labels_teach_nothing_and_are_listed(reviews: pa.Table) -> None:
+    rows = reviews.to_pylist()
+    write_rows(Path("a.jsonl"), rows)
+    gathered(files_source("a.jsonl"))
+    known = {split: next(rows_in(split)) for split in ("test", "train")}
+    test = paths.reviews("test").read_bytes()
+    opposite = [
+        {"text": row["text"].upper(), "label": 1 - row["label"]} for row in (known["test"], known["train"])
+    ]
+    write_rows(Path("b.jsonl"), opposite)
+    figures = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
+    assert figures["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
+    assert figures["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
+    assert paths.reviews("test").read_bytes() == test
+    assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation")}
+    with paths.QUARANTINE.open(newline="") as file:
+        assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
+            ("b", "b.jsonl row 1", "equal texts have different labels"),
+            ("b", "b.jsonl row 2", "equal texts have different labels"),
+            ("mine", known["train"]["row"], "equal texts have different labels"),
+        ]
+
+
+def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    gathered(files_source("a.jsonl"))
+    tested = next(rows_in("test"))
+    write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
+    sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
+    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "most": 0.5}})
+    share = figures["near_duplicates"].pop("share_of_test")
+    assert share == round(1 / figures["test"]["reviews"], 6)
+    assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1
+    assert figures["near_duplicates"] == {"test_reviews": 1, "pairs": {"train": 1}}
+    with paths.NEAR_DUPLICATES.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["test_source"], row["test_row"]) == ("mine", tested["row"])
+    assert (row["split"], row["source"], row["row"]) == ("train", "b", "b.jsonl row 1")
+
+
+def test_near_duplicates_are_not_looked_for_where_nobody_asks(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    figures = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
+    assert "near_duplicates" not in figures
+    assert paths.NEAR_DUPLICATES.read_text() == "similarity,test_source,test_row,split,source,row\n"

@@ -39,6 +39,13 @@ def _few_positive(place: Place) -> dict[str, Any]:
     return _rows("a.csv", [row for row in rows if row["label"] == 0] + rows[-25:])
 
 
+def _edited_copies(place: Place) -> dict[str, Any]:
+    """Every review stands in training too, with a sentence more."""
+    write_rows(Path("a.csv"), place.rows)
+    write_rows(Path("b.csv"), [{**row, "text": f"{row['text']} So much for it."} for row in place.rows])
+    return {"sources": [files_source("a.csv", name="one"), files_source("b.csv", name="two", role="train")]}
+
+
 def _two_sources(place: Place) -> dict[str, Any]:
     """Each is fine; together, every review stands twice."""
     for name in ("a.csv", "b.parquet"):
@@ -115,9 +122,18 @@ CASES = [
     case(
         "a duplicate where none may be",
         lambda place: _rows(
-            "a.csv", [{"text": "The same.", "label": 1}] * 40 + place.rows, checks={"duplicates": 0}
+            "a.csv", [{"text": "The very same.", "label": 1}] * 40 + place.rows, checks={"duplicates": 0}
         ),
         "more than download.checks.duplicates (0.0%)",
+    ),
+    case(
+        "near-duplicates past the limit",
+        _edited_copies,
+        "100.0% of the test reviews have a near-duplicate in another split, more than "
+        "download.checks.near_duplicates.most (1.0%)",
+        "two: b.csv row ",
+        "(train) has similarity 0.9",
+        rows_named=10,
     ),
     case(
         "imbalance past the limit",
