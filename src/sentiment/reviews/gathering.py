@@ -49,12 +49,12 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         kept = duplicates.kept
         if params.checks.bad_rows == "stop":
             quarantine.refuse_any()
-        dropped = np.flatnonzero(~kept)
-        refuse_duplicates(len(dropped) / max(1, len(kept)), _named(file, dropped, len(kept)), params.checks)
+        dropped_share = float(np.mean(~kept)) if len(kept) else 0.0
+        refuse_duplicates(dropped_share, lambda: _named(file, ~kept), params.checks)
         refuse_imbalance(rows, kept, params.checks)
-        near = _search(params, file, rows, kept)
-        _list_conflicts(file, duplicates, quarantine)
-        _write(file, rows, kept)
+        with _searched(params, file, rows, kept) as near:
+            _list_conflicts(file, duplicates, quarantine)
+            _write(file, rows, kept)
     return {
         "sources": counts,
         "dropped_duplicates": _by_split(~kept, rows),
@@ -85,12 +85,16 @@ def _read(
     return rows, find_duplicates(spool.digests(), rows.splits, rows.labels), spool.counts
 
 
-def _search(params: DownloadParams, file: Path, rows: Rows, kept: NDArray[np.bool_]) -> dict[str, Any]:
-    """Report near-duplicates of test reviews; return the figures of it."""
+@contextmanager
+def _searched(
+    params: DownloadParams, file: Path, rows: Rows, kept: NDArray[np.bool_]
+) -> Iterator[dict[str, Any]]:
+    """Search for near-duplicates of test reviews and yield the figures; the list appears at the end."""
     limits = params.checks.near_duplicates
     if limits is None:
-        list_nothing(paths.NEAR_DUPLICATES)
-        return {}
+        with list_nothing(paths.NEAR_DUPLICATES):
+            yield {}
+        return
     in_test = rows.in_split("test")
     with find_near_duplicates(
         lambda: spooled(file, in_test),
@@ -106,7 +110,7 @@ def _search(params: DownloadParams, file: Path, rows: Rows, kept: NDArray[np.boo
         file.parent,
     ) as found:
         refuse_near_duplicates(found, limits)
-    return {"near_duplicates": found.figures()}
+        yield {"near_duplicates": found.figures()}
 
 
 def _list_conflicts(file: Path, duplicates: Duplicates, quarantine: Quarantine) -> None:
@@ -132,13 +136,12 @@ def _by_split(chosen: NDArray[np.bool_], rows: Rows) -> dict[str, int]:
     return {split: int((chosen & rows.in_split(split)).sum()) for split in STRONGEST_FIRST}
 
 
-def _named(file: Path, positions: NDArray[np.int64], rows: int) -> list[str]:
-    """Return source and row of the first reviews at some positions of the spool."""
-    chosen = np.zeros(rows, bool)
-    chosen[positions[:NAMED_ROWS]] = True
+def _named(file: Path, chosen: NDArray[np.bool_]) -> list[str]:
+    """Return source and row of the first of some reviews in the spool."""
+    first = chosen & (np.cumsum(chosen) <= NAMED_ROWS)
     return [
         f"{row['source']}: {row['row']}"
-        for _, batch in spooled(file, chosen)
+        for _, batch in spooled(file, first)
         for row in batch.select(["source", "row"]).to_pylist()
     ]
 

@@ -1,6 +1,6 @@
 """What the reviews as a whole must be like; past a limit of `download.checks` the stage stops."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,14 @@ from sentiment.reviews.near_duplicates import NearDuplicates
 from sentiment.reviews.spool import Rows
 
 
-def refuse_duplicates(share: float, named: Sequence[str], checks: ReviewChecks) -> None:
+def refuse_duplicates(share: float, names: Callable[[], Sequence[str]], checks: ReviewChecks) -> None:
     """Raise UserError that names some dropped rows, where their share is past the limit."""
     if share > checks.duplicates:
         what = (
             f"reviews: {share:.1%} are duplicates, more than download.checks.duplicates "
             f"({checks.duplicates:.1%}); for example:"
         )
-        raise UserError("\n  ".join([what, *(f"{row}: its text stands elsewhere too" for row in named)]))
+        raise UserError("\n  ".join([what, *(f"{row}: its text stands elsewhere too" for row in names())]))
 
 
 def refuse_near_duplicates(found: NearDuplicates, limits: NearDuplicateLimits) -> None:

@@ -60,7 +60,7 @@ class NearDuplicates:
     the other review. closest: the most similar pairs, the closest first.
     """
 
-    test_reviews: int
+    test_reviews: int = 0
     similar: int = 0
     pairs: dict[str, int] = field(default_factory=dict)
     closest: list[Pair] = field(default_factory=list)
@@ -80,10 +80,12 @@ class NearDuplicates:
         }
 
 
-def list_nothing(report: Path) -> None:
-    """Write a report without pairs: nothing was compared."""
+@contextmanager
+def list_nothing(report: Path) -> Iterator[None]:
+    """Write a report without pairs, since none were looked for; it appears when this ends well."""
     with replacing(report) as temporary:
         temporary.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        yield
 
 
 @contextmanager
@@ -95,28 +97,40 @@ def find_near_duplicates(
     report: Path,
     folder: Path,
 ) -> Iterator[NearDuplicates]:
-    """Compare the test reviews with all others, list the pairs that are alike, and yield what was found.
-
-    The report appears when the context ends without an exception.
+    """Compare the test reviews with all others and yield what was found.
 
     Args:
         test: The test reviews.
         others: All reviews that shall not be like them.
         split_at: Returns the split of another review by its position.
         similarity: Least Jaccard similarity, of runs of three words, of a near-duplicate.
-        report: CSV that is written, with COLUMNS.
+        report: CSV with COLUMNS, a row for each pair; it appears when this ends well.
         folder: Where a file with the test reviews may lie meanwhile.
     """
-    with _test_reviews(test, folder / "test.arrow") as tested, replacing(report) as temporary:
-        search = _Search(tested, similarity)
+    with replacing(report) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for positions, batch in others():
-                for pair in search.pairs(positions, batch, split_at):
-                    writer.writerow([f"{pair.similarity:.6f}", *pair.test, pair.split, *pair.other])
-                release_freed_memory()
-        yield search.found
+            found = NearDuplicates()
+            for pair in _pairs(test, others, split_at, similarity, folder / "test.arrow", found):
+                writer.writerow([f"{pair.similarity:.6f}", *pair.test, pair.split, *pair.other])
+        yield found
+
+
+def _pairs(
+    test: Reviews,
+    others: Reviews,
+    split_at: Callable[[int], str],
+    similarity: float,
+    path: Path,
+    found: NearDuplicates,
+) -> Iterator[Pair]:
+    """Yield the pairs that are alike, and count them in `found`."""
+    with _test_reviews(test, path) as tested:
+        search = _Search(tested, similarity, found)
+        for positions, batch in others():
+            yield from search.pairs(positions, batch, split_at)
+            release_freed_memory()
 
 
 @dataclass(frozen=True)
@@ -150,8 +164,9 @@ def _test_reviews(test: Reviews, path: Path) -> Iterator[_TestReviews]:
 class _Search:
     """The search on its way."""
 
-    def __init__(self, tested: _TestReviews, similarity: float) -> None:
-        self.found = NearDuplicates(len(tested.signatures))
+    def __init__(self, tested: _TestReviews, similarity: float, found: NearDuplicates) -> None:
+        self._found = found
+        found.test_reviews = len(tested.signatures)
         self._tested = tested
         self._similarity = similarity
         self._index = SignatureIndex(tested.signatures, similarity)
@@ -182,11 +197,11 @@ class _Search:
         test = self._tested[row]
         other = (batch["source"][query].as_py(), batch["row"][query].as_py())
         pair = Pair(similarity, (test["source"], test["row"]), split, other)
-        self.found.similar += int(self._listed[row] == 0)
+        self._found.similar += int(self._listed[row] == 0)
         self._listed[row] += 1
-        self.found.pairs[split] = self.found.pairs.get(split, 0) + 1
+        self._found.pairs[split] = self._found.pairs.get(split, 0) + 1
         # The sort is stable: of pairs that are as close the one found first stays first.
-        self.found.closest = sorted([*self.found.closest, pair], key=lambda pair: -pair.similarity)[
+        self._found.closest = sorted([*self._found.closest, pair], key=lambda pair: -pair.similarity)[
             :NAMED_PAIRS
         ]
         return pair
