@@ -160,7 +160,7 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
     share = figures["near_duplicates"].pop("share_of_test")
     assert share == round(1 / figures["test"]["reviews"], 6)
     assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1
-    assert figures["near_duplicates"] == {"test_reviews": 1, "pairs": {"train": 1}}
+    assert figures["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
     with paths.NEAR_DUPLICATES.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["test_source"], row["test_row"]) == ("mine", tested["row"])

@@ -230,6 +230,18 @@ def test_families_of_like_reviews_are_counted_whole_and_listed_in_part(tmp_path:
     assert len(rows) <= LISTED * 3_000
 
 
+def test_test_review_among_too_many_that_are_nearly_alike_is_reported_as_undecided(tmp_path: Path) -> None:
+    words = [f"w{number}" for number in range(600)]
+    test = [" ".join(words[:100])]
+    nearly = [" ".join(words[:63] + words[100 + number : 137 + number]) for number in range(COMPARED + 50)]
+    similarities = [jaccard(shingles_of(test[0]), shingles_of(text)) for text in nearly]
+    assert 0.4 < min(similarities) <= max(similarities) < 0.5
+    found, rows = search(test, nearly, tmp_path)
+    assert (found.similar, found.undecided, rows) == (0, 1, [])
+    found, _ = search(test, nearly[:20], tmp_path)
+    assert (found.similar, found.undecided) == (0, 0)
+
+
 def test_index_gives_each_candidate_once_and_none_that_is_retired() -> None:
     signatures = np.arange(50 * SLOTS, dtype=np.uint32).reshape(50, SLOTS)
     index = SignatureIndex(signatures, 0.5)

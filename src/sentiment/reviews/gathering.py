@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentiment import paths
@@ -97,13 +98,8 @@ def _searched(
         return
     in_test = rows.in_split("test")
     with find_near_duplicates(
-        lambda: spooled(file, in_test),
-        lambda: track(
-            spooled(file, kept & ~in_test),
-            int((kept & ~in_test).sum()),
-            "look for near-duplicates",
-            size=lambda found: found[1].num_rows,
-        ),
+        lambda: _tracked(file, in_test, "index test"),
+        lambda: _tracked(file, kept & ~in_test, "look for near-duplicates"),
         lambda position: STRONGEST_FIRST[rows.splits[position]],
         limits.similarity,
         paths.NEAR_DUPLICATES,
@@ -125,11 +121,16 @@ def _write(file: Path, rows: Rows, kept: NDArray[np.bool_]) -> None:
         for split in STRONGEST_FIRST:  # together they would hold a row group each
             stays = kept & rows.in_split(split)
             writer = stack.enter_context(writing_reviews(paths.reviews(split), WITH_ORIGIN))
-            for _, batch in track(
-                spooled(file, stays), int(stays.sum()), f"write {split}", size=lambda found: found[1].num_rows
-            ):
+            for _, batch in _tracked(file, stays, f"write {split}"):
                 writer.append(batch)
             writer.flush()
+
+
+def _tracked(
+    file: Path, chosen: NDArray[np.bool_], description: str
+) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Yield some of the spooled reviews, as `spooled` does, while showing how far it is."""
+    return track(spooled(file, chosen), int(chosen.sum()), description, size=lambda found: found[1].num_rows)
 
 
 def _by_split(chosen: NDArray[np.bool_], rows: Rows) -> dict[str, int]:

@@ -28,8 +28,8 @@ NAMED_PAIRS = 10
 """The closest pairs, which an error names."""
 LISTED = 5
 """Near-duplicates of one test review that are listed; with so many, no more are looked for."""
-COMPARED = 50
-"""Candidates of one test review that are compared word by word."""
+COMPARED = 200
+"""Candidates of one test review that are compared word by word; with none alike, it stays undecided."""
 SETS_HELD = 1_000
 
 Reviews = Callable[[], Iterable[tuple[NDArray[np.int64], pa.RecordBatch]]]
@@ -56,12 +56,14 @@ class Pair:
 class NearDuplicates:
     """What was found.
 
-    test_reviews: in all. similar: those with a near-duplicate elsewhere. pairs: listed ones, by the split of
-    the other review. closest: the most similar pairs, the closest first.
+    test_reviews: in all. similar: those with a near-duplicate elsewhere. undecided: those with none among the
+    candidates that were compared, and more candidates. pairs: listed ones, by the split of the other review.
+    closest: the most similar pairs, the closest first.
     """
 
     test_reviews: int = 0
     similar: int = 0
+    undecided: int = 0
     pairs: dict[str, int] = field(default_factory=dict)
     closest: list[Pair] = field(default_factory=list)
 
@@ -75,6 +77,7 @@ class NearDuplicates:
         return {
             "test_reviews": self.similar,
             "share_of_test": round(self.share, 6),
+            "undecided": self.undecided,
             "pairs": dict(sorted(self.pairs.items())),
             "largest_similarity": round(self.closest[0].similarity, 6) if self.closest else 0.0,
         }
@@ -131,6 +134,7 @@ def _pairs(
         for positions, batch in others():
             yield from search.pairs(positions, batch, split_at)
             release_freed_memory()
+        search.finish()
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,10 @@ class _Search:
                     if similarity >= self._similarity:
                         yield self._pair(similarity, row, batch, query, split_at(int(positions[query])))
             self._index.retire(np.fromiter(done, np.int64, len(done)))
+
+    def finish(self) -> None:
+        """Count what was not decided."""
+        self._found.undecided = int(np.sum((self._compared >= COMPARED) & (self._listed == 0)))
 
     def _pair(self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str) -> Pair:
         test = self._tested[row]
