@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.bars import Bar, at_least, judge
 from bench.processes import in_fresh_process, peak_memory, seconds_of
@@ -26,6 +27,9 @@ from sentiment.reviews.storage import read_reviews, stream_reviews
 from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
+DOWNLOAD, CHECKED = "download", "download, near-duplicates"
+"""The stage without and with the search for near-duplicates of test reviews."""
+
 SIZES = (10_000, 100_000, 1_000_000)
 COMPARED = 10_000
 """Reviews that are encoded by turns with and without this project's code."""
@@ -37,6 +41,8 @@ LARGE = 100_000
 """Reviews from which on the bars on memory hold."""
 PEAK_BAR_MB = 1000
 GROWTH_BAR = 0.15
+CHECK_BAR = 1.5
+"""Largest share of download's time that it may take with the search for near-duplicates of test reviews."""
 RATIO_BAR = 0.7
 
 
@@ -56,7 +62,11 @@ def main(sizes: Sequence[int]) -> int:
         ratios = in_fresh_process(_compare, Path(folder))
         for size in sizes:
             path = _made(Path(folder), size)
-            for stage, work in (("download", _download), ("tokenize", _tokenize)):
+            for stage, work in (
+                (DOWNLOAD, _download),
+                (CHECKED, _download_checked),
+                ("tokenize", _tokenize),
+            ):
                 say(f"{stage} {size:,}")
                 costs[stage, size] = in_fresh_process(work, path)
     print("| stage | reviews | seconds | reviews/s | tokens/s | peak RSS, MB |")
@@ -66,22 +76,30 @@ def main(sizes: Sequence[int]) -> int:
         speed = f"{size / cost.seconds:,.0f}"
         print(f"| {stage} | {size:,} | {cost.seconds:.1f} | {speed} | {tokens} | {cost.peak:.0f} |")
     bars = [at_least("encoding, share of the bare library's speed", ratios, RATIO_BAR)]
-    for stage in ("download", "tokenize"):
-        bars += _memory_bars(stage, {size: costs[stage, size].peak for size in sizes if size >= LARGE})
+    large = [size for size in sizes if size >= LARGE]
+    for stage in (DOWNLOAD, CHECKED, "tokenize"):
+        bars += _peak_bars(stage, {size: costs[stage, size].peak for size in large})
+    for stage in (DOWNLOAD, "tokenize"):
+        bars += _growth_bars(stage, [costs[stage, size].peak for size in large])
+    for size in large:
+        ratio = costs[CHECKED, size].seconds / costs[DOWNLOAD, size].seconds
+        what = f"near-duplicates at {size:,}: download's time, by that without"
+        bars.append(Bar(what, f"{ratio:.2f}", f"≤ {CHECK_BAR:g}", ratio <= CHECK_BAR))
     return judge(bars)
 
 
-def _memory_bars(stage: str, peaks: dict[int, float]) -> list[Bar]:
-    bars = [
+def _peak_bars(stage: str, peaks: dict[int, float]) -> list[Bar]:
+    return [
         Bar(f"{stage}, peak at {size:,}, MB", f"{peak:.0f}", f"≤ {PEAK_BAR_MB}", peak <= PEAK_BAR_MB)
         for size, peak in peaks.items()
     ]
-    if len(peaks) > 1:
-        growth = max(peaks.values()) / min(peaks.values()) - 1
-        bars.append(
-            Bar(f"{stage}, peaks apart", f"{growth:.1%}", f"≤ {GROWTH_BAR:.0%}", growth <= GROWTH_BAR)
-        )
-    return bars
+
+
+def _growth_bars(stage: str, peaks: Sequence[float]) -> list[Bar]:
+    if len(peaks) < 2:
+        return []
+    growth = max(peaks) / min(peaks) - 1
+    return [Bar(f"{stage}, peaks apart", f"{growth:.1%}", f"≤ {GROWTH_BAR:.0%}", growth <= GROWTH_BAR)]
 
 
 def _made(folder: Path, size: int) -> Path:
@@ -96,12 +114,21 @@ def _made(folder: Path, size: int) -> Path:
 
 
 def _download(path: Path) -> Cost:
+    """Do what stages/download.py does, with the made file as the one source, without near-duplicates."""
+    return _gathered(path, near_duplicates=None)
+
+
+def _download_checked(path: Path) -> Cost:
     """Do what stages/download.py does, with the made file as the one source."""
+    return _gathered(path)
+
+
+def _gathered(path: Path, **changed: Any) -> Cost:
     content = load_params().download.model_dump()
     source = {"kind": "files", "name": "made", "paths": [str(path)], "labels": {"0": 0, "1": 1}}
     source["columns"] = {"text": "text", "label": "label"}
     # Among a million made reviews, a few are short and hold a sentence of the two real ones with stray bytes.
-    checks = {**content["checks"], "bad_rows": "quarantine"}
+    checks = {**content["checks"], "bad_rows": "quarantine", **changed}
     params = DownloadParams.model_validate({**content, "sources": [source], "checks": checks})
     os.chdir(path.parent)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Take the reviews from their sources, check them, drop repeats, split."""
+"""Take the reviews from their sources, check them, drop duplicates, split."""
 
 from sentiment import paths
 from sentiment.errors import exits_cleanly
@@ -9,7 +9,7 @@ from sentiment.reviews.gathering import gather
 
 @exits_cleanly
 def main() -> None:
-    """Write one Parquet file per split, the rows set aside, and what is in all of them."""
+    """Write one Parquet file per split, the reports on rows, and what is in all of them."""
     write_json(paths.metrics("download"), gather(load_params().download))
 
 

@@ -34,6 +34,7 @@ JOURNAL = Path("mlruns/optuna.journal")
 STUDIES = Path("mlruns/studies")
 """A folder per study: locks, checkpoints, models and validation logits of its trials."""
 QUARANTINE = REPORTS / "quarantine.csv"
+NEAR_DUPLICATES = REPORTS / "near_duplicates.csv"
 
 
 def reviews(split: Split) -> Path:

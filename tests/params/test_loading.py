@@ -36,6 +36,25 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "fault"),
+    [
+        (
+            {"similarity": 0.2, "most": 0.1},
+            "download.checks.near_duplicates.similarity: greater than or equal to 0.3",
+        ),
+        ({"similarity": 0.5, "most": 1.1}, "download.checks.near_duplicates.most: less than or equal to 1"),
+        ({"similarity": 0.5}, "download.checks.near_duplicates.most: required, but not there"),
+        ({"similarity": 0.5, "most": 0, "share": 1}, "download.checks.near_duplicates.share: unknown key"),
+    ],
+)
+def test_limits_of_near_duplicates(
+    limits: dict[str, float], fault: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["download"]["checks"]["near_duplicates"] = limits
+    assert fault in _faults(content, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("section", "key", "value", "fault"),
     [
         ("train", "epochs", 0, "train.epochs: greater than 0 (found 0)"),
@@ -321,6 +340,14 @@ def test_misspelt_key_gets_a_suggestion(content: dict[str, Any], tmp_path: Path)
     reported = _faults(content, tmp_path)
     assert "train.epochs: required, but not there" in reported
     assert "train.epoch: unknown key; did you mean 'epochs'?" in reported
+
+
+def test_key_under_a_former_name_gets_the_name_of_today(content: dict[str, Any], tmp_path: Path) -> None:
+    checks = content["download"]["checks"]
+    checks["repeats"] = checks.pop("duplicates")
+    reported = _faults(content, tmp_path)
+    assert "download.checks.duplicates: required, but not there" in reported
+    assert "download.checks.repeats: unknown key; did you mean 'duplicates'?" in reported
 
 
 def test_missing_section_is_named(content: dict[str, Any], tmp_path: Path) -> None:

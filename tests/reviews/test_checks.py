@@ -10,7 +10,15 @@ from sentiment.params.data import ReviewChecks
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.quarantine import NAMED_ROWS, quarantining
 
-LIMITS = ReviewChecks(bad_rows="stop", shortest=3, longest=20, control_share=0.1, repeats=0.05, imbalance=0.2)
+LIMITS = ReviewChecks(
+    bad_rows="stop",
+    shortest=3,
+    longest=20,
+    control_share=0.1,
+    duplicates=0.05,
+    near_duplicates=None,
+    imbalance=0.2,
+)
 
 
 def reasons(texts: list[str], labels: list[Any] | None = None) -> dict[int, str]:

@@ -73,7 +73,7 @@ def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
     assert paths.reviews("test").read_bytes() == before["test"]
     assert paths.reviews("validation").read_bytes() == before["validation"]
     assert {row["source"] for row in rows_in("train")} == {"old", "new"}
-    assert figures["dropped_repeats"]["train"] == 3
+    assert figures["dropped_duplicates"]["train"] == 3
 
 
 def test_more_reviews_in_a_source_move_none_that_were_there(
@@ -92,7 +92,8 @@ def test_more_reviews_in_a_source_move_none_that_were_there(
 def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Table) -> None:
     write_archive(Path("a.tar.gz"), imdb_members(reviews))
     gathered(
-        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None}, checks={"imbalance": 0.5, "repeats": 1.0}
+        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None},
+        checks={"imbalance": 0.5, "duplicates": 1.0},
     )
     assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}
     assert {row["row"].split("/")[1] for row in rows_in("train", "validation")} == {"train"}
@@ -133,3 +134,50 @@ def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews
     write_rows(Path("mine/a.csv"), reviews.to_pylist())
     with pytest.raises(UserError, match=r"mine/a\.csv: named twice, by one: mine/a\.csv and by two: mine/\*"):
         gathered(files_source("mine/a.csv", name="one"), files_source("mine/*", name="two", role="train"))
+
+
+def test_equal_texts_with_both_labels_teach_nothing_and_are_listed(reviews: pa.Table) -> None:
+    rows = reviews.to_pylist()
+    write_rows(Path("a.jsonl"), rows)
+    gathered(files_source("a.jsonl"))
+    known = {split: next(rows_in(split)) for split in ("test", "train")}
+    test = paths.reviews("test").read_bytes()
+    opposite = [
+        {"text": row["text"].upper(), "label": 1 - row["label"]} for row in (known["test"], known["train"])
+    ]
+    write_rows(Path("b.jsonl"), opposite)
+    figures = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
+    assert figures["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
+    assert figures["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
+    assert paths.reviews("test").read_bytes() == test
+    assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation")}
+    with paths.QUARANTINE.open(newline="") as file:
+        assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
+            ("b", "b.jsonl row 1", "equal texts have different labels"),
+            ("b", "b.jsonl row 2", "equal texts have different labels"),
+            ("mine", known["train"]["row"], "equal texts have different labels"),
+        ]
+
+
+def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    gathered(files_source("a.jsonl"))
+    tested = next(rows_in("test"))
+    write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
+    sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
+    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "most": 0.5}})
+    share = figures["near_duplicates"].pop("share_of_test")
+    assert share == round(1 / figures["test"]["reviews"], 6)
+    assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1
+    assert figures["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
+    with paths.NEAR_DUPLICATES.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["test_source"], row["test_row"]) == ("mine", tested["row"])
+    assert (row["split"], row["source"], row["row"]) == ("train", "b", "b.jsonl row 1")
+
+
+def test_near_duplicates_are_not_looked_for_where_nobody_asks(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    figures = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
+    assert "near_duplicates" not in figures
+    assert paths.NEAR_DUPLICATES.read_text() == "similarity,test_source,test_row,split,source,row\n"

@@ -180,6 +180,15 @@ class SplitShares(Section):
         return self
 
 
+class NearDuplicateLimits(Section):
+    """What a near-duplicate of a test review is, and how many there may be."""
+
+    similarity: Annotated[float, Field(ge=0.3, le=1)]
+    """Least Jaccard similarity of two reviews' runs of three words."""
+    most: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of test reviews that have a near-duplicate in train, validation or the unlabelled."""
+
+
 class ReviewChecks(Section):
     """Limits past which the stage stops and names the rows."""
 
@@ -191,8 +200,10 @@ class ReviewChecks(Section):
     """Most characters."""
     control_share: Annotated[float, Field(ge=0, le=1)]
     """Largest share of a review's characters that are control characters or stand for undecodable bytes."""
-    repeats: Annotated[float, Field(ge=0, le=1)]
-    """Largest share of reviews that repeat another one."""
+    duplicates: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of reviews that are dropped because an equal one stands elsewhere."""
+    near_duplicates: NearDuplicateLimits | None
+    """Reviews outside the test split that are almost a test review. Null: not looked for."""
     imbalance: Annotated[float, Field(ge=0, le=0.5)]
     """Largest distance of a split's share of positive reviews from one half."""
 

@@ -19,6 +19,9 @@ from sentiment.params.substitution import space_faults
 
 SPACE = ("tune", "space")
 
+FORMER_NAMES = {"repeats": "duplicates"}
+"""Keys under other names of today, which spelling does not suggest."""
+
 
 def load_params(path: Path = paths.PARAMS) -> Params:
     """Read and check every parameter.
@@ -130,5 +133,7 @@ def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Map
 
 def _suggestion(keys: list[str], siblings: Mapping[str, Any]) -> str:
     known = variant_fields(Params, keys[:-1], siblings.get("kind"))
-    close = difflib.get_close_matches(keys[-1], [name for name in known if name not in siblings], n=1)
+    unused = [name for name in known if name not in siblings]
+    close = [name for name in unused if name == FORMER_NAMES.get(keys[-1])]
+    close = close or difflib.get_close_matches(keys[-1], unused, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}"

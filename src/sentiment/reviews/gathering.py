@@ -1,7 +1,8 @@
 """Every source into one set of splits: checked, each review once, a batch at a time in memory.
 
 Which of two equal reviews stays is known only when all have been seen. So a first pass reads the sources,
-checks the rows and spools them to disk, keeping a digest of each text; a second writes the rows that stay.
+checks the rows and spools them to disk, keeping a digest of each text; a last one writes the rows that stay.
+Between them, the rows that stay are searched for near-duplicates of test reviews.
 """
 
 import errno
@@ -17,24 +18,28 @@ from numpy.typing import NDArray
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.outputs import scratch
-from sentiment.params.data import DownloadParams, ReviewChecks
+from sentiment.params.data import DownloadParams
 from sentiment.progress import counting, track
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.files import refuse_shared_files
+from sentiment.reviews.duplicates import STRONGEST_FIRST, Duplicates, find_duplicates
+from sentiment.reviews.limits import refuse_duplicates, refuse_imbalance, refuse_near_duplicates
+from sentiment.reviews.near_duplicates import find_near_duplicates, list_nothing
 from sentiment.reviews.quarantine import NAMED_ROWS, Quarantine, quarantining
-from sentiment.reviews.repeats import STRONGEST_FIRST, kept_rows
 from sentiment.reviews.sources import read_source
 from sentiment.reviews.spool import Rows, spooled, spooling
 from sentiment.reviews.statistics import describe
 from sentiment.reviews.storage import WITH_ORIGIN, writing_reviews
 
+CONFLICT = "equal texts have different labels"
+
 
 def gather(params: DownloadParams) -> dict[str, Any]:
-    """Write one Parquet file per split, the unlabelled one included, and the quarantine file.
+    """Write one Parquet file per split, the unlabelled one included, and the reports on rows.
 
     Returns the figures of all of it. Raises UserError, with nothing written, where a source cannot be read, a
-    row fails the checks and bad rows are to stop, a split lacks a class, repeats or balance are past their
-    limits, or the disk is full.
+    row fails the checks and bad rows are to stop, a split lacks a class, duplicates, near-duplicates or
+    balance are past their limits, or the disk is full.
     """
     with (
         _full_disk_told(),
@@ -42,15 +47,21 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         quarantining(paths.QUARANTINE) as quarantine,
     ):
         file = folder / "rows.arrows"
-        rows, kept, counts = _read(params, file, quarantine)
+        rows, duplicates, counts = _read(params, file, quarantine)
+        kept = duplicates.kept
         if params.checks.bad_rows == "stop":
             quarantine.refuse_any()
-        _refuse_repeats(file, kept, params.checks)
-        _refuse_imbalance(rows, kept, params.checks)
-        _write(file, rows, kept)
+        dropped_share = float(np.mean(~kept)) if len(kept) else 0.0
+        refuse_duplicates(dropped_share, lambda: _named(file, ~kept), params.checks)
+        refuse_imbalance(rows, kept, params.checks)
+        with _searched(params, file, rows, kept) as near:
+            _list_conflicts(file, duplicates, quarantine)
+            _write(file, rows, kept)
     return {
         "sources": counts,
-        "dropped_repeats": {split: int((~kept & rows.in_split(split)).sum()) for split in STRONGEST_FIRST},
+        "dropped_duplicates": _by_split(~kept, rows),
+        "conflicting_labels": _by_split(duplicates.conflicting, rows),
+        **near,
         **{
             split: describe(rows.words[of_split], rows.labels[of_split])
             for split in STRONGEST_FIRST
@@ -61,7 +72,7 @@ def gather(params: DownloadParams) -> dict[str, Any]:
 
 def _read(
     params: DownloadParams, file: Path, quarantine: Quarantine
-) -> tuple[Rows, NDArray[np.bool_], dict[str, dict[str, int]]]:
+) -> tuple[Rows, Duplicates, dict[str, dict[str, int]]]:
     """Spool every source; return what is kept of the rows, which of them stay, and counts by source.
 
     The digests, most of what is kept, go with the spool when this ends: writing needs the memory.
@@ -74,67 +85,68 @@ def _read(
                     spool.append(batch, source.name)
                     advance(batch.num_rows)
     rows = spool.rows()
-    return rows, kept_rows(spool.digests(), rows.splits), spool.counts
+    return rows, find_duplicates(spool.digests(), rows.splits, rows.labels), spool.counts
+
+
+@contextmanager
+def _searched(
+    params: DownloadParams, file: Path, rows: Rows, kept: NDArray[np.bool_]
+) -> Iterator[dict[str, Any]]:
+    """Search for near-duplicates of test reviews and yield the figures; the list appears at the end."""
+    limits = params.checks.near_duplicates
+    if limits is None:
+        with list_nothing(paths.NEAR_DUPLICATES):
+            yield {}
+        return
+    in_test = rows.in_split("test")
+    with find_near_duplicates(
+        lambda: _tracked(file, in_test, "index test"),
+        lambda: _tracked(file, kept & ~in_test, "look for near-duplicates"),
+        lambda position: STRONGEST_FIRST[rows.splits[position]],
+        limits.similarity,
+        paths.NEAR_DUPLICATES,
+        file.parent,
+    ) as found:
+        refuse_near_duplicates(found, limits)
+        yield {"near_duplicates": found.figures()}
+
+
+def _list_conflicts(file: Path, duplicates: Duplicates, quarantine: Quarantine) -> None:
+    """List the rows that are dropped because an equal text has the other label."""
+    for _, batch in spooled(file, duplicates.conflicting & ~duplicates.kept):
+        for row in batch.to_pylist():
+            quarantine.add(row["source"], row["row"], CONFLICT, row["text"])
 
 
 def _write(file: Path, rows: Rows, kept: NDArray[np.bool_]) -> None:
     with ExitStack() as stack:  # all files appear at its end, or none
-        for code, split in enumerate(STRONGEST_FIRST):  # together they would hold a row group each
-            stays = kept & (rows.splits == code)
+        for split in STRONGEST_FIRST:  # together they would hold a row group each
+            stays = kept & rows.in_split(split)
             writer = stack.enter_context(writing_reviews(paths.reviews(split), WITH_ORIGIN))
-            start = 0
-            for batch in track(spooled(file), len(kept), f"write {split}", size=lambda batch: batch.num_rows):
-                chosen = stays[start : start + batch.num_rows]
-                start += batch.num_rows
-                if chosen.any():
-                    writer.append(batch.filter(pa.array(chosen)))
+            for _, batch in _tracked(file, stays, f"write {split}"):
+                writer.append(batch)
             writer.flush()
 
 
-def _refuse_repeats(file: Path, kept: NDArray[np.bool_], checks: ReviewChecks) -> None:
-    share = float(np.mean(~kept)) if len(kept) else 0.0
-    if share <= checks.repeats:
-        return
-    named = _named(file, np.flatnonzero(~kept)[:NAMED_ROWS])
-    raise UserError(
-        "\n  ".join(
-            [
-                f"reviews: {share:.1%} repeat another one, more than download.checks.repeats "
-                f"({checks.repeats:.1%}); for example:",
-                *(f"{row}: its text stands elsewhere too" for row in named),
-            ]
-        )
-    )
+def _tracked(
+    file: Path, chosen: NDArray[np.bool_], description: str
+) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Yield some of the spooled reviews, as `spooled` does, while showing how far it is."""
+    return track(spooled(file, chosen), int(chosen.sum()), description, size=lambda found: found[1].num_rows)
 
 
-def _refuse_imbalance(rows: Rows, kept: NDArray[np.bool_], checks: ReviewChecks) -> None:
-    for split in paths.LABELLED_SPLITS:
-        labels = rows.labels[kept & rows.in_split(split)]
-        found = np.unique(labels)
-        if found.tolist() != [0, 1]:
-            raise UserError(
-                f"reviews: the {split} split has {len(labels)} review(s), with labels {found.tolist()}; "
-                "it needs both 0 and 1. Add reviews, or change download.split"
-            )
-        share = float(labels.mean())
-        if abs(share - 0.5) > checks.imbalance:
-            raise UserError(
-                f"reviews: {share:.1%} of the {split} split are positive, further from half than "
-                f"download.checks.imbalance ({checks.imbalance:.1%}) allows"
-            )
+def _by_split(chosen: NDArray[np.bool_], rows: Rows) -> dict[str, int]:
+    return {split: int((chosen & rows.in_split(split)).sum()) for split in STRONGEST_FIRST}
 
 
-def _named(file: Path, positions: NDArray[np.int64]) -> list[str]:
-    """Return source and row of the reviews at some positions of the spool."""
-    names: list[str] = []
-    start = 0
-    for batch in spooled(file):
-        for position in positions[(positions >= start) & (positions < start + batch.num_rows)] - start:
-            names.append(f"{batch['source'][int(position)].as_py()}: {batch['row'][int(position)].as_py()}")
-        start += batch.num_rows
-        if len(names) == len(positions):
-            break
-    return names
+def _named(file: Path, chosen: NDArray[np.bool_]) -> list[str]:
+    """Return source and row of the first of some reviews in the spool."""
+    first = chosen & (np.cumsum(chosen) <= NAMED_ROWS)
+    return [
+        f"{row['source']}: {row['row']}"
+        for _, batch in spooled(file, first)
+        for row in batch.select(["source", "row"]).to_pylist()
+    ]
 
 
 @contextmanager

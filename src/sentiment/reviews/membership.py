@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from sentiment.params.data import SplitShares
-from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.keys import duplicate_key
 
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"
@@ -24,10 +24,10 @@ def hashed_share(key: str, seed: int) -> float:
 def split_by_hash(
     batches: Iterable[pa.RecordBatch], shares: SplitShares, seed: int
 ) -> Iterator[pa.RecordBatch]:
-    """Put each group in a split by its hash, a review without one by the hash of its normalized text."""
+    """Put each group in a split by its hash, a review without one by the hash of its text's key."""
     for batch in batches:
         keys = (
-            normalized(text or "") if group is None else group
+            duplicate_key(text or "") if group is None else group
             for text, group in zip(batch["text"].to_pylist(), batch["group"].to_pylist(), strict=True)
         )
         yield _with_split(batch, [_split_at(hashed_share(key, seed), shares) for key in keys])

@@ -7,7 +7,7 @@ from heapq import heappush, heapreplace
 import pyarrow as pa
 
 from sentiment.errors import UserError
-from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.keys import duplicate_key
 
 SCHEMA = pa.schema(
     [
@@ -89,6 +89,6 @@ def _smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple
 
 def _sampling_hash(text: str, seed: int) -> int:
     """Return a number of 64 bits that has nothing to do with the one that splits: else all would be test."""
-    key = normalized(text)
+    key = duplicate_key(text)
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8, person=b"limit").digest()
     return int.from_bytes(digest, "big")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.duplicates import DIGEST, STRONGEST_FIRST, text_digests
 from sentiment.reviews.quarantine import Quarantine
-from sentiment.reviews.repeats import DIGEST, STRONGEST_FIRST, text_digests
 from sentiment.reviews.storage import WITH_ORIGIN, release_freed_memory
 
 NO_LABEL = -1
@@ -73,7 +73,7 @@ class Spool:
         )
 
     def digests(self) -> NDArray[np.void]:
-        """Return the digest of every fit row's text, 16 bytes each; nothing can be added after."""
+        """Return the digest of every fit row's key, 16 bytes each; nothing can be added after."""
         return np.frombuffer(self._digests, DIGEST)
 
     def _keep(self, fit: pa.RecordBatch, source: str) -> None:
@@ -95,7 +95,18 @@ def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[
         yield Spool(writer, checks, quarantine)
 
 
-def spooled(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield what was spooled, in batches of columns WITH_ORIGIN."""
+def spooled(path: Path, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Yield some of what was spooled, in batches of columns WITH_ORIGIN, each with its rows' positions.
+
+    chosen: shape (rows,). Reads no further than the last of them.
+    """
+    left, start = int(chosen.sum()), 0
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
-        yield from reader
+        while left:
+            batch = reader.read_next_batch()
+            mask = chosen[start : start + batch.num_rows]
+            positions = np.flatnonzero(mask) + start
+            start += batch.num_rows
+            left -= len(positions)
+            if len(positions):
+                yield positions, batch.filter(pa.array(mask))

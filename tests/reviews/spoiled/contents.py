@@ -6,7 +6,7 @@ from typing import Any
 from tests.reviews.spoiled import Case, Place, case
 from tests.reviews.written import files_source, write_rows
 
-UNLIMITED = {"imbalance": 0.5, "repeats": 1.0}
+UNLIMITED = {"imbalance": 0.5, "duplicates": 1.0}
 
 
 def _rows(name: str, rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
@@ -37,6 +37,13 @@ def _one_side(place: Place) -> dict[str, Any]:
 def _few_positive(place: Place) -> dict[str, Any]:
     rows = place.rows
     return _rows("a.csv", [row for row in rows if row["label"] == 0] + rows[-25:])
+
+
+def _edited_copies(place: Place) -> dict[str, Any]:
+    """Every review stands in training too, with a sentence more."""
+    write_rows(Path("a.csv"), place.rows)
+    write_rows(Path("b.csv"), [{**row, "text": f"{row['text']} So much for it."} for row in place.rows])
+    return {"sources": [files_source("a.csv", name="one"), files_source("b.csv", name="two", role="train")]}
 
 
 def _two_sources(place: Place) -> dict[str, Any]:
@@ -105,21 +112,28 @@ CASES = [
         "the validation split has 0 review(s)",
     ),
     case(
-        "repeats past the limit",
+        "duplicates past the limit",
         lambda place: _rows("a.csv", place.rows + place.rows),
-        "repeat another one, more than download.checks.repeats (5.0%)",
+        "are duplicates, more than download.checks.duplicates (5.0%)",
         "mine: a.csv row ",
         rows_named=10,
     ),
+    case("duplicates from two sources", _two_sources, "are duplicates", "two: b.parquet row ", rows_named=10),
     case(
-        "repeats from two sources", _two_sources, "repeat another one", "two: b.parquet row ", rows_named=10
+        "a duplicate where none may be",
+        lambda place: _rows(
+            "a.csv", [{"text": "The very same.", "label": 1}] * 40 + place.rows, checks={"duplicates": 0}
+        ),
+        "more than download.checks.duplicates (0.0%)",
     ),
     case(
-        "a repeat where none may be",
-        lambda place: _rows(
-            "a.csv", [{"text": "The same.", "label": 1}] * 40 + place.rows, checks={"repeats": 0}
-        ),
-        "more than download.checks.repeats (0.0%)",
+        "near-duplicates past the limit",
+        _edited_copies,
+        "100.0% of the test reviews have a near-duplicate in another split, more than "
+        "download.checks.near_duplicates.most (1.0%)",
+        "two: b.csv row ",
+        "(train) has similarity 0.9",
+        rows_named=10,
     ),
     case(
         "imbalance past the limit",
