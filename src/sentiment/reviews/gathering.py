@@ -21,8 +21,8 @@ from sentiment.outputs import scratch
 from sentiment.params.data import DownloadParams
 from sentiment.progress import counting, track
 from sentiment.reviews.checks import RowChecks
-from sentiment.reviews.files import refuse_shared_files
 from sentiment.reviews.duplicates import STRONGEST_FIRST, Duplicates, find_duplicates
+from sentiment.reviews.files import refuse_shared_files
 from sentiment.reviews.limits import refuse_duplicates, refuse_imbalance, refuse_near_duplicates
 from sentiment.reviews.near_duplicates import find_near_duplicates, list_nothing
 from sentiment.reviews.quarantine import NAMED_ROWS, Quarantine, quarantining
