@@ -8,4 +8,4 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 # Sets how torch's threads wait, before a stage or a benchmark imports torch.
-import sentiment  # noqa: E402, F401
+import sentiment  # noqa: F401

@@ -40,7 +40,7 @@ def predict(
     """Print the probability that each review is positive, a line per review. `--` goes before a dash."""
     from sentiment.predicting import predict as run
 
-    if model is None:  # else the path is the user's own, from where they stand, and may be outside any repository
+    if model is None:  # else the path is relative to where the user stands, inside a repository or not
         enter_repository()
     run(texts, model or paths.SELECTED)
 

@@ -30,15 +30,15 @@ BYTE_ORDER_MARK = "\ufeff"
 def read_windows(descriptor: int) -> Iterator[list[str]]:
     """Yield the lines of a stream in order, as soon as a window is full, the input pauses or it ends.
 
-    A line ends with a newline, alone or behind a carriage return, and with nothing else; the last one may lack it.
-    A byte-order mark at a line's start, where files that begin with one were joined, is no part of the line.
+    A line ends with a newline, alone or behind a carriage return, and with nothing else; the last one may
+    lack it. A byte-order mark at a line's start, where files with one were joined, is no part of the line.
 
     Args:
         descriptor: of the stream; read without Python's buffers, which would hide what has already come.
 
     Raises:
-        UserError: the stream cannot be read, a line is not UTF-8 or longer than LONGEST_LINE. All lines before that
-            one have then been yielded.
+        UserError: the stream cannot be read, a line is not UTF-8 or longer than LONGEST_LINE. All lines
+            before that one have then been yielded.
     """
     lines = _Lines(descriptor)
     number = 0

@@ -13,8 +13,8 @@ from sentiment.lines import BYTE_ORDER_MARK, WINDOW_LINES, read_windows
 from sentiment.progress import say
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
-"""Characters that end a line for some reader, separate the columns or control a terminal; and the backslash, so that
-the escapes written for them can be read back."""
+"""Characters that end a line for some reader, separate the columns or control a terminal; and the backslash,
+so that the escapes written for them can be read back."""
 
 SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
 
@@ -27,8 +27,8 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
         folder: with weights, configuration and tokenizer.
 
     Raises:
-        UserError: no such model, no input or output, or a review that is not text. Reviews before that one have then
-            been printed.
+        UserError: no such model, no input or output, or a review that is not text. Of standard input, the
+            reviews before that one have then been printed.
     """
     # A reader that ends early, as `head` does, then ends this process as it ends any other in the pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -49,7 +49,7 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""Return text on one line and in one column: control characters, separators and backslashes as in Python.
+    r"""Return text on one line and in one column: control characters, separators and backslashes escaped.
 
     A tab becomes `\t`, a form feed `\x0c`, a line separator `\u2028`, a backslash `\\`.
     """

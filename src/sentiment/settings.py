@@ -37,8 +37,9 @@ class Settings(BaseSettings):
 def repository_root() -> Path:
     """Return the repository that the user works in: the nearest folder upwards that holds ROOT_FILES.
 
-    Code that runs outside any repository gets the working directory. DVC runs temporary and queued experiments in a copy of the repository and names the real one in
-    DVC_ROOT: what must outlive the copy belongs there.
+    Code that runs outside any repository gets the working directory. DVC runs temporary and queued
+    experiments in a copy of the repository and names the real one in DVC_ROOT: what must outlive the copy
+    belongs there.
     """
     if named := os.environ.get("DVC_ROOT"):
         return Path(named).resolve()
@@ -47,10 +48,10 @@ def repository_root() -> Path:
 
 
 def enter_repository() -> None:
-    """Make the root of the repository the working directory, so that a command in a subfolder works as from there.
+    """Make the repository's root the working directory: a command in a subfolder works as from the root.
 
-    Under `dvc exp run --temp` that is the root of the copy, whose files a command is to read. A folder outside any
-    repository is left for the one that DVC_ROOT names.
+    Under `dvc exp run --temp` that is the root of the copy, whose files a command is to read. A folder
+    outside any repository is left for the one that DVC_ROOT names.
 
     Raises:
         UserError: outside any repository; nothing has been written then.
@@ -66,8 +67,8 @@ def enter_repository() -> None:
         folders = (here, *here.parents)
         missing = [name for name in ROOT_FILES if not any((folder / name).is_file() for folder in folders)]
         raise UserError(
-            f"{here}: not inside a repository of this project: no {' and no '.join(missing or ROOT_FILES)} here "
-            f"or in a folder above{'' if missing else ', side by side'}; change to the repository"
+            f"{here}: not inside a repository of this project: no {' and no '.join(missing or ROOT_FILES)} "
+            f"here or in a folder above{'' if missing else ', side by side'}; change to the repository"
         )
     os.chdir(root)
 

@@ -45,7 +45,7 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probability that each text is positive, shape (texts,).
 
-        A text's probability depends on no other text, but for the rounding of sums in batches of another size.
+        It depends on no other text, but for the rounding of sums in batches of another size.
         """
         ids = encode_texts(self.tokenizer, [normalized(text) for text in texts])
         unlabelled = np.zeros(len(ids), dtype=np.int8)

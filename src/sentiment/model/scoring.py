@@ -26,8 +26,8 @@ def score(
 ) -> NDArray[np.float32]:
     """Return each review's logit, shape (reviews,), in the order of the reviews.
 
-    description: what the progress shown is called; None shows none. ngrams: what `model.find_ngrams` finds in them, where
-    the caller scores them again and again.
+    description: what the progress shown is called; None shows none. ngrams: what `model.find_ngrams` finds in
+    them, where the caller scores them again and again.
     Always in 32-bit floats, whatever the training precision: a score does not depend on the machine's.
     The model scores on the device that it is on. Raises UserError where a token id is not one of its
     vocabulary's.

@@ -109,7 +109,7 @@ class NGramVocabulary:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return which hashes are keys, as indices of `hashes`, and the position of each of those.
 
-        starts: where the keys of each prefix begin. They are uniform, so that a prefix has few keys, tried one
+        starts: where the keys of each prefix begin. Keys are uniform, so that a prefix has few, tried one
         after another; a binary search would take twenty steps through memory for each hash.
         """
         prefixes = (hashes >> PREFIX_SHIFT).astype(np.int64)
@@ -141,8 +141,8 @@ def _hashed(
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     """Yield, for each length from one to `order`, the hashes of n-grams and where each begins.
 
-    ids: shape (words,), of one or more reviews after one another. of_review: shape (words,), ascending. N-grams
-    across two reviews and those with an unknown word are left out.
+    ids: shape (words,), of one or more reviews after one another. of_review: shape (words,), ascending. Left
+    out are n-grams across two reviews and those with an unknown word.
     """
     words, known = ids.astype(np.uint64), ids > UNKNOWN_ID
     hashes, whole = np.zeros_like(words), np.ones_like(known)
