@@ -4,13 +4,18 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import TypeVar
 
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.lines import BYTE_ORDER_MARK, WINDOW_LINES, read_windows
 from sentiment.progress import say
+
+Item = TypeVar("Item")
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
 """Characters that end a line for some reader, separate the columns or control a terminal; and the backslash,
@@ -42,8 +47,9 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     if not (folder / TOKENIZER).is_file():
         raise UserError(f"{folder}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
     predictor = Predictor.load(folder)
-    for reviews in windows:
-        probabilities = predictor.predict(reviews)
+    encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
+    for reviews, encoded in read_ahead(encoded_windows):
+        probabilities = predictor.predict_encoded(encoded)
         lines = (f"{p:.4f}\t{escaped(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
         _write("".join(lines).encode("utf-8"))
 
@@ -60,6 +66,28 @@ def _escape(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
     return SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, while a thread makes the next two.
+
+    The thread is a daemon: waiting for input that never comes, it does not keep an interrupted process alive.
+    """
+    queue: Queue[tuple[Item] | BaseException | None] = Queue(maxsize=1)
+
+    def fill() -> None:
+        try:
+            for item in items:
+                queue.put((item,))
+            queue.put(None)
+        except BaseException as error:  # raised again by the reader
+            queue.put(error)
+
+    Thread(target=fill, daemon=True).start()
+    while (got := queue.get()) is not None:
+        if isinstance(got, BaseException):
+            raise got
+        yield got[0]
 
 
 def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -15,7 +15,7 @@ NO_SEARCH = "no search to look at yet; `dvc repro tune` starts one"
 
 
 def serve(port: int) -> None:
-    """Serve the dashboard until Ctrl-C, and print its address once it listens; a running search is shown live.
+    """Serve the dashboard until Ctrl-C, printing its address once it listens; a running search is shown live.
 
     Raises UserError where there is no study yet, the storage does not answer, or the port is taken.
     """
