@@ -16,9 +16,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 @exits_cleanly
 def check() -> None:
     """Check params.yaml: every fault at once, before a stage touches a file."""
+    enter_repository()
     from sentiment.params import load_params
 
-    enter_repository()
     load_params()
     typer.echo(f"{paths.PARAMS}: no faults")
 
@@ -51,9 +51,9 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Serve the MLflow UI on the store that the stages log to."""
+    enter_repository()
     from sentiment.tracking.ui import serve
 
-    enter_repository()
     serve(port)
 
 
@@ -63,9 +63,9 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8080,
 ) -> None:
     """Serve optuna-dashboard on the searches that tune made or is making."""
+    enter_repository()
     from sentiment.tuning.dashboard import serve
 
-    enter_repository()
     serve(port)
 
 
@@ -73,7 +73,7 @@ def dashboard(
 @exits_cleanly
 def retrain() -> None:
     """Refresh the data, run what changed, report against the committed state in reports/retrain.md."""
+    enter_repository()
     from sentiment.retraining import retrain as run
 
-    enter_repository()
     run()

@@ -41,11 +41,11 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
         raise UserError("standard output is closed: nowhere to print to")
     windows = _windows_of_arguments(arguments) if arguments else _windows_of_standard_input()
 
-    from sentiment.model.files import TOKENIZER
-    from sentiment.model.predictor import Predictor
-
-    if not (folder / TOKENIZER).is_file():
+    if not (folder / paths.TOKENIZER.name).is_file():
         raise UserError(f"{folder}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
+
+    from sentiment.model.predictor import Predictor  # seconds of torch, once nothing is left to refuse
+
     predictor = Predictor.load(folder)
     encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
     for reviews, encoded in read_ahead(encoded_windows):
