@@ -2,8 +2,9 @@
 
 The command gets one line first; what comes before its result, above all the import of torch, does not depend
 on the number of lines and is shown apart. Then it gets 5,000 lines through the same pipe and is timed until
-their last result. A process of its own holds the same model and the same batches, ready made, and runs nothing but
-`model(batch)`. The two take turns, alone and beside busy neighbours: no machine is equally fast all the time.
+their last result. A process of its own holds the same model and the same batches, ready made, and runs
+nothing but `model(batch)`, its memory as torch gets it by default. The two take turns, alone and beside busy
+neighbours.
 """
 
 import argparse
