@@ -62,7 +62,7 @@ def _dashboard(project: Project, **environment: str) -> Iterator[tuple[subproces
 
 
 def _get(address: str) -> bytes:
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine takes half a minute to start it
         try:
             return bytes(urllib.request.urlopen(address, timeout=5).read())
         except URLError:
