@@ -4,8 +4,8 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui dashboard bench-data bench-linear bench-quality bench-train bench-tune \
-	retrain lock
+.PHONY: help setup repro test lint ui dashboard bench-data bench-linear bench-predict bench-quality bench-train \
+	bench-tune retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -48,6 +48,9 @@ bench-data: setup  ## speed and memory of download and tokenize, up to a million
 
 bench-linear: setup  ## linear models on the last run's split, beside the LSTM
 	python -m bench.linear
+
+bench-predict: setup  ## speed of `sentiment predict`, beside bare forward passes, alone and on busy cores
+	python -m bench.predict $(if $(MODEL),--model $(MODEL))
 
 bench-quality: setup  ## the LSTM, with and without unlabelled reviews, beside linear models; ARCHIVE=path of the review archive
 	python -m bench.quality $(ARCHIVE)

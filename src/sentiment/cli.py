@@ -1,13 +1,13 @@
 """The command line: check, predict, ui, dashboard, retrain. Heavy imports wait until a command needs them."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sentiment import paths
-from sentiment.errors import UserError, exits_cleanly
+from sentiment.errors import exits_cleanly
+from sentiment.settings import enter_repository
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews in, sentiment out.")
 
@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 @exits_cleanly
 def check() -> None:
     """Check params.yaml: every fault at once, before a stage touches a file."""
+    enter_repository()
     from sentiment.params import load_params
 
     load_params()
@@ -29,26 +30,19 @@ def predict(
         list[str] | None, typer.Argument(help="Reviews; without any, one per line of standard input.")
     ] = None,
     model: Annotated[
-        Path, typer.Option(help="Folder with weights, configuration and tokenizer.")
-    ] = paths.SELECTED,
+        Path | None,
+        typer.Option(
+            help="Folder with weights, configuration and tokenizer.",
+            show_default=f"{paths.SELECTED} of the repository",
+        ),
+    ] = None,
 ) -> None:
     """Print the probability that each review is positive, a line per review. `--` goes before a dash."""
-    from sentiment.model.files import TOKENIZER
-    from sentiment.model.predictor import Predictor
+    from sentiment.predicting import predict as run
 
-    if not (model / TOKENIZER).is_file():
-        raise UserError(f"{model}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
-    reviews = texts or _lines_of_standard_input()
-    for probability, review in zip(Predictor.load(model).predict(reviews), reviews, strict=True):
-        typer.echo(f"{probability:.4f}\t{review}")
-
-
-def _lines_of_standard_input() -> list[str]:
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    return [line for line in lines if line.strip()]
+    if model is None:  # else the path is relative to where the user stands, inside a repository or not
+        enter_repository()
+    run(texts, model or paths.SELECTED)
 
 
 @app.command()
@@ -57,6 +51,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Serve the MLflow UI on the store that the stages log to."""
+    enter_repository()
     from sentiment.tracking.ui import serve
 
     serve(port)
@@ -68,6 +63,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8080,
 ) -> None:
     """Serve optuna-dashboard on the searches that tune made or is making."""
+    enter_repository()
     from sentiment.tuning.dashboard import serve
 
     serve(port)
@@ -77,6 +73,7 @@ def dashboard(
 @exits_cleanly
 def retrain() -> None:
     """Refresh the data, run what changed, report against the committed state in reports/retrain.md."""
+    enter_repository()
     from sentiment.retraining import retrain as run
 
     run()

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sentiment.errors import UserError
 
+ROOT_FILES = ("params.yaml", "dvc.yaml")
+"""What lies at the root of a repository of this project, a git worktree or a nested copy included."""
+
 
 class Settings(BaseSettings):
     """Addresses of this machine's or this team's services."""
@@ -32,12 +35,50 @@ class Settings(BaseSettings):
 
 
 def repository_root() -> Path:
-    """Return the repository that the user works in.
+    """Return the repository that the user works in: the nearest folder upwards that holds ROOT_FILES.
 
-    DVC runs temporary and queued experiments in a copy of the repository and names the real one in
-    DVC_ROOT: what must outlive the copy belongs there.
+    Code that runs outside any repository gets the working directory. DVC runs temporary and queued
+    experiments in a copy of the repository and names the real one in DVC_ROOT: what must outlive the copy
+    belongs there.
     """
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    if named := os.environ.get("DVC_ROOT"):
+        return Path(named).resolve()
+    here = Path.cwd()
+    return _nearest_root(here) or here
+
+
+def enter_repository() -> None:
+    """Make the repository's root the working directory: a command in a subfolder works as from the root.
+
+    Under `dvc exp run --temp` that is the root of the copy, whose files a command is to read. A folder
+    outside any repository is left for the one that DVC_ROOT names.
+
+    Raises:
+        UserError: outside any repository; nothing has been written then.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder does not exist any more; change to the repository") from None
+    root = _nearest_root(here)
+    if root is None and (named := os.environ.get("DVC_ROOT")):
+        root = Path(named)
+    if root is None:
+        folders = (here, *here.parents)
+        missing = [name for name in ROOT_FILES if not any((folder / name).is_file() for folder in folders)]
+        raise UserError(
+            f"{here}: not inside a repository of this project: no {' and no '.join(missing or ROOT_FILES)} "
+            f"here or in a folder above{'' if missing else ', side by side'}; change to the repository"
+        )
+    os.chdir(root)
+
+
+def _nearest_root(start: Path) -> Path | None:
+    """Return the nearest folder, from `start` upwards, that holds all of ROOT_FILES."""
+    for folder in (start, *start.parents):
+        if all((folder / name).is_file() for name in ROOT_FILES):
+            return folder
+    return None
 
 
 def below_root(address: str) -> str:

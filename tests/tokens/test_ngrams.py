@@ -47,6 +47,20 @@ def test_vocabulary_holds_what_enough_reviews_contain(block: int, monkeypatch: p
         assert (np.diff(vocabulary.keys.astype(object)) > 0).all()
 
 
+@pytest.mark.parametrize("block", [1, 4, 100])
+def test_found_are_those_of_each_review_alone_ascending_and_once(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary = NGramVocabulary.learn(_tokenized(REVIEWS), 3, 2)
+    monkeypatch.setattr(ngrams, "FOUND_REVIEWS", block)
+    found = vocabulary.find(_tokenized(REVIEWS))
+    for row, ids in enumerate(REVIEWS):
+        hashes = ngram_hashes(np.array(ids, np.int32), 3)
+        expected = np.flatnonzero(np.isin(vocabulary.keys, hashes))
+        assert found.indices[found.offsets[row] : found.offsets[row + 1]].tolist() == expected.tolist()
+    assert found.offsets[-1] == len(found.indices) > 0
+
+
 def test_found_are_the_known_ngrams_of_each_review() -> None:
     vocabulary = NGramVocabulary.learn(_tokenized(REVIEWS[:3]), 2, 1)
     known = _tuples(REVIEWS[0], 2) | _tuples(REVIEWS[1], 2)

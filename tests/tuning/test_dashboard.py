@@ -16,16 +16,25 @@ import pytest
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from sentiment.settings import ROOT_FILES
 from tests.project import Project
 from tests.tuning.studies import searched
 
 
 @pytest.fixture
-def searching(tmp_path: Path) -> Project:
-    """A repository whose journal holds one search."""
-    (tmp_path / "mlruns").mkdir()
-    searched(6, JournalStorage(JournalFileBackend(str(tmp_path / "mlruns/optuna.journal"))))
+def empty(tmp_path: Path) -> Project:
+    """A repository without a search."""
+    for name in ROOT_FILES:
+        (tmp_path / name).touch()
     return Project(tmp_path)
+
+
+@pytest.fixture
+def searching(empty: Project) -> Project:
+    """A repository whose journal holds one search."""
+    (empty.root / "mlruns").mkdir()
+    searched(6, JournalStorage(JournalFileBackend(str(empty.root / "mlruns/optuna.journal"))))
+    return empty
 
 
 def _free_port() -> int:
@@ -53,7 +62,7 @@ def _dashboard(project: Project, **environment: str) -> Iterator[tuple[subproces
 
 
 def _get(address: str) -> bytes:
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine takes half a minute to start it
         try:
             return bytes(urllib.request.urlopen(address, timeout=5).read())
         except URLError:
@@ -70,10 +79,10 @@ def test_dashboard_shows_the_search_in_the_journal(searching: Project) -> None:
         assert b"<html" in _get(address)
 
 
-def test_dashboard_reads_the_database_that_the_environment_names(tmp_path: Path) -> None:
-    database = f"sqlite:///{tmp_path}/studies.db"
+def test_dashboard_reads_the_database_that_the_environment_names(empty: Project) -> None:
+    database = f"sqlite:///{empty.root}/studies.db"
     searched(2, RDBStorage(database))
-    with _dashboard(Project(tmp_path), TUNE_STORAGE=database) as (_, address):
+    with _dashboard(empty, TUNE_STORAGE=database) as (_, address):
         assert b"tune-made" in _get(f"{address}/api/studies")
 
 
@@ -96,11 +105,22 @@ def test_looking_changes_nothing(searching: Project) -> None:
     assert journal.read_bytes() == before
 
 
-def test_without_a_search_the_command_that_makes_one_is_named(tmp_path: Path) -> None:
-    done = Project(tmp_path).run("sentiment", "dashboard", status=2)
+def test_without_a_search_the_command_that_makes_one_is_named(empty: Project) -> None:
+    done = empty.run("sentiment", "dashboard", status=2)
     assert done.stderr.startswith("error: ")
     assert "mlruns/optuna.journal: no search to look at yet; `dvc repro tune` starts one" in done.stderr
-    assert not (tmp_path / "mlruns").exists()
+    assert not (empty.root / "mlruns").exists()
+
+
+def test_dashboard_started_in_a_subfolder_shows_the_repositorys_searches(searching: Project) -> None:
+    subfolder = searching.root / "docs" / "images"
+    subfolder.mkdir(parents=True)
+    with _dashboard(Project(subfolder)) as (serving, address):
+        assert serving.stdout is not None
+        assert f"{address}/dashboard" in serving.stdout.readline()
+        # The address is printed once it is answered: no second try.
+        assert b"tune-made" in urllib.request.urlopen(f"{address}/api/studies", timeout=30).read()
+    assert not any(subfolder.iterdir())
 
 
 def test_taken_port_is_told_with_another_one(searching: Project) -> None:

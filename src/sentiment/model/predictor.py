@@ -1,6 +1,7 @@
 """From raw text to probability."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from sentiment.model.files import TOKENIZER, load_model
 from sentiment.model.scoring import probability, score
 from sentiment.reviews.cleaning import normalized
 from sentiment.tokens.encoding import encode_texts
+from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 
@@ -43,7 +45,26 @@ class Predictor:
         return cls(model, tokenizer)
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probability that each text is positive, shape (texts,)."""
+        """Return the probability that each text is positive, shape (texts,).
+
+        It depends on no other text, but for the rounding of sums in batches of another size.
+        """
+        return self.predict_encoded(self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> "EncodedTexts":
+        """Return what the model reads of each text; a thread can do so while another one scores."""
         ids = encode_texts(self.tokenizer, [normalized(text) for text in texts])
-        unlabelled = np.zeros(len(ids), dtype=np.int8)
-        return probability(score(self.model, TokenizedReviews.from_lists(ids, unlabelled)))
+        tokens = TokenizedReviews.from_lists(ids, np.zeros(len(ids), dtype=np.int8))
+        return EncodedTexts(tokens, self.model.find_ngrams(tokens))
+
+    def predict_encoded(self, texts: "EncodedTexts") -> NDArray[np.float64]:
+        """Return the probability that each text is positive, shape (texts,), of what `encode` returned."""
+        return probability(score(self.model, texts.tokens, description=None, ngrams=texts.ngrams))
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts as a model reads them; ngrams: None where it reads none."""
+
+    tokens: TokenizedReviews
+    ngrams: ReviewNGrams | None

@@ -21,26 +21,28 @@ SCORING_BATCH = 64
 def score(
     model: SentimentClassifier,
     reviews: TokenizedReviews,
-    description: str = "score",
+    description: str | None = "score",
     ngrams: ReviewNGrams | None = None,
 ) -> NDArray[np.float32]:
     """Return each review's logit, shape (reviews,), in the order of the reviews.
 
-    description: what the progress shown is called. ngrams: what `model.find_ngrams` finds in them, where
-    the caller scores them again and again.
+    description: what the progress shown is called; None shows none. ngrams: what `model.find_ngrams` finds in
+    them, where the caller scores them again and again.
     Always in 32-bit floats, whatever the training precision: a score does not depend on the machine's.
     The model scores on the device that it is on. Raises UserError where a token id is not one of its
     vocabulary's.
     """
-    check_vocabulary(reviews, model.vocabulary_size, description)
+    check_vocabulary(reviews, model.vocabulary_size, description or "reviews")
     cut = Cut(model.params.max_tokens, model.params.keep)
     ngrams = model.find_ngrams(reviews) if ngrams is None else ngrams
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
     batches = ordered_batches(reviews, cut, SCORING_BATCH, ngrams)
+    if description is not None:
+        batches = track(batches, math.ceil(len(reviews) / SCORING_BATCH), description)
     with torch.inference_mode():
-        for batch in track(batches, math.ceil(len(reviews) / SCORING_BATCH), description):
+        for batch in batches:
             logits[batch.rows] = model(*inputs_of(batch, model.device)).cpu().numpy()
     model.train(was_training)
     return logits

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,15 @@ SHIFT = np.uint64(29)
 
 BLOCK_REVIEWS = 5_000
 """Reviews whose n-grams are counted at once: some 25 MB of hashes."""
+
+FOUND_REVIEWS = 1_000
+"""Reviews whose n-grams are looked up at once: some 30 MB."""
+
+PREFIX_BITS = 18
+PREFIX_SHIFT = np.uint64(64 - PREFIX_BITS)
+"""Of a hash; keys are found by their first bits. A table of 2 MB, with two or three keys a prefix."""
+
+Number = TypeVar("Number", np.int64, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -67,14 +76,55 @@ class NGramVocabulary:
 
     def find(self, reviews: TokenizedReviews) -> ReviewNGrams:
         """Look up the n-grams of each review."""
-        return _gathered([self._known(ngram_hashes(ids, self.order)) for ids in _each(reviews)])
+        starts = np.searchsorted(self.keys, np.arange(2**PREFIX_BITS, dtype=np.uint64) << PREFIX_SHIFT)
+        starts = np.append(starts, len(self))
+        indices, counts = [np.empty(0, np.int32)], [np.zeros(1, np.int64)]
+        for start in range(0, len(reviews), FOUND_REVIEWS):
+            offsets = reviews.offsets[start : start + FOUND_REVIEWS + 1]
+            found, found_counts = self._find_in_block(reviews.ids[offsets[0] : offsets[-1]], offsets, starts)
+            indices.append(found)
+            counts.append(found_counts)
+        return ReviewNGrams(np.concatenate(indices), np.cumsum(np.concatenate(counts)))
 
-    def _known(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-        if not len(self.keys):
-            return np.empty(0, np.int32)
-        positions = np.searchsorted(self.keys, hashes).clip(max=len(self.keys) - 1)
-        known: NDArray[np.int32] = positions[self.keys[positions] == hashes].astype(np.int32)
-        return known
+    def _find_in_block(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the entries of some reviews in one array, each review's ascending, and how many each has.
+
+        The reviews are looked up together: one by one, most of the time goes into calls of NumPy.
+        """
+        reviews = len(offsets) - 1
+        of_word = np.repeat(np.arange(reviews), np.diff(offsets))
+        met = [np.empty(0, np.int64)]
+        for hashes, first in _hashed(ids, of_word, self.order):
+            known, positions = self._positions(hashes, starts)
+            met.append(of_word[first[known]] * len(self) + positions)
+        if not len(self):
+            return np.empty(0, np.int32), np.zeros(reviews, np.int64)
+        of_review, indices = np.divmod(_distinct(np.concatenate(met)), len(self))
+        return indices.astype(np.int32), np.bincount(of_review, minlength=reviews)
+
+    def _positions(
+        self, hashes: NDArray[np.uint64], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which hashes are keys, as indices of `hashes`, and the position of each of those.
+
+        starts: where the keys of each prefix begin. Keys are uniform, so that a prefix has few, tried one
+        after another; a binary search would take twenty steps through memory for each hash.
+        """
+        prefixes = (hashes >> PREFIX_SHIFT).astype(np.int64)
+        position, end = starts[prefixes], starts[prefixes + 1]
+        left = np.flatnonzero(position < end)
+        found, at = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        while len(left):
+            tried = position[left]
+            hit = self.keys[tried] == hashes[left]
+            found.append(left[hit])
+            at.append(tried[hit])
+            left = left[~hit]
+            position[left] += 1
+            left = left[position[left] < end[left]]
+        return np.concatenate(found), np.concatenate(at)
 
 
 def ngram_hashes(ids: NDArray[np.int32], order: int) -> NDArray[np.uint64]:
@@ -82,22 +132,35 @@ def ngram_hashes(ids: NDArray[np.int32], order: int) -> NDArray[np.uint64]:
 
     ids: shape (words,). N-grams with an unknown word are left out: they are of many kinds.
     """
+    found = [hashes for hashes, _ in _hashed(ids, np.zeros(len(ids), np.int64), order)]
+    return _distinct(np.concatenate(found)) if found else np.empty(0, np.uint64)
+
+
+def _hashed(
+    ids: NDArray[np.int32], of_review: NDArray[np.int64], order: int
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """Yield, for each length from one to `order`, the hashes of n-grams and where each begins.
+
+    ids: shape (words,), of one or more reviews after one another. of_review: shape (words,), ascending. Left
+    out are n-grams across two reviews and those with an unknown word.
+    """
     words, known = ids.astype(np.uint64), ids > UNKNOWN_ID
     hashes, whole = np.zeros_like(words), np.ones_like(known)
-    found = []
-    for length in range(1, order + 1):
-        if length > len(words):
-            break
+    for length in range(1, min(order, len(words)) + 1):
+        count = len(words) - length + 1
         last = slice(length - 1, None)
-        hashes = (hashes[: len(words) - length + 1] + words[last] + np.uint64(length)) * MULTIPLIER
+        hashes = (hashes[:count] + words[last] + np.uint64(length)) * MULTIPLIER
         hashes ^= hashes >> SHIFT
-        whole = whole[: len(words) - length + 1] & known[last]
-        found.append(hashes[whole])
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+        whole = whole[:count] & known[last] & (of_review[:count] == of_review[last])
+        yield hashes[whole], whole.nonzero()[0]
 
 
-def _each(reviews: TokenizedReviews) -> Iterator[NDArray[np.int32]]:
-    return (reviews[row] for row in range(len(reviews)))
+def _distinct(values: NDArray[Number]) -> NDArray[Number]:
+    """Return each value once, ascending; of integers many times as fast as `np.unique`, which hashes them."""
+    ordered = np.sort(values)
+    is_first = np.concatenate([np.ones(min(1, len(values)), bool), ordered[1:] != ordered[:-1]])
+    distinct: NDArray[Number] = ordered[is_first]
+    return distinct
 
 
 def _gathered(pieces: list[NDArray[np.int32]]) -> ReviewNGrams:

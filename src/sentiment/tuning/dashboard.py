@@ -1,5 +1,8 @@
 """optuna-dashboard on the storage that searches are kept in."""
 
+from contextlib import suppress
+from wsgiref.simple_server import make_server
+
 import optuna_dashboard
 
 from sentiment import paths
@@ -12,7 +15,7 @@ NO_SEARCH = "no search to look at yet; `dvc repro tune` starts one"
 
 
 def serve(port: int) -> None:
-    """Print the address and serve the dashboard until Ctrl-C; a running search shows as it goes on.
+    """Serve the dashboard until Ctrl-C, printing its address once it listens; a running search is shown live.
 
     Raises UserError where there is no study yet, the storage does not answer, or the port is taken.
     """
@@ -25,5 +28,7 @@ def serve(port: int) -> None:
     if not studies:
         raise UserError(NO_SEARCH)
     require_free(port, "dashboard")
-    print(f"Searches: {len(studies)}; http://{HOST}:{port}/dashboard  (Ctrl-C stops it)", flush=True)
-    optuna_dashboard.run_server(storage, host=HOST, port=port)
+    with suppress(KeyboardInterrupt), make_server(HOST, port, optuna_dashboard.wsgi(storage)) as server:
+        # The server listens already: who opens the address from here on gets an answer.
+        print(f"Searches: {len(studies)}; http://{HOST}:{port}/dashboard  (Ctrl-C stops it)", flush=True)
+        server.serve_forever()

@@ -1,0 +1,125 @@
+"""`sentiment predict`: reviews from arguments or standard input, a line of standard output for each."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import TypeVar
+
+from sentiment import paths
+from sentiment.errors import UserError
+from sentiment.lines import BYTE_ORDER_MARK, WINDOW_LINES, read_windows
+from sentiment.progress import say
+
+Item = TypeVar("Item")
+
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
+"""Characters that end a line for some reader, separate the columns or control a terminal; and the backslash,
+so that the escapes written for them can be read back."""
+
+SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
+
+
+def predict(arguments: Sequence[str] | None, folder: Path) -> None:
+    """Print each review's probability and text, in the order given, while further reviews may still come.
+
+    Args:
+        arguments: reviews of the command line; None or none for the lines of standard input.
+        folder: with weights, configuration and tokenizer.
+
+    Raises:
+        UserError: no such model, no input or output, or a review that is not text. Of standard input, the
+            reviews before that one have then been printed.
+    """
+    # A reader that ends early, as `head` does, then ends this process as it ends any other in the pipe.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.stdout is None:
+        raise UserError("standard output is closed: nowhere to print to")
+    windows = _windows_of_arguments(arguments) if arguments else _windows_of_standard_input()
+
+    if not (folder / paths.TOKENIZER.name).is_file():
+        raise UserError(f"{folder}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
+
+    from sentiment.model.predictor import Predictor  # seconds of torch, once nothing is left to refuse
+    from sentiment.training.memory import set_up_memory
+
+    set_up_memory()  # else an eighth of the time goes into pages that each batch maps and zeroes anew
+    predictor = Predictor.load(folder)
+    encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
+    for reviews, encoded in read_ahead(encoded_windows):
+        probabilities = predictor.predict_encoded(encoded)
+        lines = (f"{p:.4f}\t{escaped(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
+        _write("".join(lines).encode("utf-8"))
+
+
+def escaped(text: str) -> str:
+    r"""Return text on one line and in one column: control characters, separators and backslashes escaped.
+
+    A tab becomes `\t`, a form feed `\x0c`, a line separator `\u2028`, a backslash `\\`.
+    """
+    return UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, while a thread makes the next two.
+
+    The thread is a daemon: waiting for input that never comes, it does not keep an interrupted process alive.
+    """
+    queue: Queue[tuple[Item] | BaseException | None] = Queue(maxsize=1)
+
+    def fill() -> None:
+        try:
+            for item in items:
+                queue.put((item,))
+            queue.put(None)
+        except BaseException as error:  # raised again by the reader
+            queue.put(error)
+
+    Thread(target=fill, daemon=True).start()
+    while (got := queue.get()) is not None:
+        if isinstance(got, BaseException):
+            raise got
+        yield got[0]
+
+
+def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Check all arguments, then yield them.
+
+    Python decodes them by the locale, which may be ASCII: their bytes are UTF-8, as those of standard input.
+    """
+    reviews = []
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            reviews.append(os.fsencode(argument).decode("utf-8").removeprefix(BYTE_ORDER_MARK))
+        except UnicodeDecodeError as error:
+            where = f"({error.reason} at byte {error.start + 1})"
+            raise UserError(f"review {number} of the command line: not UTF-8 text {where}") from None
+    return (reviews[start : start + WINDOW_LINES] for start in range(0, len(reviews), WINDOW_LINES))
+
+
+def _windows_of_standard_input() -> Iterator[Sequence[str]]:
+    if sys.stdin is None:
+        raise UserError("standard input is closed: give reviews as arguments or as lines of standard input")
+    if sys.stdin.isatty():
+        say("Reviews from the terminal, one a line; Ctrl-D ends.")
+    return read_windows(sys.stdin.fileno())
+
+
+def _write(content: bytes) -> None:
+    """Write all of it now; past Python's buffer, which would try again at exit what could not be written."""
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+    except OSError as error:
+        raise UserError(f"standard output: {error.strerror}") from None
