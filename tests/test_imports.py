@@ -24,7 +24,7 @@ LAYERS = {
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"errors", "outputs", "paths", "ports", "progress", "waiting"}
+BASE = {"canonical", "errors", "outputs", "paths", "ports", "progress", "waiting"}
 ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": set[str]()}
 
 

@@ -96,7 +96,7 @@ def test_best_epoch_by_validation_auc_is_kept(splits: tuple[TokenizedReviews, To
 
 
 def test_learns_what_it_is_shown(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
-    fitted = _fit(splits, epochs=8)
+    fitted = _fit(splits, epochs=16)
     assert fitted.epochs[-1].train_loss < 0.3 < fitted.epochs[0].train_loss
     assert fitted.epochs[-1].train_accuracy > 0.9
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from sentiment.params.canonical import canonical_number, canonical_text
+from sentiment.canonical import canonical_number, canonical_text
 from sentiment.params.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]

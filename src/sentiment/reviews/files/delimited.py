@@ -10,8 +10,8 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
+from sentiment.canonical import canonical_group, canonical_text
 from sentiment.errors import UserError
-from sentiment.params.canonical import canonical_group, canonical_text
 from sentiment.params.data import FilesSource
 from sentiment.reviews.files.columns import (
     CHARACTERS_PER_BATCH,

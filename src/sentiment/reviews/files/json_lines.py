@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, BinaryIO, NoReturn
 
+from sentiment.canonical import canonical_group, canonical_number, canonical_text
 from sentiment.errors import UserError
-from sentiment.params.canonical import canonical_group, canonical_number, canonical_text
 from sentiment.params.data import Columns
 from sentiment.reviews.files.columns import (
     CHARACTERS_PER_BATCH,

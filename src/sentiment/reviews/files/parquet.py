@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from sentiment.canonical import canonical_group, canonical_number, canonical_text
 from sentiment.errors import UserError
-from sentiment.params.canonical import canonical_group, canonical_number, canonical_text
 from sentiment.params.data import Columns
 from sentiment.reviews.files.columns import Cells, require_columns, wanted_columns
 from sentiment.reviews.rows import ROWS_PER_BATCH

@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from sentiment.params.canonical import canonical_group, canonical_number, canonical_text
+from sentiment.canonical import canonical_group, canonical_number, canonical_text
 
 
 @pytest.mark.parametrize(
