@@ -4,8 +4,8 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui dashboard bench-data bench-linear bench-predict bench-quality bench-train \
-	bench-tune retrain lock
+.PHONY: help setup repro test lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
+	bench-quality bench-train bench-tune retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -60,6 +60,11 @@ bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, be
 
 bench-tune: setup  ## a search that is killed 20 times, two workers against one, what a search takes besides training
 	python -m bench.tune
+
+bench-gpu: setup  ## equal runs, speed and the largest model that helps on a GPU, where there is one; ARCHIVE=path of the review archive
+	bench/gpu/run.sh --check
+	ARCHIVE=$(wildcard $(ARCHIVE)) bench/gpu/pack.sh
+	bench/gpu/run.sh
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<

@@ -12,7 +12,8 @@ class Bar:
     figure: str
     value: str
     bar: str
-    holds: bool
+    holds: bool | None
+    """None where there is no verdict: the figure is only to be known, or its bar is for another machine."""
 
 
 def at_least(figure: str, values: Sequence[float], bar: float, unit: str = "") -> Bar:
@@ -28,7 +29,8 @@ def spread(values: Sequence[float], unit: str = "") -> str:
 
 def judge(bars: Sequence[Bar]) -> int:
     """Print bars as a table; return the exit status, 1 where one does not hold."""
+    verdicts = {True: "yes", False: "no", None: ""}
     print("\n| figure | value | bar | holds |\n| --- | --- | --- | --- |")
     for bar in bars:
-        print(f"| {bar.figure} | {bar.value} | {bar.bar} | {'yes' if bar.holds else 'no'} |")
-    return 0 if all(bar.holds for bar in bars) else 1
+        print(f"| {bar.figure} | {bar.value} | {bar.bar} | {verdicts[bar.holds]} |")
+    return 1 if any(bar.holds is False for bar in bars) else 0

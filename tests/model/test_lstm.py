@@ -1,5 +1,6 @@
 """The LSTM layers: what is handed on, what is not, and that every path gives the same states."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sentiment.model.lstm import LSTMLayer, LSTMLayers, _run
+from sentiment.model.lstm import LSTMLayer, LSTMLayers, run_in_own_type
 from tests.model.shapes import model_params
 
 LENGTHS = torch.tensor([23, 1, 8, 16, 9, 17])
@@ -95,20 +96,27 @@ def test_padding_behind_the_longest_review_changes_nothing(
 
 
 @pytest.mark.parametrize("from_zero", [True, False])
-def test_packed_and_padded_paths_agree_in_states_and_gradients(from_zero: bool) -> None:
-    """The path that a GPU takes, run on the CPU: the same weights, by the same names, do the same."""
+def test_reading_in_the_inputs_type_equals_the_lstm_itself(from_zero: bool) -> None:
+    """The path that a GPU takes in bf16, on the CPU and in the weights' own type: the same, bit for bit."""
     torch.manual_seed(0)
     lstm = nn.LSTM(6, 5)
     start = None if from_zero else (torch.randn(1, len(LENGTHS), 5), torch.randn(1, len(LENGTHS), 5))
     found = []
-    for packed in (False, True):
+    for run in (lstm, partial(run_in_own_type, lstm)):
         inputs = _inputs().requires_grad_()
-        states, (hidden, cell) = _run(lstm, inputs, LENGTHS, start, packed)
-        assert len(states) == WORDS
-        gradients = torch.autograd.grad(
-            _words(states).square().sum() + hidden[0, 0].sum() + cell[0, 0].sum(),
-            [inputs, *lstm.parameters()],
-        )
-        found.append([_words(states), hidden[:, 0], cell[:, 0], *gradients])  # review 0 is of full length
-    for padded, packed_too in zip(*found, strict=True):
-        torch.testing.assert_close(padded, packed_too)
+        states, (hidden, cell) = run(inputs, start)
+        loss = states.square().sum() + hidden.sum() + cell.sum()
+        found.append([states, hidden, cell, *torch.autograd.grad(loss, [inputs, *lstm.parameters()])])
+    for expected, got in zip(*found, strict=True):
+        assert torch.equal(expected, got)
+
+
+def test_reading_in_bf16_keeps_its_type_under_autocast() -> None:
+    """Autocast itself would hand a GPU's LSTM fp16."""
+    lstm, inputs = nn.LSTM(6, 5), _inputs().to(torch.bfloat16)
+    with torch.autocast("cpu", torch.float16):
+        states, last = run_in_own_type(lstm, inputs, None)
+    states.float().sum().backward()
+    assert {states.dtype, *(state.dtype for state in last)} == {torch.bfloat16}
+    assert all(weight.grad.dtype == torch.float32 for weight in lstm.parameters() if weight.grad is not None)
+    torch.testing.assert_close(states.float(), lstm(_inputs())[0], atol=0.02, rtol=0.02)

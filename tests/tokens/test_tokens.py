@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
-from sentiment.tokens.batches import Cut, ordered_batches, shuffled_batches
+from sentiment.tokens.batches import Batch, Cut, ordered_batches, prefetched, shuffled_batches
 from sentiment.tokens.encoding import encode, encode_texts
 from sentiment.tokens.store import NO_LABEL, TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
@@ -152,3 +153,24 @@ def test_reviews_under_soft_labels_are_not_taken(tokenized: TokenizedReviews) ->
     joined = tokenized.joined(tokenized, np.full(len(tokenized), 0.5))
     with pytest.raises(ValueError, match="labels are float32, not int8"):
         joined.take(np.arange(2))
+
+
+def test_prefetched_batches_are_the_same_in_the_same_order(tokenized: TokenizedReviews) -> None:
+    cut = Cut(50, "both")
+    plain, ahead = (list(shuffled_batches(tokenized, cut, 16, np.random.default_rng(3))) for _ in range(2))
+    fetched = list(prefetched(iter(ahead)))
+    assert [id(batch) for batch in fetched] == [id(batch) for batch in ahead]
+    for one, other in zip(plain, fetched, strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
+
+
+def test_error_in_a_prefetched_batch_reaches_the_caller(tokenized: TokenizedReviews) -> None:
+    def broken() -> Iterator[Batch]:
+        yield from ordered_batches(tokenized, Cut(50, "both"), 150)
+        raise ValueError("no such page")
+
+    batches = prefetched(broken())
+    assert len(next(batches).rows) == 150
+    next(batches)
+    with pytest.raises(ValueError, match="no such page"):
+        next(batches)

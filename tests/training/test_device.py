@@ -30,3 +30,17 @@ def test_precision_by_name_is_taken_and_auto_is_one_of_the_two() -> None:
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
     with pytest.raises(UserError, match="bf16 asked for, but this mps device does not multiply it"):
         resolve_precision("bf16", torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("cudnn", "supported", "precision"),
+    [(91300, True, "bf16"), (91200, True, "fp32"), (None, True, "fp32"), (91300, False, "fp32")],
+    ids=str,
+)
+def test_bf16_on_cuda_takes_the_device_and_its_lstm(
+    cudnn: int | None, supported: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers of a CUDA device, which cannot be had here, stand in for it."""
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert resolve_precision("auto", torch.device("cuda")) == precision

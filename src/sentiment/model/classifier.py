@@ -46,9 +46,10 @@ class SentimentClassifier(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Score reviews.
 
-        ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; a
-        review without words counts as one padding word. ngrams: what `NGramPart.forward` takes, where the
-        model has that part. Returns logits, shape (reviews,), float32.
+        ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; best
+        on the CPU, since shapes depend on them. A review without words counts as one padding word. ngrams:
+        what `NGramPart.forward` takes, where the model has that part. Returns logits, shape (reviews,),
+        float32.
         """
         return self.joined(self.parts(ids, lengths, ngrams))
 
@@ -74,7 +75,7 @@ class SentimentClassifier(nn.Module):
 
     def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
         longest = None if self.params.carry_state else self.params.chunk_tokens
-        pieces = Pieces.cut(lengths.clamp(min=1), longest)
+        pieces = Pieces.cut(lengths.clamp(min=1), longest).to(ids.device)
         states = self.layers(self._embedded(ids, pieces), pieces.lengths)
         logits: Tensor = self.head(self.pooling(states, pieces)).squeeze(-1)
         return logits.float()

@@ -11,7 +11,7 @@ from sentiment.tokens.batches import Batch
 
 
 class Inputs(NamedTuple):
-    """What `SentimentClassifier.forward` takes, in its order."""
+    """What `SentimentClassifier.forward` takes, in its order; the lengths stay on the CPU."""
 
     ids: Tensor
     lengths: Tensor
@@ -23,7 +23,7 @@ def inputs_of(batch: Batch, device: torch.device) -> Inputs:
     ngrams = None
     if batch.ngrams is not None:
         ngrams = _tensor(batch.ngrams.indices, device), _tensor(batch.ngrams.offsets, device)
-    return Inputs(_tensor(batch.ids, device), _tensor(batch.lengths, device), ngrams)
+    return Inputs(_tensor(batch.ids, device), torch.from_numpy(batch.lengths), ngrams)
 
 
 def _tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Tensor:

@@ -1,11 +1,10 @@
 """LSTM layers over padded pieces of reviews: each in one go, or in chunks with the state handed on."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentiment.params.model import ModelParams
 
@@ -69,9 +68,8 @@ class LSTMLayer(nn.Module):
 def _states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, carry_every: int | None) -> Tensor:
     """Read in one direction, chunk after chunk; a piece that has ended is not in the next chunk's batch."""
     words, pieces, _ = inputs.shape
-    packed = inputs.is_cuda
     if carry_every is None or words <= carry_every:
-        return _run(lstm, inputs, lengths, None, packed)[0]
+        return _run(lstm, inputs, None)[0]
     rows = torch.arange(pieces, device=inputs.device)
     state: State | None = None
     chunks = []
@@ -81,8 +79,7 @@ def _states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, carry_every: int |
             rows = rows[going_on]
             state = _handed_on(state, going_on)
         chunk = inputs[start : start + carry_every].index_select(1, rows)
-        chunk_lengths = (lengths[rows] - start).clamp(max=carry_every)
-        states, state = _run(lstm, chunk, chunk_lengths, state, packed)
+        states, state = _run(lstm, chunk, state)
         chunks.append(states.new_zeros(len(chunk), pieces, states.shape[2]).index_copy(1, rows, states))
     read = torch.cat(chunks)
     return nn.functional.pad(read, (0, 0, 0, 0, 0, words - len(read)))
@@ -93,20 +90,46 @@ def _handed_on(state: State, rows: Tensor) -> State:
     return hidden.detach().index_select(1, rows), cell.detach().index_select(1, rows)
 
 
-def _run(
-    lstm: nn.Module, inputs: Tensor, lengths: Tensor, state: State | None, packed: bool
-) -> tuple[Tensor, State]:
+def _run(lstm: nn.Module, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Return states, shape (words, pieces, hidden units), and the last one of each piece of full length.
 
-    packed: leave padding out, as cuDNN does best; on a CPU that path is many times slower than reading
-    the padding, which changes nothing in front of it.
+    Padding is read too: it changes nothing in front of it, and batches have little of it. A packed sequence
+    is many times slower on a CPU; on a GPU it keeps cuDNN from the persistent kernels that it has for up to
+    128 units (torch's RNN.cpp, get_algo).
     """
-    if not packed:
-        states, last = lstm(inputs, state)
-        return states, last
-    sequence = pack_padded_sequence(inputs, lengths.cpu(), enforce_sorted=False)
-    states, last = lstm(sequence, state)
-    return pad_packed_sequence(states, total_length=len(inputs))[0], last
+    if inputs.is_cuda and inputs.dtype == torch.bfloat16:
+        return run_in_own_type(cast(nn.LSTM, lstm), inputs, state)
+    states, last = lstm(inputs, state)
+    return states, last
+
+
+def run_in_own_type(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+    """Do what `lstm(inputs, state)` does, with its weights in the type of the inputs.
+
+    Autocast on CUDA runs cuDNN's LSTM in fp16 even where bf16 is asked for (AutocastRNN.cpp in torch's source
+    names that type alone), and small gradients come out as zero. The weights lie one after another, as cuDNN
+    wants them: else torch copies them once more at each call, with a warning.
+    """
+    parameters = list(lstm.parameters())
+    flat = torch.cat([parameter.flatten() for parameter in parameters]).to(inputs.dtype)
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
+    weights = [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+    if state is None:
+        zero = inputs.new_zeros(1, inputs.shape[1], lstm.hidden_size)
+        state = zero, zero
+    with torch.autocast(inputs.device.type, enabled=False):
+        states, hidden, cell = torch.lstm(
+            inputs,
+            state,
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=lstm.training,
+            bidirectional=False,
+            batch_first=False,
+        )
+    return states, (hidden, cell)
 
 
 def _mirror(lengths: Tensor, words: int) -> Tensor:

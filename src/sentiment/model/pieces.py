@@ -1,6 +1,6 @@
 """Reviews cut into pieces of words that an LSTM reads side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -43,6 +43,11 @@ class Pieces:
         left = torch.minimum(lengths[:, None] - starts, sizes[:, None]).flatten()
         cells = (left > 0).nonzero().squeeze(1)
         return cls(int(sizes.max()), left[cells], starts.flatten()[cells], len(lengths), columns, cells)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same with its tensors on a device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("lengths", "starts", "cells")}
+        return replace(self, **tensors)
 
     def take(self, ids: Tensor) -> Tensor:
         """Return the words of the pieces, shape (words, pieces), padded at the end.

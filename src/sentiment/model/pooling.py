@@ -44,7 +44,7 @@ class Pooling(nn.Module):
 
 def _largest(states: Tensor, padding: Tensor) -> Tensor:
     """Return the maximum over the words, shape (pieces, units), without those that are padding."""
-    largest: Tensor = _Largest.apply(states, padding.flatten().nonzero().squeeze(1))  # type: ignore[no-untyped-call]
+    largest: Tensor = _Largest.apply(states, padding)  # type: ignore[no-untyped-call]
     return largest
 
 
@@ -55,8 +55,12 @@ class _Largest(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, behind: Tensor) -> Tensor:
-        read = states.flatten(0, 1).index_fill(0, behind, LOWEST).view_as(states)
+    def forward(ctx: Any, states: Tensor, padding: Tensor) -> Tensor:
+        if states.device.type == "cpu":
+            behind = padding.flatten().nonzero().squeeze(1)
+            read = states.flatten(0, 1).index_fill(0, behind, LOWEST).view_as(states)
+        else:  # the positions of padding would have to be waited for
+            read = states.masked_fill(padding[..., None], LOWEST)
         largest = read.amax(dim=0)
         ctx.save_for_backward(read, largest)
         return largest

@@ -10,12 +10,15 @@ from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.inputs import inputs_of
 from sentiment.progress import track
-from sentiment.tokens.batches import Cut, ordered_batches
+from sentiment.tokens.batches import Cut, ordered_batches, prefetched
 from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
 
 SCORING_BATCH = 64
 """As in training, so that scoring needs no more memory than a step does."""
+
+SCORING_BATCH_ON_GPU = 512
+"""A GPU reads so many side by side in about the time of a few."""
 
 
 def score(
@@ -38,9 +41,13 @@ def score(
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
-    batches = ordered_batches(reviews, cut, SCORING_BATCH, ngrams)
+    on_gpu = model.device.type == "cuda"
+    size = SCORING_BATCH_ON_GPU if on_gpu else SCORING_BATCH
+    batches = ordered_batches(reviews, cut, size, ngrams)
+    if on_gpu:
+        batches = prefetched(batches)
     if description is not None:
-        batches = track(batches, math.ceil(len(reviews) / SCORING_BATCH), description)
+        batches = track(batches, math.ceil(len(reviews) / size), description)
     with torch.inference_mode():
         for batch in batches:
             logits[batch.rows] = model(*inputs_of(batch, model.device)).cpu().numpy()

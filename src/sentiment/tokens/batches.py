@@ -1,6 +1,7 @@
 """Batches of reviews of like length, so that little of a batch is padding."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,18 @@ def ordered_batches(
     by_length = np.argsort(reviews.lengths, kind="stable")
     for rows in _slices(by_length, batch_size):
         yield _collate(reviews, cut, rows, ngrams)
+
+
+def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the same batches, each put together by a thread while the one before it is in use.
+
+    For a GPU, which would wait meanwhile; on a CPU the thread would take time from the step.
+    """
+    with ThreadPoolExecutor(1, "batches") as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _slices(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

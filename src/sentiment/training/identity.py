@@ -40,7 +40,12 @@ def training_key(
         "data": [split.digest for split in used.values()],
         "code": code_digest(package),
         "versions": [torch.__version__, np.__version__],  # numpy draws the order of the batches
-        "arithmetic": [device.type, resolve_precision(params.precision, device), torch.get_num_threads()],
+        "arithmetic": [
+            device.type,
+            resolve_precision(params.precision, device),
+            torch.get_num_threads(),
+            *([torch.cuda.get_device_name(device)] if device.type == "cuda" else []),
+        ],
     }
     return _md5(json.dumps(content, sort_keys=True).encode())
 

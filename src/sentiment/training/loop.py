@@ -20,7 +20,7 @@ from sentiment.model.scoring import check_vocabulary, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.progress import say, track
-from sentiment.tokens.batches import Batch, Cut, shuffled_batches
+from sentiment.tokens.batches import Batch, Cut, prefetched, shuffled_batches
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
@@ -100,6 +100,8 @@ def fit(
         first = len(state.steps)
         order = np.random.default_rng([params.seed, number])
         batches = shuffled_batches(train, cut, params.batch_size, order, ngrams, first)
+        if device.type == "cuda":
+            batches = prefetched(batches)
         name = f"{description}, epoch {number} of {params.epochs}"
         started = time.perf_counter() - state.seconds
         for batch in track(batches, steps_per_epoch, name, done=first):
@@ -171,15 +173,18 @@ def take_step(
         parts = model.parts(*inputs_of(batch, model.device))
     losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
     objective = losses.mean(dim=1).sum()
+    objective.backward()  # type: ignore[no-untyped-call]
+    logits = model.joined(parts.detach())
+    loss, right = binary_cross_entropy_with_logits(logits, labels), ((logits > 0) == (labels > 0.5)).sum()
+    norms = gradient_norms(model)  # here a GPU is waited for, once a step: all above is only queued
     if not torch.isfinite(objective):
         raise TrainingDivergedError(
             f"{where}: the loss is {objective.item()}{spoiled_layers(model)}; {NO_STEP}; {REMEDY}"
         )
-    objective.backward()  # type: ignore[no-untyped-call]
-    norms = gradient_norms(model)
     if not math.isfinite(norms.total):
         spoiled = ", ".join(norms.not_finite) or "all layers together"
         raise TrainingDivergedError(f"{where}: the gradient of {spoiled} is not finite; {NO_STEP}; {REMEDY}")
+    measured = loss.item(), int(right)
     clipped = clipper(model.named_parameters(), norms.total)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -187,10 +192,7 @@ def take_step(
         updates.remember()
     optimizer.step()
     ratios = updates.measure() if updates else {}
-    logits = model.joined(parts.detach())
-    loss = binary_cross_entropy_with_logits(logits, labels).item()
-    correct = int(((logits > 0) == (labels > 0.5)).sum())
-    return Step(loss, correct, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
+    return Step(*measured, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 
 def _set_up_torch(seed: int) -> None:

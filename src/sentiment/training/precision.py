@@ -8,12 +8,16 @@ from sentiment.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
 
+CUDNN_WITH_BF16 = 91300
+"""cuDNN 9.13, the first whose LSTM takes bf16; with an older one torch would read word by word, many times
+slower (torch's CUDAHooks.cpp, supportsBFloat16RNNWithCuDNN)."""
+
 
 def resolve_precision(asked: Literal["fp32", "bf16", "auto"], device: torch.device) -> Precision:
     """Return the precision to train in: `auto` is bf16 where the device multiplies it in hardware.
 
     Raises UserError where bf16 is asked for by name and the device does not: with AVX-512 alone a step
-    takes longer than in fp32, and without it oneDNN has no LSTM in bf16.
+    takes longer than in fp32, and without it oneDNN has no LSTM in bf16. On CUDA it also takes cuDNN 9.13.
     """
     if asked == "fp32":
         return asked
@@ -21,8 +25,9 @@ def resolve_precision(asked: Literal["fp32", "bf16", "auto"], device: torch.devi
         return "bf16"
     if asked == "bf16":
         what = "processor" if device.type == "cpu" else f"{device.type} device"
+        older = ", or its cuDNN is older than 9.13" if device.type == "cuda" else ""
         raise UserError(
-            f"train.precision: bf16 asked for, but this {what} does not multiply it; use fp32 or auto"
+            f"train.precision: bf16 asked for, but this {what} does not multiply it{older}; use fp32 or auto"
         )
     return "fp32"
 
@@ -33,6 +38,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
             capabilities = torch.cpu.get_capabilities()
             return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
         case "cuda":
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+            cudnn = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+            return cudnn >= CUDNN_WITH_BF16 and torch.cuda.is_bf16_supported(including_emulation=False)
         case _:
             return False

@@ -149,4 +149,6 @@ def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel 
         return None
     averaging = get_ema_multi_avg_fn(decay**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=averaging)
-    return average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
+    average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
+    average.n_averaged = average.n_averaged.cpu()  # read before each update, which would wait for a GPU
+    return average

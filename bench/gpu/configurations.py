@@ -1,0 +1,40 @@
+"""The configurations of bench/gpu/big.yaml, checked."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+
+from sentiment.errors import UserError
+from sentiment.params.section import Section
+
+FILE = Path(__file__).parent / "big.yaml"
+
+
+class Configuration(Section):
+    """A name, and what it has otherwise than params.yaml, by dotted path."""
+
+    name: str
+    changes: dict[str, Any]
+
+
+class Configurations(Section):
+    """What is tried, in the order of the file."""
+
+    speed: Configuration
+    """What the speed of a step is judged by."""
+    labelled: Annotated[list[Configuration], Field(min_length=1)]
+    """Trained on the labelled reviews; validation chooses one."""
+    students: list[Configuration]
+    """Changes to the chosen one, for training on the unlabelled reviews too under its probabilities."""
+
+
+def load_configurations(file: Path = FILE) -> Configurations:
+    """Read the file. Raises UserError that lists what is wrong with it."""
+    try:
+        return Configurations.model_validate(
+            YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        )
+    except ValidationError as error:
+        raise UserError(f"{file}: {error}") from None

@@ -1,0 +1,88 @@
+"""What a part gets, and where its rows go as soon as they are known."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.bars import Bar
+from bench.gpu.packed import Pack
+from sentiment.progress import say
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One part's run in a process of its own.
+
+    device: cuda, or cpu in a smoke run. folder: scratch that all parts share. rows: file that gets a line of
+    JSON per row or note, so that what was measured outlives a part that is killed. deadline: of the clock.
+    """
+
+    pack: Pack
+    device: str
+    folder: Path
+    rows: Path
+    deadline: float
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether figures that only mean something on a GPU are judged."""
+        return self.device != "cpu"
+
+    @property
+    def left(self) -> float:
+        """Seconds until the part is killed."""
+        return self.deadline - self.clock()
+
+    def row(self, figure: str, value: str, bar: str = "", holds: bool | None = None) -> None:
+        """Add a row to the table; holds: None prints it without a verdict."""
+        say(f"{figure}: {value}")
+        self._append({"row": asdict(Bar(figure, value, bar, holds))})
+
+    def gpu_row(self, figure: str, value: str, bar: str, holds: bool) -> None:
+        """Add a row whose bar is for a GPU: without a verdict on the CPU."""
+        self.row(figure, value, bar, holds if self.on_gpu else None)
+
+    def note(self, name: str, value: Any) -> None:
+        """Add a measurement that goes to the JSON alone."""
+        self._append({"note": {name: value}})
+
+    @contextmanager
+    def guarded(self, figure: str) -> Iterator[None]:
+        """Turn an exception inside the block into a row that does not hold; the other rows are wanted."""
+        try:
+            yield
+        except Exception as error:
+            self.note(f"failed: {figure}", traceback.format_exc())
+            self.row(figure, f"failed: {brief(error)}", "", holds=False)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self.rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def brief(error: Exception) -> str:
+    """Return an error in one short line that a table can hold."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+def read_rows(path: Path) -> tuple[list[Bar], dict[str, Any]]:
+    """Return the rows and notes of a part so far; a line that its death cut short is left out."""
+    bars: list[Bar] = []
+    notes: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if "row" in content:
+            bars.append(Bar(**content["row"]))
+        else:
+            notes |= content["note"]
+    return bars, notes

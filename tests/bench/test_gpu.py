@@ -1,0 +1,201 @@
+"""The GPU measurement, run for real on the CPU, so that it works on the day when a GPU is at hand."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from bench.gpu import pack, packed
+from bench.gpu.configurations import load_configurations
+from bench.gpu.context import Bench, read_rows
+from bench.gpu.gpu_time import covered
+from bench.gpu.packed import Pack
+from bench.gpu.remembered import remembered_ngrams
+from bench.gpu.run import LEAST, measure_part
+from bench.training.task import Task
+from sentiment.params.data import TokenizeParams
+from sentiment.reviews.cleaning import normalized
+from sentiment.reviews.package import read_package
+from sentiment.reviews.rows import batches_of, limited
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.training import loop
+from tests.project import ROOT
+from tests.reviews.archives import imdb_members, write_archive
+
+RUN = ROOT / "bench" / "gpu" / "run.sh"
+ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}
+
+BARE = {"dvc", "dotenv", "fsspec", "mlflow", "optuna", "pandera", "pydantic_settings", "tenacity", "typer"}
+"""Packages of this project that neither a GPU machine nor the pack's wheels have."""
+
+needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real reviews in the archive's layout: a hundred in each half, a hundred unlabelled."""
+    table = pa.Table.from_batches(limited(batches_of(read_package()), 300))
+    texts = [normalized(text) for text in table["text"].to_pylist()]
+    rows = pa.table({"text": texts, "label": table["label"]})
+    labelled = np.r_[0:100, 150:250]
+    members = imdb_members(rows.take(labelled))
+    rest = [*texts[100:150], *texts[250:300]]
+    members = {name: text for name, text in members.items() if "/unsup/" not in name}
+    members |= {f"aclImdb/train/unsup/{number}_0.txt": text.encode() for number, text in enumerate(rest)}
+    return write_archive(tmp_path_factory.mktemp("archive") / "reviews.tar.gz", members)
+
+
+@pytest.fixture(scope="module")
+def folder(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack, as bench/gpu/pack.sh writes it, without wheels."""
+    folder = tmp_path_factory.mktemp("gpu") / "pack"
+    command = [ROOT / "bench" / "gpu" / "pack.sh", "--no-wheels", "--folder", folder]
+    subprocess.run(command, env={**ENVIRONMENT, "ARCHIVE": str(archive)}, check=True)
+    return folder
+
+
+@pytest.fixture
+def bench(folder: Path, tmp_path: Path) -> Bench:
+    opened = Pack.open(folder, smoke=True)
+    return Bench(opened, "cpu", tmp_path, tmp_path / "rows.jsonl", time.monotonic() + 60)
+
+
+def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
+    """Beside the other tests it may take longer than its three minutes."""
+    command = [RUN, "--smoke", "--pack", folder, "--seconds", "600"]
+    done = subprocess.run(
+        command, env={**ENVIRONMENT, "OUT": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "gpu.json").read_bytes())
+    assert list(content["parts"]) == list(LEAST)
+    rows = {row["figure"]: row for part in content["parts"].values() for row in part["rows"]}
+    assert all(f"| {figure} | {row['value']} |" in done.stdout for figure, row in rows.items())
+    judged = {figure: row["holds"] for figure, row in rows.items() if row["holds"] is not None}
+    assert judged == dict.fromkeys(
+        [
+            "two trainings from one seed, bits",
+            "SIGKILL and resume against uninterrupted",
+            "each kind of clipping runs",
+            "other settings run",
+        ],
+        True,
+    )
+    assert rows["test AUC of what validation chose"]["bar"] == "≥ 0.985"
+    assert sum("self-training" in figure for figure in rows) == 2
+    assert {row["figure"].split(",")[0] for row in content["parts"]["predict"]["rows"]} == {"predict"}
+
+
+@needs_no_cuda
+def test_without_cuda_it_says_so(folder: Path) -> None:
+    command = [RUN, "--pack", folder]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: torch finds no CUDA device here")
+
+
+def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
+    command = [RUN, "--smoke", "--pack", tmp_path / "nowhere"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "bench/gpu/pack.sh writes it" in done.stderr
+
+
+def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
+    spoiled = tmp_path / "pack"
+    spoiled.mkdir()
+    for file in folder.iterdir():
+        (spoiled / file.name).write_bytes(b"" if file.name == packed.TEXTS else file.read_bytes())
+    measured = measure_part("predict", spoiled, tmp_path, 60, smoke=True)
+    assert [(bar.figure, bar.holds) for bar in measured.bars] == [("part predict", False)]
+    assert "Traceback" in measured.notes["failed: part predict"]
+
+
+def test_part_that_takes_too_long_is_stopped(folder: Path, tmp_path: Path) -> None:
+    measured = measure_part("equality", folder, tmp_path, 1.5, smoke=True)
+    assert measured.bars[-1].value == "stopped after 2 s"
+    assert measured.seconds < 10
+
+
+def test_rows_before_a_kill_survive(bench: Bench) -> None:
+    bench.row("speed", "1", "≥ 0", holds=True)
+    bench.note("detail", [1, 2])
+    with bench.rows.open("a") as file:
+        file.write('{"row": {"figure": "cut sho')
+    bars, notes = read_rows(bench.rows)
+    assert [bar.figure for bar in bars] == ["speed"]
+    assert notes == {"detail": [1, 2]}
+
+
+def test_bars_for_a_gpu_are_not_judged_on_the_cpu(bench: Bench) -> None:
+    bench.gpu_row("speed", "0.1", "≥ 0.8", holds=False)
+    assert [bar.holds for bar in read_rows(bench.rows)[0]] == [None]
+
+
+def test_every_configuration_is_valid(folder: Path) -> None:
+    opened, file = Pack.open(folder, smoke=False), load_configurations()
+    for teacher in [file.speed, *file.labelled]:
+        for student in file.students:
+            model, train = opened.configuration(teacher.changes, student.changes, device="cuda")
+            assert train.device == "cuda"
+            assert model.hidden_units == teacher.changes.get("model.hidden_units", 128)
+
+
+def test_packed_arrays_are_those_of_the_stages(reviews: pa.Table, tmp_path: Path) -> None:
+    params = TokenizeParams(
+        kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, unknown_rate=1.0
+    )
+    tokens = encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
+    packed.write_arrays(tmp_path, {"test": tokens}, 500)
+    assert Pack(tmp_path, {}, 500, smoke=False).read_test().digest == tokens.digest
+
+
+def test_pack_that_would_not_travel_is_not_written(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(pack, "LARGEST_MB", 0.01)
+    with pytest.raises(SystemExit) as ended:
+        pack.main(archive, None, wheels=False, folder=tmp_path / "pack")
+    assert ended.value.code == 2
+    assert "but at most 0.01 travel" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_measuring_imports_nothing_that_a_bare_machine_lacks() -> None:
+    code = f"import sys, bench.gpu.run, bench.gpu.part; print(sorted({BARE} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("spans", "length"), [([], 0), ([(1, 3)], 2), ([(5, 6), (1, 3), (2, 4), (2, 3)], 4)], ids=str
+)
+def test_kernels_that_overlap_count_once(spans: list[tuple[float, float]], length: float) -> None:
+    assert covered(spans) == length
+
+
+def test_remembered_ngrams_train_as_learned_ones(task: Task) -> None:
+    changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}}
+    sections = {
+        "model": type(task.params.model).model_validate({**task.params.model.model_dump(), **changes})
+    }
+    model = task.params.model_copy(update=sections).model
+
+    def trained() -> Any:
+        return loop.fit(model, task.params.train, task.reviews, on_epoch=lambda _: None).logits
+
+    learned = trained()
+    with remembered_ngrams():
+        for _ in range(2):
+            np.testing.assert_array_equal(trained(), learned)
+    np.testing.assert_array_equal(trained(), learned)
