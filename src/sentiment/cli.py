@@ -15,11 +15,28 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 @app.command()
 @exits_cleanly
 def check() -> None:
-    """Check params.yaml: every fault at once, before a stage touches a file."""
+    """Check params.yaml, all faults at once, and what a kill may have left, before a stage touches a file."""
     from sentiment.params import load_params
+    from sentiment.repair import REPAIR_HINT, suspects
 
     load_params()
+    if found := suspects(Path.cwd()):
+        raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
     typer.echo(f"{paths.PARAMS}: no faults")
+
+
+@app.command()
+@exits_cleanly
+def repair() -> None:
+    """Repair what a kill, a full disk or a power cut left half written: dvc.lock, DVC's locks and cache."""
+    from sentiment.repair import repair as run
+
+    done = 0
+    for line in run(Path.cwd()):
+        typer.echo(line)
+        done += 1
+    if not done:
+        typer.echo("nothing to repair")
 
 
 @app.command()
