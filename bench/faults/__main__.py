@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from bench.bars import Bar, judge
@@ -49,7 +50,7 @@ def cases_of(part: str, stages: list[str], seed: int) -> list[Case]:
         case "kills":
             hands = dealt(strata(stages, 5, seed), 4 * len(stages), seed)
         case "disk":
-            hands = [[moment] for moment in strata(stages, 1, seed)]
+            hands = [[replace(moment, at_once=True)] for moment in strata(stages, 1, seed)]
         case _:
             talking = [moment for moment in strata(stages, 1, seed) if moment.stage in TRACKED]
             within = [moment for moment in talking if moment.kind != "between"]

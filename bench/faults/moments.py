@@ -42,6 +42,8 @@ class Moment:
     stage: str
     kind: Kind
     seed: str
+    at_once: bool = False
+    """Between stages: as soon as the stage's process has ended, when DVC has all its files still to write."""
 
     def __str__(self) -> str:
         return f"{self.stage}, {self.kind}"
@@ -67,6 +69,8 @@ class Moment:
             case "between":
                 if not _gone(process, stage):
                     return False
+                if self.at_once:
+                    return True
                 if rng.random() < LOCK_SHARE:
                     return _lock_is_written(project, process)
                 return _waited(process, rng.uniform(0, 0.9) * timing.after)

@@ -36,14 +36,12 @@ def open_run(checkpoint: Checkpoint | None) -> Run:
     store = open_store()
     if checkpoint is None:
         return start_run(store, STAGE, STAGE)
-    identity = checkpoint.notes.get(IDENTITY_TAG)
-    found = find_tagged_run(store, {IDENTITY_TAG: identity}) if identity else _unfinished(store, checkpoint)
-    reopened = reopen_run(store, found.id) if found else None
-    if reopened:
-        return reopened
-    identity = identity or uuid.uuid4().hex
+    identity = checkpoint.notes.get(IDENTITY_TAG) or _unfinished(store, checkpoint.key) or uuid.uuid4().hex
     _note_last(checkpoint, identity)
-    return start_run(store, STAGE, STAGE, tags={IDENTITY_TAG: identity})
+    tags = {IDENTITY_TAG: identity}
+    found = find_tagged_run(store, tags)
+    reopened = reopen_run(store, found.id) if found else None
+    return reopened or start_run(store, STAGE, STAGE, tags=tags)
 
 
 def note_ended(checkpoint: Checkpoint | None, model: Path) -> None:
@@ -57,25 +55,25 @@ def _note_last(checkpoint: Checkpoint, identity: str, md5: str | None = None) ->
     checkpoint.note(IDENTITY_TAG, identity)
 
 
-def _unfinished(store: Store, checkpoint: Checkpoint) -> Run | None:
-    """Return the run of the last training, if that was this one and nobody has its result.
+def _unfinished(store: Store, key: str) -> str | None:
+    """Return the identity of the last training, if that was this one and nobody has its result.
 
-    That is so where the run still seems to run (the lock of the checkpoint says that it does not), and where
+    That is so where its run still seems to run (the lock of the checkpoint says that it does not), and where
     it ended, but DVC never recorded the model.
     """
     path = repository_root() / LAST
     try:
         last = json.loads(path.read_bytes())
-        key, identity, md5 = last["key"], last["id"], last["md5"]
+        ours, identity, md5 = last["key"] == key, str(last["id"]), last["md5"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    found = find_tagged_run(store, {IDENTITY_TAG: identity}) if key == checkpoint.key else None
+    found = find_tagged_run(store, {IDENTITY_TAG: identity}) if ours else None
     if found is None:
         return None
     is_running = store.client.get_run(found.id).info.status == "RUNNING"
     # By hand, without DVC, there is nobody to record a model: each call is a training of its own.
     is_lost = md5 is not None and "DVC_STAGE" in os.environ and not _is_recorded(md5, path.stat().st_mtime_ns)
-    return found if is_running or is_lost else None
+    return identity if is_running or is_lost else None
 
 
 def _is_recorded(md5: str, since: int) -> bool:
