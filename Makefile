@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup repro test lint ui dashboard bench-data bench-linear bench-quality bench-train bench-tune \
-	retrain lock
+	bench-faults retrain lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,6 +57,9 @@ bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, be
 
 bench-tune: setup  ## a search that is killed 20 times, two workers against one, what a search takes besides training
 	python -m bench.tune
+
+bench-faults: setup  ## dvc repro killed, without disk and without tracking server, 130 times; at most 40 minutes
+	python -m bench.faults
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<

@@ -131,13 +131,14 @@ def test_temporary_files_of_dead_processes_go_and_others_stay(project: Project) 
         f".dvc/cache/files/md5/00/.{'b-' * 11}.tmp",
         "mlruns/.mlflow.db.partial-journal",
     )
-    for name in (*left, "data/tokens/.mine", ".env"):
+    for name in (*left, "mlruns/.mine", ".env"):
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text("")
+    assert project.run("dvc", "status").stdout.startswith("Data and pipelines are up to date")
     said = _repair(project)
     assert all(f"{name}: left over" in said for name in left)
     assert not [name for name in left if (project.root / name).exists()]
-    assert (project.root / "data/tokens/.mine").exists()
+    assert (project.root / "mlruns/.mine").exists()
     assert (project.root / ".env").exists()
 
 
@@ -222,6 +223,27 @@ def test_damaged_and_missing_metrics_come_back(project: Project, cut: int | None
         assert "metrics/train.json: restored" in _repair(project)
         assert path.read_bytes() == content
     assert (project.root / LOCK).read_text() == lock
+
+
+def test_truncated_dvc_file_comes_from_the_last_commit(project: Project) -> None:
+    folder = project.root / "extra"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text("text,label\n")
+    project.run("dvc", "add", "extra/a")
+    project.commit("a")
+    content = (folder / "a.dvc").read_text()
+    project.run("dvc", "add", "extra/b")
+    (folder / "a.dvc").write_text("")
+    (folder / "b.dvc").write_text("outs:\n- md5: 0f")
+    assert "extra/b.dvc: truncated" in project.run("sentiment", "check", status=2).stderr
+    said = _repair(project)
+    assert "extra/a.dvc: truncated or corrupt, restored from the last commit" in said
+    assert "`dvc add extra/b`" in said
+    assert (folder / "a.dvc").read_text() == content
+    assert (folder / "b").exists()
+    project.run("dvc", "add", "extra/b")
+    project.run("sentiment", "check")
 
 
 def test_truncated_journal_keeps_its_whole_lines(project: Project) -> None:

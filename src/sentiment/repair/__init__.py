@@ -4,6 +4,7 @@ DVC opens `dvc.lock` and `.dvc/tmp/rwlock` for writing in place, so a process th
 empty or truncated, and every later DVC command stops at them.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,20 @@ from sentiment.repair import leftovers, lockfile, rwlock
 
 REPAIR_HINT = "run `sentiment repair`"
 
+WRITING_S = 0.5
+"""DVC takes a tenth of that to write its largest file."""
+
 
 def suspects(root: Path) -> list[str]:
     """Return, one line each, which files DVC or a stage would stop at. Fast: nothing is hashed."""
+    found = _suspects(root)
+    if found:  # DVC may be writing just now
+        time.sleep(WRITING_S)
+        found = [line for line in _suspects(root) if line in found]
+    return found
+
+
+def _suspects(root: Path) -> list[str]:
     return [*lockfile.suspects(root), *rwlock.suspects(root), *leftovers.suspects(root)]
 
 
@@ -44,6 +56,7 @@ def repair(root: Path) -> Iterator[str]:
             require_idle(root, tmp)
             yield from rwlock.repair_rwlock(tmp)
             yield from lockfile.repair_lock(root, tmp)
+            yield from lockfile.repair_dvc_files(root)
             yield from leftovers.repair_leftovers(root, tmp)
             yield from repair_objects(repo, root)
     except LockError:

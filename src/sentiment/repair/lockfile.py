@@ -22,9 +22,11 @@ STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
 
 
 def suspects(root: Path) -> list[str]:
-    """Return what is wrong with dvc.lock, if anything is."""
+    """Return what is wrong with dvc.lock and `.dvc` files, if anything is."""
     found = damage(root / LOCK)
-    return [f"{LOCK}: {found}"] if found else []
+    broken = [path for path in _dvc_files(root) if not _is_dvc_file(path.read_bytes())]
+    files = [f"{path.relative_to(root)}: truncated or corrupt" for path in broken]
+    return [f"{LOCK}: {found}", *files] if found else files
 
 
 def damage(path: Path) -> str | None:
@@ -59,14 +61,14 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    kept, committed = _stages(path.read_bytes().decode(errors="replace")), _stages(_committed(root))
-    if kept and [*kept][-1] not in committed:  # cut off somewhere, perhaps where it still parses
+    kept, before = _stages(path.read_bytes()), _stages(committed(root, str(LOCK)) or b"")
+    if kept and [*kept][-1] not in before:  # cut off somewhere, perhaps where it still parses
         kept.popitem()
     elif kept:
         last, _ = kept.popitem()
-        kept[last] = committed[last]
-    restored = [name for name in committed if name not in kept]
-    stages = {**kept, **{name: committed[name] for name in restored}}
+        kept[last] = before[last]
+    restored = [name for name in before if name not in kept]
+    stages = {**kept, **{name: before[name] for name in restored}}
     if stages:
         with replacing(path) as temporary:
             temporary.write_text(HEADER + "".join(stages.values()), encoding="utf-8")
@@ -80,9 +82,27 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     )
 
 
-def _stages(text: str) -> dict[str, str]:
+def repair_dvc_files(root: Path) -> Iterator[str]:
+    """Restore damaged `.dvc` files from the last commit; those that it lacks are named."""
+    for path in _dvc_files(root):
+        if _is_dvc_file(path.read_bytes()):
+            continue
+        name = path.relative_to(root).as_posix()
+        before = committed(root, name)
+        if before is not None and _is_dvc_file(before):
+            with replacing(path) as temporary:
+                temporary.write_bytes(before)
+            yield f"{name}: truncated or corrupt, restored from the last commit"
+        else:
+            path.unlink()
+            data = name.removesuffix(".dvc")
+            yield f"{name}: truncated or corrupt, never committed, removed; `dvc add {data}` writes it anew"
+
+
+def _stages(content: bytes) -> dict[str, str]:
     """Return the text of each stage's entry that is whole by itself, in order."""
     found = {}
+    text = content.decode(errors="replace")
     for block in STAGE.split(text.partition("stages:\n")[2])[1:]:
         entry = f"  {block}"
         try:
@@ -105,11 +125,30 @@ def _validated(text: str) -> dict[str, Any]:
     return content
 
 
-def _committed(root: Path) -> str:
-    """Return dvc.lock of the last commit; empty where there is none."""
-    command = ["git", "show", f"HEAD:./{LOCK}"]
+def committed(root: Path, name: str) -> bytes | None:
+    """Return a file of the last commit; None where there is none, or no git."""
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _dvc_files(root: Path) -> list[Path]:
+    """Return the `.dvc` files that git tracks or would track."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.dvc"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git on this machine
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+    except FileNotFoundError:
+        return []
+    return [root / name for name in done.stdout.split("\0") if name and (root / name).is_file()]
+
+
+def _is_dvc_file(content: bytes) -> bool:
+    from dvc.schema import COMPILED_SINGLE_STAGE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        return bool(COMPILED_SINGLE_STAGE_SCHEMA(YAML(typ="safe").load(content.decode())))
+    except (UnicodeDecodeError, YAMLError, Invalid):
+        return False

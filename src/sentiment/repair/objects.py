@@ -5,13 +5,14 @@ power cut its content may be cut off all the same.
 """
 
 import hashlib
-import subprocess
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sentiment.outputs import replacing
 from sentiment.repair.leftovers import is_damaged
+from sentiment.repair.lockfile import committed
 
 READ_ONLY = 0o444
 """Mode of an object in DVC's cache."""
@@ -36,13 +37,10 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
     for out in outputs:
         path, name = Path(out.fs_path), out.def_path
         if not out.use_cache and (is_damaged(path) or not path.exists()):
-            source = _metrics_source(out, root)
-            if source is None:
+            if _restore_metrics(out, root):
+                yield f"{name}: restored as dvc.lock names it"
+            else:
                 missing.append(name)
-                continue
-            with replacing(path) as temporary:
-                temporary.write_bytes(source)
-            yield f"{name}: restored as dvc.lock names it"
         elif out.use_cache and not path.exists():
             if out.changed_cache():
                 missing.append(name)
@@ -71,30 +69,32 @@ def _repair_cached(out: Any, root: Path) -> Iterator[str]:
 def _repair_object(odb: Any, oid: str, workspace: Path, name: str, root: Path) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
     right = oid.removesuffix(".dir")
-    if not path.is_file() or _md5(path.read_bytes()) == right:
+    if not path.is_file() or _md5(path) == right:
         return
     is_copy = workspace.is_file() and not workspace.samefile(path)
-    content = workspace.read_bytes() if is_copy else b""
     path.unlink()
-    if is_copy and _md5(content) == right:
+    if is_copy and _md5(workspace) == right:
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was damaged, replaced by the file here"
     else:
         yield f"{name}: its object in the cache is damaged, removed; `dvc repro` makes it again"
 
 
-def _metrics_source(out: Any, root: Path) -> bytes | None:
-    """Return the content that dvc.lock names, from the run cache's objects or the last commit."""
-    path = Path(out.cache.oid_to_path(out.hash_info.value))
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{out.def_path}"], cwd=root, capture_output=True, check=False
-    )
-    candidates = [path.read_bytes()] if path.is_file() else []
-    candidates += [committed.stdout] if committed.returncode == 0 else []
-    return next((content for content in candidates if _md5(content) == out.hash_info.value), None)
+def _restore_metrics(out: Any, root: Path) -> bool:
+    """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
+    cached = Path(out.cache.oid_to_path(out.hash_info.value))
+    candidates = [cached.read_bytes()] if cached.is_file() else []
+    candidates += [committed(root, out.def_path) or b""]
+    for content in candidates:
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == out.hash_info.value:
+            with replacing(Path(out.fs_path)) as temporary:
+                temporary.write_bytes(content)
+            return True
+    return False
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
