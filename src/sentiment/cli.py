@@ -1,4 +1,4 @@
-"""The command line: check, repair, predict, ui, dashboard, retrain. Heavy imports wait until a command needs them."""
+"""The command line, a function per command. Heavy imports wait until a command needs them."""
 
 import sys
 from pathlib import Path
