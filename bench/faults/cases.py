@@ -21,7 +21,7 @@ TRIES = 3
 """Starts of the pipeline after the last fault: one, and one more for each repair that has to come first."""
 
 TRACEBACK = "Traceback (most recent call last)"
-STORE_ERROR = "the MLflow store (MLFLOW_TRACKING_URI)"
+STORE_ERROR = "the MLflow store ("
 NO_SPACE = ("No space left", "File too large", "disk is full", "disk I/O error", "ENOSPC", "os error 28")
 """What Python, sqlite, Arrow and the tokenizers call a full disk or a file past its limit."""
 

@@ -21,6 +21,9 @@ FIND_S, LOOK_S = 0.01, 0.0005
 WRITING_S = 0.03
 """After an output appears, the fault comes within this: the file may still be written, or the next one."""
 
+OUTPUT_SHARE = 0.5
+"""Of the faults while a stage writes: so many come as one output appears, the others until it ends."""
+
 LOCK_SHARE = 0.5
 """Of the faults between stages: so many wait until dvc.lock is being written."""
 
@@ -31,6 +34,8 @@ class Timing:
 
     first_output: float
     """From the start of its process."""
+    writing: float
+    """From then to the end of its process."""
     after: float
     """From the end of its process to the start of the next one's, or to DVC's end."""
 
@@ -63,9 +68,11 @@ class Moment:
             case "middle":
                 return _waited(process, rng.uniform(0.5, 1) * timing.first_output, outputs)
             case "writing":
-                output = rng.choice(outputs)
-                seen = _appeared(process, [output])
-                return seen and _waited(process, rng.uniform(0, WRITING_S))
+                if rng.random() < OUTPUT_SHARE:
+                    awaited, pause = [rng.choice(outputs)], rng.uniform(0, WRITING_S)
+                else:  # a stage also logs to MLflow between its first output and its last
+                    awaited, pause = outputs, rng.uniform(0, 0.9) * timing.writing
+                return _appeared(process, awaited) and _waited(process, pause)
             case "between":
                 if not _gone(process, stage):
                     return False
@@ -82,7 +89,9 @@ def measured(project: Faulted) -> dict[str, Timing]:
     Raises RuntimeError where it fails.
     """
     process = project.start(*REPRO)
-    started, ended, first = {}, {}, {}
+    started: dict[str, float] = {}
+    first: dict[str, float] = {}
+    ended: dict[str, float] = {}
     stages = project.stages()
     outputs = {stage: [project.root / path for path in project.outputs(stage)] for stage in stages}
     running: dict[str, psutil.Process] = {}
@@ -95,7 +104,7 @@ def measured(project: Faulted) -> dict[str, Timing]:
                 break
             if stage not in first and any(map(_exists, outputs[stage])):
                 first[stage] = now
-            if stage not in ended and not running[stage].is_running():
+            if stage not in ended and not _runs(running[stage]):
                 ended[stage] = now
             if stage not in ended:
                 break
@@ -103,10 +112,11 @@ def measured(project: Faulted) -> dict[str, Timing]:
     if project.ended(process, "without a fault"):
         raise RuntimeError(f"the pipeline fails without any fault:\n{project.said()}")
     next_start = dict(zip(stages, [*(started[stage] for stage in stages[1:]), now], strict=True))
+    for stage in stages:
+        first.setdefault(stage, ended.setdefault(stage, now))
     return {
         stage: Timing(
-            first.get(stage, ended.get(stage, now)) - started[stage],
-            next_start[stage] - ended.get(stage, now),
+            first[stage] - started[stage], ended[stage] - first[stage], next_start[stage] - ended[stage]
         )
         for stage in stages
     }

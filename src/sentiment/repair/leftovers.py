@@ -39,14 +39,8 @@ def repair_leftovers(root: Path, tmp: Path) -> Iterator[str]:
 
 
 def metrics_files(root: Path) -> list[Path]:
-    """Return the JSON files that dvc.yaml names as metrics; none where dvc.yaml cannot be read."""
-    try:
-        stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
-        entries = [entry for stage in stages.values() for entry in stage.get("metrics", ())]
-    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
-        return []
-    named = (Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries)
-    return [path for path in named if path.suffix == ".json"]
+    """Return the JSON files that dvc.yaml names as metrics; none where it cannot be read."""
+    return [path for path in _named(root, ("metrics",)) if path.suffix == ".json"]
 
 
 def is_damaged(path: Path) -> bool:
@@ -62,20 +56,23 @@ def is_damaged(path: Path) -> bool:
 
 def _temporary(root: Path, tmp: Path) -> set[Path]:
     """Find temporary files; no link is followed, and nothing outside the root is looked at."""
-    stages = YAML(typ="safe").load(root / "dvc.yaml").get("stages", {})
-    entries = [
-        entry
-        for stage in stages.values()
-        for kind in ("outs", "metrics", "plots")
-        for entry in stage.get(kind, ())
-    ]
-    outputs = [root / (entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    outputs = [root / path for path in _named(root, ("outs", "metrics", "plots"))]
     beside = {output.parent for output in outputs} | {root}
     inside = [output for output in outputs if output.is_dir() and not output.is_symlink()]
     places = [root / place for place in PLACES] + [tmp.parent / "cache"]
     found = {path for folder in beside for path in folder.glob(".*")}
     found |= {path for folder in (*inside, *places) for path in folder.rglob(".*")}
     return {path for path in found if OURS.fullmatch(path.name) or DVCS.fullmatch(path.name)}
+
+
+def _named(root: Path, kinds: tuple[str, ...]) -> list[Path]:
+    """Return what dvc.yaml names as such outputs; nothing where it cannot be read, as DVC will say."""
+    try:
+        stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+        entries = [entry for stage in stages.values() for kind in kinds for entry in stage.get(kind, ())]
+        return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _repair_journal(path: Path, root: Path) -> Iterator[str]:
