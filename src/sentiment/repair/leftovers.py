@@ -39,12 +39,14 @@ def repair_leftovers(root: Path, tmp: Path) -> Iterator[str]:
 
 
 def metrics_files(root: Path) -> list[Path]:
-    """Return the JSON files that dvc.yaml names as metrics; none where it cannot be read."""
-    return [path for path in _named(root, ("metrics",)) if path.suffix == ".json"]
+    """Return the files that dvc.yaml names as metrics; none where it cannot be read."""
+    return _named(root, ("metrics",))
 
 
 def is_damaged(path: Path) -> bool:
     """Whether a JSON file is there and cannot be read."""
+    if path.suffix != ".json":
+        return False
     try:
         json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -33,7 +33,7 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
     missing = []
     outputs = [out for out in repo.index.outs if out.hash_info and out.hash_info.name == MD5]
     for out in outputs:
-        yield from _repair_cached(out, root)
+        yield from _repair_cached(out)
     for out in outputs:
         path, name = Path(out.fs_path), out.def_path
         if not out.use_cache and (is_damaged(path) or not path.exists()):
@@ -55,30 +55,29 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
         )
 
 
-def _repair_cached(out: Any, root: Path) -> Iterator[str]:
+def _repair_cached(out: Any) -> Iterator[str]:
     """Check the cached objects of an output by their hashes; replace or remove damaged ones."""
     odb, workspace = out.cache, Path(out.fs_path)
-    yield from _repair_object(odb, out.hash_info.value, workspace, out.def_path, root)
+    yield from _repair_object(odb, out.hash_info.value, workspace, out.def_path)
     if not out.is_dir_checksum or not Path(odb.oid_to_path(out.hash_info.value)).exists():
         return
     for key, _, info in out.get_obj() or ():
         name = "/".join((out.def_path, *key))
-        yield from _repair_object(odb, info.value, workspace.joinpath(*key), name, root)
+        yield from _repair_object(odb, info.value, workspace.joinpath(*key), name)
 
 
-def _repair_object(odb: Any, oid: str, workspace: Path, name: str, root: Path) -> Iterator[str]:
+def _repair_object(odb: Any, oid: str, workspace: Path, name: str) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
     right = oid.removesuffix(".dir")
     if not path.is_file() or _md5(path) == right:
         return
-    is_copy = workspace.is_file() and not workspace.samefile(path)
-    path.unlink()
-    if is_copy and _md5(workspace) == right:
+    if workspace.is_file() and _md5(workspace) == right:
         with replacing(path) as temporary:
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was damaged, replaced by the file here"
     else:
+        path.unlink()
         yield f"{name}: its object in the cache is damaged, removed; `dvc repro` makes it again"
 
 
