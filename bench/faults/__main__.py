@@ -12,6 +12,7 @@ named at the end.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -60,7 +61,7 @@ def cases_of(part: str, stages: list[str], seed: int) -> list[Case]:
 
 
 def play(case: Case, reference: Reference, folder: Path) -> None:
-    """Play a case in a folder of its own; what its commands said stays in a log beside it."""
+    """Play a case in a folder of its own, which stays where it fails; the log of its commands always stays."""
     root = folder / f"{case.part}-{case.number}"
     start = time.monotonic()
     try:
@@ -69,6 +70,8 @@ def play(case: Case, reference: Reference, folder: Path) -> None:
         case.problems.append(traceback.format_exc())
     case.seconds = time.monotonic() - start
     root.with_suffix(".log").write_text("\n".join([str(case), *case.log, "# problems", *case.problems]))
+    if not case.problems:
+        shutil.rmtree(root)
     ending = "holds" if not case.problems else "\n    ".join(["FAILS", *case.problems])
     say(f"{case}: {case.seconds:.0f} s, {case.repairs} repairs, {ending}")
 
