@@ -61,7 +61,7 @@ def cases_of(part: str, stages: list[str], seed: int) -> list[Case]:
 
 
 def play(case: Case, reference: Reference, folder: Path) -> None:
-    """Play a case in a folder of its own, which stays where it fails; the log of its commands always stays."""
+    """Play a case in a folder of its own, which stays where it fails; the log always stays."""
     root = folder / f"{case.part}-{case.number}"
     start = time.monotonic()
     try:
