@@ -228,10 +228,10 @@ def test_damaged_and_missing_metrics_come_back(project: Project, cut: int | None
 def test_truncated_dvc_file_comes_from_the_last_commit(project: Project) -> None:
     folder = project.root / "extra"
     folder.mkdir()
-    for name in ("a", "b"):
-        (folder / name).write_text("text,label\n")
+    (folder / "a").write_text("text,label\n")
     project.run("dvc", "add", "extra/a")
     project.commit("a")
+    (folder / "b").write_text("text,label\n")
     content = (folder / "a.dvc").read_text()
     project.run("dvc", "add", "extra/b")
     (folder / "a.dvc").write_text("")
