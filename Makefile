@@ -66,6 +66,9 @@ bench-gpu: setup  ## equal runs, speed and the largest model that helps on a GPU
 	ARCHIVE=$(wildcard $(ARCHIVE)) bench/gpu/pack.sh
 	bench/gpu/run.sh
 
+bench-faults: setup  ## dvc repro killed, without disk and without tracking server, 130 times; at most 40 minutes
+	python -m bench.faults
+
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<
 	touch $@

@@ -1,6 +1,7 @@
 """Train the LSTM that params.yaml describes."""
 
 from sentiment import paths
+from sentiment.baseline_run import note_ended, open_run
 from sentiment.errors import exits_cleanly
 from sentiment.lineage import log_configuration, tag_model
 from sentiment.model.files import save_model
@@ -9,15 +10,12 @@ from sentiment.params import load_params
 from sentiment.progress import say
 from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.learning import LearningReviews
-from sentiment.tracking import Run, open_store, reopen_run, start_run, tracking_errors
-from sentiment.training.checkpoints import Checkpoint, checkpointing
+from sentiment.tracking import tracking_errors
+from sentiment.training.checkpoints import checkpointing
 from sentiment.training.figures import Epoch
 from sentiment.training.history import health_table, history_table, training_metrics
 from sentiment.training.identity import training_key
 from sentiment.training.self_training import fit_with_unlabelled
-
-RUN_ID = "mlflow.run_id"
-"""Note in a checkpoint."""
 
 SMALL_NUMBERS = "%.4g"
 """So that a small norm is no zero."""
@@ -49,16 +47,7 @@ def main() -> None:
         write_json(paths.metrics("train"), training_metrics(fitted))
         run.log_best(fitted.best)
         tag_model(run, paths.model("baseline"))
-
-
-def open_run(checkpoint: Checkpoint | None) -> Run:
-    """Go on in the run that the checkpoint belongs to, where the store still has it; else start one."""
-    store = open_store()
-    noted = checkpoint.notes.get(RUN_ID) if checkpoint else None
-    run = (reopen_run(store, noted) if noted else None) or start_run(store, "train", "train")
-    if checkpoint:
-        checkpoint.note(RUN_ID, run.id)
-    return run
+        note_ended(checkpoint, paths.model("baseline"))
 
 
 if __name__ == "__main__":

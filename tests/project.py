@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,40 +14,13 @@ from typing import Any, TypeVar
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from ruamel.yaml import YAML
+
+from bench.small import SMALL, copy_repository, inherited, set_params
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 180.0
 
 Seen = TypeVar("Seen")
-
-SMALL: dict[str, Any] = {
-    "download.limit": 400,
-    "download.split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-    "tokenize.vocabulary_size": 1500,
-    "tokenize.unknown_rate": 0.5,
-    "model.max_tokens": 64,
-    "model.chunk_tokens": 32,
-    "model.embedding_units": 8,
-    "model.hidden_units": 8,
-    "model.head.units": 4,
-    "train.device": "cpu",  # figures are compared to the last digit, which differs from device to device
-    "train.epochs": 2,
-    "train.schedule.warmup_steps": 2,
-    "train.average": 0.5,
-    "train.clip.threshold": 1.0,
-    "train.optimizer.learning_rate": 0.003,
-    "tune.trials": 3,
-    "tune.sampler.startup_trials": 1,
-    "tune.pruner.startup_trials": 1,
-    "tune.confirm": None,  # so that trial 0 is compared with the baseline on the same reviews
-    "tune.space": {
-        "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
-        "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},
-        "model.hidden_units": {"kind": "categorical", "choices": [4, 8]},
-    },
-}
-"""A few hundred real reviews and a model that trains in seconds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +36,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**_inherited(), **environment},
+            env={**inherited(), **environment},
             capture_output=True,
             text=True,
             timeout=300,
@@ -83,7 +55,7 @@ class Project:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
-                env={**_inherited(), **environment},
+                env={**inherited(), **environment},
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
@@ -95,15 +67,7 @@ class Project:
 
     def set_params(self, changes: Mapping[str, Any]) -> None:
         """Change values in params.yaml by dotted path."""
-        yaml = YAML()
-        content = yaml.load(self.root / "params.yaml")
-        for name, value in changes.items():
-            *sections, key = name.split(".")
-            node = content
-            for section in sections:
-                node = node[section]
-            node[key] = value
-        yaml.dump(content, self.root / "params.yaml")
+        set_params(self.root, changes)
 
     def metrics(self, stage: str) -> dict[str, Any]:
         """Read a stage's metrics."""
@@ -153,32 +117,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait(PATIENCE_S)
 
 
-def _inherited() -> dict[str, str]:
-    """Return this process's environment without what DVC and MLflow read, its own programs first."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "TUNE_"))
-    }
-    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def clone(folder: Path, changes: Mapping[str, Any] = SMALL) -> Project:
     """Copy what git tracks or would track into a new repository, with changed parameters."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in listed:
-        source = ROOT / name
-        if source.is_file() and not name.startswith(("docs/", "metrics/")) and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(source.read_bytes())
-    project = Project(folder)
-    project.set_params(changes)
-    project.run("git", "init", "-q", "-b", "main")
-    for name, value in (("user.name", "test"), ("user.email", "test@localhost")):  # DVC commits experiments
-        project.run("git", "config", name, value)
-    project.commit("small cut")
-    return project
+    copy_repository(folder, changes)
+    return Project(folder)

@@ -20,12 +20,13 @@ LAYERS = {
     "evaluation": {"params", "tokens", "model", "training", "intervals"},
     "tracking": {"params", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
+    "repair": set[str](),
     "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""
 
 BASE = {"canonical", "errors", "outputs", "paths", "ports", "progress", "waiting"}
-ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": set[str]()}
+ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": {"repair"}}
 
 
 def _modules() -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: check, predict, ui, dashboard, retrain. Heavy imports wait until a command needs them."""
+"""The command line, a function per command. Heavy imports wait until a command needs them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sentiment import paths
-from sentiment.errors import exits_cleanly
+from sentiment.errors import UserError, exits_cleanly
 from sentiment.settings import enter_repository
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews in, sentiment out.")
@@ -15,12 +15,30 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 @app.command()
 @exits_cleanly
 def check() -> None:
-    """Check params.yaml: every fault at once, before a stage touches a file."""
+    """Check params.yaml, all faults at once, and what a kill may have left, before a stage touches a file."""
     enter_repository()
     from sentiment.params import load_params
+    from sentiment.repair import REPAIR_HINT, suspects
 
     load_params()
+    if found := suspects(Path.cwd()):
+        raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
     typer.echo(f"{paths.PARAMS}: no faults")
+
+
+@app.command()
+@exits_cleanly
+def repair() -> None:
+    """Repair what a kill, a full disk or a power cut left half written: dvc.lock, DVC's locks and cache."""
+    enter_repository()
+    from sentiment.repair import repair as run
+
+    done = 0
+    for line in run(Path.cwd()):
+        typer.echo(line)
+        done += 1
+    if not done:
+        typer.echo("nothing to repair")
 
 
 @app.command()

@@ -128,6 +128,27 @@ def test_killed_under_dvc_and_logged_anew_where_the_store_is_gone(
     assert "Running stage" not in before.run("dvc", "repro", "train").stdout
 
 
+def test_killed_before_dvc_records_the_model(before: Project, uninterrupted: Project) -> None:
+    process = before.start("dvc", "repro", "train")
+    ended = before.root / "metrics/train.json"
+    wait_for(lambda: ended.exists() and not (before.root / ".checkpoints").exists(), process)
+    kill(process)
+    before.run("dvc", "repro", "train")
+    _require_as_if_never_killed(before, uninterrupted)
+    before.run("dvc", "repro", "--force", "--single-item", "train")
+    assert [run.info.status for run in before.runs()] == [
+        "FINISHED",
+        "FINISHED",
+    ]  # on purpose: one of its own
+
+
+def test_run_that_lost_its_checkpoint_is_found_again(before: Project, uninterrupted: Project) -> None:
+    _kill(before, lambda folder: (folder / STATE).exists(), "python -m stages.train", EACH_STEP)
+    shutil.rmtree(before.root / ".checkpoints")
+    before.stage("train")
+    _require_as_if_never_killed(before, uninterrupted)
+
+
 def test_diverging_run_says_where_its_checkpoint_stays(before: Project) -> None:
     before.set_params({"train.optimizer.learning_rate": 1e38, "train.average": 0.0})
     first, second = (before.stage("train", status=3, **EACH_STEP) for _ in range(2))

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
+from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.settings import Settings
 from sentiment.tokens.learning import LearningReviews
@@ -25,7 +26,6 @@ from sentiment.tuning.runs import open_search_run
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
-from tests.tracking.server import PASSWORD, TrackingServer, tracking_server
 from tests.tuning import postgres
 from tests.tuning.studies import searched_params
 

@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from bench.tracking_server import PASSWORD, tracking_server
 from tests.project import Project
-from tests.tracking.server import PASSWORD, tracking_server
 
 EPOCH_FIGURES = {
     "train_loss",

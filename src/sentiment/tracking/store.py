@@ -17,7 +17,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiment.errors import UserError
 from sentiment.outputs import replacing
@@ -128,14 +128,18 @@ def _active_experiment(client: MlflowClient, name: str) -> str | None:
 def _said(error: Exception, uri: str) -> str:
     """Return what went wrong in one line, without the address.
 
-    Of errors other than MLflow's own and missing drivers only the kind: they may quote parts of the address.
+    Of errors other than MLflow's own, sqlite's and missing drivers only the kind: they may quote parts of the
+    address.
     So may MLflow's where a library below it has spelt the password in another way.
     """
     if isinstance(error, ImportError):
         return f"the driver {error.name} is not installed"
     if isinstance(error, MlflowException):
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        line = next((line for line in lines if line.startswith("(sqlite3.")), lines[0] if lines else "")
         line = line.replace(uri, "<MLFLOW_TRACKING_URI>")
         if line and not any(secret in line for secret in secrets_of(uri)):
             return line
+    if uri.startswith("sqlite") and isinstance(error, DBAPIError):  # "database or disk is full"
+        return f"{type(error).__name__}: {error.orig}"
     return type(error).__name__

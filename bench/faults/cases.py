@@ -1,0 +1,138 @@
+"""Faulty runs: each is started again until it ends, then compared with a run without faults."""
+
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.faults.disk import small_disk
+from bench.faults.moments import Moment
+from bench.faults.project import PATIENCE_S, REPRO, Faulted, kill
+from bench.faults.reference import Reference
+from bench.small import copy_repository
+from bench.tracking_server import tracking_server
+
+REPAIR = ("sentiment", "repair")
+CHECK = ("sentiment", "check")
+HINT = "sentiment repair"
+
+TRIES = 3
+"""Starts of the pipeline after the last fault: one, and one more for each repair that has to come first."""
+
+TRACEBACK = "Traceback (most recent call last)"
+STORE_ERROR = "the MLflow store ("
+NO_SPACE = ("No space left", "File too large", "disk is full", "disk I/O error", "ENOSPC", "os error 28")
+"""What Python, sqlite, Arrow and the tokenizers call a full disk or a file past its limit."""
+
+
+@dataclass
+class Case:
+    """One run of the pipeline, what happens to it and what came of it."""
+
+    part: str
+    number: int
+    moments: list[Moment]
+    problems: list[str] = field(default_factory=list)
+    """Empty: the case holds."""
+    repairs: int = 0
+    seconds: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.number} ({'; '.join(map(str, self.moments))})"
+
+
+Strike = Callable[[subprocess.Popen[bytes]], object]
+
+
+def play_kills(case: Case, reference: Reference, root: Path) -> None:
+    """Kill the whole process group at each moment."""
+    copy_repository(root)
+    project = Faulted(root, log=case.log)
+    for moment in case.moments:
+        if _struck(case, project, moment, reference, kill):
+            project.note(f"killed at {moment}", "SIGKILL")
+    _finish(case, project, reference)
+
+
+def play_disk(case: Case, reference: Reference, root: Path) -> None:
+    """Fill the disk at each moment; once the run has failed of it, make room."""
+    with small_disk(root) as disk:
+        copy_repository(root / "project")
+        project = Faulted(root / "project", log=case.log)
+        for moment in case.moments:
+            if _struck(case, project, moment, reference, disk.fill):
+                _require_failure(case, project, moment, NO_SPACE)
+            disk.make_room()
+        _finish(case, project, reference)
+
+
+def play_server(case: Case, reference: Reference, root: Path) -> None:
+    """Kill the tracking server at each moment; once the run has failed of it, start the server again."""
+    root.mkdir()
+    with tracking_server(root / "server", root / "server.log") as server:
+        copy_repository(root / "project")
+        places = {"MLFLOW_TRACKING_URI": server.address}
+        project = Faulted(root / "project", places, case.log, server.address)
+        for moment in case.moments:
+            if _struck(case, project, moment, reference, lambda _: server.kill()):
+                _require_failure(case, project, moment, (STORE_ERROR,))
+            server.kill()
+            server.start()
+        _finish(case, project, reference)
+
+
+def _struck(case: Case, project: Faulted, moment: Moment, reference: Reference, strike: Strike) -> bool:
+    """Start the pipeline and strike at a moment; where it cannot start, repair first, as check says.
+
+    The process that was struck is left to whoever struck it, but for its end.
+    """
+    for _ in range(2):
+        process = project.start(*REPRO)
+        try:
+            if moment.comes(project, process, reference.timings[moment.stage]):
+                strike(process)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE_S)
+                project.status = process.returncode
+                return True
+            status = project.ended(process, f"waiting for {moment}")
+        finally:
+            kill(process)
+        if status == 0 or not _repaired(case, project):
+            break
+    case.problems.append(f"{moment}: the moment did not come")
+    return False
+
+
+def _require_failure(case: Case, project: Faulted, moment: Moment, causes: tuple[str, ...]) -> None:
+    """Hold the run against what it must do: stop, with the cause in a message and no traceback."""
+    project.note(f"struck at {moment}", str(project.status))
+    said = project.said()
+    if project.status in (0, None):
+        case.problems.append(f"{moment}: it did not stop (status {project.status})")
+    elif not any(cause in said for cause in causes):
+        case.problems.append(f"{moment}: no message names the cause: {said[-300:]!r}")
+    if TRACEBACK in said:
+        case.problems.append(f"{moment}: a traceback")
+
+
+def _repaired(case: Case, project: Faulted) -> bool:
+    """Whether check names the command that mends what a fault left, and that command works."""
+    project.run(*CHECK)
+    if HINT not in project.said():
+        return False
+    case.repairs += 1
+    return project.run(*REPAIR) == 0
+
+
+def _finish(case: Case, project: Faulted, reference: Reference) -> None:
+    """Start the pipeline until it ends well, then compare."""
+    for _ in range(TRIES):
+        if project.run(*REPRO) == 0:
+            case.problems += reference.differences(project)
+            return
+        if not _repaired(case, project):
+            break
+    case.problems.append(f"it does not end: {case.log[-2][-400:]!r}")

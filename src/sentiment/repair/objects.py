@@ -1,0 +1,99 @@
+"""Outputs that dvc.lock names: objects of the cache that are damaged, files that are gone.
+
+DVC makes an object of its cache read-only when it is written and never reads it again to check it; after a
+power cut its content may be cut off all the same.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sentiment.outputs import replacing
+from sentiment.repair.leftovers import is_damaged
+from sentiment.repair.lockfile import committed
+
+READ_ONLY = 0o444
+"""Mode of an object in DVC's cache."""
+
+MD5 = "md5"
+
+
+def repair_objects(repo: Any, root: Path) -> Iterator[str]:
+    """Repair cached objects and working files of the outputs in dvc.lock.
+
+    Files of the working tree are made where they are missing and, of metrics, where they cannot be read;
+    others that differ from dvc.lock may be somebody's work.
+
+    Args:
+        repo: a `dvc.repo.Repo` whose lock is held.
+        root: its folder.
+    """
+    missing = []
+    outputs = [out for out in repo.index.outs if out.hash_info and out.hash_info.name == MD5]
+    for out in outputs:
+        yield from _repair_cached(out)
+    for out in outputs:
+        path, name = Path(out.fs_path), out.def_path
+        if not out.use_cache and (is_damaged(path) or not path.exists()):
+            if _restore_metrics(out, root):
+                yield f"{name}: restored as dvc.lock names it"
+            else:
+                missing.append(name)
+        elif out.use_cache and not path.exists():
+            if out.changed_cache():
+                missing.append(name)
+                continue
+            path.unlink(missing_ok=True)  # a link to an object that is gone
+            out.checkout(force=True)
+            yield f"{name}: missing, restored from the cache"
+    if missing:
+        yield (
+            f"{', '.join(missing)}: neither here nor in the cache; `dvc repro` makes them again, "
+            "`dvc pull` brings them where there is a remote"
+        )
+
+
+def _repair_cached(out: Any) -> Iterator[str]:
+    """Check the cached objects of an output by their hashes; replace or remove damaged ones."""
+    odb, workspace = out.cache, Path(out.fs_path)
+    yield from _repair_object(odb, out.hash_info.value, workspace, out.def_path)
+    if not out.is_dir_checksum or not Path(odb.oid_to_path(out.hash_info.value)).exists():
+        return
+    for key, _, info in out.get_obj() or ():
+        name = "/".join((out.def_path, *key))
+        yield from _repair_object(odb, info.value, workspace.joinpath(*key), name)
+
+
+def _repair_object(odb: Any, oid: str, workspace: Path, name: str) -> Iterator[str]:
+    path = Path(odb.oid_to_path(oid))
+    right = oid.removesuffix(".dir")
+    if not path.is_file() or _md5(path) == right:
+        return
+    if workspace.is_file() and _md5(workspace) == right:
+        with replacing(path) as temporary:
+            shutil.copyfile(workspace, temporary)
+            temporary.chmod(READ_ONLY)
+        yield f"{name}: its object in the cache was damaged, replaced by the file here"
+    else:
+        path.unlink()
+        yield f"{name}: its object in the cache is damaged, removed; `dvc repro` makes it again"
+
+
+def _restore_metrics(out: Any, root: Path) -> bool:
+    """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
+    cached = Path(out.cache.oid_to_path(out.hash_info.value))
+    candidates = [cached.read_bytes()] if cached.is_file() else []
+    candidates += [committed(root, out.def_path) or b""]
+    for content in candidates:
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == out.hash_info.value:
+            with replacing(Path(out.fs_path)) as temporary:
+                temporary.write_bytes(content)
+            return True
+    return False
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
