@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
 from sentiment.errors import UserError
 from sentiment.settings import Settings
 from sentiment.tracking import open_store, start_run, tracking_errors
-from tests.tracking.server import PASSWORD, TrackingServer, tracking_server
 
 
 @pytest.fixture(autouse=True)
