@@ -17,6 +17,10 @@ from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
 from sentiment.tracking.models import log_model
 from sentiment.tracking.run import flattened
+from sentiment.tracking.story import evaluation_tags
+
+READ = (paths.reviews("test"), paths.TOKENS, *map(paths.model, paths.CANDIDATES))
+"""What the test metrics depend on."""
 
 TEST_GAIN = "test_gain_over_baseline"
 """Of the tuned model, whichever is selected; under one name in the metrics file and in its run."""
@@ -41,6 +45,7 @@ def main() -> None:
 
     with tracking_errors():
         store = open_store()
+        evaluated_by = evaluation_tags(READ, params.model_dump())
         for candidate, stage in paths.CANDIDATES.items():
             judgement = judged[candidate]
             curves = (test.labels, judgement.test_probabilities, params.threshold)
@@ -51,6 +56,7 @@ def main() -> None:
             if candidate == "tuned":
                 run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
             run.tag({"selected": str(candidate == selected).lower()})
+            run.retag("evaluate.", evaluated_by)
             if candidate == selected:
                 log_model(run, paths.SELECTED)
     write_json(

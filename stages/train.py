@@ -3,14 +3,15 @@
 from sentiment import paths
 from sentiment.baseline_run import note_ended, open_run
 from sentiment.errors import exits_cleanly
-from sentiment.lineage import log_configuration, tag_model
+from sentiment.lineage import DATA_OF_TRAINING, log_configuration, origin_of, tag_model
 from sentiment.model.files import save_model
 from sentiment.outputs import write_csv, write_json
-from sentiment.params import load_params
+from sentiment.params import Params, load_params
 from sentiment.progress import say
 from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import tracking_errors
+from sentiment.tracking.story import log_story
 from sentiment.training.checkpoints import checkpointing
 from sentiment.training.figures import Epoch
 from sentiment.training.history import health_table, history_table, training_metrics
@@ -29,10 +30,12 @@ def main() -> None:
     """
     params = load_params()
     reviews = LearningReviews.open()
+    origin = origin_of(params, reviews)
     key = training_key(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
     with tracking_errors(), checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
-        log_configuration(run, params, reviews)
+        log_story(run, DATA_OF_TRAINING)
+        log_configuration(run, params, reviews, origin, sections=Params.model_fields)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)
 
@@ -41,7 +44,7 @@ def main() -> None:
             say(str(epoch))
 
         fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
-        save_model(paths.model("baseline"), fitted.model)
+        save_model(paths.model("baseline"), fitted.model, origin)
         write_csv(paths.PLOTS / "train.csv", history_table(fitted))
         write_csv(paths.PLOTS / "health.csv", health_table(fitted), numbers=SMALL_NUMBERS)
         write_json(paths.metrics("train"), training_metrics(fitted))

@@ -33,7 +33,7 @@ def main() -> None:
         run_search(search, run)
         with search.outputs:
             study, winner = search.results(), find_winner(search, run)
-            save_model(paths.model("tuned"), winner.model)
+            save_model(paths.model("tuned"), winner.model, winner.origin)
             tag_model(winner.run, paths.model("tuned"))
             figures = summary(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})

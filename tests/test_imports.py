@@ -18,7 +18,7 @@ LAYERS = {
     "training": {"params", "tokens", "model"},
     "intervals": set[str](),
     "evaluation": {"params", "tokens", "model", "training", "intervals"},
-    "tracking": {"params", "tokens", "model", "training", "settings"},
+    "tracking": {"params", "reviews", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
     "repair": set[str](),
     "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},

@@ -1,10 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from sentiment.errors import UserError
 from sentiment.settings import load_settings
-from sentiment.tracking.store import tracking_uri
+from sentiment.tracking.store import default_tracking_uri, tracking_uri
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,41 @@ def test_unreadable_environment_file_is_a_user_error(root: Path) -> None:
     (root / ".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"\.env"):
         load_settings()
+
+
+ODD_NAMES = ("a?b", "a%2Fb", "a%20b", "a#b", "a b", "ä+b", "a:b@c")
+
+
+@pytest.fixture(params=ODD_NAMES)
+def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose path holds what has a meaning in addresses."""
+    root = tmp_path / "odd" / str(request.param)
+    root.mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize("below", [".", "sub"])
+def test_address_means_the_file_whatever_the_path_holds(
+    odd: Path, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (odd / below).mkdir(exist_ok=True)
+    monkeypatch.chdir(odd / below)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///kept/runs.db?timeout=3")
+    for address, expected in (
+        (default_tracking_uri(), odd / "mlruns/mlflow.db"),
+        (tracking_uri(load_settings()), odd / "kept/runs.db"),
+    ):
+        database = make_url(address).database
+        assert database is not None
+        assert Path(os.path.abspath(database)) == expected  # noqa: PTH100 as sqlite takes it: links stay
+
+
+def test_path_that_no_address_can_hold_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "a?b"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"a\?b.*: .*cannot stand in the address"):
+        default_tracking_uri()

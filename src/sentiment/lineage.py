@@ -2,20 +2,50 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from sentiment import paths
-from sentiment.model.files import WEIGHTS, load_config
+from sentiment.model.files import CONFIG, WEIGHTS, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.tokens.learning import LearningReviews
 from sentiment.tracking import Run, Store, find_tagged_run, start_run
+from sentiment.tracking.hashes import dvc_hashes
+from sentiment.tracking.source import locked_stages
+from sentiment.tracking.story import INPUT_TAG, log_parameters
 from sentiment.training.device import resolve_device
+from sentiment.training.identity import PACKAGE, code_digest
 from sentiment.training.precision import resolve_precision
 
 MODEL_TAG = "model.md5"
 PARAMS_TAG = "params.digest"
 DATA_TAG = "data.digest"
+CODE_TAG = "code.digest"
+STUDY_TAG, TRIAL_TAG = "tune.study", "tune.trial"
+"""Name of the study and number of the trial in it, on runs of trials."""
+
+UNKNOWN = "unknown"
+COMMIT_TAG = "git.commit_of_model"
+"""On a run of a model whose training this store has not seen: there is no commit to name."""
+
+DATA_OF_TRAINING = (
+    *(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
+    paths.TOKENS,
+    paths.TOKENIZER,
+    *(paths.tokens(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
+)
+"""What a training learns from, and what that was made of. The test split is for evaluate alone."""
+
+DECIDING_SECTIONS = ("download", "tokenize", "model", "train")
+"""Of params.yaml, those that decide a trained model."""
+
+LOCK = Path("dvc.lock")
+SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
+"""Parameters that a stage's entry in `dvc.lock` names. The best trial drew others for model and train."""
 
 
 def model_hash(folder: Path) -> str:
@@ -26,47 +56,111 @@ def model_hash(folder: Path) -> str:
 
 def params_digest(*sections: Section) -> str:
     """Return a digest of parameters, equal when all of them are."""
-    content = json.dumps([section.model_dump() for section in sections], sort_keys=True)
-    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+    return _md5(json.dumps([section.model_dump() for section in sections], sort_keys=True))
 
 
-def log_configuration(run: Run, params: Params, reviews: LearningReviews) -> None:
-    """Log what a training run starts from: the parameters of model and training, the data, digests of both.
+def origin_of(
+    params: Params, reviews: LearningReviews, study: str | None = None, trial: int | None = None
+) -> Origin:
+    """Return what a training with these parameters on this data, by the present code, is known by."""
+    used = reviews.used(unlabelled=params.train.unlabelled != "ignore")
+    return Origin(
+        params=params_digest(params.model, params.train),
+        data=_md5("".join(split.digest for split in used.values())),
+        code=_md5(" ".join([code_digest(PACKAGE), torch.__version__, np.__version__])),
+        study=study,
+        trial=trial,
+    )
 
-    Parameters of `train` keep their names as they are (`clip.threshold`), the model's come under `model`.
+
+def log_configuration(
+    run: Run,
+    params: Params,
+    reviews: LearningReviews,
+    origin: Origin,
+    sections: Collection[str] = DECIDING_SECTIONS,
+) -> None:
+    """Log what a training run starts from: parameters, the data, digests of what trains the model.
+
     The device and the precision are tags as well, since the parameters may leave both to the machine.
-    Raises UserError where the device asked for is not there.
+
+    Args:
+        run: the run.
+        params: the whole of params.yaml; of a trial with the values that it drew.
+        reviews: what the model learns from.
+        origin: of the model, from `origin_of`.
+        sections: of params.yaml, those that are logged.
+
+    Raises:
+        UserError: the device asked for is not there.
     """
-    run.log_params({"model": params.model.model_dump(), **params.train.model_dump()})
-    splits = reviews.used(unlabelled=params.train.unlabelled != "ignore")
-    for name, split in splits.items():
+    log_parameters(run, params.model_dump(include=set(sections)))
+    for name, split in reviews.used(unlabelled=params.train.unlabelled != "ignore").items():
         run.log_data(name, split, paths.tokens(name))
-    digests = "".join(split.digest for split in splits.values())
-    data = hashlib.md5(digests.encode(), usedforsecurity=False).hexdigest()
-    run.tag({PARAMS_TAG: params_digest(params.model, params.train), DATA_TAG: data})
     device = resolve_device(params.train.device)
-    run.tag({"device": device.type, "precision": resolve_precision(params.train.precision, device)})
+    precision = resolve_precision(params.train.precision, device)
+    run.tag({**_origin_tags(origin), "device": device.type, "precision": precision})
 
 
 def tag_model(run: Run, folder: Path) -> None:
-    """Write into a run which model file it made."""
-    run.tag({MODEL_TAG: model_hash(folder)})
+    """Write into a run which model it made: the MD5 of the weights, and what trained them."""
+    run.tag({MODEL_TAG: model_hash(folder), **_origin_tags(load_config(folder).origin)})
 
 
 def find_run(store: Store, folder: Path, stage: str) -> Run | None:
-    """Return the newest run of a stage that made the model in a folder, None where the store has none."""
-    return find_tagged_run(store, {MODEL_TAG: model_hash(folder), "stage": stage})
+    """Return the newest run of a stage that trained the model in a folder, None where the store has none.
+
+    By the weights and by what trained them, which the configuration beside them says: runs that made equal
+    weights of other parameters, data or code are others.
+    """
+    origin = load_config(folder).origin
+    return find_tagged_run(store, {MODEL_TAG: model_hash(folder), "stage": stage, **_origin_tags(origin)})
 
 
 def find_or_adopt_run(store: Store, folder: Path, stage: str) -> Run:
     """Like `find_run`; where the store has none, start one that says where the model came from.
 
-    So it is with a model out of the DVC cache in a store that is new: its stage did not run here.
+    So it is with a model out of the DVC cache in a store that is new: its stage did not run here. The run has
+    what the model's files and `dvc.lock` say, and no commit: the present one need not be the model's.
     """
     found = find_run(store, folder, stage)
     if found is not None:
         return found
-    with start_run(store, stage, f"{stage} (from cache)") as run:
-        run.log_params({"model": load_config(folder).model.model_dump()})
-        tag_model(run, folder)
+    config = load_config(folder)
+    tags = {**_origin_tags(config.origin), MODEL_TAG: model_hash(folder), COMMIT_TAG: UNKNOWN}
+    with start_run(store, stage, f"{stage} (from cache)", tags=tags, source={}) as run:
+        locked_params, locked_inputs = _locked(folder, stage)
+        log_parameters(run, {**locked_params, "model": config.model.model_dump()})
+        run.tag({f"{INPUT_TAG}{path}": md5 for path, md5 in locked_inputs.items()})
     return run
+
+
+def _origin_tags(origin: Origin | None) -> dict[str, str]:
+    if origin is None:
+        return dict.fromkeys((PARAMS_TAG, DATA_TAG, CODE_TAG), UNKNOWN)
+    tags = {PARAMS_TAG: origin.params, DATA_TAG: origin.data, CODE_TAG: origin.code}
+    if origin.study is not None:
+        tags |= {STUDY_TAG: origin.study, TRIAL_TAG: str(origin.trial)}
+    return tags
+
+
+def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, str]]:
+    """Return the parameters and the hashes of inputs by which `dvc.lock` says that a model was made.
+
+    Nothing where the files of the model are other than those that it names.
+    """
+    try:
+        entry = locked_stages(LOCK.read_text(encoding="utf-8")).get(stage, {})
+    except (OSError, UnicodeDecodeError):
+        return {}, {}
+    outputs = {out.get("path"): out.get("md5") for out in entry.get("outs") or []}
+    files = dvc_hashes([folder / WEIGHTS, folder / CONFIG])
+    if any(outputs.get(path) != md5 for path, md5 in files.items()):
+        return {}, {}
+    named = (entry.get("params") or {}).get(paths.PARAMS.name) or {}
+    params = {name: named[name] for name in SECTIONS_OF_STAGE[stage] if name in named}
+    return params, {dep["path"]: dep["md5"] for dep in entry.get("deps") or [] if "md5" in dep}
+
+
+def _md5(content: str) -> str:
+    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()

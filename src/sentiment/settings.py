@@ -85,12 +85,50 @@ def below_root(address: str) -> str:
     """Return an address with a relative sqlite file taken from the repository's root.
 
     Libraries would take it from the working directory, which under `dvc exp run --temp` is a copy that is
-    thrown away.
+    thrown away. Options behind a `?` stay.
+
+    Raises:
+        UserError: the root's path cannot stand in an address.
     """
-    scheme, separator, path = address.partition(":///")
-    if separator and path and scheme.startswith("sqlite") and not Path(path).is_absolute():
-        return f"{scheme}:///{repository_root() / path}"
+    scheme, separator, rest = address.partition(":///")
+    path, question_mark, options = rest.partition("?")
+    is_relative = (
+        path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_absolute()
+    )
+    if separator and is_relative and scheme.startswith("sqlite"):
+        return f"{scheme}:///{_in_address(repository_root(), path)}{question_mark}{options}"
     return address
+
+
+def sqlite_address(path: Path) -> str:
+    """Return the address of a sqlite file, absolute wherever the path can stand in an address.
+
+    Raises:
+        UserError: it cannot.
+    """
+    return f"sqlite:///{_in_address(path.parent, path.name)}"
+
+
+def _in_address(folder: Path, name: str) -> str:
+    """Return the path of a file as a sqlite address holds it.
+
+    In an address a `?` starts the options, and `%2F` is a slash. SQLAlchemy reads both when they are encoded
+    as `%3F` and `%25`, but MLflow makes the folder that the encoded path names. A path from the working
+    directory, where that is below the root, does not hold the folder's name.
+    """
+    if not _breaks_address(str(folder)):
+        return str(folder / name)
+    relative = os.path.relpath(folder, Path.cwd())
+    if _breaks_address(relative):
+        raise UserError(
+            f"{folder}: '?' and '%' in a path cannot stand in the address of a sqlite database; start the "
+            "command inside this folder, or rename it"
+        )
+    return str(Path(relative) / name)
+
+
+def _breaks_address(path: str) -> bool:
+    return "?" in path or "%" in path
 
 
 def secrets_of(address: str) -> set[str]:

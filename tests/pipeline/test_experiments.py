@@ -8,7 +8,7 @@ from tests.project import Project
 def test_temporary_experiment_logs_to_the_main_store(project: Project) -> None:
     project.run("dvc", "exp", "run", "--temp", "--name", "gentle", "-S", "train.clip.threshold=0.7")
     runs = project.runs("tags.stage = 'train'")
-    assert [run.data.params["clip.threshold"] for run in runs] == ["0.7"]
+    assert [run.data.params["train.clip.threshold"] for run in runs] == ["0.7"]
     assert runs[0].data.tags["dvc.experiment"] == "gentle"
     assert (
         runs[0].info.artifact_uri

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from bench.tracking_server import PASSWORD, tracking_server
+from sentiment.params import Params
 from tests.project import Project
 
 EPOCH_FIGURES = {
@@ -43,10 +44,13 @@ def train_run(reproduced: Project) -> Run:
 
 def test_train_run_has_flat_params(train_run: Run) -> None:
     params = train_run.data.params
-    assert params["clip.kind"] == "norm"
-    assert params["clip.threshold"] == "1.0"
+    assert params["train.clip.kind"] == "norm"
+    assert params["train.clip.threshold"] == "1.0"
     assert params["model.hidden_units"] == "8"
-    assert params["optimizer.learning_rate"] == "0.003"
+    assert params["train.optimizer.learning_rate"] == "0.003"
+    assert params["download.sources.0.kind"] == "package"
+    assert params["tune.space.train.clip.threshold.high"] == "4.0"
+    assert {name.partition(".")[0] for name in params} == set(Params.model_fields)
 
 
 def test_train_run_has_every_figure_of_every_epoch(reproduced: Project, train_run: Run) -> None:
@@ -61,7 +65,8 @@ def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run:
     tags = train_run.data.tags
     commits = reproduced.run("git", "rev-list", "HEAD").stdout.split()
     assert tags["git.commit"] in commits
-    assert tags["git.dirty"] == "false"
+    assert tags["git.dirty"] == "true", "no committed dvc.lock names the data"
+    assert tags["git.dirty_because"].startswith("data/reviews/train.parquet is not in its dvc.lock; ")
     assert {"params.digest", "data.digest", "model.md5"} <= set(tags)
     assert tags["device"] == "cpu"
     assert tags["precision"] in {"fp32", "bf16"}

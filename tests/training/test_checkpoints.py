@@ -354,7 +354,7 @@ def test_checkpoints_that_nobody_came_back_to_are_removed(tmp_path: Path) -> Non
 def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
     def key(package: Path = PACKAGE, **changes: Any) -> str:
         given = {"model": MODEL, "params": TrainParams.model_validate(TRAIN), "reviews": reviews}
-        return training_key(**{**given, **changes}, package=package)
+        return str(training_key(**{**given, **changes}, package=package))
 
     def other(**changes: Any) -> LearningReviews:
         return replace(reviews, **changes)

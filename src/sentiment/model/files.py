@@ -19,17 +19,38 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
 
+class Origin(Section):
+    """What trained a model, as digests: two trainings that share them all have one story.
+
+    Equal weights do not: a parameter may have had no effect.
+    """
+
+    params: str
+    """Of the parameters of model and training."""
+    data: str
+    """Of the token data."""
+    code: str
+    """Of the code that decides the weights, and the versions of torch and numpy."""
+    study: str | None = None
+    """Name of the search that the model is from, None where it was trained by itself."""
+    trial: NonNegativeInt | None = None
+    """Number of the trial in that search."""
+
+
 class ModelConfig(Section):
-    """What it takes to rebuild the model that the weights belong to."""
+    """What it takes to rebuild the model that the weights belong to, and what trained it."""
 
     vocabulary_size: PositiveInt
     ngram_entries: NonNegativeInt
     model: ModelParams
+    origin: Origin | None = None
+    """None of a model that was saved without, as trials are."""
 
 
-def save_model(folder: Path, model: SentimentClassifier) -> None:
-    """Write a model's files, each whole or not at all; equal weights make equal bytes."""
+def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None = None) -> None:
+    """Write a model's files, each whole or not at all; equal weights of equal origin make equal bytes."""
     config = ModelConfig(
+        origin=origin,
         vocabulary_size=model.vocabulary_size,
         ngram_entries=len(model.ngrams.keys) if model.ngrams else 0,
         model=model.params,

@@ -5,12 +5,19 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types.schema import ColSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 import sentiment
+from sentiment.model.files import WEIGHTS
 from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
+from sentiment.tracking.store import Store
 
 NAME = "sentiment"
 PACKAGE = Path(sentiment.__file__).parent
@@ -32,12 +39,18 @@ REQUIREMENTS = (
 
 
 def log_model(run: Run, folder: Path) -> None:
-    """Log a folder that `Predictor.load` reads as the run's model; once per run."""
+    """Log a folder that `Predictor.load` reads as the run's model; once per run.
+
+    Again where the one that the run has was deleted or is incomplete: its files are gone, or a kill came
+    while it was logged.
+    """
     outputs = run.store.client.get_run(run.id).outputs
-    if outputs is not None and outputs.model_outputs:
+    if outputs is not None and any(
+        _is_whole(run.store, output.model_id, folder.name) for output in outputs.model_outputs
+    ):
         return
     mlflow.set_experiment(experiment_id=run.store.experiment_id)  # else the model lands in "Default"
-    Model.log(
+    logged = Model.log(
         artifact_path=None,
         flavor=mlflow.pyfunc,
         name=NAME,
@@ -49,6 +62,29 @@ def log_model(run: Run, folder: Path) -> None:
         input_example=EXAMPLE,
         pip_requirements=[f"{package}=={_public_version(package)}" for package in REQUIREMENTS],
     )
+    # MLflow names the commit of this process, which need not be the one that trained the model.
+    client, model_id = run.store.client, logged.model_id
+    commit = run.tags().get(MLFLOW_GIT_COMMIT)
+    if commit is not None:
+        client.set_logged_model_tags(model_id, {MLFLOW_GIT_COMMIT: commit})
+    elif MLFLOW_GIT_COMMIT in client.get_logged_model(model_id).tags:
+        client.delete_logged_model_tag(model_id, MLFLOW_GIT_COMMIT)
+
+
+def _is_whole(store: Store, model_id: str, folder: str) -> bool:
+    """Whether a logged model is there with its files; folder: name of the one that it was logged from."""
+    try:
+        if store.client.get_logged_model(model_id).status != LoggedModelStatus.READY:
+            return False
+        listed = [
+            store.client.list_logged_model_artifacts(model_id, path) for path in (None, f"artifacts/{folder}")
+        ]
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False
+        raise
+    present = {file.path for files in listed for file in files}
+    return {MLMODEL_FILE_NAME, f"artifacts/{folder}/{WEIGHTS}"} <= present
 
 
 def _public_version(package: str) -> str:

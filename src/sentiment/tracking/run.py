@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from sentiment.settings import environment
 from sentiment.tokens.store import TokenizedReviews
-from sentiment.tracking.source import source_tags
+from sentiment.tracking.source import SOURCE_TAGS, source_tags
 from sentiment.tracking.store import STORE_ERRORS, Store, not_working
 from sentiment.training.figures import Epoch
 
@@ -80,8 +80,21 @@ class Run:
         self.tag({ERROR_TAG: error})
 
     def nested(self, name: str, stage: str, tags: Mapping[str, str] | None = None) -> "Run":
-        """Start a run below this one."""
+        """Start a run below this one, from the same source."""
         return start_run(self.store, stage, name, parent=self, tags=tags)
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether figures of an epoch are logged."""
+        return bool(self._epochs)
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags that the run has in the store."""
+        return dict(self.store.client.get_run(self.id).data.tags)
+
+    def params(self) -> dict[str, str]:
+        """Return the parameters that the run has in the store."""
+        return dict(self.store.client.get_run(self.id).data.params)
 
     def find_nested(self, tags: Mapping[str, str]) -> "Run | None":
         """Return the newest run below this one that has these tags, as it is; None where there is none."""
@@ -97,7 +110,7 @@ class Run:
         For a run that is reopened: what held then may not hold now. prefix: with its dot. tags: without it.
         """
         current = {f"{prefix}{name}": value for name, value in tags.items()}
-        for name in self.store.client.get_run(self.id).data.tags:
+        for name in self.tags():
             if name.startswith(prefix) and name not in current:
                 self.store.client.delete_tag(self.id, name)
         self.tag(current)
@@ -157,16 +170,34 @@ class Run:
 
 
 def start_run(
-    store: Store, stage: str, name: str, parent: Run | None = None, tags: Mapping[str, str] | None = None
+    store: Store,
+    stage: str,
+    name: str,
+    parent: Run | None = None,
+    tags: Mapping[str, str] | None = None,
+    source: Mapping[str, str] | None = None,
 ) -> Run:
     """Start a run of a stage, tagged with the code and the experiment that it comes from.
 
-    tags: others that it has from the first moment, so that a killed process leaves no run without them.
+    Args:
+        store: where.
+        stage: that the run is of.
+        name: of the run.
+        parent: the run that it is below; both come from the same source.
+        tags: others that it has from the first moment, so that a killed process leaves no run without them.
+        source: tags of the source where that is not this process's working tree.
     """
-    tags = {"stage": stage, MLFLOW_SOURCE_NAME: f"stages/{stage}.py", **source_tags(), **(tags or {})}
+    if source is None:
+        source = source_tags() if parent is None else source_of(parent)
+    tags = {"stage": stage, MLFLOW_SOURCE_NAME: f"stages/{stage}.py", **source, **(tags or {})}
     if parent is not None:
         tags[MLFLOW_PARENT_RUN_ID] = parent.id
     return Run(store, store.client.create_run(store.experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def source_of(run: Run) -> dict[str, str]:
+    """Return a run's tags of its source."""
+    return {name: value for name, value in run.tags().items() if name in SOURCE_TAGS}
 
 
 def find_tagged_run(store: Store, tags: Mapping[str, str]) -> Run | None:
@@ -196,11 +227,14 @@ def reopen_run(store: Store, run_id: str) -> Run | None:
 
 
 def flattened(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested parameters by dotted name."""
+    """Return nested parameters by dotted name, sections in a list by their number."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            flat.update(flattened(value, f"{prefix}{key}."))
+            flat.update(flattened(value, f"{name}."))
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            flat.update(flattened({str(number): item for number, item in enumerate(value)}, f"{name}."))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[name] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -1,37 +1,121 @@
-"""Which code and which DVC experiment a run comes from."""
+"""Which code, which data and which DVC experiment a run comes from, and whether git can bring them back."""
 
 import os
 import subprocess
-from functools import cache
+from collections.abc import Mapping
+from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-WRITTEN_BY_STAGES = (":!dvc.lock", ":!metrics")
-"""Tracked files that a pipeline run itself rewrites: they do not make the code's tree dirty."""
+WRITTEN_BY_STAGES = (":!dvc.lock", ":!metrics", ":!mlruns")
+"""Tracked files that a pipeline run itself rewrites, and the store, which may be moved away.
+
+They do not make the tree dirty; a run's inputs that `dvc.lock` of the commit does not name do
+(`unnamed_inputs`).
+"""
+
+NOT_SHOWN = (":(exclude,glob)**/.env", ":(exclude,glob)**/.env.local")
+"""Files of secrets, which git ignores unless someone forced it not to."""
+
+COMMIT, DIRTY, DIRTY_BECAUSE = "git.commit", "git.dirty", "git.dirty_because"
+EXPERIMENT = "dvc.experiment"
+SOURCE_TAGS = (COMMIT, MLFLOW_GIT_COMMIT, DIRTY, DIRTY_BECAUSE, EXPERIMENT)
+
+NAMED_CAUSES = 10
+"""Changed paths that a tag names; the artifact has them all."""
+
+DIFF_BYTES = 1_000_000
+"""Of a diff that is kept."""
 
 
-@cache
-def source_tags() -> dict[str, str]:
-    """Return tags for the git commit, whether the tree differs from it, and the DVC experiment's name.
+def source_tags(unnamed: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return tags for the git commit, whether the run differs from it, and the DVC experiment's name.
 
     The commit stands under MLflow's own name too, which the UI shows as the run's version.
-
     Outside a git repository, or in one without commits, there is nothing to say about the commit.
+
+    Args:
+        unnamed: inputs that the commit's `dvc.lock` does not name.
     """
     tags = {}
-    commit = _git("rev-parse", "HEAD")
+    commit = _commit()
     if commit:
-        tags["git.commit"] = tags[MLFLOW_GIT_COMMIT] = commit
-        changes = _git("status", "--porcelain", "--", ".", *WRITTEN_BY_STAGES)
-        tags["git.dirty"] = "true" if changes else "false"
+        causes = [*_changed_paths(), *(f"{path} is not in its dvc.lock" for path in unnamed)]
+        tags = {COMMIT: commit, MLFLOW_GIT_COMMIT: commit, DIRTY: "true" if causes else "false"}
+        more = len(causes) - NAMED_CAUSES
+        if causes:
+            tags[DIRTY_BECAUSE] = "; ".join(
+                causes[:NAMED_CAUSES] + ([f"and {more} more"] if more > 0 else [])
+            )
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        tags["dvc.experiment"] = experiment
+        tags[EXPERIMENT] = experiment
     return tags
 
 
-def _git(*arguments: str) -> str | None:
+def unnamed_inputs(hashes: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the inputs whose MD5 the commit's `dvc.lock` does not have for that path.
+
+    Whatever is in the working tree's `dvc.lock`: DVC rewrites it while it runs the stages.
+    """
+    named = hashes_in_lock(_git("show", "HEAD:./dvc.lock") or "")
+    return tuple(path for path, md5 in hashes.items() if md5 not in named.get(path, set()))
+
+
+def hashes_in_lock(text: str) -> dict[str, set[str]]:
+    """Return by path the MD5s that a `dvc.lock` names, of dependencies and outputs; none of a corrupt one."""
+    found: dict[str, set[str]] = {}
+    for stage in locked_stages(text).values():
+        for entry in [*(stage.get("deps") or []), *(stage.get("outs") or [])]:
+            found.setdefault(str(entry.get("path")), set()).add(str(entry.get("md5")))
+    return found
+
+
+def locked_stages(text: str) -> dict[str, dict[str, Any]]:
+    """Return the stages of a `dvc.lock` by name; none of a corrupt one."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return {}
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return dict(stages) if isinstance(stages, dict) else {}
+
+
+def tree_difference() -> str | None:
+    """Return how the working tree differs from the commit: the diff of tracked files, names of the others.
+
+    With `dvc.lock`, `params.yaml` and the metrics, so that the commit and the diff together rebuild the run.
+    None where there is no commit. What git ignores, `.env` among it, is not in it.
+    """
+    if not _commit():
+        return None
+    diff = _git("diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".", *NOT_SHOWN) or ""
+    content = diff.encode()
+    if len(content) > DIFF_BYTES:
+        kept = content[:DIFF_BYTES].decode(errors="ignore").rpartition("\n")[0]
+        diff = f"{kept}\n# cut here: the diff has {len(content)} bytes\n"
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", ".", *NOT_SHOWN) or ""
+    names = "".join(f"# untracked, content not kept: {line}\n" for line in untracked.splitlines())
+    return f"{names}{diff}{'' if diff.endswith(chr(10)) else chr(10)}"
+
+
+def _commit() -> str | None:
+    found = _git("rev-parse", "HEAD")
+    return found.strip() if found else None
+
+
+def _changed_paths() -> tuple[str, ...]:
+    listed = _git("status", "--porcelain", "--", ".", *WRITTEN_BY_STAGES) or ""
+    return tuple(line[3:] for line in listed.splitlines())
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git prints, None where it fails: no git, no repository, no commit."""
+    # A status that refreshes the index would take its lock from DVC or the user.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, check=True, env=environment)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode("utf-8", errors="replace")

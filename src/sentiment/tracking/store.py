@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,20 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests import RequestException
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiment.errors import UserError
 from sentiment.outputs import replacing
 from sentiment.progress import say
-from sentiment.settings import Settings, below_root, load_settings, repository_root, secrets_of
+from sentiment.settings import (
+    Settings,
+    below_root,
+    load_settings,
+    repository_root,
+    secrets_of,
+    sqlite_address,
+)
 
 for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
     logging.getLogger(name).setLevel(logging.WARNING)
@@ -31,6 +41,10 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError)
 """What MLflow raises when its store fails, of its own and of what a server or a database is reached by."""
+
+
+DELETED = re.compile(r"The (?P<kind>[Ee]xperiment|[Rr]un) '?(?P<id>\w+)'? must be in the 'active' state")
+"""What MLflow says of a run or an experiment that was deleted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,8 @@ class Store:
 
 
 def default_tracking_uri() -> str:
-    """Return the address of the sqlite store in `mlruns/`, absolute, so that it means the same everywhere."""
-    return f"sqlite:///{repository_root() / 'mlruns' / 'mlflow.db'}"
+    """Return the address of the sqlite store in `mlruns/`, absolute where it can be (`sqlite_address`)."""
+    return sqlite_address(repository_root() / "mlruns" / "mlflow.db")
 
 
 def tracking_uri(settings: Settings) -> str:
@@ -61,17 +75,21 @@ def open_store() -> Store:
     settings = load_settings()
     uri = tracking_uri(settings)
     is_local = uri.startswith("sqlite")
-    path = Path(uri.partition(":///")[2])
-    if is_local:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif settings.mlflow_tracking_uri is not None:
+    if not is_local and settings.mlflow_tracking_uri is not None:
         say("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
     try:
-        if is_local and path.name:
-            _make_tables(uri, path)
+        if is_local and (database := make_url(uri).database):
+            _make_tables(uri, Path(database))
         return _connected(uri, settings.mlflow_experiment_name, is_local)
+    except UserError:
+        raise
     except Exception as error:  # each kind of store has errors of its own
         raise UserError(not_working(error)) from None
+
+
+def _is_default() -> bool:
+    """Whether the store is the one in `mlruns/`. Once open, MLflow sets the variable for that one too."""
+    return tracking_uri(load_settings()) == default_tracking_uri()
 
 
 @contextmanager
@@ -86,7 +104,8 @@ def tracking_errors() -> Iterator[None]:
 def not_working(error: Exception) -> str:
     """Say in one line that the store does not work, and why, without the address."""
     why = _said(error, tracking_uri(load_settings()))
-    return f"the MLflow store (MLFLOW_TRACKING_URI) does not work: {why}"
+    named = repository_root() / "mlruns" if _is_default() else "MLFLOW_TRACKING_URI"
+    return f"the MLflow store ({named}) does not work: {why}{_restores(error)}"
 
 
 def _make_tables(uri: str, path: Path) -> None:
@@ -95,10 +114,12 @@ def _make_tables(uri: str, path: Path) -> None:
     MLflow takes seconds for its tables. A process killed meanwhile would leave a file that no other can use,
     and two that make them at once stumble over each other.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.making"):
-        if not path.exists():
+        head, found, options = uri.rpartition(f"/{path.name}")
+        if found and not path.exists():  # an encoded name is not found: MLflow makes the tables in place
             with replacing(path) as temporary:
-                MlflowClient(uri.removesuffix(str(path)) + str(temporary)).search_experiments(max_results=1)
+                MlflowClient(f"{head}/{temporary.name}{options}").search_experiments(max_results=1)
 
 
 def _connected(uri: str, name: str, is_local: bool) -> Store:
@@ -119,10 +140,39 @@ def _connected(uri: str, name: str, is_local: bool) -> Store:
 
 
 def _active_experiment(client: MlflowClient, name: str) -> str | None:
+    """Return the id of the experiment, None where there is none.
+
+    Raises:
+        UserError: it was deleted, which keeps its name taken.
+    """
     experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
+    if experiment is None:
         return None
+    if experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment {name!r} is in the trash; "
+            f"`{_restoring('experiments', '--experiment-id', experiment.experiment_id)}` restores it, "
+            "or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
     return str(experiment.experiment_id)
+
+
+def _restores(error: Exception) -> str:
+    """Return how to restore what MLflow says is deleted; nothing where it says something else."""
+    found = DELETED.search(str(error)) if isinstance(error, MlflowException) else None
+    if found is None:
+        return ""
+    kind = found["kind"].lower()
+    option = "--experiment-id" if kind == "experiment" else "--run-id"
+    return f"; it is in the trash, `{_restoring(f'{kind}s', option, found['id'])}` restores it"
+
+
+def _restoring(kind: str, option: str, identifier: str) -> str:
+    """Return the command that restores something, for the default store with its address."""
+    command = f"mlflow {kind} restore {option} {identifier}"
+    if not _is_default():  # the address may hold a password, and the user has it set
+        return command
+    return f"MLFLOW_TRACKING_URI={shlex.quote(default_tracking_uri())} {command}"
 
 
 def _said(error: Exception, uri: str) -> str:

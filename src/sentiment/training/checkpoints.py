@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.outputs import write_json
 from sentiment.progress import say
 from sentiment.training.figures import Epoch
+from sentiment.training.identity import TrainingKey
 from sentiment.training.snapshots import TornSnapshotError, read_snapshot, write_snapshot
 from sentiment.training.state import EPOCHS, TrainingState
 
 STATE = "state.safetensors"
 NOTES = "notes.json"
+KEY = "key.json"
+"""What the run's key was made of, for a run that differs from it in arithmetic alone."""
 
 KEPT_DAYS = 14
 """After that nobody comes back to a run, and its checkpoint takes a few hundred megabytes."""
@@ -129,14 +133,15 @@ class Checkpoint:
 
 
 @contextmanager
-def checkpointing(root: Path, key: str, minutes: float) -> Iterator[Checkpoint | None]:
+def checkpointing(root: Path, key: TrainingKey | str, minutes: float) -> Iterator[Checkpoint | None]:
     """Yield the checkpoint of the run that `key` names, and remove it when the block ends well.
 
     root: folder with a folder per run. minutes: between two checkpoints within an epoch. Yields None while
     another process trains the same run: two would write over each other. What an error leaves behind is what
-    the run can go on from, or nothing.
+    the run can go on from, or nothing. A checkpoint of the same training on another processor, with other
+    threads or versions is not resumed: one line says so, and in what they differ.
     """
-    folder = root / key
+    folder = root / str(key)
     _forget_old(set(root.glob("*")) - {folder})
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")  # the system lets go of it when the process dies
@@ -147,7 +152,10 @@ def checkpointing(root: Path, key: str, minutes: float) -> Iterator[Checkpoint |
         yield None
         return
     ended = False
-    checkpoint = Checkpoint(folder, key, minutes)
+    checkpoint = Checkpoint(folder, str(key), minutes)
+    if isinstance(key, TrainingKey):
+        _say_what_is_not_resumed(checkpoint, key)
+        write_json(folder / KEY, asdict(key))
     try:
         yield checkpoint
         ended = True
@@ -164,6 +172,26 @@ def checkpointing(root: Path, key: str, minutes: float) -> Iterator[Checkpoint |
         lock.release()
         with suppress(OSError):  # other runs have theirs there
             root.rmdir()
+
+
+def _say_what_is_not_resumed(checkpoint: Checkpoint, key: TrainingKey) -> None:
+    """Name the newest checkpoint that has the same recipe and another arithmetic, where this run has none."""
+    if checkpoint.exists:
+        return
+    others: list[tuple[float, dict[str, str]]] = []
+    for path in checkpoint.folder.parent.glob(f"*/{KEY}"):
+        try:
+            found = json.loads(path.read_bytes())
+            recipe, arithmetic = found["recipe"], dict(found["arithmetic"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # removed at this moment, or corrupt
+        states = [state.stat().st_mtime for state in path.parent.rglob(STATE)]
+        if recipe == key.recipe and states:
+            others.append((max(states), arithmetic))
+    if others:
+        written, arithmetic = max(others, key=lambda other: other[0])
+        differences = "; ".join(key.differences(arithmetic))
+        say(f"the checkpoint of {_clock(written)} is not resumed, training starts anew: {differences}")
 
 
 def _clock(timestamp: float) -> str:

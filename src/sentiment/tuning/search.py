@@ -1,8 +1,10 @@
 """A search from its start, or from where it was stopped, to its last trial."""
 
+from sentiment.lineage import DATA_OF_TRAINING
 from sentiment.progress import say
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
+from sentiment.tracking.story import log_parameters, log_story
 from sentiment.tuning.kept import keep_best_only
 from sentiment.tuning.study import TOTALS, Search
 from sentiment.tuning.workers import run_workers, work
@@ -18,9 +20,9 @@ def run_search(search: Search, run: Run) -> None:
     Raises UserError where too many trials failed, none finished, or a worker met what only the user can mend.
     """
     tune, workers = search.params.tune, load_settings().tune_workers
-    space = {name: str(dimension) for name, dimension in tune.space.items()}
+    log_story(run, DATA_OF_TRAINING)
     # The totals may change while the study stays, and a run's parameters may not: those are tags.
-    run.log_params({"tune": {**tune.model_dump(exclude=TOTALS), "space": space}})
+    log_parameters(run, search.params.model_dump(exclude={"tune": TOTALS}))
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
     done = sum(trial.state.is_finished() for trial in search.trials())
     if done:

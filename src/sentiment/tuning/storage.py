@@ -2,6 +2,7 @@
 
 import json
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import NOT_FOUND_MSG
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +29,13 @@ CONNECT_SECONDS = 10
 
 TIMEOUT_OPTIONS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mariadb": "connect_timeout"}
 """By kind of database: what its usual drivers call that."""
+
+
+ENDED = "Cannot tell a"
+ENDED_OUTSIDE = (
+    "tune: a trial was ended from outside, such as in the dashboard, while it ran; start the same command "
+    "again: it runs the other trials"
+)
 
 
 def open_storage() -> BaseStorage:
@@ -104,12 +113,36 @@ class Journal(JournalFileBackend):
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn what a database says when it fails in the middle of a search into a UserError."""
+    """Turn what a storage raises in the middle of a search, by failing or lacking a trial, into a UserError.
+
+    A study or a trial may be deleted, and a trial ended, in the dashboard at any moment.
+    """
     try:
         yield
+    except UpdateFinishedTrialError:
+        raise UserError(ENDED_OUTSIDE) from None
+    except (KeyError, ValueError) as error:
+        if not _is_missing(error):
+            raise
+        if ENDED in str(error):
+            raise UserError(ENDED_OUTSIDE) from None
+        raise UserError(
+            "tune: the study or a trial of it was deleted, such as in the dashboard, while the search ran; "
+            "start the same command again: it takes what is left, or starts a new study"
+        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         address = load_settings().tune_storage
         raise _not_working(error, address.get_secret_value() if address else "") from None
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether Optuna raises this for a study or a trial that does not exist."""
+    message = str(error.args[0]) if error.args else ""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    by_optuna = bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith("optuna.")
+    return by_optuna and (
+        message == NOT_FOUND_MSG or message.startswith(("No trial with", "Cannot tell", "Record does not"))
+    )
 
 
 def _open_database(address: str) -> BaseStorage:

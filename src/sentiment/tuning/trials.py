@@ -4,10 +4,11 @@ import time
 from typing import Self
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.lineage import log_configuration
+from sentiment.lineage import log_configuration, origin_of
 from sentiment.params import Params
 from sentiment.progress import say
 from sentiment.settings import load_settings
@@ -42,19 +43,22 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     params = suggest(trial, search.params)
     key = training_key(params.model, params.train, search.reviews)
     checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
-    run = open_trial_run(parent, search, trial.number)
+    run = open_trial_run(parent, search, trial.number, str(key))
     watch = Stopwatch.go_on(trial)
     with checkpointing(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
         with run, storage_errors():  # a failed trial too is told to MLflow first: that may fail in its turn
             try:
-                log_configuration(run, params, search.reviews)
+                origin = origin_of(params, search.reviews, search.name, trial.number)
+                log_configuration(run, params, search.reviews, origin)
                 fitted = _fit(search, trial, run, params, checkpoint, watch)
                 keep(search, trial.number, fitted)
                 run.log_best(fitted.best)
                 state, auc = TrialState.COMPLETE, fitted.best.validation_auc
             except optuna.TrialPruned:
                 run.kill()
+            except UpdateFinishedTrialError:  # a RuntimeError too; the training itself has not failed
+                raise
             except FAILURES as error:
                 state = TrialState.FAIL
                 run.fail(f"{type(error).__name__}: {error}")

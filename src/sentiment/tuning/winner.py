@@ -8,8 +8,9 @@ from optuna.trial import FrozenTrial
 from sklearn.metrics import roc_auc_score
 
 from sentiment.intervals import Gain
-from sentiment.lineage import log_configuration
+from sentiment.lineage import log_configuration, origin_of
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.files import Origin
 from sentiment.tracking import Run
 from sentiment.tuning.attributes import ranked
 from sentiment.tuning.confirm import Confirmed, confirm
@@ -30,6 +31,7 @@ class Winner:
 
     number: int
     model: SentimentClassifier
+    origin: Origin
     validation_auc: float
     gain: Gain | None
     confirmed: list[Confirmed]
@@ -48,12 +50,14 @@ def find_winner(search: Search, parent: Run) -> Winner:
     found, labels = kept(search, trial), search.reviews.validation.labels
     logits = {0: validation_logits(search, 0), trial.number: found.logits}
     gain = gain_over_first(search.results(), trial.number, labels, logits)
+    params = configured(search.params, trial.params)
+    origin = origin_of(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
     if run is None:  # the tracking store is another than that of the day
         with open_trial_run(parent, search, trial.number) as run:
-            log_configuration(run, configured(search.params, trial.params), search.reviews)
+            log_configuration(run, params, search.reviews, origin)
     auc = float(roc_auc_score(labels, found.logits))
-    return Winner(trial.number, found.model, auc, gain, confirmed, run)
+    return Winner(trial.number, found.model, origin, auc, gain, confirmed, run)
 
 
 def _confirmed(search: Search, best: list[FrozenTrial]) -> list[Confirmed]:

@@ -1,0 +1,119 @@
+"""A checkpoint that another instruction set wrote is not resumed: sums would be rounded in two ways."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sentiment.training.identity import TrainingKey
+from sentiment.training.processor import ONEDNN_LEVELS, instruction_sets, onednn_isa
+from tests.project import ROOT
+
+X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86 processors")
+
+TRAIN = """
+import sys
+from pathlib import Path
+from sentiment.params.train import TrainParams
+from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.store import TokenizedReviews
+from sentiment.training.checkpoints import checkpointing
+from sentiment.training.identity import training_key
+from sentiment.training.loop import fit
+from tests.model.shapes import model_params
+from tests.training.test_loop import TRAIN, VOCABULARY
+
+split = TokenizedReviews.from_lists([[2 + row % 7, 3, 4 + row % 3] for row in range(40)], [0, 1] * 20)
+reviews = LearningReviews(VOCABULARY, split, split)
+params = TrainParams.model_validate({**TRAIN, "epochs": 2, "device": "cpu", "precision": "fp32"})
+
+def stop(epoch):
+    if sys.argv[2] == "stop" and epoch.number == 2:
+        raise KeyboardInterrupt
+
+key = training_key(model_params(), params, reviews)
+with checkpointing(Path(sys.argv[1]), key, 0) as checkpoint:
+    print("epochs found:", len(checkpoint.epochs))
+    fit(model_params(), params, reviews, on_epoch=stop, checkpoint=checkpoint)
+"""
+
+
+def _train(folder: Path, how: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", TRAIN, str(folder), how],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@X86
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [("ATEN_CPU_CAPABILITY", "default", "aten_capability"), ("ONEDNN_MAX_CPU_ISA", "SSE41", "onednn_isa")],
+)
+def test_checkpoint_of_another_instruction_set_is_not_resumed(
+    tmp_path: Path, variable: str, value: str, named: str
+) -> None:
+    assert "KeyboardInterrupt" in _train(tmp_path, "stop").stderr
+    other = _train(tmp_path, "stop", **{variable: value})
+    assert other.stdout == "epochs found: 0\n"
+    line = other.stderr.splitlines()[0]
+    assert line.startswith("the checkpoint of ")
+    assert f"is not resumed, training starts anew: {named} was " in line
+    assert line.endswith(f"is {value.upper()}")
+
+    resumed = _train(tmp_path, "end")
+    assert resumed.stdout == "epochs found: 2\n"
+    assert "not resumed" not in resumed.stderr
+    assert resumed.returncode == 0
+
+
+def test_difference_names_what_only_one_side_has() -> None:
+    key = TrainingKey("recipe", {"threads": "2", "device": "cpu"})
+    assert key.differences({"threads": "1", "device": "cpu"}) == ["threads was 1, is 2"]
+    assert key.differences({"threads": "2"}) == ["device was not set, is cpu"]
+
+
+ISA = """
+import torch
+from sentiment.training.identity import TrainingKey
+from sentiment.training.processor import onednn_isa
+print("isa", onednn_isa(), flush=True)
+torch.nn.functional.linear(torch.ones(2, 8, 64), torch.ones(64, 64))
+torch.nn.LSTM(8, 8)(torch.ones(2, 2, 8))
+"""
+
+
+def _said_by_onednn(limit: str) -> tuple[str, str]:
+    """Return what oneDNN itself prints of its instruction set, and what `onednn_isa` returns."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ONEDNN_MAX_CPU_ISA": limit}
+    done = subprocess.run(
+        [sys.executable, "-c", ISA], env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    (ours,) = [line.split()[1] for line in done if line.startswith("isa ")]
+    (theirs,) = [line.partition(",isa:")[2] for line in done if ",isa:" in line]
+    return theirs, ours
+
+
+@X86
+def test_instruction_set_of_onednn_changes_exactly_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every limit that changes what oneDNN prints changes the name, and no other does."""
+    pairs = [_said_by_onednn(limit) for limit in ("SSE41", "avx2", "AVX512_CORE", "DEFAULT", "nonsense")]
+    for theirs, ours in pairs:
+        for theirs_again, ours_again in pairs:
+            assert (theirs == theirs_again) == (ours == ours_again), pairs
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert onednn_isa() == pairs[-1][1]
+    assert onednn_isa() in {name for name, _ in ONEDNN_LEVELS}
+
+
+def test_limits_of_mkl_are_part_of_the_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = instruction_sets()
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    assert instruction_sets() == before | {"mkl_cbwr": "AVX2"}

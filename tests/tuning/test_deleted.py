@@ -1,0 +1,92 @@
+"""A study deleted, or a trial ended, in the dashboard while a search runs: one line, and the way on."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+
+from sentiment.training.checkpoints import STATE
+from sentiment.tuning.storage import open_journal
+from tests.project import PATIENCE_S, Project, clone, kill, wait_for
+
+OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
+SQLITE = {"TUNE_STORAGE": "sqlite:///mlruns/studies.db"}
+
+
+@pytest.fixture(scope="module")
+def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project before its first search, with trials of some seconds."""
+    project = clone(tmp_path_factory.mktemp("tokenized"))
+    project.set_params(
+        {"train.batch_size": 4, "train.epochs": 3, "model.embedding_units": 64, "tune.trials": 3}
+    )
+    for stage in ("download", "tokenize"):
+        project.stage(stage)
+    return project
+
+
+@pytest.fixture
+def before(tokenized: Project, tmp_path: Path) -> Project:
+    shutil.copytree(tokenized.root, tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+def _storage(project: Project, environment: dict[str, str]) -> BaseStorage:
+    if "TUNE_STORAGE" in environment:
+        return RDBStorage(f"sqlite:///{project.root}/mlruns/studies.db")
+    return open_journal(project.root / "mlruns/optuna.journal")
+
+
+def _delete_study(storage: BaseStorage) -> None:
+    (study,) = storage.get_all_studies()
+    storage.delete_study(study._study_id)
+
+
+def _fail_running_trial(storage: BaseStorage) -> None:
+    (study,) = storage.get_all_studies()
+    running = storage.get_all_trials(study._study_id, states=(TrialState.RUNNING,))
+    storage.set_trial_state_values(running[0]._trial_id, TrialState.FAIL)
+
+
+def _said_while(project: Project, act: Callable[[BaseStorage], Any], environment: dict[str, str]) -> str:
+    """Start a search, do something to its storage while its second trial trains; return what it printed."""
+    log = project.root / "log"
+    process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
+    states = "mlruns/studies/*/trial-{}/checkpoints/*/" + STATE
+    try:
+        wait_for(lambda: list(project.root.glob(states.format(0))), process)
+        storage = _storage(project, environment)  # a database takes a while to open
+        wait_for(lambda: list(project.root.glob(states.format(1))), process)
+        act(storage)
+        assert process.wait(PATIENCE_S) == 2, log.read_text()
+    finally:
+        kill(process)
+    return log.read_text()
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"TUNE_WORKERS": "2"}, SQLITE], ids=["journal", "two-workers", "sqlite"]
+)
+def test_study_deleted_while_it_is_searched(before: Project, environment: dict[str, str]) -> None:
+    said = _said_while(before, _delete_study, environment)
+    assert "Traceback" not in said
+    assert said.count("error: ") == 1
+    assert said.splitlines()[-1].startswith("error: tune: the study or a trial of it was deleted")
+    before.stage("tune", **environment)
+    assert before.metrics("tune")["trials"]["finished"] > 0
+    storage = _storage(before, environment)
+    (name,) = optuna.get_all_study_names(storage)
+    assert len(optuna.load_study(study_name=name, storage=storage).trials) == 3
+
+
+def test_trial_ended_while_it_trains(before: Project) -> None:
+    said = _said_while(before, _fail_running_trial, {})
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: tune: a trial was ended from outside")
+    before.stage("tune")
+    assert before.metrics("tune")["trials"]["failed"] == 1
