@@ -26,7 +26,12 @@ LAYERS = {
 """For each layer, what it may import besides itself and the base."""
 
 BASE = {"canonical", "copies", "errors", "outputs", "paths", "ports", "progress", "waiting"}
-ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": {"repair", "reviews"}}
+ONLY_IN = {
+    "mlflow": {"tracking", "lineage"},
+    "optuna": {"tuning"},
+    "ray": {"tuning"},
+    "dvc": {"repair", "reviews"},
+}
 
 
 def _modules() -> list[Path]:
