@@ -35,9 +35,11 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
             path = fetch(source.urls, source.checksum)
             archive = limited(lambda: read_imdb(path, source.limits), params.limit, params.seed)
             batches = validation_from_train(archive, params.split, params.seed)
+        case IncomingSource():
+            rows = limited(lambda: read_incoming(source), params.limit, params.seed)
+            batches = split_by_hash(rows, params.split, params.seed)
         case FilesSource():
-            read = read_incoming if isinstance(source, IncomingSource) else read_files
-            rows = limited(lambda: read(source), params.limit, params.seed)
+            rows = limited(lambda: read_files(source), params.limit, params.seed)
             batches = split_by_hash(rows, params.split, params.seed)
     return all_to_train(batches) if source.role == "train" else batches
 
