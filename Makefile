@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup repro test lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
-	bench-quality bench-train bench-tune retrain lock
+	bench-quality bench-train bench-tune retrain clean lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -75,6 +75,9 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.installed
 
 retrain: setup  ## refresh the data, train what changed, write reports/retrain.md
 	sentiment retrain
+
+clean: setup  ## list what recent commits and searches do not need in caches and stores; make clean YES=1 removes it
+	sentiment clean $(if $(YES),--yes)
 
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate

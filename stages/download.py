@@ -1,16 +1,23 @@
 """Take the reviews from their sources, check them, drop duplicates, split."""
 
 from sentiment import paths
+from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import write_json
 from sentiment.params import load_params
+from sentiment.reviews.fetching.digests import recording
 from sentiment.reviews.gathering import gather
+from sentiment.reviews.recorded import warn_of_other_files
 
 
 @exits_cleanly
 def main() -> None:
-    """Write one Parquet file per split, the reports on rows, and what is in all of them."""
-    write_json(paths.metrics("download"), gather(load_params().download))
+    """Write one Parquet file per split, the reports on rows, the metrics, which name the files read."""
+    require_incoming_in_copy()
+    with recording() as files:
+        figures = gather(load_params().download)
+    warn_of_other_files(files)
+    write_json(paths.metrics("download"), {**figures, "files": files})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pick the better model on validation; judge both on test. The only stage that opens the test split."""
 
 from sentiment import paths
+from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.evaluation.judging import gain_on_test, judge
 from sentiment.evaluation.plots import figures, write_curves
@@ -29,6 +30,7 @@ TEST_GAIN = "test_gain_over_baseline"
 @exits_cleanly
 def main() -> None:
     """Write the selected model and both models' figures and curves; add them to the models' runs."""
+    require_incoming_in_copy()
     params = load_params().evaluate
     validation = TokenizedReviews.open(paths.tokens("validation"))
     test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")), "tokenize test")

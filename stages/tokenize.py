@@ -3,6 +3,7 @@
 from typing import Any
 
 from sentiment import paths
+from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import replacing, write_json
 from sentiment.params import load_params
@@ -14,6 +15,7 @@ from sentiment.tokens.vocabulary import learn_tokenizer
 @exits_cleanly
 def main() -> None:
     """Write the tokenizer, the token arrays, and what is in them."""
+    require_incoming_in_copy()
     params = load_params().tokenize
     reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
     unlabelled = stream_reviews(paths.reviews("unlabelled"), labelled=False)

@@ -2,6 +2,7 @@
 
 from sentiment import paths
 from sentiment.baseline_run import note_ended, open_run
+from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.lineage import DATA_OF_TRAINING, log_configuration, origin_of, tag_model
 from sentiment.model.files import save_model
@@ -28,6 +29,7 @@ def main() -> None:
 
     Killed and started again, it goes on from its last checkpoint, in the same run.
     """
+    require_incoming_in_copy()
     params = load_params()
     reviews = LearningReviews.open()
     origin = origin_of(params, reviews)

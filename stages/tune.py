@@ -1,6 +1,7 @@
 """Search around the configuration in params.yaml for a better one."""
 
 from sentiment import paths
+from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.lineage import tag_model
 from sentiment.model.files import save_model
@@ -25,6 +26,7 @@ def main() -> None:
 
     Stopped at any moment and started again, it goes on where it was, in the same runs.
     """
+    require_incoming_in_copy()
     params = load_params()
     reviews = LearningReviews.open()
     search = open_search(params, reviews)

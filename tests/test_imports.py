@@ -25,8 +25,13 @@ LAYERS = {
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"canonical", "errors", "outputs", "paths", "ports", "progress", "waiting"}
-ONLY_IN = {"mlflow": {"tracking", "lineage"}, "optuna": {"tuning"}, "ray": {"tuning"}, "dvc": {"repair"}}
+BASE = {"canonical", "copies", "errors", "outputs", "paths", "ports", "progress", "waiting"}
+ONLY_IN = {
+    "mlflow": {"tracking", "lineage"},
+    "optuna": {"tuning"},
+    "ray": {"tuning"},
+    "dvc": {"repair", "reviews"},
+}
 
 
 def _modules() -> list[Path]:

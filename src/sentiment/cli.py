@@ -15,14 +15,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 @app.command()
 @exits_cleanly
 def check() -> None:
-    """Check params.yaml, all faults at once, and what a kill may have left, before a stage touches a file."""
+    """Check params.yaml, all faults at once, and what a kill may have left; warn of changed source files."""
     enter_repository()
     from sentiment.params import load_params
     from sentiment.repair import REPAIR_HINT, suspects
+    from sentiment.reviews.recorded import warn_of_changed_files
 
-    load_params()
+    params = load_params()
     if found := suspects(Path.cwd()):
         raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
+    warn_of_changed_files(params.download)
     typer.echo(f"{paths.PARAMS}: no faults")
 
 
@@ -95,3 +97,19 @@ def retrain() -> None:
     from sentiment.retraining import retrain as run
 
     run()
+
+
+@app.command()
+@exits_cleanly
+def clean(
+    commits: Annotated[int, typer.Option(min=1, help="Newest commits whose files stay.")] = 5,
+    studies: Annotated[int, typer.Option(min=1, help="Newest searches whose models stay.")] = 3,
+    days: Annotated[float, typer.Option(min=0, help="Age of checkpoints, downloads, deleted runs.")] = 14,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only print.")] = False,
+) -> None:
+    """Remove from caches and stores what recent commits, tags, experiments and searches do not need."""
+    enter_repository()
+    from sentiment.retention import Keep
+    from sentiment.retention import clean as run
+
+    run(Keep(commits, studies, days), remove=yes)

@@ -19,6 +19,8 @@ CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate chooses from, and the stage that makes each."""
 
 PARAMS = Path("params.yaml")
+INCOMING = Path("data/incoming")
+"""Labelled files of the user's, a dependency of download: what is put there re-runs the pipeline."""
 REVIEWS = Path("data/reviews")
 TOKENS = Path("data/tokens")
 TOKENIZER = TOKENS / "tokenizer.json"

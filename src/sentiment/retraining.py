@@ -1,11 +1,13 @@
 """Scheduled retraining: fresh data, `dvc repro`, and a report against the committed state."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sentiment import paths
 from sentiment.errors import UserError
@@ -30,44 +32,72 @@ class Outcome:
     restored: Sequence[str]
     """Stages whose results the DVC cache already had."""
     changed: bool
-    """Whether dvc.lock is another one: other data, parameters, code or results."""
+    """Whether dvc.lock is not that of the last commit: other data, parameters, code or results."""
 
     @property
     def is_nothing_new(self) -> bool:
-        """Whether everything stands as it stood."""
+        """Whether all is as committed."""
         return not (self.ran or self.restored or self.changed)
 
 
 def retrain() -> None:
     """Force download, run the stages that its outputs or the parameters change, write reports/retrain.md.
 
-    Where nothing is new, download's outputs are what they were and no other stage runs.
-    Raises UserError where a stage fails; the stage has then said why.
+    Where nothing is new, download's outputs are what they were and no other stage runs. Everything is
+    compared with the last commit, so that a second retraining before that of the first reports the same.
+    Raises UserError where a stage fails, which has then said why; before any stage runs, where there is no
+    commit to compare with.
     """
     load_params()
-    before = _lock()
+    _require_commit()
+    REPORT.unlink(missing_ok=True)  # else a retraining that fails would leave that of an earlier one
     _dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
     log = _dvc("repro", fails_with="a stage failed")
-    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock() != before)
+    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock() != _committed_lock())
     with replacing(REPORT) as temporary:
         temporary.write_text(_report(outcome), encoding="utf-8")
     say(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
 
 
-def _lock() -> bytes:
-    return LOCK.read_bytes() if LOCK.exists() else b""
+def _require_commit() -> None:
+    """Refuse to start where `dvc params diff`, which the report needs, would fail after all the work."""
+    command = [sys.executable, "-m", "dvc", "params", "diff", "--json", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or _committed("params.yaml") is None:
+        raise UserError(
+            "retrain compares with the last commit, and there is none that git and DVC can read: an exported "
+            "archive, core.no_scm, or a repository without a commit. `dvc repro` trains without one; else "
+            "`dvc config core.no_scm false`, `git init`, `git add --all`, `git commit`"
+        )
+
+
+def _lock() -> bytes | None:
+    return LOCK.read_bytes() if LOCK.exists() else None
+
+
+def _committed_lock() -> bytes | None:
+    return _committed(str(LOCK))
+
+
+def _committed(name: str) -> bytes | None:
+    """Return a file as the last commit has it, None where that has none."""
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True, check=False)
+    except OSError:  # no git
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def _report(outcome: Outcome) -> str:
     if outcome.is_nothing_new:
         return "# Retraining\n\nNothing new: no stage ran, the committed model stands.\n"
-    params = _dvc("params", "diff", "--md").strip() or "No parameter changed."
-    metrics = _dvc("metrics", "diff", "--md").strip() or "No metric changed."
+    params = _difference("params") or "No parameter changed."
+    metrics = _difference("metrics") or "No metric changed."
     return f"""# Retraining
 
 - Stages that ran: {", ".join(outcome.ran) or "none"}.
 - Stages restored from the DVC cache: {", ".join(outcome.restored) or "none"}.
-- `dvc.lock`: {"changed" if outcome.changed else "unchanged, the results are the same bit for bit"}.
+- `dvc.lock`: {"changed" if outcome.changed else "as committed, the results are the same bit for bit"}.
 
 ## Parameters against the committed state
 
@@ -77,6 +107,16 @@ def _report(outcome: Outcome) -> str:
 
 {metrics}
 """
+
+
+def _difference(what: Literal["params", "metrics"]) -> str:
+    """Return what differs from the last commit as a Markdown table, nothing where nothing does.
+
+    Of an empty difference DVC's Markdown has the head of a table; its JSON is empty.
+    """
+    if not json.loads(_dvc(what, "diff", "--json", "HEAD")):
+        return ""
+    return _dvc(what, "diff", "--md", "HEAD").strip()
 
 
 def _dvc(*arguments: str, fails_with: str = "dvc failed") -> str:

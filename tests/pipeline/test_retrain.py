@@ -37,6 +37,39 @@ def test_report_compares_with_the_committed_state(project: Project) -> None:
     assert "Stages that ran: none." in _report(project)
 
 
+def test_second_retraining_without_a_commit_reports_the_same(project: Project) -> None:
+    project.set_params({"evaluate.threshold": 0.4})
+    project.run("sentiment", "retrain")
+    first = _report(project)
+    project.run("sentiment", "retrain")
+    assert _report(project) == first.replace("that ran: evaluate", "that ran: none")
+    project.commit("a better threshold")
+    project.run("sentiment", "retrain")
+    assert "Nothing new" in _report(project)
+
+
+def test_unchanged_parameters_are_said_to_be(project: Project) -> None:
+    lock = project.root / "dvc.lock"
+    lock.write_text(lock.read_text().replace("python -m stages.evaluate", "python stages/evaluate.py"))
+    project.commit("as if the command had been another one")
+    project.run("sentiment", "retrain")
+    assert "Stages that ran: evaluate." in _report(project) or "DVC cache: evaluate." in _report(project)
+    assert "No parameter changed." in _report(project)
+    assert "No metric changed." in _report(project)
+
+
+def test_without_a_commit_nothing_runs(project: Project) -> None:
+    before = project.tree()
+    project.run("dvc", "config", "core.no_scm", "true")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    project.run("dvc", "config", "core.no_scm", "false")
+    shutil.rmtree(project.root / ".git")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    project.run("git", "init", "-q")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert project.tree() == before
+
+
 def test_failing_stage_fails_the_job(project: Project) -> None:
     project.set_params({"train.epochs": 0})
     failed = project.run("sentiment", "retrain", status=2)

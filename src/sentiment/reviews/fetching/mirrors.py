@@ -9,6 +9,7 @@ from sentiment.progress import say
 from sentiment.reviews.fetching.addresses import local_path, shown
 from sentiment.reviews.fetching.cache import Entry, cache_folder
 from sentiment.reviews.fetching.checksums import Checksum
+from sentiment.reviews.fetching.digests import record
 from sentiment.reviews.fetching.downloading import download
 from sentiment.reviews.fetching.remote import MirrorError
 
@@ -27,7 +28,12 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
     """
     if not urls:
         raise UserError("no address to fetch the reviews from")
-    wanted = None if checksum is None else Checksum.parse(checksum)
+    path = _fetched(urls, None if checksum is None else Checksum.parse(checksum))
+    record(shown(urls[0]), path)
+    return path
+
+
+def _fetched(urls: Sequence[str], wanted: Checksum | None) -> Path:
     cached = _cached(urls, wanted)
     if cached is not None:
         return cached

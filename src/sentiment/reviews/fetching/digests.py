@@ -1,0 +1,37 @@
+"""What the files were that the reviews came from: their sizes and MD5s, for `metrics/download.json`."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+Digests = dict[str, dict[str, int | str]]
+"""By address as written in params.yaml, without secrets: bytes and md5."""
+
+_recorded: ContextVar[Digests | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[Digests]:
+    """Collect the digest of every file that is opened for reviews within the block."""
+    digests: Digests = {}
+    token = _recorded.set(digests)
+    try:
+        yield digests
+    finally:
+        _recorded.reset(token)
+
+
+def record(name: str, path: Path) -> None:
+    """Add a file to the record, where one is kept."""
+    digests = _recorded.get()
+    if digests is not None:
+        digests[name] = digest(path)
+
+
+def digest(path: Path) -> dict[str, int | str]:
+    """Return a file's size and MD5, which is DVC's hash too."""
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return {"bytes": path.stat().st_size, "md5": md5}

@@ -1,0 +1,55 @@
+"""What git must not take, folder or link to one, and what it and DVC must see."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from scmrepo.git import Git
+
+from tests.project import ROOT
+
+IGNORED = (".venv", ".cache", ".checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__")
+MADE = ("mlruns", "models", "plots", "reports", "dvc_plots", "data/reviews", "data/tokens", "data/mine")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    (folder / "data/incoming").mkdir(parents=True)
+    (folder / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def _seen(folder: Path) -> list[str]:
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("name", [*IGNORED, *MADE])
+def test_folder_is_ignored_also_where_it_is_a_link(
+    name: str, linked: bool, repository: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "elsewhere" if linked else repository / name
+    target.mkdir()
+    (target / "file").touch()
+    if linked:
+        (repository / name).symlink_to(target)
+    assert _seen(repository) == [".gitignore"]
+
+
+def test_incoming_files_are_seen_by_git_and_dvc(repository: Path) -> None:
+    names = [
+        "data/incoming/.gitignore",
+        "data/incoming/README.md",
+        "data/incoming/a.csv",
+        "data/incoming/b.dvc",
+    ]
+    for name in names:
+        (repository / name).touch()
+    assert _seen(repository) == [".gitignore", *names]
+    # DVC asks a library of its own, which takes another view of some patterns, with and without the slash.
+    asked = ("data/", "data/incoming/", "data/incoming/b.dvc")
+    git = Git(str(repository))
+    assert [name for name in asked if git.is_ignored(f"{repository}/{name}")] == []
