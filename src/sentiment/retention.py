@@ -17,10 +17,11 @@ from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
 from sentiment.progress import say
+from sentiment.repair import REPAIR_HINT, suspects
 from sentiment.reviews.fetching.addresses import local_path
 from sentiment.reviews.fetching.cache import Entry
 from sentiment.reviews.fetching.checksums import Checksum
-from sentiment.running import require_nothing_running
+from sentiment.running import require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import leftovers
 
@@ -48,10 +49,12 @@ def clean(keep: Keep, *, remove: bool) -> None:
     repository that git and DVC can read.
     """
     root = repository_root()
-    require_nothing_running(root)
+    if damaged := suspects(root):
+        raise UserError("\n  ".join([f"damaged files; {REPAIR_HINT} first:", *damaged]))
+    require_idle(root)
     # The cache goes first: what DVC cannot decide, such as a commit that it cannot read, ends everything.
     objects = _unneeded_in_cache(root, keep)
-    require_nothing_running(root)  # that took seconds, and from here on things go
+    require_idle(root)  # that took seconds, and from here on things go
     total = _report("DVC cache", objects, remove=remove)
     total += _report("studies", _old_studies(root, keep.studies), remove=remove)
     total += _report("checkpoints", _stale((root / paths.CHECKPOINTS).glob("*"), keep.days), remove=remove)

@@ -44,7 +44,7 @@ def repair(root: Path) -> Iterator[str]:
     from dvc.repo import Repo
 
     from sentiment.repair.objects import repair_objects
-    from sentiment.repair.processes import require_idle
+    from sentiment.running import require_idle
 
     try:
         repo = Repo(str(root))
@@ -53,7 +53,7 @@ def repair(root: Path) -> Iterator[str]:
     tmp = Path(repo.tmp_dir)
     try:
         with repo.lock:  # so that no DVC command starts meanwhile
-            require_idle(root, tmp)
+            require_idle(root, holds_dvc_lock=True)
             yield from rwlock.repair_rwlock(tmp)
             yield from lockfile.repair_lock(root, tmp)
             yield from lockfile.repair_dvc_files(root)

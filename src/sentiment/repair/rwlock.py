@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sentiment.running import rwlock_holders
+
 RWLOCK = "rwlock"
 
 
@@ -14,20 +16,13 @@ def suspects(root: Path) -> list[str]:
     return [f"{path.relative_to(root)}: truncated or corrupt"] if _entries(path) is None else []
 
 
-def holders(tmp: Path) -> list[dict[str, Any]]:
-    """Return the processes, as `pid` and `cmd`, that the file names; none where it cannot be read."""
-    entries = _entries(tmp / RWLOCK) or {}
-    writers = list(entries.get("write", {}).values())
-    return writers + [info for infos in entries.get("read", {}).values() for info in infos]
-
-
 def repair_rwlock(tmp: Path) -> Iterator[str]:
     """Remove the file where it is damaged or names processes: none of them is alive, as the caller knows."""
     path = tmp / RWLOCK
     if _entries(path) is None:
         path.unlink()
         yield f"{path.name}: truncated or corrupt, removed; DVC writes it anew"
-    elif dead := holders(tmp):
+    elif dead := rwlock_holders(path):
         path.unlink()
         pids = sorted({info["pid"] for info in dead})
         yield f"{path.name}: locks of processes that are dead ({', '.join(map(str, pids))}), removed"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-from mlflow.entities import LoggedModelStatus
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -17,7 +18,6 @@ import sentiment
 from sentiment.model.files import WEIGHTS
 from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
-from sentiment.tracking.store import Store
 
 NAME = "sentiment"
 PACKAGE = Path(sentiment.__file__).parent
@@ -41,14 +41,18 @@ REQUIREMENTS = (
 def log_model(run: Run, folder: Path) -> None:
     """Log a folder that `Predictor.load` reads as the run's model; once per run.
 
-    Again where the one that the run has was deleted or is incomplete: its files are gone, or a kill came
-    while it was logged.
+    Again where the one that the run has was deleted. One that is incomplete, since its files are gone or a
+    kill came while it was logged, is deleted first.
     """
-    outputs = run.store.client.get_run(run.id).outputs
-    if outputs is not None and any(
-        _is_whole(run.store, output.model_id, folder.name) for output in outputs.model_outputs
-    ):
-        return
+    client = run.store.client
+    outputs = client.get_run(run.id).outputs
+    for output in outputs.model_outputs if outputs is not None else ():
+        model = _existing(client, output.model_id)
+        if model is None:
+            continue
+        if _is_whole(client, model, folder.name):
+            return
+        client.delete_logged_model(model.model_id)
     mlflow.set_experiment(experiment_id=run.store.experiment_id)  # else the model lands in "Default"
     logged = Model.log(
         artifact_path=None,
@@ -63,7 +67,7 @@ def log_model(run: Run, folder: Path) -> None:
         pip_requirements=[f"{package}=={_public_version(package)}" for package in REQUIREMENTS],
     )
     # MLflow names the commit of this process, which need not be the one that trained the model.
-    client, model_id = run.store.client, logged.model_id
+    model_id = logged.model_id
     commit = run.tags().get(MLFLOW_GIT_COMMIT)
     if commit is not None:
         client.set_logged_model_tags(model_id, {MLFLOW_GIT_COMMIT: commit})
@@ -71,18 +75,22 @@ def log_model(run: Run, folder: Path) -> None:
         client.delete_logged_model_tag(model_id, MLFLOW_GIT_COMMIT)
 
 
-def _is_whole(store: Store, model_id: str, folder: str) -> bool:
-    """Whether a logged model is there with its files; folder: name of the one that it was logged from."""
+def _existing(client: MlflowClient, model_id: str) -> LoggedModel | None:
     try:
-        if store.client.get_logged_model(model_id).status != LoggedModelStatus.READY:
-            return False
-        listed = [
-            store.client.list_logged_model_artifacts(model_id, path) for path in (None, f"artifacts/{folder}")
-        ]
+        return client.get_logged_model(model_id)
     except MlflowException as error:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            return False
+            return None
         raise
+
+
+def _is_whole(client: MlflowClient, model: LoggedModel, folder: str) -> bool:
+    """Whether a logged model has its files; folder: name of the one that it was logged from."""
+    if model.status != LoggedModelStatus.READY:
+        return False
+    listed = [
+        client.list_logged_model_artifacts(model.model_id, path) for path in (None, f"artifacts/{folder}")
+    ]
     present = {file.path for files in listed for file in files}
     return {MLMODEL_FILE_NAME, f"artifacts/{folder}/{WEIGHTS}"} <= present
 
