@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from sentiment.errors import UserError
@@ -388,9 +389,9 @@ def test_labels_need_no_quotes() -> None:
         "name": "phrases",
         "paths": ["train.tsv"],
         "columns": {"text": "Phrase", "label": "Sentiment"},
-        "labels": {0: 0, 4: 1, True: 1, "n/a": None},
+        "labels": {0: 0, 4: 1, True: 1, 2: None},
     }
-    assert FilesSource.model_validate(source).labels == {"0": 0, "4": 1, "true": 1, "n/a": None}
+    assert FilesSource.model_validate(source).labels == {"0": 0, "4": 1, "true": 1, "2": None}
 
 
 @pytest.mark.parametrize("labels", ["{1: 1, 1: 0}", "{1: 1, 1.0: 0}", "{good: 1, good: 0}"])
@@ -399,3 +400,15 @@ def test_key_that_stands_twice_in_yaml_is_refused(labels: str, tmp_path: Path) -
     path.write_text(f"download:\n  labels: {labels}\n")
     with pytest.raises(UserError, match=r"params\.yaml:2: not valid YAML: found duplicate key"):
         load_params(path)
+
+
+def test_labels_that_dvc_cannot_sort_are_refused() -> None:
+    source = {
+        "kind": "files",
+        "name": "mine",
+        "paths": ["a.csv"],
+        "columns": {"text": "text", "label": "label"},
+        "labels": {0: 0, "positive": 1},
+    }
+    with pytest.raises(ValidationError, match="write all in quotes"):
+        FilesSource.model_validate(source)

@@ -89,7 +89,8 @@ class Columns(Section):
 def _keys_as_text(labels: Any) -> Any:
     """Return labels by their text: YAML reads 0 and true as what they are.
 
-    Raises ValueError where two keys are one label, such as 1 and "1": one of them would win silently.
+    Raises ValueError where two keys are one label, such as 1 and "1": one of them would win silently; and
+    where some keys are numbers and others text, which DVC cannot sort.
     """
     if not isinstance(labels, Mapping):
         return labels
@@ -103,6 +104,8 @@ def _keys_as_text(labels: Any) -> Any:
         if text in by_text:
             raise ValueError(f"the label {text} stands there twice, in two spellings: keep one of them")
         by_text[text] = label
+    if len({isinstance(key, str) for key in labels}) > 1:
+        raise ValueError("some keys are numbers and others text, which DVC cannot sort: write all in quotes")
     return by_text
 
 
