@@ -207,6 +207,7 @@ def test_damaged_content_fails_its_checksum(tmp_path: Path) -> None:
         (b"<html>" * 1000, "not a tar archive"),
         (gzip.compress(b"text,label\n" * 1000), "not a tar archive"),
     ],
+    ids=["empty", "short page", "long page", "gzipped text"],
 )
 def test_file_that_is_no_archive_is_refused(content: bytes, fault: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)

@@ -189,6 +189,7 @@ PLAIN = b"text,label,group\nA fine film,1,\nA waste of time,0,\n"
         gzip.compress(PLAIN[:20]) + b"\0" * 3 + gzip.compress(PLAIN[20:]) + b"\0",
         gzip.compress(b"") + gzip.compress(PLAIN),
     ],
+    ids=["zeros behind it", "two members with zeros", "an empty member"],
 )
 def test_gzip_is_read_as_gzip_itself_takes_it(content: bytes) -> None:
     Path("a.csv.gz").write_bytes(content)
