@@ -43,7 +43,7 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real reviews in the archive's layout: a hundred in each half, a hundred unlabelled."""
-    table = pa.Table.from_batches(limited(batches_of(read_package()), 300))
+    table = pa.Table.from_batches(limited(lambda: batches_of(read_package()), 300, seed=42))
     texts = [normalized(text) for text in table["text"].to_pylist()]
     rows = pa.table({"text": texts, "label": table["label"]})
     labelled = np.r_[0:100, 150:250]
