@@ -5,6 +5,9 @@ from decimal import Decimal
 
 _NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
+_TRUTH_VALUES = {"True", "False", "TRUE", "FALSE"}
+"""As pandas and spreadsheets write them; JSON and Parquet have `true` and `false`."""
+
 LARGEST_EXPONENT = 40
 """Power of ten past which a number stays in scientific notation: 1e999999999 written out is a gigabyte."""
 
@@ -15,6 +18,8 @@ def canonical_text(text: str) -> str:
     `1`, `1.0` and `1.00` become `1`, because a column of integers with one empty cell is written as
     fractions. Everything else is an identifier and stays as it is: `007`, `1e3`, `+1`, `.5`.
     """
+    if text in _TRUTH_VALUES:
+        return text.lower()
     if not _NUMERAL.fullmatch(text):
         return text
     value = text.rstrip("0").rstrip(".") if "." in text else text

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,6 +121,9 @@ def _write(content: bytes) -> None:
     rest = memoryview(content)
     try:
         while rest:
-            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+            try:
+                rest = rest[os.write(sys.stdout.fileno(), rest) :]
+            except BlockingIOError:  # the other end made the pipe non-blocking, and it is full
+                select.select([], [sys.stdout], [])
     except OSError as error:
         raise UserError(f"standard output: {error.strerror}") from None

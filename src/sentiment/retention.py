@@ -1,5 +1,6 @@
 """Remove what recent commits, tags, experiments and searches do not need: from this disk and CI's caches."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
+from sentiment.copies import PIN
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
@@ -27,6 +29,10 @@ from sentiment.tracking import leftovers
 
 COLLECTED = re.compile(r"^Removing (.+)$", re.MULTILINE)
 """What `dvc gc --dry` prints for each object of the cache."""
+
+
+MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
+"""In a `.dvc` file, of an output or a dependency."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def _unneeded_in_cache(root: Path, keep: Keep) -> dict[Path, int]:
     _git("rev-parse", "--verify", "HEAD")
     kept = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
     printed = _dvc("gc", *kept, "--num", str(keep.commits), "--force", "--dry")
-    objects = {Path(name) for name in COLLECTED.findall(printed)}
+    objects = {Path(name) for name in COLLECTED.findall(printed)} - _pinned_objects(cache)
     unneeded_runs = set()
     for file in (path for path in (cache / "runs").rglob("*") if path.is_file()):
         outputs = _outputs_of_run(file, cache)
@@ -102,6 +108,25 @@ def _unneeded_in_cache(root: Path, keep: Keep) -> dict[Path, int]:
     return {path: _size(path) for path in sorted(objects | unneeded_runs)}
 
 
+def _pinned_objects(cache: Path) -> set[Path]:
+    """Return the objects that the `.dvc` files of any commit or git stash name.
+
+    No stage can make them again, so their age does not matter.
+    """
+    listed = _git("rev-list", "--objects", "--all", "--reflog")
+    blobs = {line.partition(" ")[0] for line in listed.splitlines() if line.endswith(PIN)}
+    found: set[Path] = set()
+    for blob in sorted(blobs):
+        found |= {_object(cache, md5) for md5 in MD5.findall(_git("cat-file", "blob", blob))}
+    for folder in [path for path in found if path.suffix == ".dir" and path.is_file()]:
+        found |= {_object(cache, str(entry["md5"])) for entry in json.loads(folder.read_bytes())}
+    return found
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
 def _outputs_of_run(file: Path, cache: Path) -> dict[str, Path]:
     """Return names and cached objects of the outputs that an entry of the run cache restores."""
     try:
@@ -109,7 +134,7 @@ def _outputs_of_run(file: Path, cache: Path) -> dict[str, Path]:
         md5s = {str(output["path"]): str(output["md5"]) for output in outputs}
     except (YAMLError, UnicodeDecodeError, KeyError, TypeError):
         return {}
-    return {name: cache / "files" / "md5" / md5[:2] / md5[2:] for name, md5 in md5s.items()}
+    return {name: _object(cache, md5) for name, md5 in md5s.items()}
 
 
 def _old_studies(root: Path, number: int) -> dict[Path, int]:

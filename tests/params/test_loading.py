@@ -412,3 +412,23 @@ def test_labels_that_dvc_cannot_sort_are_refused() -> None:
     }
     with pytest.raises(ValidationError, match="write all in quotes"):
         FilesSource.model_validate(source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": {"text": "text", "label": "text"}}, "different columns"),
+        ({"escape_character": " "}, "no letter, digit or space"),
+        ({"quote_character": "a"}, "no letter, digit or space"),
+    ],
+)
+def test_settings_that_would_eat_text_are_refused(changes: dict[str, Any], message: str) -> None:
+    source = {
+        "kind": "files",
+        "name": "mine",
+        "paths": ["a.csv"],
+        "columns": {"text": "text", "label": "label"},
+        "labels": {0: 0, 1: 1},
+    }
+    with pytest.raises(ValidationError, match=message):
+        FilesSource.model_validate({**source, **changes})

@@ -18,13 +18,14 @@ def _cached(project: Project) -> set[Path]:
     return {path for path in (project.root / ".dvc/cache/files").rglob("*") if path.is_file()}
 
 
-def _version(project: Project, text: str) -> Path:
+def _version(project: Project, text: str, *, commit: bool = True) -> Path:
     """Track another content of a file, commit it, and return where the cache has it."""
     before = _cached(project)
     (project.root / FILE).unlink(missing_ok=True)
     (project.root / FILE).write_text(f"text,label\n{text},1\n")
     project.run("dvc", "add", "--quiet", FILE)
-    project.commit(text)
+    if commit:
+        project.commit(text)
     (added,) = _cached(project) - before
     return added
 
@@ -39,7 +40,10 @@ def test_cache_keeps_what_commits_tags_and_experiments_need(project: Project) ->
     needed = _cached(project)
     tagged = _version(project, "In a release")
     project.run("git", "tag", "v1")
-    dropped = _version(project, "Superseded")
+    old = _version(project, "In an old commit, and no stage can make it")
+    stashed = _version(project, "In a stash", commit=False)
+    project.run("git", "stash", "--include-untracked")
+    dropped = _version(project, "Never committed", commit=False)
     last_but_one = _version(project, "Before the last commit")
     last = _version(project, "In the last commit")
     (project.root / FILE).unlink()
@@ -53,7 +57,7 @@ def test_cache_keeps_what_commits_tags_and_experiments_need(project: Project) ->
     project.run("sentiment", "clean", "--commits", "2", "--yes")
     assert everything - _cached(project) == {dropped}
     # Also the metrics of each stage, which only the run cache has, and without which it restores nothing.
-    assert {tagged, last_but_one, last, *needed} <= _cached(project)
+    assert {tagged, old, stashed, last_but_one, last, *needed} <= _cached(project)
     assert "DVC cache: 0 not needed" in project.run("sentiment", "clean", "--commits", "2").stderr
 
 

@@ -1,5 +1,6 @@
 """`sentiment repair` on what a kill, a full disk or a power cut leaves: files cut off anywhere."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -207,7 +208,21 @@ def test_damaged_objects_that_nothing_replaces_are_made_again(project: Project) 
     assert (project.root / LOCK).read_text() == lock
 
 
-@pytest.mark.parametrize("cut", [0, 40, None])
+def test_damaged_object_that_no_stage_writes_is_moved_not_removed(project: Project) -> None:
+    file = project.root / "data/incoming/mine.csv"
+    file.write_text("text,label\nA fine film,1\n")
+    project.run("dvc", "add", "--quiet", "data/incoming/mine.csv")
+    md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    cached = project.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    file.unlink()
+    cached.chmod(0o644)
+    cached.write_text("text,label\nA fine")
+    said = project.run("sentiment", "repair").stdout
+    assert "data/incoming/mine.csv: its object in the cache is damaged, moved to" in said
+    assert (project.root / ".dvc/tmp" / f"damaged-{md5}").read_text() == "text,label\nA fine"
+
+
+def test_truncated_dvc_file_comes_from_the_last_commit(, [0, 40, None])
 def test_damaged_and_missing_metrics_come_back(project: Project, cut: int | None) -> None:
     lock = (project.root / LOCK).read_text()
     path = project.root / "metrics/train.json"

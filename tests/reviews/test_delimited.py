@@ -124,6 +124,13 @@ def test_what_could_be_read_in_two_ways_is_refused(content: str | bytes, says: s
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("cell", ["1 ", ""], ids=["a space behind the label", "no label"])
+def test_swallowed_row_is_seen_whatever_its_label(cell: str) -> None:
+    write_bytes(Path("a.tsv"), f'text\tlabel\n"Great\t{cell}\nbad"\t0\nc\t1\n'.encode())
+    with pytest.raises(UserError, match="row 1"):
+        list(read_files(FilesSource.model_validate(files_source("a.tsv"))))
+
+
 def test_rows_that_a_quote_swallowed_are_seen_though_some_are_ragged() -> None:
     with pytest.raises(UserError, match=r"row 1, lines 2 to 5: a quoted field with line breaks.*minimal"):
         written(SWALLOWED, "a.tsv")

@@ -174,3 +174,14 @@ def test_error_in_a_prefetched_batch_reaches_the_caller(tokenized: TokenizedRevi
     next(batches)
     with pytest.raises(ValueError, match="no such page"):
         next(batches)
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_names_of_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path) -> None:
+    params = TokenizeParams.model_validate(
+        {"kind": kind, "vocabulary_size": 60, "min_frequency": 1, "lowercase": True, "unknown_rate": 1.0}
+    )
+    learned = learn_tokenizer(["a < pad > film , unk"], params)
+    learned.save(str(tmp_path / "tokenizer.json"))
+    for tokenizer in (learned, load_tokenizer(tmp_path / "tokenizer.json")):
+        assert PADDING_ID not in encode_texts(tokenizer, ["a <pad> film <unk>"])[0]

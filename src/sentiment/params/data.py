@@ -85,6 +85,12 @@ class Columns(Section):
     group: ColumnName | None = None
     """Rows with the same value stay on one side of every split: a film, a sentence's phrases. Null: none."""
 
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        if len({self.text, self.label, self.group}) < 3:
+            raise ValueError("text, label and group must be different columns")
+        return self
+
 
 def _keys_as_text(labels: Any) -> Any:
     """Return labels by their text: YAML reads 0 and true as what they are.
@@ -160,6 +166,8 @@ class FilesSource(Source):
         for name in ("quote_character", "escape_character"):
             if (getattr(self, name) or "") in (*delimiters, "\r", "\n"):
                 raise ValueError(f"{name} must be neither the delimiter nor a line break")
+            if (getattr(self, name) or '"').isalnum() or getattr(self, name) == " ":
+                raise ValueError(f"{name} must be no letter, digit or space: texts are full of them")
         if self.quoting != "none" and self.escape_character == (self.quote_character or '"'):
             raise ValueError(
                 "escape_character must differ from quote_character; without one, two quotes are one quote"

@@ -57,16 +57,19 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
 
 def _repair_cached(out: Any) -> Iterator[str]:
     """Check the cached objects of an output by their hashes; replace or remove damaged ones."""
-    odb, workspace = out.cache, Path(out.fs_path)
-    yield from _repair_object(odb, out.hash_info.value, workspace, out.def_path)
+    odb, workspace, root = out.cache, Path(out.fs_path), Path(out.repo.root_dir)
+    # What no stage writes exists nowhere else, perhaps: a damaged object of it is moved, not removed.
+    rescue = Path(out.repo.tmp_dir) if out.stage.is_data_source else None
+    name = workspace.relative_to(root).as_posix() if workspace.is_relative_to(root) else out.def_path
+    yield from _repair_object(odb, out.hash_info.value, workspace, name, rescue)
     if not out.is_dir_checksum or not Path(odb.oid_to_path(out.hash_info.value)).exists():
         return
     for key, _, info in out.get_obj() or ():
-        name = "/".join((out.def_path, *key))
-        yield from _repair_object(odb, info.value, workspace.joinpath(*key), name)
+        inner = "/".join((name, *key))
+        yield from _repair_object(odb, info.value, workspace.joinpath(*key), inner, rescue)
 
 
-def _repair_object(odb: Any, oid: str, workspace: Path, name: str) -> Iterator[str]:
+def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path | None) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
     right = oid.removesuffix(".dir")
     if not path.is_file() or _md5(path) == right:
@@ -76,6 +79,13 @@ def _repair_object(odb: Any, oid: str, workspace: Path, name: str) -> Iterator[s
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was damaged, replaced by the file here"
+    elif rescue is not None:
+        moved = rescue / f"damaged-{oid}"
+        shutil.move(path, moved)
+        yield (
+            f"{name}: its object in the cache is damaged, moved to {moved}; no stage writes this file: "
+            "`dvc pull` brings it where there is a remote, else take it from a backup or from there"
+        )
     else:
         path.unlink()
         yield f"{name}: its object in the cache is damaged, removed; `dvc repro` makes it again"

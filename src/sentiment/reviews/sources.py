@@ -1,9 +1,11 @@
 """Every kind of source as one stream of reviews, each with its split."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 
+from sentiment import paths
 from sentiment.params.data import (
     AnySource,
     DownloadParams,
@@ -18,6 +20,7 @@ from sentiment.reviews.imdb import read_imdb
 from sentiment.reviews.incoming import read_incoming
 from sentiment.reviews.membership import all_to_train, split_by_hash, validation_from_train
 from sentiment.reviews.package import read_package
+from sentiment.reviews.pins import require_pinned
 from sentiment.reviews.rows import SCHEMA, batches_of, limited
 from sentiment.reviews.splitting import split_in_blocks
 
@@ -39,6 +42,8 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
             rows = limited(lambda: read_incoming(source), params.limit, params.seed)
             batches = split_by_hash(rows, params.split, params.seed)
         case FilesSource():
+            if any(paths.INCOMING in Path(path).parents for path in source.paths):
+                require_pinned(paths.INCOMING)
             rows = limited(lambda: read_files(source), params.limit, params.seed)
             batches = split_by_hash(rows, params.split, params.seed)
     return all_to_train(batches) if source.role == "train" else batches

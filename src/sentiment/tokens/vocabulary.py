@@ -36,6 +36,7 @@ def learn_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: Toke
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
@@ -54,4 +55,5 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise UserError(
             f"{path}: expected {PADDING} as token {PADDING_ID} and {UNKNOWN} as token {UNKNOWN_ID}"
         )
+    tokenizer.encode_special_tokens = True  # `<pad>` in a review is text; the file does not keep this
     return tokenizer

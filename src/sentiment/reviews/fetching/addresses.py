@@ -1,5 +1,6 @@
 """Addresses of files: which are on this machine, what they are called, how to show them to anyone."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -38,8 +39,18 @@ def local_path(url: str) -> Path | None:
     scheme = scheme_of(url)
     if scheme and scheme != "file":
         return None
-    path = Path(url2pathname(file_path(url)) if scheme else url).expanduser()
+    path = Path(url2pathname(file_path(url)) if scheme else url)
+    if not scheme and not os.path.lexists(repository_root() / path):  # a file may be called `~x.csv`
+        path = at_home(path)
     return path if path.is_absolute() or path.exists() else repository_root() / path
+
+
+def at_home(path: Path) -> Path:
+    """Return a path with a leading `~` or `~name` replaced by that user's folder, where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def file_path(url: str) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from sentiment.errors import UserError
+
 Digests = dict[str, dict[str, int | str]]
 """By address as written in params.yaml, without secrets: bytes and md5."""
 
@@ -24,10 +26,18 @@ def recording() -> Iterator[Digests]:
 
 
 def record(name: str, path: Path) -> None:
-    """Add a file to the record, where one is kept."""
+    """Add a file to the record, where one is kept.
+
+    Raises UserError where another file of that name is there: addresses may differ in their query alone,
+    which may hold a secret and is not recorded.
+    """
     digests = _recorded.get()
-    if digests is not None:
-        digests[name] = digest(path)
+    if digests is None:
+        return
+    found = digest(path)
+    if digests.get(name, found) != found:
+        raise UserError(f"{name}: two addresses differ in their query alone, so rows could not be told apart")
+    digests[name] = found
 
 
 def digest(path: Path) -> dict[str, int | str]:

@@ -9,7 +9,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sentiment.errors import UserError
-from sentiment.reviews.fetching.addresses import file_path, local_path, scheme_of, shown, without_secrets
+from sentiment.reviews.fetching.addresses import (
+    at_home,
+    file_path,
+    local_path,
+    scheme_of,
+    shown,
+    without_secrets,
+)
 from sentiment.settings import repository_root
 
 ANY_FOLDERS = "**"
@@ -44,7 +51,7 @@ def _local_matches(address: str) -> list[str]:
     pattern = (
         _ENCODED.sub(lambda match: escape(unquote(match[0])), file_path(address))
         if scheme_of(address)
-        else str(Path(address).expanduser())
+        else str(at_home(Path(address)))
     )
     root = repository_root()
     is_absolute = Path(pattern).is_absolute()

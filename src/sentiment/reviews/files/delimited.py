@@ -147,14 +147,15 @@ class _Table:
             )
 
     def _looks_like_a_row(self, line: str) -> bool:
-        """Whether a line has the header's fields, or more, since a text may hold delimiters, and a label."""
+        """Whether a line has at least the header's fields, since texts hold delimiters, and a label or none."""
         fields = line.rstrip("\r\n").split(self._delimiter)
         columns = self._source.columns
         label_at, text_at = self.header.index(columns.label), self.header.index(columns.text)
         if len(fields) < len(self.header):
             return False
         label = fields[label_at if label_at < text_at else label_at - len(self.header)]
-        return canonical_text(label.strip(self._quote)) in self._source.labels
+        label = label.strip().strip(self._quote).strip()
+        return not label or canonical_text(label) in self._source.labels
 
     def _refuse(self, what: str) -> NoReturn:
         row = f"row {self._row}" if self._row else "header"
