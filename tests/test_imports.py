@@ -20,7 +20,7 @@ LAYERS = {
     "evaluation": {"params", "tokens", "model", "training", "intervals"},
     "tracking": {"params", "reviews", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
-    "repair": set[str](),
+    "repair": {"running"},
     "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""

@@ -34,7 +34,6 @@ COMMIT_TAG = "git.commit_of_model"
 
 DATA_OF_TRAINING = (
     *(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
-    paths.TOKENS,
     paths.TOKENIZER,
     *(paths.tokens(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
 )

@@ -40,7 +40,7 @@ def test_hashes_of_inputs_are_those_of_dvc(reproduced: Project, stage: str) -> N
     locked = {**_locked(reproduced, "tokenize"), **_locked(reproduced, stage)}
     assert recorded == {path: md5 for path, md5 in locked.items() if path in recorded}
     reviews = {f"data/reviews/{split}.parquet" for split in ("train", "validation", "unlabelled")}
-    assert {*reviews, "data/tokens", "data/tokens/train", "data/tokens/tokenizer.json"} <= set(recorded)
+    assert {*reviews, "data/tokens/train", "data/tokens/tokenizer.json"} <= set(recorded)
 
 
 @pytest.mark.parametrize("stage", ["train", "tune"])
@@ -72,10 +72,10 @@ def test_run_on_new_data_says_that_the_commit_does_not_name_them(project: Projec
     run = _only(project, "train")
     assert run.data.tags["git.dirty"] == "true"
     because = run.data.tags["git.dirty_because"].split("; ")
-    assert "data/tokens is not in its dvc.lock" in because
+    assert "data/tokens/train is not in its dvc.lock" in because
     assert not [cause for cause in because if cause.startswith("params.yaml")]
-    md5 = _locked(project, "train")["data/tokens"]
-    assert run.data.tags["dvc.md5.data/tokens"] == md5
+    md5 = _locked(project, "train")["data/tokens/train"]
+    assert run.data.tags["dvc.md5.data/tokens/train"] == md5
     difference = _artifact(project, run, "source.diff")
     assert f"+      md5: {md5[:3]}" in difference or "dvc.lock" in difference
 
@@ -159,7 +159,7 @@ def test_run_from_the_cache_names_what_is_known_and_no_commit(project: Project) 
         assert {"model.md5", "params.digest", "data.digest", "code.digest"} <= set(tags)
         assert tags["evaluate.git.commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
         assert run.data.params["model.chunk_tokens"] == "32"
-        assert tags["dvc.md5.data/tokens"] == _locked(project, "train")["data/tokens"]
+        assert tags["dvc.md5.data/tokens/train"] == _locked(project, "train")["data/tokens/train"]
         for output in run.outputs.model_outputs if run.outputs else ():
             assert "mlflow.source.git.commit" not in _client(project).get_logged_model(output.model_id).tags
     trained = next(run for run in runs if run.data.tags["stage"] == "train")

@@ -147,7 +147,7 @@ class _Table:
             )
 
     def _looks_like_a_row(self, line: str) -> bool:
-        """Whether a line has at least the header's fields, since texts hold delimiters, and a label or none."""
+        """Whether a line has the header's fields, or more, as texts hold delimiters, and a label or none."""
         fields = line.rstrip("\r\n").split(self._delimiter)
         columns = self._source.columns
         label_at, text_at = self.header.index(columns.label), self.header.index(columns.text)
