@@ -43,7 +43,6 @@ DATA_OF_TRAINING = (
 DECIDING_SECTIONS = ("download", "tokenize", "model", "train")
 """Of params.yaml, those that decide a trained model."""
 
-LOCK = Path("dvc.lock")
 SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
 """Parameters that a stage's entry in `dvc.lock` names. The best trial drew others for model and train."""
 
@@ -150,7 +149,7 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
     Nothing where the files of the model are other than those that it names.
     """
     try:
-        entry = locked_stages(LOCK.read_text(encoding="utf-8")).get(stage, {})
+        entry = locked_stages(paths.LOCK.read_text(encoding="utf-8")).get(stage, {})
     except (OSError, UnicodeDecodeError):
         return {}, {}
     outputs = {out.get("path"): out.get("md5") for out in entry.get("outs") or []}

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sentiment.git import committed
 from sentiment.outputs import replacing
 from sentiment.repair.leftovers import is_damaged
-from sentiment.repair.lockfile import committed
 
 READ_ONLY = 0o444
 """Mode of an object in DVC's cache."""
@@ -85,7 +85,7 @@ def _restore_metrics(out: Any, root: Path) -> bool:
     """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
     candidates = [cached.read_bytes()] if cached.is_file() else []
-    candidates += [committed(root, out.def_path) or b""]
+    candidates += [committed(out.def_path, root) or b""]
     for content in candidates:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == out.hash_info.value:
             with replacing(Path(out.fs_path)) as temporary:
