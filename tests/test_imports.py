@@ -20,12 +20,12 @@ LAYERS = {
     "evaluation": {"params", "tokens", "model", "training", "intervals"},
     "tracking": {"params", "reviews", "tokens", "model", "training", "settings"},
     "lineage": {"params", "tokens", "model", "training", "tracking"},
-    "repair": set[str](),
+    "repair": {"running"},
     "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"canonical", "copies", "errors", "git", "outputs", "paths", "ports", "progress", "waiting"}
+BASE = {"canonical", "copies", "errors", "git", "hashing", "outputs", "paths", "ports", "progress", "waiting"}
 ONLY_IN = {
     "mlflow": {"tracking", "lineage"},
     "optuna": {"tuning"},

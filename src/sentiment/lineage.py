@@ -1,6 +1,5 @@
 """Which run made which DVC output: the two are joined by content, so the join outlives caches and moves."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from sentiment import paths
+from sentiment.hashing import content_md5, file_md5
 from sentiment.model.files import CONFIG, WEIGHTS, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
@@ -49,8 +49,7 @@ SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
 
 def model_hash(folder: Path) -> str:
     """Return the MD5 of a model's weights file: the `md5` that `dvc.lock` records for it."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return file_md5(folder / WEIGHTS)
 
 
 def params_digest(*sections: Section) -> str:
@@ -162,4 +161,4 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
 
 
 def _md5(content: str) -> str:
-    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+    return content_md5(content.encode())

@@ -24,7 +24,7 @@ from sentiment.progress import say
 from sentiment.reviews.fetching import matching, shown
 from sentiment.reviews.fetching.addresses import local_path, scheme_of
 from sentiment.reviews.fetching.digests import Digests, digest
-from sentiment.reviews.package import PACKAGE_FILE, package_file
+from sentiment.reviews.fetching.installed import PACKAGE_FILE, package_file
 
 
 def changed_files(params: DownloadParams) -> list[str]:
