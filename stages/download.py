@@ -1,10 +1,11 @@
 """Take the reviews from their sources, check them, drop duplicates, split."""
 
 from sentiment import paths
-from sentiment.copies import require_incoming_in_copy
+from sentiment.copies import incoming_files, require_incoming_in_copy
 from sentiment.errors import exits_cleanly
 from sentiment.outputs import write_json
 from sentiment.params import load_params
+from sentiment.progress import say
 from sentiment.reviews.fetching.digests import recording
 from sentiment.reviews.gathering import gather
 from sentiment.reviews.recorded import warn_of_other_files
@@ -17,6 +18,8 @@ def main() -> None:
     with recording() as files:
         figures = gather(load_params().download)
     warn_of_other_files(files)
+    if unread := sorted(set(incoming_files()) - set(files)):
+        say(f"no source reads {', '.join(unread)}: no pattern of its paths matches")
     write_json(paths.metrics("download"), {**figures, "files": files})
 
 

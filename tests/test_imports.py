@@ -25,7 +25,7 @@ LAYERS = {
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"canonical", "copies", "errors", "outputs", "paths", "ports", "progress", "waiting"}
+BASE = {"canonical", "copies", "errors", "git", "hashing", "outputs", "paths", "ports", "progress", "waiting"}
 ONLY_IN = {
     "mlflow": {"tracking", "lineage"},
     "optuna": {"tuning"},

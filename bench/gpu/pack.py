@@ -24,6 +24,7 @@ from sentiment.params.data import DownloadParams
 from sentiment.progress import say
 from sentiment.reviews.gathering import gather
 from sentiment.reviews.storage import read_reviews
+from sentiment.settings import environment
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import learn_tokenizer
 
@@ -88,7 +89,14 @@ def _download(params: Params, archive: Path | None, limit: int | None) -> Downlo
 
 def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
     """Return the splits as the download stage makes them, the data folder untouched."""
-    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch, _working_in(Path(scratch)):
+    root = Path.cwd()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch,
+        _working_in(Path(scratch)),
+        environment(DVC_ROOT=str(root)),  # relative paths of sources are meant from there
+    ):
+        paths.INCOMING.parent.mkdir()
+        paths.INCOMING.symlink_to(root / paths.INCOMING)
         gather(download)
         return {
             split: read_reviews(paths.reviews(split), labelled=split != "unlabelled")

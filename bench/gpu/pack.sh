@@ -4,5 +4,6 @@
 set -eu
 archive=${ARCHIVE:+$(realpath "$ARCHIVE")}
 cd "$(dirname "$0")/../.."
+if [ -x .venv/bin/python ]; then PYTHON=${PYTHON:-.venv/bin/python}; fi
 export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 exec "${PYTHON:-python3}" -m bench.gpu.pack ${archive:+--archive "$archive"} "$@"

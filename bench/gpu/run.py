@@ -33,7 +33,7 @@ RESULT = Path(__file__).parent / "results" / "gpu.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one part told, and how long it took."""
+    """What one part reported, and how long it took."""
 
     bars: list[Bar]
     notes: dict[str, Any]

@@ -3,6 +3,7 @@
 # Packages that this machine lacks come from the pack's wheels, unpacked into a folder of their own.
 set -eu
 cd "$(dirname "$0")/../.."
+if [ -x .venv/bin/python ]; then PYTHON=${PYTHON:-.venv/bin/python}; fi
 python=${PYTHON:-python3}
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT

@@ -5,15 +5,13 @@ import os
 import uuid
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from sentiment import paths
 from sentiment.lineage import model_hash
 from sentiment.model.files import WEIGHTS
 from sentiment.outputs import write_json
 from sentiment.settings import repository_root
 from sentiment.tracking import Run, Store, find_tagged_run, open_store, reopen_run, start_run
+from sentiment.tracking.source import locked_stages
 from sentiment.training.checkpoints import Checkpoint
 
 STAGE = "train"
@@ -23,8 +21,6 @@ IDENTITY_TAG = "train.id"
 LAST = Path("mlruns/last-training.json")
 """Key, identity and, once it has ended, model of the last training. It outlives the checkpoint: DVC may be
 killed before it records the outputs, and the store may fail before it knows how the run ended."""
-
-LOCK = Path("dvc.lock")
 
 
 def open_run(checkpoint: Checkpoint | None) -> Run:
@@ -79,9 +75,9 @@ def _unfinished(store: Store, key: str) -> str | None:
 def _is_recorded(md5: str, since: int) -> bool:
     """Whether DVC has written dvc.lock since then (in nanoseconds), and that model into it."""
     try:
-        stages = YAML(typ="safe").load(LOCK)["stages"]
+        stages = locked_stages(paths.LOCK.read_text(encoding="utf-8", errors="replace"))
         outputs = {out["path"]: out["md5"] for out in stages[STAGE]["outs"]}
-    except (OSError, YAMLError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return False
     recorded = outputs.get((paths.model("baseline") / WEIGHTS).as_posix())
-    return recorded == md5 and LOCK.stat().st_mtime_ns >= since
+    return recorded == md5 and paths.LOCK.stat().st_mtime_ns >= since

@@ -1,12 +1,12 @@
 """Experiments that DVC runs in a copy of the repository, and what such a copy lacks."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from sentiment import paths
 from sentiment.errors import UserError
+from sentiment.git import listed
 from sentiment.settings import repository_root
 
 PIN = ".dvc"
@@ -44,7 +44,7 @@ def require_incoming_in_copy() -> None:
     root = repository_root()
     if root == Path.cwd().resolve():
         return
-    here, known = set(incoming_files()), _known_to_git(root)
+    here, known = set(incoming_files()), set(listed("--", str(paths.INCOMING), root=root))
     faults = []
     for name in incoming_files(root):
         if name not in here and not any(path in known for path in _committed_as(name)):
@@ -69,12 +69,3 @@ def _committed_as(name: str) -> Iterator[str]:
         if tracked == paths.INCOMING:
             return
         yield tracked.with_name(tracked.name + PIN).as_posix()
-
-
-def _known_to_git(root: Path) -> set[str]:
-    command = ["git", "ls-files", "-z", "--", str(paths.INCOMING)]
-    try:
-        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return set()
-    return set(listed.split("\0"))

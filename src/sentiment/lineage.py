@@ -1,6 +1,5 @@
 """Which run made which DVC output: the two are joined by content, so the join outlives caches and moves."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from sentiment import paths
+from sentiment.hashing import content_md5, file_md5
 from sentiment.model.files import CONFIG, WEIGHTS, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
@@ -42,15 +42,13 @@ DATA_OF_TRAINING = (
 DECIDING_SECTIONS = ("download", "tokenize", "model", "train")
 """Of params.yaml, those that decide a trained model."""
 
-LOCK = Path("dvc.lock")
 SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
 """Parameters that a stage's entry in `dvc.lock` names. The best trial drew others for model and train."""
 
 
 def model_hash(folder: Path) -> str:
     """Return the MD5 of a model's weights file: the `md5` that `dvc.lock` records for it."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return file_md5(folder / WEIGHTS)
 
 
 def params_digest(*sections: Section) -> str:
@@ -149,7 +147,7 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
     Nothing where the files of the model are other than those that it names.
     """
     try:
-        entry = locked_stages(LOCK.read_text(encoding="utf-8")).get(stage, {})
+        entry = locked_stages(paths.LOCK.read_text(encoding="utf-8")).get(stage, {})
     except (OSError, UnicodeDecodeError):
         return {}, {}
     outputs = {out.get("path"): out.get("md5") for out in entry.get("outs") or []}
@@ -162,4 +160,4 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
 
 
 def _md5(content: str) -> str:
-    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+    return content_md5(content.encode())

@@ -19,6 +19,7 @@ CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate chooses from, and the stage that makes each."""
 
 PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
 INCOMING = Path("data/incoming")
 """Labelled files of the user's, a dependency of download: what is put there re-runs the pipeline."""
 REVIEWS = Path("data/reviews")

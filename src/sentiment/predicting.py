@@ -43,7 +43,9 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     windows = _windows_of_arguments(arguments) if arguments else _windows_of_standard_input()
 
     if not (folder / paths.TOKENIZER.name).is_file():
-        raise UserError(f"{folder}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}")
+        raise UserError(
+            f"{folder.absolute()}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}"
+        )
 
     from sentiment.model.predictor import Predictor  # seconds of torch, once nothing is left to refuse
     from sentiment.training.memory import set_up_memory

@@ -6,17 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from sentiment import paths
 from sentiment.errors import UserError
+from sentiment.git import committed
 from sentiment.outputs import replacing
 from sentiment.params import load_params
 from sentiment.progress import say
 
 REPORT = paths.REPORTS / "retrain.md"
-LOCK = Path("dvc.lock")
 
 RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
@@ -53,7 +52,7 @@ def retrain() -> None:
     REPORT.unlink(missing_ok=True)  # else a retraining that fails would leave that of an earlier one
     _dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
     log = _dvc("repro", fails_with="a stage failed")
-    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock() != _committed_lock())
+    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock_changed())
     with replacing(REPORT) as temporary:
         temporary.write_text(_report(outcome), encoding="utf-8")
     say(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
@@ -63,7 +62,7 @@ def _require_commit() -> None:
     """Refuse to start where `dvc params diff`, which the report needs, would fail after all the work."""
     command = [sys.executable, "-m", "dvc", "params", "diff", "--json", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or _committed("params.yaml") is None:
+    if done.returncode != 0 or committed(str(paths.PARAMS)) is None:
         raise UserError(
             "retrain compares with the last commit, and there is none that git and DVC can read: an exported "
             "archive, core.no_scm, or a repository without a commit. `dvc repro` trains without one; else "
@@ -71,21 +70,9 @@ def _require_commit() -> None:
         )
 
 
-def _lock() -> bytes | None:
-    return LOCK.read_bytes() if LOCK.exists() else None
-
-
-def _committed_lock() -> bytes | None:
-    return _committed(str(LOCK))
-
-
-def _committed(name: str) -> bytes | None:
-    """Return a file as the last commit has it, None where that has none."""
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True, check=False)
-    except OSError:  # no git
-        return None
-    return done.stdout if done.returncode == 0 else None
+def _lock_changed() -> bool:
+    now = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
+    return now != committed(str(paths.LOCK))
 
 
 def _report(outcome: Outcome) -> str:

@@ -5,7 +5,6 @@ What both lack, DVC restores at the next `dvc repro`: its run cache has every st
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sentiment import paths
+from sentiment.git import committed, listed
 from sentiment.outputs import replacing
 
-LOCK = Path("dvc.lock")
 HEADER = "schema: '2.0'\nstages:\n"
 STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
 """Where a stage's entry begins in what DVC writes."""
@@ -23,10 +23,10 @@ STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
 
 def suspects(root: Path) -> list[str]:
     """Return what is wrong with dvc.lock and `.dvc` files, if anything is."""
-    found = damage(root / LOCK)
+    found = damage(root / paths.LOCK)
     broken = [path for path in _dvc_files(root) if not _is_dvc_file(path.read_bytes())]
     files = [f"{path.relative_to(root)}: truncated or corrupt" for path in broken]
-    return [f"{LOCK}: {found}", *files] if found else files
+    return [f"{paths.LOCK}: {found}", *files] if found else files
 
 
 def damage(path: Path) -> str | None:
@@ -56,12 +56,12 @@ def _has_its_figures(stage: dict[str, Any]) -> bool:
 
 def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     """Rebuild a damaged dvc.lock; a copy of the damaged one stays in `tmp`."""
-    path = root / LOCK
+    path = root / paths.LOCK
     if (found := damage(path)) is None:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    kept, before = _stages(path.read_bytes()), _stages(committed(root, str(LOCK)) or b"")
+    kept, before = _stages(path.read_bytes()), _stages(committed(str(paths.LOCK), root) or b"")
     if kept and [*kept][-1] not in before:  # cut off somewhere, perhaps where it still parses
         kept.popitem()
     elif kept:
@@ -77,7 +77,7 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     parts = [f"{len(kept)} stages kept"] if kept else []
     parts += [f"{', '.join(restored)} from the last commit"] if restored else []
     yield (
-        f"{LOCK}: {found}; {', '.join(parts) or 'removed, since nothing of it was whole'}. "
+        f"{paths.LOCK}: {found}; {', '.join(parts) or 'removed, since nothing of it was whole'}. "
         f"`dvc repro` restores from its run cache what it lacks (damaged file: {backup.relative_to(root)})"
     )
 
@@ -88,7 +88,7 @@ def repair_dvc_files(root: Path) -> Iterator[str]:
         if _is_dvc_file(path.read_bytes()):
             continue
         name = path.relative_to(root).as_posix()
-        before = committed(root, name)
+        before = committed(name, root)
         if before is not None and _is_dvc_file(before):
             with replacing(path) as temporary:
                 temporary.write_bytes(before)
@@ -125,23 +125,10 @@ def _validated(text: str) -> dict[str, Any]:
     return content
 
 
-def committed(root: Path, name: str) -> bytes | None:
-    """Return a file of the last commit; None where there is none, or no git."""
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
 def _dvc_files(root: Path) -> list[Path]:
     """Return the `.dvc` files that git tracks or would track."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.dvc"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return []
-    return [root / name for name in done.stdout.split("\0") if name and (root / name).is_file()]
+    names = listed("--cached", "--others", "--exclude-standard", "--", "*.dvc", root=root)
+    return [root / name for name in names if (root / name).is_file()]
 
 
 def _is_dvc_file(content: bytes) -> bool:

@@ -4,15 +4,15 @@ DVC makes an object of its cache read-only when it is written and never reads it
 power cut its content may be cut off all the same.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sentiment.git import committed
+from sentiment.hashing import content_md5, file_md5
 from sentiment.outputs import replacing
 from sentiment.repair.leftovers import is_damaged
-from sentiment.repair.lockfile import committed
 
 READ_ONLY = 0o444
 """Mode of an object in DVC's cache."""
@@ -72,9 +72,9 @@ def _repair_cached(out: Any) -> Iterator[str]:
 def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path | None) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
     right = oid.removesuffix(".dir")
-    if not path.is_file() or _md5(path) == right:
+    if not path.is_file() or file_md5(path) == right:
         return
-    if workspace.is_file() and _md5(workspace) == right:
+    if workspace.is_file() and file_md5(workspace) == right:
         with replacing(path) as temporary:
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
@@ -95,15 +95,10 @@ def _restore_metrics(out: Any, root: Path) -> bool:
     """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
     candidates = [cached.read_bytes()] if cached.is_file() else []
-    candidates += [committed(root, out.def_path) or b""]
+    candidates += [committed(out.def_path, root) or b""]
     for content in candidates:
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() == out.hash_info.value:
+        if content_md5(content) == out.hash_info.value:
             with replacing(Path(out.fs_path)) as temporary:
                 temporary.write_bytes(content)
             return True
     return False
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sentiment.running import rwlock_holders
-
 RWLOCK = "rwlock"
 
 
@@ -18,6 +16,8 @@ def suspects(root: Path) -> list[str]:
 
 def repair_rwlock(tmp: Path) -> Iterator[str]:
     """Remove the file where it is damaged or names processes: none of them is alive, as the caller knows."""
+    from sentiment.running import rwlock_holders  # psutil, which `suspects` has no use for
+
     path = tmp / RWLOCK
     if _entries(path) is None:
         path.unlink()

@@ -19,7 +19,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.outputs import scratch
 from sentiment.params.data import DownloadParams
-from sentiment.progress import counting, track
+from sentiment.progress import counting, say, track
 from sentiment.reviews.checks import RowChecks
 from sentiment.reviews.duplicates import STRONGEST_FIRST, Duplicates, find_duplicates
 from sentiment.reviews.files import refuse_shared_files
@@ -57,6 +57,12 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         with _searched(params, file, rows, kept) as near:
             _list_conflicts(file, duplicates, quarantine)
             _write(file, rows, kept)
+    dropped_rows = int((~kept).sum())
+    read = "; ".join(
+        f"{name}: {count['rows']:,} rows, {count['quarantined']:,} quarantined"
+        for name, count in counts.items()
+    )
+    say(f"{read}; {dropped_rows:,} dropped as duplicates or for conflicting labels")
     return {
         "sources": counts,
         "dropped_duplicates": _by_split(~kept, rows),

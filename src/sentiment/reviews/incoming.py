@@ -8,7 +8,6 @@ import pyarrow as pa
 from sentiment import paths
 from sentiment.copies import incoming_files
 from sentiment.params.data import IncomingSource
-from sentiment.progress import say
 from sentiment.reviews.files import read_files
 from sentiment.reviews.pins import require_pinned
 
@@ -19,9 +18,8 @@ def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
     Raises UserError where a file is not what its `.dvc` file records, or cannot be read.
     """
     require_pinned(paths.INCOMING)
-    found = incoming_files()
-    matched = [name for name in found if any(fnmatchcase(name, pattern) for pattern in source.paths)]
-    if left := sorted(set(found) - set(matched)):
-        say(f"{source.name} does not read {', '.join(left)}: no pattern of its paths matches")
+    matched = [
+        name for name in incoming_files() if any(fnmatchcase(name, pattern) for pattern in source.paths)
+    ]
     for name in matched:
         yield from read_files(source.model_copy(update={"paths": (name,)}))

@@ -1,8 +1,8 @@
 """When two reviews count as the same text: one fixed key, for duplicates, splits and samples.
 
 Two texts that become the same tokens under any setting of `tokenize` must share a key: else a copy of a test
-review, in capitals say, could train the model that is judged on it. So the key ignores whatever a tokenizer
-may ignore. It is independent of params: no split changes with a setting of the tokenizer.
+review, in capitals say, could train the model that is evaluated on it. So the key ignores whatever a
+tokenizer may ignore. It is independent of params: no split changes with a setting of the tokenizer.
 """
 
 import re

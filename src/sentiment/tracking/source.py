@@ -1,7 +1,6 @@
 """Which code, which data and which DVC experiment a run comes from, and whether git can bring them back."""
 
 import os
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-WRITTEN_BY_STAGES = (":!dvc.lock", ":!metrics", ":!mlruns")
+from sentiment import paths
+from sentiment.git import committed, git
+
+WRITTEN_BY_STAGES = (f":!{paths.LOCK}", f":!{paths.METRICS}", ":!mlruns")
 """Tracked files that a pipeline run itself rewrites, and the store, which may be moved away.
 
 They do not make the tree dirty; a run's inputs that `dvc.lock` of the commit does not name do
@@ -59,7 +61,7 @@ def unnamed_inputs(hashes: Mapping[str, str]) -> tuple[str, ...]:
 
     Whatever is in the working tree's `dvc.lock`: DVC rewrites it while it runs the stages.
     """
-    named = hashes_in_lock(_git("show", "HEAD:./dvc.lock") or "")
+    named = hashes_in_lock((committed(str(paths.LOCK)) or b"").decode(errors="replace"))
     return tuple(path for path, md5 in hashes.items() if md5 not in named.get(path, set()))
 
 
@@ -112,10 +114,5 @@ def _changed_paths() -> tuple[str, ...]:
 
 def _git(*arguments: str) -> str | None:
     """Return what git prints, None where it fails: no git, no repository, no commit."""
-    # A status that refreshes the index would take its lock from DVC or the user.
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=True, env=environment)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.decode("utf-8", errors="replace")
+    printed = git(*arguments)
+    return None if printed is None else printed.decode("utf-8", errors="replace")

@@ -1,12 +1,12 @@
 """What the files were that the reviews came from: their sizes and MD5s, for `metrics/download.json`."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from sentiment.errors import UserError
+from sentiment.hashing import file_md5
 
 Digests = dict[str, dict[str, int | str]]
 """By address as written in params.yaml, without secrets: bytes and md5."""
@@ -42,6 +42,4 @@ def record(name: str, path: Path) -> None:
 
 def digest(path: Path) -> dict[str, int | str]:
     """Return a file's size and MD5, which is DVC's hash too."""
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return {"bytes": path.stat().st_size, "md5": md5}
+    return {"bytes": path.stat().st_size, "md5": file_md5(path)}
