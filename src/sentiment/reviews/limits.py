@@ -27,7 +27,8 @@ def refuse_near_duplicates(found: NearDuplicates, limits: NearDuplicateLimits) -
     if found.share > limits.most:
         what = (
             f"reviews: {found.share:.1%} of the test reviews have a near-duplicate in another split, more "
-            f"than download.checks.near_duplicates.most ({limits.most:.1%}). Drop them from the other sources, or raise the limit; for example:"
+            f"than download.checks.near_duplicates.most ({limits.most:.1%}). Drop them from "
+            "the other sources, or raise the limit; for example:"
         )
         raise UserError("\n  ".join([what, *map(str, found.closest)]))
 
