@@ -114,7 +114,8 @@ def _pinned_objects(cache: Path) -> set[Path]:
     No stage can make them again, so their age does not matter.
     """
     listed = _git("rev-list", "--objects", "--all", "--reflog")
-    blobs = {line.partition(" ")[0] for line in listed.splitlines() if line.endswith(PIN)}
+    named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(PIN))
+    blobs = {blob for blob, path in named if Path(path).name != PIN}  # DVC's own folder is no such file
     found: set[Path] = set()
     for blob in sorted(blobs):
         found |= {_object(cache, md5) for md5 in MD5.findall(_git("cat-file", "blob", blob))}
