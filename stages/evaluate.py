@@ -7,7 +7,7 @@ from sentiment.evaluation.judging import gain_on_test, judge
 from sentiment.evaluation.plots import figures, write_curves
 from sentiment.evaluation.selection import select
 from sentiment.lineage import find_or_adopt_run
-from sentiment.model.files import copy_model, load_model
+from sentiment.model.files import CONFIG, WEIGHTS, copy_model, load_model
 from sentiment.outputs import write_json
 from sentiment.params import load_params
 from sentiment.progress import say
@@ -20,8 +20,13 @@ from sentiment.tracking.models import log_model
 from sentiment.tracking.run import flattened
 from sentiment.tracking.story import evaluation_tags
 
-READ = (paths.reviews("test"), paths.TOKENS, *map(paths.model, paths.CANDIDATES))
-"""What the test metrics depend on."""
+READ = (
+    paths.reviews("test"),
+    paths.TOKENIZER,
+    paths.tokens("validation"),
+    *(paths.model(candidate) / name for candidate in paths.CANDIDATES for name in (WEIGHTS, CONFIG)),
+)
+"""What the test metrics depend on, by the names that dvc.yaml has for it."""
 
 TEST_GAIN = "test_gain_over_baseline"
 """Of the tuned model, whichever is selected; under one name in the metrics file and in its run."""

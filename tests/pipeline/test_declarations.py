@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sentiment.lineage import DATA_OF_TRAINING
+from stages import evaluate
 from tests.project import ROOT, Project
 
 STAGES = ("download", "tokenize", "train", "tune", "evaluate")
@@ -17,6 +19,8 @@ INFRASTRUCTURE = (
     "baseline_run",
     "copies",
     "errors",
+    "git",
+    "hashing",
     "lineage",
     "outputs",
     "params",
@@ -144,3 +148,10 @@ def _package(module: str) -> str | None:
         return None
     package = f"src/sentiment/{part}"
     return package if (ROOT / package).is_dir() else f"{package}.py"
+
+
+@pytest.mark.parametrize("recorded", [DATA_OF_TRAINING, evaluate.READ], ids=["training", "evaluate"])
+def test_inputs_that_a_run_records_are_outputs_by_the_same_name(recorded: tuple[Path, ...]) -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    outputs = {out for stage in stages.values() for out in stage["outs"]}
+    assert {path.as_posix() for path in recorded} <= outputs
