@@ -87,8 +87,8 @@ class Columns(Section):
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
-        if len({self.text, self.label, self.group}) < 3:
-            raise ValueError("text, label and group must be different columns")
+        if self.text == self.label:
+            raise ValueError("text and label must be different columns")
         return self
 
 
