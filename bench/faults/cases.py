@@ -86,7 +86,7 @@ def play_server(case: Case, reference: Reference, root: Path) -> None:
 def _struck(case: Case, project: Faulted, moment: Moment, reference: Reference, strike: Strike) -> bool:
     """Start the pipeline and strike at a moment; where it cannot start, repair first, as check says.
 
-    The process that was struck is left to whoever struck it, but for its end.
+    The process under fault is left to the function that injects it, but for its end.
     """
     for _ in range(2):
         process = project.start(*REPRO)

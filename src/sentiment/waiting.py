@@ -21,7 +21,7 @@ def serve_until_ended(
 ) -> None:
     """Start a server, announce it when it answers, and wait until it ends.
 
-    Ctrl-C and the signals that end this process are forwarded to the server, whoever sends them.
+    Ctrl-C and the signals that end this process are forwarded to the server, from any sender.
 
     Args:
         arguments: of the server's command.

@@ -78,7 +78,7 @@ def _named(root: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def _repair_journal(path: Path, root: Path) -> Iterator[str]:
-    """Cut off a last line that has no end: its entry was never confirmed to whoever wrote it."""
+    """Cut off a last line that has no end: its entry was never confirmed to its writer."""
     if not path.exists():
         return
     with FileLock(path.with_name(f"{path.name}.writing")), path.open("r+b") as file:
