@@ -36,7 +36,7 @@ from sentiment.progress import say
 from sentiment.reviews.cleaning import normalized
 from sentiment.reviews.package import read_package
 from sentiment.tokens.batches import Cut, ordered_batches
-from sentiment.tokens.encoding import encode_texts
+from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 
@@ -187,7 +187,7 @@ def _made(folder: Path) -> Path:
     tokenizer.save(str(folder / TOKENIZER))
     ngrams = None
     if params.model.ngrams is not None:
-        tokens = TokenizedReviews.from_lists(encode_texts(tokenizer, texts), reviews["label"].to_numpy())
+        tokens = TokenizedReviews.from_lists(TextEncoder(tokenizer)(texts), reviews["label"].to_numpy())
         ngrams, _ = learn_ngrams(tokens, params.model.ngrams)
     classifier = SentimentClassifier(params.model, tokenizer.get_vocab_size(), ngrams)
     save_model(folder / "candidate", classifier)

@@ -21,7 +21,7 @@ from sentiment.model.ngrams import learn_ngrams
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
 from sentiment.predicting import escaped
-from sentiment.tokens.encoding import encode_texts
+from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     ngrams = NGrams(order=2, min_reviews=2, smoothing=0.01, share=0.5)
-    tokens = TokenizedReviews.from_lists(encode_texts(tokenizer, texts), reviews["label"].to_numpy())
+    tokens = TokenizedReviews.from_lists(TextEncoder(tokenizer)(texts), reviews["label"].to_numpy())
     torch.manual_seed(0)
     params: ModelParams = model_params(ngrams=ngrams)
     classifier = SentimentClassifier(params, tokenizer.get_vocab_size(), learn_ngrams(tokens, ngrams)[0])

@@ -15,7 +15,7 @@ from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
 from sentiment.reviews import storage
 from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews
-from sentiment.tokens.encoding import encode, encode_texts, encode_to, texts_of
+from sentiment.tokens.encoding import TextEncoder, encode, encode_to, texts_of
 from sentiment.tokens.store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
@@ -73,7 +73,7 @@ def test_arrays_are_what_numpy_writes_and_the_tokenizer_says(
 ) -> None:
     encode_to(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
     table = read_reviews(parquet)
-    lists = encode_texts(tokenizer, table["text"].to_pylist())
+    lists = TextEncoder(tokenizer)(table["text"].to_pylist())
     expected = TokenizedReviews.from_lists(lists, table["label"].to_numpy())
     for name in ("ids", "offsets", "labels"):
         np.save(tmp_path / "numpy.npy", getattr(expected, name))
@@ -98,7 +98,7 @@ def test_reviews_without_labels_are_tokenized_too(
     figures = encode_to(tmp_path / "streamed", tokenizer, stream, "tokenize")
     opened = TokenizedReviews.open(tmp_path / "streamed", labelled=False)
     assert opened.labels.tolist() == [NO_LABEL] * number
-    assert opened.lengths.tolist() == [len(ids) for ids in encode_texts(tokenizer, texts.to_pylist())]
+    assert opened.lengths.tolist() == [len(ids) for ids in TextEncoder(tokenizer)(texts.to_pylist())]
     whole = encode(tokenizer, read_reviews(path, labelled=False))
     assert opened.digest == whole.digest
     assert figures == whole.describe()

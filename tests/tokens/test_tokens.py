@@ -8,7 +8,7 @@ import pytest
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.batches import Batch, Cut, ordered_batches, prefetched, shuffled_batches
-from sentiment.tokens.encoding import encode, encode_texts
+from sentiment.tokens.encoding import TextEncoder, encode
 from sentiment.tokens.store import NO_LABEL, TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
 
@@ -36,8 +36,8 @@ def test_punctuation_stands_alone_and_case_is_folded(reviews: pa.Table) -> None:
 
 def test_unseen_words_are_unknown_and_bpe_spells_them_out(reviews: pa.Table) -> None:
     word, bpe = (learn_tokenizer(reviews["text"].to_pylist(), params) for params in (WORD, BPE))
-    assert encode_texts(word, ["qwzzy"]) == [[UNKNOWN_ID]]
-    assert UNKNOWN_ID not in encode_texts(bpe, ["qwzzy"])[0]
+    assert TextEncoder(word)(["qwzzy"]) == [[UNKNOWN_ID]]
+    assert UNKNOWN_ID not in TextEncoder(bpe)(["qwzzy"])[0]
 
 
 def test_tokenizer_survives_the_disk(reviews: pa.Table, tmp_path: Path) -> None:
@@ -184,4 +184,26 @@ def test_names_of_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path)
     learned = learn_tokenizer(["a < pad > film , unk"], params)
     learned.save(str(tmp_path / "tokenizer.json"))
     for tokenizer in (learned, load_tokenizer(tmp_path / "tokenizer.json")):
-        assert PADDING_ID not in encode_texts(tokenizer, ["a <pad> film <unk>"])[0]
+        assert PADDING_ID not in TextEncoder(tokenizer)(["a <pad> film <unk>"])[0]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_texts_get_the_ids_that_the_library_gives_them(
+    kind: str, *, lowercase: bool, reviews: pa.Table
+) -> None:
+    params = WORD.model_copy(update={"kind": kind, "lowercase": lowercase})
+    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), params)
+    rng = np.random.default_rng(0)
+    ascii_texts = [bytes(rng.integers(0, 128, 40).tolist()).decode("ascii") for _ in range(2_000)]
+    texts = [
+        *ascii_texts,
+        *reviews["text"].to_pylist(),
+        "",
+        " ",
+        "Ein schöner Film, très bon!",
+        "\u2003İ\u0301",
+    ]
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert TextEncoder(tokenizer)(texts) == ids
+    assert any(text.isascii() for text in reviews["text"].to_pylist())

@@ -14,7 +14,7 @@ from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.files import TOKENIZER, load_model
 from sentiment.model.scoring import probability, score
 from sentiment.reviews.cleaning import normalized
-from sentiment.tokens.encoding import encode_texts
+from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.ngrams import ReviewNGrams
 from sentiment.tokens.store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
@@ -28,7 +28,7 @@ class Predictor:
 
     def __init__(self, model: SentimentClassifier, tokenizer: Tokenizer) -> None:
         self.model = model
-        self.tokenizer = tokenizer
+        self._encode_texts = TextEncoder(tokenizer)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -53,7 +53,7 @@ class Predictor:
 
     def encode(self, texts: Sequence[str]) -> "EncodedTexts":
         """Return what the model reads of each text; a thread can do so while another one scores."""
-        ids = encode_texts(self.tokenizer, [normalized(text) for text in texts])
+        ids = self._encode_texts([normalized(text) for text in texts])
         tokens = TokenizedReviews.from_lists(ids, np.zeros(len(ids), dtype=np.int8))
         return EncodedTexts(tokens, self.model.find_ngrams(tokens))
 

@@ -1,5 +1,6 @@
 """Whole splits of text to token arrays, a batch of reviews at a time."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from sentiment.progress import track
 from sentiment.reviews.storage import BATCH_ROWS, ReviewStream
 from sentiment.tokens.store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.unknown import UnknownWords
+from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class EncodedBatch:
     lengths: NDArray[np.int64]
     labels: NDArray[np.int8]
 
+
+_PUNCTUATION = r"!-/:-@\[-`{-~"
+ASCII_WORDS = re.compile(rf"[^ \t\n\v\f\r{_PUNCTUATION}]+|[{_PUNCTUATION}]")
+"""Words of ASCII text as `BertPreTokenizer` splits it: punctuation stands alone, white space is dropped."""
 
 NOTHING = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
 
@@ -68,9 +76,39 @@ def encode_to(
     return writer.describe()
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return each text's token ids."""
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+class TextEncoder:
+    """Turns texts into token ids, as a tokenizer does, but several times as fast.
+
+    The library aligns every character with the original through each step of its pipeline. On ASCII text, the
+    steps of a word tokenizer amount to lower case and one regular expression.
+
+    Args:
+        tokenizer: what `learn_tokenizer` returns or `load_tokenizer` reads.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        splits_into_words = isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+        has_words = splits_into_words and isinstance(tokenizer.model, WordLevel)
+        self._vocabulary = tokenizer.get_vocab() if has_words else None
+        self._lowercase = tokenizer.normalizer.normalize_str("A") == "a"
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's token ids."""
+        if self._vocabulary is None:
+            return self._by_library(texts)
+        get = self._vocabulary.get
+
+        def looked_up(text: str) -> list[int]:
+            words = ASCII_WORDS.findall(text.lower() if self._lowercase else text)
+            return [get(word, UNKNOWN_ID) for word in words]
+
+        by_library = iter(self._by_library([text for text in texts if not text.isascii()]))
+        return [looked_up(text) if text.isascii() else next(by_library) for text in texts]
+
+    def _by_library(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
 
 def texts_of(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
@@ -80,10 +118,9 @@ def texts_of(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
 
 
 def _encoded(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
+    encode_texts = TextEncoder(tokenizer)
     for batch in batches:
-        # The library encodes on all cores and takes 95% of the time: a second thread that reads and writes
-        # meanwhile gained nothing.
-        lists = encode_texts(tokenizer, batch["text"].to_pylist())
+        lists = encode_texts(batch["text"].to_pylist())
         lengths = np.fromiter(map(len, lists), np.int64, len(lists))
         ids = np.fromiter(chain.from_iterable(lists), np.int32, int(lengths.sum()))
         yield EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
