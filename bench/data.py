@@ -19,11 +19,11 @@ from typing import Any
 from bench.bars import Bar, at_least, judge
 from bench.processes import in_fresh_process, peak_memory, seconds_of
 from bench.resampling import write_resampled
+from sentiment.data.build import gather
+from sentiment.data.parquet import read_reviews, stream_reviews
+from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.params.data import DownloadParams
-from sentiment.progress import say
-from sentiment.reviews.gathering import gather
-from sentiment.reviews.storage import read_reviews, stream_reviews
 from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 

@@ -7,10 +7,10 @@ from sklearn.pipeline import Pipeline
 
 from bench.linear_models import MODELS
 from sentiment import paths
+from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.evaluation.metrics import classification_metrics
 from sentiment.params import load_params
-from sentiment.reviews.storage import read_reviews
 
 
 @exits_cleanly

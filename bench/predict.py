@@ -23,21 +23,20 @@ import torch
 
 from bench.bars import Bar, at_least, judge
 from bench.processes import Resident
+from sentiment.data.imdb import read_package
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.lines import WINDOW_LINES
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import TOKENIZER, copy_model, save_model
-from sentiment.model.inputs import Inputs, inputs_of
-from sentiment.model.ngrams import learn_ngrams
+from sentiment.logs import say
+from sentiment.model.classifier import Inputs, SentimentClassifier, inputs_of
+from sentiment.model.model_files import TOKENIZER, copy_model, save_model
+from sentiment.model.ngram_branch import learn_ngrams
 from sentiment.model.predictor import Predictor
 from sentiment.model.scoring import SCORING_BATCH
 from sentiment.params import load_params
-from sentiment.progress import say
-from sentiment.reviews.cleaning import normalized
-from sentiment.reviews.package import read_package
+from sentiment.predict import WINDOW_LINES
+from sentiment.text import normalized
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import TextEncoder
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 LINES = 5_000

@@ -23,19 +23,19 @@ from sklearn.metrics import roc_auc_score
 from bench.bars import Bar, judge
 from bench.linear_models import MODELS
 from sentiment import paths
+from sentiment.data.build import gather
+from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.intervals import Interval, delong_interval
+from sentiment.logs import say
 from sentiment.model.scoring import score
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.progress import say
-from sentiment.reviews.gathering import gather
-from sentiment.reviews.storage import read_reviews
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.self_training import fit_with_unlabelled
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiment.reviews.cleaning import normalized
-from sentiment.reviews.package import read_package
-from sentiment.reviews.storage import SCHEMA, writing_reviews
+from sentiment.data.imdb import read_package
+from sentiment.data.parquet import FILE_SCHEMA as SCHEMA
+from sentiment.data.parquet import writing_reviews
+from sentiment.text import normalized
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 

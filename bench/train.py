@@ -19,7 +19,7 @@ from bench.training.reaching import TARGET, Reached, keras_time, own_time, packe
 from bench.training.speed import KERAS, OWN, PACKED, PADDED, PRODUCTS, Turn, measure_speed
 from bench.training.task import Changes
 from sentiment.errors import exits_cleanly
-from sentiment.progress import say
+from sentiment.logs import say
 
 PARTS = ("speed", "auc", "memory")
 TURNS = 5

@@ -1,14 +1,14 @@
 """Take the reviews from their sources, check them, drop duplicates, split."""
 
 from sentiment import paths
-from sentiment.copies import incoming_files, require_incoming_in_copy
+from sentiment.data.build import gather
+from sentiment.data.download_cache import recording
+from sentiment.data.recorded_files import warn_of_other_files
 from sentiment.errors import exits_cleanly
-from sentiment.outputs import write_json
+from sentiment.files import write_json
+from sentiment.logs import say
 from sentiment.params import load_params
-from sentiment.progress import say
-from sentiment.reviews.fetching.digests import recording
-from sentiment.reviews.gathering import gather
-from sentiment.reviews.recorded import warn_of_other_files
+from sentiment.repository import incoming_files, require_incoming_in_copy
 
 
 @exits_cleanly

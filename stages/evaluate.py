@@ -1,24 +1,23 @@
 """Pick the better model on validation; judge both on test. The only stage that opens the test split."""
 
 from sentiment import paths
-from sentiment.copies import require_incoming_in_copy
+from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.evaluation.judging import gain_on_test, judge
-from sentiment.evaluation.plots import figures, write_curves
-from sentiment.evaluation.selection import select
+from sentiment.evaluation.metrics import figures, write_curves
+from sentiment.evaluation.verdict import gain_on_test, judge, select
+from sentiment.files import write_json
 from sentiment.lineage import find_or_adopt_run
-from sentiment.model.files import CONFIG, WEIGHTS, copy_model, load_model
-from sentiment.outputs import write_json
+from sentiment.logs import say
+from sentiment.model.model_files import CONFIG, WEIGHTS, copy_model, load_model
 from sentiment.params import load_params
-from sentiment.progress import say
-from sentiment.reviews.storage import read_reviews
+from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
-from sentiment.tracking.models import log_model
+from sentiment.tracking.logged_model import log_model
 from sentiment.tracking.run import flattened
-from sentiment.tracking.story import evaluation_tags
+from sentiment.tracking.run_inputs import evaluation_tags
 
 READ = (
     paths.reviews("test"),

@@ -3,11 +3,11 @@
 from typing import Any
 
 from sentiment import paths
-from sentiment.copies import require_incoming_in_copy
+from sentiment.data.parquet import stream_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.outputs import replacing, write_json
+from sentiment.files import replacing, write_json
 from sentiment.params import load_params
-from sentiment.reviews.storage import stream_reviews
+from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
@@ -21,7 +21,7 @@ def main() -> None:
     unlabelled = stream_reviews(paths.reviews("unlabelled"), labelled=False)
     tokenizer = learn_tokenizer(texts_of(reviews["train"], "learn the vocabulary"), params)
     with replacing(paths.TOKENIZER) as temporary:
-        tokenizer.save(str(temporary))
+        temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     figures: dict[str, Any] = {
         split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.unknown_rate)
         for split, stream in reviews.items()

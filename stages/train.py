@@ -1,22 +1,21 @@
 """Train the LSTM that params.yaml describes."""
 
 from sentiment import paths
-from sentiment.baseline_run import note_ended, open_run
-from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
-from sentiment.lineage import DATA_OF_TRAINING, log_configuration, origin_of, tag_model
-from sentiment.model.files import save_model
-from sentiment.outputs import write_csv, write_json
+from sentiment.files import write_csv, write_json
+from sentiment.lineage import DATA_OF_TRAINING, log_configuration, note_ended, open_run, origin_of, tag_model
+from sentiment.logs import say
+from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
-from sentiment.progress import say
+from sentiment.repository import require_incoming_in_copy
 from sentiment.settings import load_settings, repository_root
-from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import tracking_errors
-from sentiment.tracking.story import log_story
-from sentiment.training.checkpoints import checkpointing
-from sentiment.training.figures import Epoch
-from sentiment.training.history import health_table, history_table, training_metrics
-from sentiment.training.identity import training_key
+from sentiment.tracking.run_inputs import log_story
+from sentiment.training.checkpoint import checkpointing
+from sentiment.training.epoch_metrics import Epoch
+from sentiment.training.fingerprint import training_key
+from sentiment.training.loop import health_table, history_table, training_metrics
 from sentiment.training.self_training import fit_with_unlabelled
 
 SMALL_NUMBERS = "%.4g"

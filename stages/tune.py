@@ -1,23 +1,21 @@
 """Search around the configuration in params.yaml for a better one."""
 
 from sentiment import paths
-from sentiment.copies import require_incoming_in_copy
 from sentiment.errors import exits_cleanly
+from sentiment.files import write_json
 from sentiment.lineage import tag_model
-from sentiment.model.files import save_model
-from sentiment.outputs import write_json
+from sentiment.model.model_files import save_model
 from sentiment.params import load_params
-from sentiment.tokens.learning import LearningReviews
+from sentiment.repository import require_incoming_in_copy
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
-from sentiment.tuning.confirm import confirm_figures
-from sentiment.tuning.page import search_page
-from sentiment.tuning.plots import write_tables
-from sentiment.tuning.runs import open_search_run
-from sentiment.tuning.search import run_search
+from sentiment.tuning.holdout import confirm_figures
+from sentiment.tuning.report import search_page, write_tables
 from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import open_search
-from sentiment.tuning.summary import search_metrics, summary
-from sentiment.tuning.winner import find_winner
+from sentiment.tuning.trial_records import open_search_run
+from sentiment.tuning.winner import find_winner, search_metrics, summary
+from sentiment.tuning.workers import run_search
 
 
 @exits_cleanly

@@ -8,9 +8,9 @@ import pytest
 
 # Torch's threads then wait as in a stage; else tests beside other work are ten times slower.
 import stages  # noqa: F401
-from sentiment.reviews.cleaning import normalized
-from sentiment.reviews.package import read_package
-from sentiment.reviews.rows import batches_of, limited
+from sentiment.data.imdb import read_package
+from sentiment.data.parquet import batches_of, limited
+from sentiment.text import normalized
 from tests.project import Project, clone
 
 # What the tests train is small, and they run on all cores: a second thread each would only wait.

@@ -12,25 +12,25 @@ from tests.project import ROOT
 PACKAGE = ROOT / "src" / "sentiment"
 LAYERS = {
     "params": {"errors", "paths"},
-    "reviews": {"params", "settings"},
-    "tokens": {"params", "reviews"},
-    "model": {"params", "reviews", "tokens"},
+    "data": {"params", "settings"},
+    "tokens": {"params", "data"},
+    "model": {"params", "data", "tokens"},
     "training": {"params", "tokens", "model"},
     "intervals": set[str](),
     "evaluation": {"params", "tokens", "model", "training", "intervals"},
-    "tracking": {"params", "reviews", "tokens", "model", "training", "settings"},
-    "lineage": {"params", "tokens", "model", "training", "tracking"},
-    "repair": {"running"},
+    "tracking": {"params", "data", "tokens", "model", "training", "settings"},
+    "lineage": {"params", "tokens", "model", "training", "tracking", "settings"},
+    "repair": {"dvc_repair"},
     "tuning": {"params", "tokens", "model", "training", "intervals", "tracking", "lineage", "settings"},
 }
 """For each layer, what it may import besides itself and the base."""
 
-BASE = {"canonical", "copies", "errors", "git", "hashing", "outputs", "paths", "ports", "progress", "waiting"}
+BASE = {"errors", "files", "text", "logs", "paths", "repository"}
 ONLY_IN = {
     "mlflow": {"tracking", "lineage"},
     "optuna": {"tuning"},
     "ray": {"tuning"},
-    "dvc": {"repair", "reviews"},
+    "dvc": {"repair", "dvc_repair", "data"},
 }
 
 

@@ -8,7 +8,7 @@ import torch
 
 from sentiment.lineage import find_or_adopt_run, find_run, tag_model
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import Origin, save_model
+from sentiment.model.model_files import Origin, save_model
 from sentiment.settings import Settings
 from sentiment.tracking import Store, open_store, start_run
 from tests.model.shapes import model_params

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from sentiment import lines
+from sentiment import predict as lines
 from sentiment.errors import UserError
-from sentiment.lines import read_windows
+from sentiment.predict import read_windows
 
 
 def _pipe(*chunks: bytes, wait_s: float = 0.0, stay_open: threading.Event | None = None) -> int:

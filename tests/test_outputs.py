@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.outputs import replacing, write_json
+from sentiment.files import replacing, write_json
 
 
 def _make_half(target: Path, make: Callable[[Path], object]) -> None:

@@ -14,15 +14,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from sentiment.lines import LONGEST_LINE
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import copy_model, save_model
-from sentiment.model.ngrams import learn_ngrams
+from sentiment.model.model_files import copy_model, save_model
+from sentiment.model.ngram_branch import learn_ngrams
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
-from sentiment.predicting import escaped
+from sentiment.predict import LONGEST_LINE, escaped
 from sentiment.tokens.encoding import TextEncoder
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
 

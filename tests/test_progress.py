@@ -1,6 +1,6 @@
 import pytest
 
-from sentiment import progress
+from sentiment import logs as progress
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench.resampling import resampled_reviews
-from sentiment.reviews.cleaning import normalized
-from sentiment.reviews.package import read_package
+from sentiment.data.imdb import read_package
+from sentiment.text import normalized
 
 
 def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:

@@ -6,7 +6,7 @@ from sqlalchemy.engine import make_url
 
 from sentiment.errors import UserError
 from sentiment.settings import load_settings
-from sentiment.tracking.store import default_tracking_uri, tracking_uri
+from sentiment.tracking.mlflow_store import default_tracking_uri, tracking_uri
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from bench.faults.project import Faulted
 from bench.faults.reference import Reference
 from bench.small import ROOT
 from sentiment.errors import exits_cleanly
-from sentiment.progress import say
+from sentiment.logs import say
 
 SEED = 1
 LANES = 2

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from bench.gpu.packed import TOKENIZER, Pack, fewer
+from sentiment.files import write_json
+from sentiment.logs import say
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import save_model
-from sentiment.outputs import write_json
-from sentiment.progress import say
-from sentiment.training.checkpoints import checkpointing
-from sentiment.training.identity import training_key
+from sentiment.model.model_files import save_model
+from sentiment.training.checkpoint import checkpointing
+from sentiment.training.fingerprint import training_key
 from sentiment.training.self_training import fit_with_unlabelled
 
 

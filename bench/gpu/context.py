@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.bars import Bar
 from bench.gpu.packed import Pack
-from sentiment.progress import say
+from sentiment.logs import say
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 from bench.gpu.child import train
 from bench.gpu.context import Bench, brief
 from bench.gpu.packed import fewer
-from sentiment.tokens.learning import LearningReviews
-from sentiment.training.checkpoints import STATE
+from sentiment.tokens.batches import LearningReviews
+from sentiment.training.checkpoint import STATE
 from sentiment.training.loop import fit
 
 AUC_BAR = 0.002

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from bench.gpu import packed
 from sentiment import paths
+from sentiment.data.build import gather
+from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.outputs import replacing, write_json
+from sentiment.files import replacing, write_json
+from sentiment.logs import say
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
-from sentiment.progress import say
-from sentiment.reviews.gathering import gather
-from sentiment.reviews.storage import read_reviews
 from sentiment.settings import environment
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import learn_tokenizer

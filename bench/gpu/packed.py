@@ -18,8 +18,8 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
 
 FOLDER = Path(__file__).parent / "pack"
 PARAMS, TEXTS, TOKENIZER, WHEELS = "params.json", "texts.json.gz", "tokenizer.json", "wheels"

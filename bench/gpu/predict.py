@@ -11,7 +11,7 @@ from bench.bars import spread
 from bench.gpu.context import Bench
 from bench.gpu.packed import TOKENIZER, fewer
 from bench.processes import seconds_of
-from sentiment.model.files import save_model
+from sentiment.model.model_files import save_model
 from sentiment.model.predictor import Predictor
 from sentiment.training.loop import fit
 

@@ -14,10 +14,10 @@ from bench.gpu.configurations import Configuration, load_configurations
 from bench.gpu.context import Bench
 from bench.gpu.remembered import remembered_ngrams
 from sentiment.intervals import delong_interval
+from sentiment.logs import say
 from sentiment.model.scoring import probability, score
-from sentiment.progress import say
-from sentiment.tokens.learning import LearningReviews
-from sentiment.training.figures import Epoch
+from sentiment.tokens.batches import LearningReviews
+from sentiment.training.epoch_metrics import Epoch
 from sentiment.training.loop import Fitted, fit
 
 TEST_BAR = 0.985

@@ -4,10 +4,10 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sentiment.model.ngrams import NGramPart, learn_ngrams
+from sentiment.model.ngram_branch import NGramPart, learn_ngrams
 from sentiment.params.model import NGrams
-from sentiment.tokens.ngrams import ReviewNGrams
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.ngram_features import ReviewNGrams
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training import loop
 
 Learn = Callable[[TokenizedReviews, NGrams], tuple[NGramPart, ReviewNGrams]]

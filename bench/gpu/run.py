@@ -21,8 +21,8 @@ from bench.bars import Bar, judge
 from bench.gpu import packed
 from bench.gpu.context import read_rows
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.outputs import write_json
-from sentiment.progress import say
+from sentiment.files import write_json
+from sentiment.logs import say
 
 SECONDS, SMOKE_SECONDS = 460.0, 165.0
 """With the start and the end, eight minutes and three."""

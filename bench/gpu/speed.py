@@ -17,15 +17,13 @@ from bench.gpu.gpu_time import gpu_time
 from bench.gpu.remembered import Learn, remembered_ngrams
 from bench.training.phases import timed_phases
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.pieces import Pieces
+from sentiment.model.lstm import Pieces
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Batch, Cut, prefetched, shuffled_batches
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.ngrams import ReviewNGrams
+from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, shuffled_batches
+from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.training.loop import take_step
-from sentiment.training.memory import set_up_memory
-from sentiment.training.precision import Precision, resolve_precision
+from sentiment.training.runtime import Precision, resolve_precision, set_up_memory
 from sentiment.training.state import TrainingState
 
 OWN, BARE, SPLIT = "training step", "bare LSTM", "bare LSTM, a direction at a time"

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentiment.tokens.batches import Cut
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.peers.fixed_length import fixed_length
 from bench.peers.peer import BATCH_SIZE
 from bench.training.task import Task
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 
 
 class KerasPeer:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from bench.peers.peer import BATCH_SIZE, LEARNING_RATE, batches_of
 from bench.training.task import Task
 from sentiment.tokens.batches import ordered_batches
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID
 
 

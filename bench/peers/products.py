@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sentiment.params.model import ModelParams
-from sentiment.training.precision import Precision
+from sentiment.training.runtime import Precision
 
 
 class LSTMProducts:

@@ -11,9 +11,9 @@ from bench.processes import in_fresh_process, peak_memory
 from bench.training.own import train_logged
 from bench.training.task import Changes, open_task
 from sentiment import paths
-from sentiment.reviews.storage import read_reviews
+from sentiment.data.parquet import read_reviews
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 
 EPOCHS = 2

@@ -11,10 +11,10 @@ import numpy as np
 from bench.training.phases import timed_calls
 from bench.training.task import Task
 from sentiment.lineage import log_configuration, origin_of
-from sentiment.progress import say
+from sentiment.logs import say
 from sentiment.tracking import open_store, start_run
 from sentiment.training import loop
-from sentiment.training.figures import Epoch
+from sentiment.training.epoch_metrics import Epoch
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bench.peers.plain import PlainPeer
 from bench.processes import seconds_of
 from bench.training.own import train_logged
 from bench.training.task import Changes, Task, open_task
-from sentiment.progress import say
+from sentiment.logs import say
 
 TARGET = 0.95
 CHECKS = 4

@@ -20,9 +20,9 @@ from bench.processes import Resident, seconds_of
 from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
 from bench.training.task import Changes, Task, open_task, taken
-from sentiment.progress import say
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.precision import resolve_precision
+from sentiment.logs import say
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.training.runtime import resolve_precision
 
 OWN = "this project"
 PACKED, PADDED, KERAS, PRODUCTS = "PyTorch, packed", "PyTorch, padded", "Keras, JAX", "matrix products"

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from sentiment.params import Params, load_params
 from sentiment.params.train import ConstantSchedule
-from sentiment.tokens.batches import Cut
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.batches import Cut, LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
 
 
 @dataclass(frozen=True)

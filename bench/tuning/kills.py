@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from bench.bars import Bar
 from bench.processes import seconds_of
 from bench.tuning.project import SearchProject
-from sentiment.progress import say
+from sentiment.logs import say
 
 TRIALS = 12
 KILLS = 20

@@ -13,15 +13,14 @@ from bench.processes import in_fresh_process
 from bench.training.phases import timed_calls
 from bench.tuning.project import PLACES, SearchProject
 from sentiment.params import load_params
-from sentiment.tokens.learning import LearningReviews
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import open_store
-from sentiment.training.checks import Checker
-from sentiment.training.figures import Epoch
+from sentiment.training.epoch_metrics import Checker, Epoch
 from sentiment.training.self_training import fit_with_unlabelled
-from sentiment.tuning import trials
-from sentiment.tuning.runs import open_search_run
-from sentiment.tuning.search import run_search
+from sentiment.tuning import trial as trials
 from sentiment.tuning.study import open_search
+from sentiment.tuning.trial_records import open_search_run
+from sentiment.tuning.workers import run_search
 
 TRIALS = 3
 BAR = 0.03

@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 
 from bench.training.task import taken
 from sentiment import paths
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.storage import open_journal
 
 REPOSITORY = Path(__file__).parents[2]

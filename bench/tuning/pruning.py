@@ -13,14 +13,14 @@ from optuna.trial import TrialState
 
 from bench.bars import Bar
 from bench.training.task import Changes, open_task
+from sentiment.logs import say
 from sentiment.params import Params
-from sentiment.progress import say
-from sentiment.tokens.learning import LearningReviews
-from sentiment.training.checks import Check, Checks
+from sentiment.tokens.batches import LearningReviews
+from sentiment.training.epoch_metrics import Check, Checks
 from sentiment.training.loop import fit
-from sentiment.tuning.confirm import steering
-from sentiment.tuning.space import starting_point, suggest
-from sentiment.tuning.strategies import make_pruner, make_sampler
+from sentiment.tuning.holdout import steering
+from sentiment.tuning.sampling import make_pruner, make_sampler
+from sentiment.tuning.trial_params import starting_point, suggest
 
 TRIALS = 12
 SAVED_BAR = 0.45

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.bars import Bar, at_least
 from bench.processes import seconds_of
 from bench.tuning.project import SearchProject
-from sentiment.progress import say
+from sentiment.logs import say
 
 TRIALS = 8
 BAR = 1.6

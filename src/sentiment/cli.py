@@ -17,9 +17,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 def check() -> None:
     """Check params.yaml, all faults at once, and what a kill may have left; warn of changed source files."""
     enter_repository()
+    from sentiment.data.recorded_files import warn_of_changed_files
     from sentiment.params import load_params
     from sentiment.repair import REPAIR_HINT, suspects
-    from sentiment.reviews.recorded import warn_of_changed_files
 
     params = load_params()
     if found := suspects(Path.cwd()):
@@ -58,7 +58,7 @@ def predict(
     ] = None,
 ) -> None:
     """Print the probability that each review is positive, a line per review. `--` goes before a dash."""
-    from sentiment.predicting import predict as run
+    from sentiment.predict import predict as run
 
     if model is None:  # else the path is relative to where the user stands, inside a repository or not
         enter_repository()
@@ -72,9 +72,9 @@ def ui(
 ) -> None:
     """Serve the MLflow UI on the store that the stages log to."""
     enter_repository()
-    from sentiment.tracking.ui import serve
+    from sentiment.servers import serve_mlflow_ui
 
-    serve(port)
+    serve_mlflow_ui(port)
 
 
 @app.command()
@@ -84,9 +84,9 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard on the searches that tune made or is making."""
     enter_repository()
-    from sentiment.tuning.dashboard import serve
+    from sentiment.servers import serve_dashboard
 
-    serve(port)
+    serve_dashboard(port)
 
 
 @app.command()

@@ -14,18 +14,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.copies import PIN
+from sentiment.data.addresses import local_path
+from sentiment.data.download_cache import Checksum, Entry
 from sentiment.errors import UserError
+from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
-from sentiment.progress import say
 from sentiment.repair import REPAIR_HINT, suspects
-from sentiment.reviews.fetching.addresses import local_path
-from sentiment.reviews.fetching.cache import Entry
-from sentiment.reviews.fetching.checksums import Checksum
-from sentiment.running import require_idle
+from sentiment.repository import PIN, require_idle
 from sentiment.settings import load_settings, repository_root
-from sentiment.tracking import leftovers
+from sentiment.tracking import mlflow_store as leftovers
 
 COLLECTED = re.compile(r"^Removing (.+)$", re.MULTILINE)
 """What `dvc gc --dry` prints for each object of the cache."""

@@ -10,10 +10,10 @@ from typing import Literal
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.git import committed
-from sentiment.outputs import replacing
+from sentiment.files import replacing
+from sentiment.logs import say
 from sentiment.params import load_params
-from sentiment.progress import say
+from sentiment.repository import committed
 
 REPORT = paths.REPORTS / "retrain.md"
 

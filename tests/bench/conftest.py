@@ -8,8 +8,8 @@ from bench.training.task import Task, taken
 from sentiment.params import load_params
 from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN

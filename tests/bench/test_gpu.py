@@ -21,15 +21,15 @@ from bench.gpu.packed import Pack
 from bench.gpu.remembered import remembered_ngrams
 from bench.gpu.run import LEAST, measure_part
 from bench.training.task import Task
+from sentiment.data.imdb import read_package
+from sentiment.data.parquet import batches_of, limited
 from sentiment.params.data import TokenizeParams
-from sentiment.reviews.cleaning import normalized
-from sentiment.reviews.package import read_package
-from sentiment.reviews.rows import batches_of, limited
+from sentiment.text import normalized
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training import loop
+from tests.data.archives import imdb_members, write_archive
 from tests.project import ROOT
-from tests.reviews.archives import imdb_members, write_archive
 
 RUN = ROOT / "bench" / "gpu" / "run.sh"
 ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}

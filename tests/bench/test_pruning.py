@@ -4,7 +4,7 @@ import pytest
 
 from bench.tuning.pruning import Trained, replay
 from sentiment.params import Params, load_params
-from sentiment.training.checks import Check
+from sentiment.training.epoch_metrics import Check
 from tests.project import ROOT
 
 

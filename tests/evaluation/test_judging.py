@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sentiment.evaluation.judging import Judgement, gain_on_test
+from sentiment.evaluation.verdict import Judgement, gain_on_test
 from sentiment.params.root import EvaluateParams
 
 LABELS = np.random.default_rng(0).integers(0, 2, 200)

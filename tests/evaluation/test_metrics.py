@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sentiment.evaluation.metrics import classification_metrics
-from sentiment.evaluation.selection import select
+from sentiment.evaluation.verdict import select
 
 LABELS = np.array([1, 1, 1, 0, 0, 0, 0, 1])
 PROBABILITIES = np.array([0.9, 0.8, 0.4, 0.6, 0.5, 0.2, 0.1, 0.7])

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment import paths
+from sentiment.data.build import gather
 from sentiment.params import load_params
-from sentiment.reviews.gathering import gather
+from tests.data.written import download_section, files_source, write_params, write_rows
 from tests.inputs.copies import COPIES
-from tests.reviews.written import download_section, files_source, write_params, write_rows
 
 
 @pytest.mark.parametrize("changed", COPIES.values(), ids=COPIES.keys())

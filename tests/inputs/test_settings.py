@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sentiment.data.build import read_source
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
-from sentiment.reviews.sources import read_source
-from tests.reviews.written import download_section, files_source, write_params, write_rows
+from tests.data.written import download_section, files_source, write_params, write_rows
 
 
 @pytest.mark.parametrize(

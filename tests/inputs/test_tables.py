@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
-from sentiment.reviews.files import read_files
 from tests.inputs.tables import TABLES, Row, TableInput
 
 

@@ -7,7 +7,7 @@ import torch
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import TOKENIZER, copy_model, load_model, save_model
+from sentiment.model.model_files import TOKENIZER, copy_model, load_model, save_model
 from sentiment.model.predictor import Predictor
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.gates import GATES, REVIEWS, gate_inputs, gate_saturation, states_before
+from sentiment.model.diagnostics import GATES, REVIEWS, gate_inputs, gate_saturation, states_before
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.batches import Cut
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.model.shapes import model_params
 

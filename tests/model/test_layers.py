@@ -2,8 +2,7 @@
 
 import pytest
 
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.layers import layer_name
+from sentiment.model.classifier import SentimentClassifier, layer_name
 from tests.model.shapes import model_params
 
 

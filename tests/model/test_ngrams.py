@@ -8,15 +8,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import load_model, save_model
-from sentiment.model.inputs import inputs_of
-from sentiment.model.ngrams import START, learn_ngrams
+from sentiment.model.classifier import SentimentClassifier, inputs_of
+from sentiment.model.model_files import load_model, save_model
+from sentiment.model.ngram_branch import START, learn_ngrams
 from sentiment.model.scoring import score
 from sentiment.params.model import NGrams
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 

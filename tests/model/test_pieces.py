@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sentiment.model.pieces import Pieces
+from sentiment.model.lstm import Pieces
 from sentiment.tokens.vocabulary import PADDING_ID
 
 LENGTHS = [7, 1, 4, 12]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.ngrams import NGramPart
+from sentiment.model.ngram_branch import NGramPart
 from tests.model.shapes import model_params
 
 META = torch.device("meta")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sentiment.model.pieces import Pieces
-from sentiment.model.pooling import Attention, Pooling
+from sentiment.model.classifier import Attention, Pooling
+from sentiment.model.lstm import Pieces
 
 STATES = torch.tensor([[[1.0, 5.0], [-4.0, -1.0]], [[3.0, 2.0], [9.0, 9.0]]])
 """Of two words, of two reviews; the nines stand behind the second one's end."""

@@ -7,7 +7,7 @@ import torch
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import SCORING_BATCH, score
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from tests.model.shapes import model_params
 
 VOCABULARY = 50

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
-from sentiment.params.substitution import space_faults
+from sentiment.params.search_space import space_faults
 from tests.project import ROOT
 
 

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from sentiment.params import Params, load_params
-from sentiment.params.substitution import applicable, substituted
+from sentiment.params.search_space import applicable, substituted
 from tests.project import ROOT
 
 

@@ -16,16 +16,13 @@ STAGES = ("download", "tokenize", "train", "tune", "evaluate")
 
 INFRASTRUCTURE = (
     "__init__",
-    "baseline_run",
-    "copies",
     "errors",
-    "git",
-    "hashing",
+    "files",
     "lineage",
-    "outputs",
+    "logs",
     "params",
     "paths",
-    "progress",
+    "repository",
     "settings",
     "tracking",
 )

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sentiment.reviews.package import read_package
+from sentiment.data.imdb import read_package
+from tests.data.written import write_rows
 from tests.project import Project
-from tests.reviews.written import write_rows
 
 FILE = "data/incoming/week-47.csv"
 

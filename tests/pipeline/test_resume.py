@@ -9,8 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sentiment.training.checkpoints import STATE
-from sentiment.training.snapshots import TornSnapshotError, read_snapshot
+from sentiment.training.checkpoint import STATE, TornSnapshotError, read_snapshot
 from tests.project import Project, kill, wait_for
 
 SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_units": 256}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from sentiment.training.checkpoints import STATE
+from sentiment.training.checkpoint import STATE
 from tests.project import ROOT, Project, kill, wait_for
 
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiment.reviews.package import read_package
-from sentiment.reviews.rows import batches_of, limited
+from sentiment.data.imdb import read_package
+from sentiment.data.parquet import batches_of, limited
+from tests.data.archives import imdb_members, write_archive
 from tests.project import Project
-from tests.reviews.archives import imdb_members, write_archive
 
 BASE = ("download.limit=null", "model.hidden_units=8", "train.epochs=1", "tune.trials=1")
 

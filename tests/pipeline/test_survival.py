@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoints import STATE
+from sentiment.training.checkpoint import STATE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, kill, wait_for
 from tests.tuning.postgres import PASSWORD, USER, postgres

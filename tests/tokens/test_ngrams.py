@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sentiment.tokens import ngrams
-from sentiment.tokens.ngrams import NGramVocabulary, ngram_hashes
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens import ngram_features as ngrams
+from sentiment.tokens.ngram_features import NGramVocabulary, ngram_hashes
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 REVIEWS = [

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
+from sentiment.data import parquet as storage
+from sentiment.data.parquet import read_reviews, stream_reviews, write_reviews
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
-from sentiment.reviews import storage
-from sentiment.reviews.storage import read_reviews, stream_reviews, write_reviews
 from sentiment.tokens.encoding import TextEncoder, encode, encode_to, texts_of
-from sentiment.tokens.store import NO_LABEL, TokenizedReviews, writing_tokens
+from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
 
@@ -26,7 +26,7 @@ LEARN = """
 import sys
 from pathlib import Path
 from sentiment.params.data import TokenizeParams
-from sentiment.reviews.storage import stream_reviews
+from sentiment.data.parquet import stream_reviews
 from sentiment.tokens.encoding import texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 

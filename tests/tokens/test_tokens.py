@@ -9,7 +9,7 @@ from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.batches import Batch, Cut, ordered_batches, prefetched, shuffled_batches
 from sentiment.tokens.encoding import TextEncoder, encode
-from sentiment.tokens.store import NO_LABEL, TokenizedReviews
+from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
 
 WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)

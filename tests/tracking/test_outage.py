@@ -15,16 +15,15 @@ from optuna.trial import TrialState
 from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.settings import Settings
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run, tracking_errors
-from sentiment.training.checkpoints import STATE
-from sentiment.tuning import trials
-from sentiment.tuning.claims import claimed_trial
-from sentiment.tuning.runs import open_search_run
+from sentiment.training.checkpoint import STATE
+from sentiment.tuning import trial as trials
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
+from sentiment.tuning.trial_records import claimed_trial, open_search_run
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 from tests.tuning import postgres
 from tests.tuning.studies import searched_params

@@ -9,7 +9,7 @@ from mlflow.store.tracking.dbmodels.models import SqlDataset
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run, Store, open_store, reopen_run, start_run
 
 

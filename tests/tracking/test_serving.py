@@ -16,11 +16,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import copy_model, save_model
+from sentiment.model.model_files import copy_model, save_model
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.tracking import open_store, start_run
-from sentiment.tracking.models import log_model
+from sentiment.tracking.logged_model import log_model
 from tests.model.shapes import model_params
 
 START_S = 300.0

@@ -15,13 +15,20 @@ import torch
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.params.train import TrainParams
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.checkpoints import KEPT_DAYS, STATE, Checkpoint, checkpointing
-from sentiment.training.figures import Epoch
-from sentiment.training.identity import PACKAGE, training_key
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.training.checkpoint import (
+    KEPT_DAYS,
+    STATE,
+    Checkpoint,
+    TornSnapshotError,
+    checkpointing,
+    read_snapshot,
+    write_snapshot,
+)
+from sentiment.training.epoch_metrics import Epoch
+from sentiment.training.fingerprint import PACKAGE, training_key
 from sentiment.training.loop import Fitted, fit
-from sentiment.training.snapshots import TornSnapshotError, read_snapshot, write_snapshot
 from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
 from tests.training.test_loop import NEEDS_BF16, TRAIN, VOCABULARY

@@ -12,12 +12,11 @@ from sklearn.metrics import roc_auc_score
 from sentiment.errors import TrainingDivergedError
 from sentiment.model.scoring import score
 from sentiment.params.train import TrainParams
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
-from sentiment.training import checks as checks_module
-from sentiment.training.checkpoints import Checkpoint
-from sentiment.training.checks import Check, Checks, sample_rows
-from sentiment.training.figures import Epoch
+from sentiment.training import epoch_metrics as checks_module
+from sentiment.training.checkpoint import Checkpoint
+from sentiment.training.epoch_metrics import Check, Checks, Epoch, sample_rows
 from sentiment.training.loop import Fitted, fit
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of

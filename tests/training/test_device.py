@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from sentiment.errors import UserError
-from sentiment.training.device import resolve_device
-from sentiment.training.precision import resolve_precision
+from sentiment.training.runtime import resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 

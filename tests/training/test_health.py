@@ -13,17 +13,16 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.gates import GATES, gate_saturation
+from sentiment.model.diagnostics import GATES, gate_saturation
 from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Batch, Cut, ordered_batches
+from sentiment.tokens.batches import Batch, Cut, LearningReviews, ordered_batches
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.clipping import Clipper
-from sentiment.training.figures import Step
-from sentiment.training.health import (
+from sentiment.training.epoch_metrics import Step
+from sentiment.training.gradients import (
     UPDATES_PER_EPOCH,
     Health,
     LayerHealth,
@@ -32,9 +31,8 @@ from sentiment.training.health import (
     is_measured,
     layer_health,
 )
-from sentiment.training.history import health_table, history_table, training_metrics
-from sentiment.training.loop import Fitted, fit, take_step
-from sentiment.training.optimizers import make_optimizer
+from sentiment.training.loop import Fitted, fit, health_table, history_table, take_step, training_metrics
+from sentiment.training.optimization import make_optimizer
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN
 

@@ -14,16 +14,15 @@ from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Cut, ordered_batches
+from sentiment.tokens.batches import Cut, LearningReviews, ordered_batches
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training import loop
 from sentiment.training.clipping import Clipped, Clipper
-from sentiment.training.figures import Epoch, Step
+from sentiment.training.epoch_metrics import Epoch, Step
 from sentiment.training.loop import Fitted, fit, take_step
-from sentiment.training.optimizers import make_optimizer
-from sentiment.training.precision import resolve_precision
+from sentiment.training.optimization import make_optimizer
+from sentiment.training.runtime import resolve_precision
 from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from sentiment.params.train import Optimizer
-from sentiment.training.optimizers import make_optimizer
+from sentiment.training.optimization import make_optimizer
 
 Array = NDArray[np.float64]
 

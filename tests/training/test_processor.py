@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.training.identity import TrainingKey
-from sentiment.training.processor import ONEDNN_LEVELS, instruction_sets, onednn_isa
+from sentiment.training.fingerprint import ONEDNN_LEVELS, TrainingKey, instruction_sets, onednn_isa
 from tests.project import ROOT
 
 X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86 processors")
@@ -18,10 +17,10 @@ TRAIN = """
 import sys
 from pathlib import Path
 from sentiment.params.train import TrainParams
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.checkpoints import checkpointing
-from sentiment.training.identity import training_key
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.training.checkpoint import checkpointing
+from sentiment.training.fingerprint import training_key
 from sentiment.training.loop import fit
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN, VOCABULARY
@@ -82,8 +81,8 @@ def test_difference_names_what_only_one_side_has() -> None:
 
 ISA = """
 import torch
-from sentiment.training.identity import TrainingKey
-from sentiment.training.processor import onednn_isa
+from sentiment.training.fingerprint import TrainingKey
+from sentiment.training.fingerprint import onednn_isa
 print("isa", onednn_isa(), flush=True)
 torch.nn.functional.linear(torch.ones(2, 8, 64), torch.ones(64, 64))
 torch.nn.LSTM(8, 8)(torch.ones(2, 2, 8))

@@ -14,7 +14,7 @@ from sentiment.params.train import (
     PolynomialSchedule,
     StepSchedule,
 )
-from sentiment.training.schedules import check_length, learning_rate_factor
+from sentiment.training.optimization import check_length, learning_rate_factor
 
 CONSTANT = ConstantSchedule(kind="constant", warmup_steps=0)
 STEP = StepSchedule(kind="step", warmup_steps=0, every_epochs=2, factor=0.1)

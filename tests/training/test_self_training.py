@@ -11,11 +11,11 @@ import torch
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.model.scoring import probability, score
 from sentiment.params.train import TrainParams
+from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import NO_LABEL, TokenizedReviews
-from sentiment.training.checkpoints import STATE, Checkpoint, checkpointing
-from sentiment.training.figures import Epoch
+from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
+from sentiment.training.checkpoint import STATE, Checkpoint, checkpointing
+from sentiment.training.epoch_metrics import Epoch
 from sentiment.training.loop import Fitted, fit
 from sentiment.training.self_training import fit_with_unlabelled
 from sentiment.training.state import TrainingState

@@ -10,8 +10,15 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from sentiment.params import Params, load_params
-from sentiment.tuning.attributes import CPU_SECONDS, ERROR, WALL_SECONDS, Progress, note_progress
-from sentiment.tuning.space import starting_point, suggest
+from sentiment.tuning.trial_params import (
+    CPU_SECONDS,
+    ERROR,
+    WALL_SECONDS,
+    Progress,
+    note_progress,
+    starting_point,
+    suggest,
+)
 from tests.project import ROOT
 
 STEPS = 10

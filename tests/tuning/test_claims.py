@@ -12,10 +12,10 @@ from optuna.trial import TrialState
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
 from sentiment.settings import Settings
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tuning.claims import claimed_trial
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.study import Search, open_search, study_name
+from sentiment.tuning.trial_records import claimed_trial
 from tests.project import ROOT
 
 SPACE = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}

@@ -7,9 +7,9 @@ import pytest
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.tune import Confirmation
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tuning.confirm import Folds, confirm, confirm_figures, steering, with_confirmation
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.tuning.holdout import Folds, confirm, confirm_figures, steering, with_confirmation
 from tests.project import ROOT
 
 LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)

@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoints import STATE
+from sentiment.training.checkpoint import STATE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.tuning.page import search_page
+from sentiment.tuning.report import search_page
 from tests.tuning.studies import searched, searched_params
 
 PLOTS = ("history", "importance", "parallel-coordinates", "clipping", "intermediate-values")

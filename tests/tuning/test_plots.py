@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
-from sentiment.params.substitution import substituted
-from sentiment.tuning.plots import (
+from sentiment.params.search_space import substituted
+from sentiment.tuning.report import (
     LEAST_FINISHED,
     clipping_table,
     importance_table,

@@ -7,7 +7,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
-from sentiment.tuning.space import starting_point, suggest
+from sentiment.tuning.trial_params import starting_point, suggest
 from tests.project import ROOT
 
 

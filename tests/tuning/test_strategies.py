@@ -12,8 +12,8 @@ from optuna.trial import Trial, TrialState
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
-from sentiment.tuning.space import starting_point, suggest
-from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials, trials_in_all
+from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
+from sentiment.tuning.trial_params import starting_point, suggest
 from tests.project import ROOT
 
 SPACE = {

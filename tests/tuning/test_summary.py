@@ -9,13 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sentiment.intervals import Gain, Interval
-from sentiment.tuning.summary import (
-    compute_saved,
-    gain_over_first,
-    search_metrics,
-    summary,
-    trials_table,
-)
+from sentiment.tuning.winner import compute_saved, gain_over_first, search_metrics, summary, trials_table
 from tests.tuning.studies import FAILED, STEPS, searched
 
 

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import TOKENIZER, load_model
+from sentiment.model.model_files import TOKENIZER, load_model
 from sentiment.model.scoring import probability, score
-from sentiment.reviews.cleaning import normalized
+from sentiment.text import normalized
 from sentiment.tokens.encoding import TextEncoder
-from sentiment.tokens.ngrams import ReviewNGrams
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.ngram_features import ReviewNGrams
+from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 
 SERVED_FOLDER = "model"

@@ -7,12 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from sentiment.errors import UserError
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.inputs import inputs_of
-from sentiment.progress import track
+from sentiment.logs import track
+from sentiment.model.classifier import SentimentClassifier, inputs_of
 from sentiment.tokens.batches import Cut, ordered_batches, prefetched
-from sentiment.tokens.ngrams import ReviewNGrams
-from sentiment.tokens.store import TokenizedReviews
+from sentiment.tokens.ngram_features import ReviewNGrams
+from sentiment.tokens.token_store import TokenizedReviews
 
 SCORING_BATCH = 64
 """As in training, so that scoring needs no more memory than a step does."""

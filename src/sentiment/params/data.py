@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from sentiment import paths
-from sentiment.canonical import canonical_number, canonical_text
 from sentiment.params.section import Section
+from sentiment.text import canonical_number, canonical_text
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]

@@ -13,9 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.root import Params
+from sentiment.params.search_space import space_faults, strategy_faults
 from sentiment.params.section import variant_fields
-from sentiment.params.strategies import strategy_faults
-from sentiment.params.substitution import space_faults
 
 SPACE = ("tune", "space")
 

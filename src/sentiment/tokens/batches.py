@@ -2,15 +2,43 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.tokens.ngrams import ReviewNGrams
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tokens.vocabulary import PADDING_ID
+from sentiment import paths
+from sentiment.tokens.ngram_features import ReviewNGrams
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.tokens.vocabulary import PADDING_ID, load_tokenizer
+
+
+@dataclass(frozen=True)
+class LearningReviews:
+    """What may teach a model or choose one; the test split is no part of it.
+
+    vocabulary_size: entries of the vocabulary that all token ids are from.
+    """
+
+    vocabulary_size: int
+    train: TokenizedReviews
+    validation: TokenizedReviews
+    unlabelled: TokenizedReviews = field(default_factory=lambda: TokenizedReviews.from_lists([], []))
+    """Read where `train.unlabelled` says so; may be empty."""
+
+    @classmethod
+    def open(cls) -> Self:
+        """Map what the stage tokenize wrote. Raises UserError where a file is missing, torn or empty."""
+        train, validation = (TokenizedReviews.open(paths.tokens(split)) for split in paths.LEARNING_SPLITS)
+        unlabelled = TokenizedReviews.open(paths.tokens("unlabelled"), labelled=False)
+        return cls(load_tokenizer(paths.TOKENIZER).get_vocab_size(), train, validation, unlabelled)
+
+    def used(self, *, unlabelled: bool) -> dict[paths.Split, TokenizedReviews]:
+        """Return by name the splits that a training reads; unlabelled: whether it reads that one too."""
+        splits: dict[paths.Split, TokenizedReviews] = {"train": self.train, "validation": self.validation}
+        return {**splits, "unlabelled": self.unlabelled} if unlabelled else splits
+
 
 BUCKET_BATCHES = 50
 """Batches sorted by length together: enough for little padding, few enough to keep batches mixed."""

@@ -1,4 +1,4 @@
-"""From text to token ids, learned on the training split alone."""
+"""Reviews that the vocabulary does not cover: another language, another encoding, another task."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

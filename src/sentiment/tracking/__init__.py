@@ -1,7 +1,7 @@
 """The one door to MLflow."""
 
+from sentiment.tracking.mlflow_store import Store, open_store, tracking_errors
 from sentiment.tracking.run import BEST_VALIDATION_AUC, Run, find_tagged_run, reopen_run, start_run
-from sentiment.tracking.store import Store, open_store, tracking_errors
 
 __all__ = [
     "BEST_VALIDATION_AUC",

@@ -16,10 +16,10 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, E
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
 from sentiment.settings import environment
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.tracking.source import SOURCE_TAGS, source_tags
-from sentiment.tracking.store import STORE_ERRORS, Store, not_working
-from sentiment.training.figures import Epoch
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.tracking.mlflow_store import STORE_ERRORS, Store, not_working
+from sentiment.tracking.provenance import SOURCE_TAGS, source_tags
+from sentiment.training.epoch_metrics import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # 26 MB that training can do without

@@ -1,35 +1,33 @@
-"""Fit the classifier and keep its best epoch."""
+"""A training run as tables and metrics for DVC: nothing in them depends on the clock."""
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.gates import gate_saturation
-from sentiment.model.inputs import inputs_of
-from sentiment.model.ngrams import learn_ngrams
+from sentiment.logs import say, track
+from sentiment.model.classifier import SentimentClassifier, inputs_of
+from sentiment.model.diagnostics import gate_saturation
+from sentiment.model.ngram_branch import learn_ngrams
 from sentiment.model.scoring import check_vocabulary, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.progress import say, track
-from sentiment.tokens.batches import Batch, Cut, prefetched, shuffled_batches
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.ngrams import ReviewNGrams
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.checkpoints import Checkpoint
-from sentiment.training.checks import Checker, Checks
+from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, shuffled_batches
+from sentiment.tokens.ngram_features import ReviewNGrams
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.clipping import Clipper
-from sentiment.training.device import resolve_device
-from sentiment.training.figures import Epoch, Step, epoch_figures
-from sentiment.training.health import (
+from sentiment.training.epoch_metrics import Checker, Checks, Epoch, Step, epoch_figures
+from sentiment.training.gradients import (
     REMEDY,
     UpdateRatios,
     gradient_norms,
@@ -37,9 +35,14 @@ from sentiment.training.health import (
     require_finite,
     spoiled_layers,
 )
-from sentiment.training.memory import release_memory, set_up_memory
-from sentiment.training.precision import Precision, resolve_precision
-from sentiment.training.schedules import check_length, learning_rate_factor
+from sentiment.training.optimization import check_length, learning_rate_factor
+from sentiment.training.runtime import (
+    Precision,
+    release_memory,
+    resolve_device,
+    resolve_precision,
+    set_up_memory,
+)
 from sentiment.training.state import TrainingState
 
 
@@ -206,3 +209,40 @@ def _set_up_torch(seed: int) -> None:
 
 
 NO_STEP = "no step was taken with it"
+
+
+OF_THE_MACHINE = "tokens_per_second"
+"""Differs from run to run where the result does not: it goes to MLflow alone."""
+
+DECIMALS = 6
+
+
+def training_metrics(fitted: Fitted) -> dict[str, Any]:
+    """Return how many epochs there were, and the figures of the one whose weights were kept."""
+    return {"epochs": len(fitted.epochs), "best": _reproducible(fitted.best)}
+
+
+def history_table(fitted: Fitted) -> pd.DataFrame:
+    """Return one row per epoch; what there is per layer stands in `health_table`."""
+    return pd.DataFrame([_reproducible(epoch) for epoch in fitted.epochs])
+
+
+def health_table(fitted: Fitted) -> pd.DataFrame:
+    """Return one row per epoch and layer: how its gradients and its updates were."""
+    return pd.DataFrame(
+        [
+            {"epoch": epoch.number, "layer": name, **asdict(layer)}
+            for epoch in fitted.epochs
+            for name, layer in epoch.health.layers.items()
+        ]
+    )
+
+
+def _reproducible(epoch: Epoch) -> dict[str, Any]:
+    figures = asdict(epoch)
+    figures.pop(OF_THE_MACHINE)
+    figures.pop("health")
+    return {
+        "epoch": figures.pop("number"),
+        **{name: round(value, DECIMALS) for name, value in figures.items()},
+    }

@@ -4,18 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sentiment.errors import UserError
+from sentiment.logs import say
 from sentiment.model.scoring import check_vocabulary, probability, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.progress import say
-from sentiment.tokens.learning import LearningReviews
-from sentiment.tokens.store import TokenizedReviews
-from sentiment.training.checkpoints import Checkpoint
-from sentiment.training.checks import Checks
-from sentiment.training.device import resolve_device
-from sentiment.training.figures import Epoch
+from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.training.checkpoint import Checkpoint
+from sentiment.training.epoch_metrics import Checks, Epoch
 from sentiment.training.loop import Fitted, fit
-from sentiment.training.memory import release_memory
+from sentiment.training.runtime import release_memory, resolve_device
 
 
 def fit_with_unlabelled(

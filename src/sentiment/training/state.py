@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.params.train import TrainParams
 from sentiment.training.clipping import Clipper
-from sentiment.training.figures import Epoch, Step
-from sentiment.training.optimizers import make_optimizer
+from sentiment.training.epoch_metrics import Epoch, Step
+from sentiment.training.optimization import make_optimizer
 
 AVERAGE_EVERY = 4
 """Steps of an epoch from one update of the running average to the next, from its first step on.

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.progress import say
+from sentiment.logs import say
 from sentiment.settings import below_root, load_settings, repository_root, secrets_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

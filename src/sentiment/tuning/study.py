@@ -18,16 +18,15 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.settings import repository_root
-from sentiment.tokens.learning import LearningReviews
-from sentiment.training.device import resolve_device
-from sentiment.training.identity import DECIDING, PACKAGE, code_digest
-from sentiment.training.precision import resolve_precision
-from sentiment.tuning.attributes import error_of
-from sentiment.tuning.confirm import steering
+from sentiment.tokens.batches import LearningReviews
+from sentiment.training.fingerprint import DECIDING, PACKAGE, code_digest
+from sentiment.training.runtime import resolve_device, resolve_precision
+from sentiment.tuning.holdout import steering
+from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
 from sentiment.tuning.storage import open_storage, storage_errors
-from sentiment.tuning.strategies import make_pruner, make_sampler, starting_trials, trials_in_all
+from sentiment.tuning.trial_params import error_of
 
-CODE = (*DECIDING, "tuning/space.py", "tuning/strategies.py", "tuning/confirm.py", "tuning/trials.py")
+CODE = (*DECIDING, "tuning/trial_params.py", "tuning/sampling.py", "tuning/holdout.py", "tuning/trial.py")
 """What decides a trial's figures; tables and plots of a study may change while it stays."""
 
 TOTALS = {"trials", "max_failed"}

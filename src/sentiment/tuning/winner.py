@@ -1,24 +1,156 @@
-"""The trial whose model the search hands on."""
+"""The winning trial, and the search as a table and as metrics."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import optuna
+import pandas as pd
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sklearn.metrics import roc_auc_score
 
-from sentiment.intervals import Gain
+from sentiment.intervals import DECIMALS, Gain, delong_gain
 from sentiment.lineage import log_configuration, origin_of
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.files import Origin
+from sentiment.model.model_files import Origin
 from sentiment.tracking import Run
-from sentiment.tuning.attributes import ranked
-from sentiment.tuning.confirm import Confirmed, confirm
-from sentiment.tuning.kept import kept, validation_logits
-from sentiment.tuning.runs import find_trial_run, open_trial_run
-from sentiment.tuning.space import configured
+from sentiment.tuning.holdout import Confirmed, confirm
 from sentiment.tuning.study import Search
-from sentiment.tuning.summary import gain_over_first
+from sentiment.tuning.trial_params import (
+    CPU_SECONDS,
+    PLANNED_STEPS,
+    STEPS,
+    WALL_SECONDS,
+    configured,
+    error_of,
+    progress_of,
+    ranked,
+    value_of,
+)
+from sentiment.tuning.trial_records import find_trial_run, kept, open_trial_run, validation_logits
+
+STATES = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def gain_over_first(
+    study: optuna.Study,
+    winner: int,
+    labels: NDArray[np.integer],
+    logits: Mapping[int, NDArray[np.floating] | None],
+) -> Gain | None:
+    """Return what a trial gains over trial 0 on the validation reviews; None where trial 0 did not finish.
+
+    labels: shape (reviews,). logits: by trial number, of the same reviews; without those of both trials the
+    gain is the difference of their values in the study. The interval, at 95%, is that of two given models: it
+    does not know that the winner is the best of many.
+    """
+    first = study.trials[0]
+    if first.state != TrialState.COMPLETE:
+        return None
+    ours, theirs = logits.get(winner), logits.get(first.number)
+    if ours is not None and theirs is not None:
+        return Gain(*delong_gain(labels, ours, theirs))
+    return Gain(value_of(study.trials[winner]) - value_of(first), None)
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Return a row per trial: state, AUC, best so far, steps, parameters, error.
+
+    `validation_auc` is the last one seen of a trial that was pruned or failed; `steps` of `planned_steps`
+    is how much of its training it took. Empty: not known, or no parameter of that trial.
+    """
+    rows = [
+        {
+            "trial": trial.number,
+            "state": STATES[trial.state],
+            "validation_auc": auc_of(trial),
+            "steps": trial.user_attrs.get(STEPS),
+            "planned_steps": trial.user_attrs.get(PLANNED_STEPS),
+        }
+        for trial in study.trials
+    ]
+    table = pd.DataFrame(rows)
+    finished = table["validation_auc"].where(table["state"] == "finished")
+    table.insert(3, "best_so_far", finished.cummax().ffill())
+    for name in sorted({name for trial in study.trials for name in trial.params}):
+        table[name] = [trial.params.get(name) for trial in study.trials]
+    table["error"] = [error_of(trial) for trial in study.trials]
+    return table
+
+
+def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = None) -> dict[str, Any]:
+    """Return counts by state, the winner, its gain in AUC over trial 0, and what pruning saved.
+
+    winner: its number. auc: its AUC on all validation reviews. gain: null in the figures where it is None.
+    Nothing here depends on the clock.
+    """
+    best = study.trials[winner]
+    saved = compute_saved(study)
+    return {
+        "trials": counts_by_state(study),
+        "best": {"trial": best.number, "validation_auc": _rounded(auc), "params": best.params},
+        "gain_over_trial_0": None if gain is None else gain.figures(),
+        "compute_saved": None if saved is None else _rounded(saved),
+    }
+
+
+def counts_by_state(study: optuna.Study) -> dict[str, int]:
+    """Return how many trials finished, were pruned and failed."""
+    return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED}
+
+
+def compute_saved(study: optuna.Study) -> float | None:
+    """Return the share of training steps that pruning spared, of those that all trials would have taken.
+
+    A failed trial counts with the steps it took: pruning had no part in its end. None where no trial said how
+    far it got.
+    """
+    without_pruning = spared = 0
+    for trial in study.trials:
+        progress = progress_of(trial)
+        if progress is not None:
+            pruned = trial.state == TrialState.PRUNED
+            without_pruning += progress.planned_steps if pruned else progress.steps
+            spared += progress.planned_steps - progress.steps if pruned else 0
+    return spared / without_pruning if without_pruning else None
+
+
+def search_metrics(study: optuna.Study) -> dict[str, float]:
+    """Return what the search's own run shows in MLflow: counts by state, compute saved, wall and CPU time.
+
+    The times are sums over the trials: with several workers the search itself was over sooner.
+    """
+    metrics: dict[str, float] = {f"trials_{name}": count for name, count in counts_by_state(study).items()}
+    if (saved := compute_saved(study)) is not None:
+        metrics["compute_saved"] = saved
+    return {**metrics, **_times(study.trials)}
+
+
+def auc_of(trial: FrozenTrial) -> float | None:
+    """Return the AUC that a trial ended with, the last one seen where it did not finish."""
+    values = trial.intermediate_values
+    return trial.value if trial.state == TrialState.COMPLETE else values[max(values)] if values else None
+
+
+def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
+    noted = {
+        name: [trial.user_attrs[name] for trial in trials if name in trial.user_attrs]
+        for name in (WALL_SECONDS, CPU_SECONDS)
+    }
+    return {name: float(sum(seconds)) for name, seconds in noted.items() if seconds}
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS)
 
 
 @dataclass(frozen=True)

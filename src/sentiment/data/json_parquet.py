@@ -1,0 +1,182 @@
+"""Reviews from JSON Lines and Parquet files."""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from sentiment.data.parquet import READ_BYTES, ROWS_PER_BATCH
+from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, require_columns, wanted_columns
+from sentiment.errors import UserError
+from sentiment.params.data import Columns
+from sentiment.text import canonical_group, canonical_number, canonical_text
+
+LONGEST_LINE = 1 << 24
+"""Bytes of a line, all columns and escapes included."""
+
+_BYTE_ORDER_MARK = "\ufeff"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which JSON can write and UTF-8 cannot: a post that was cut off in mid emoji."""
+
+
+def json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
+    """Yield the rows of a file of one object a line; blank lines are skipped.
+
+    Raises UserError, with the line, where it is not JSON or no object, has a key twice or no wanted column,
+    or where a text is no string, a label or group no string, number or truth value. Null stands for none.
+    """
+    wanted = wanted_columns(columns)
+    texts: list[str | None] = []
+    labels: list[str | None] = []
+    groups: list[str | None] = []
+    characters = 0
+    for row, (line, values) in enumerate(_objects(stream, name), start=1):
+        where = f"{name} row {row}, line {line}"
+        if any(column not in values for column in wanted):
+            require_columns(f"{name}, line {line}", wanted, list(values))
+        text = _text(values[columns.text], where)
+        texts.append(text)
+        labels.append(_scalar(values[columns.label], where, "label"))
+        group = None if columns.group is None else _scalar(values[columns.group], where, "group")
+        groups.append(canonical_group(group))
+        characters += len(text or "")
+        if len(texts) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
+            yield texts, labels, groups
+            texts, labels, groups, characters = [], [], [], 0
+    if texts:
+        yield texts, labels, groups
+
+
+def _objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each line that is not blank, and the object in it."""
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=Decimal
+    )
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        where = f"{name}, line {number}"
+        if len(line) > LONGEST_LINE:
+            raise UserError(f"{where}: more than {LONGEST_LINE:,} bytes, too long for a review")
+        try:
+            content = line.decode()
+            if number == 1:
+                content = content.removeprefix(_BYTE_ORDER_MARK)
+            if not content.strip():
+                continue
+            values = decoder.decode(content)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not UTF-8 text ({error.reason})") from None
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # also a number of thousands of digits, brackets in heaps
+            raise UserError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
+        if not isinstance(values, dict):
+            found = content[:40]
+            raise UserError(f"{where}: expected an object with the columns, found {found!r}")
+        yield number, values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {double!r} stands in one object twice")
+    return values
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _text(value: Any, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None else _LONE_SURROGATE.sub("\ufffd", value)
+    raise UserError(f"{where}: the text is {_type_of(value)}, expected a string")
+
+
+def _scalar(value: Any, where: str, what: str) -> str | None:
+    """Return the canonical text of a label or group."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return canonical_text(_LONE_SURROGATE.sub("\ufffd", value))
+    if isinstance(value, bool | int | Decimal):
+        return canonical_number(value)
+    raise UserError(f"{where}: the {what} is {_type_of(value)}, expected a string, a number or a boolean")
+
+
+def _type_of(value: object) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return "a boolean" if isinstance(value, bool) else "a number"
+
+
+_BINARY = (types.is_binary, types.is_large_binary, types.is_binary_view)
+_STRING = (types.is_string, types.is_large_string, types.is_string_view, *_BINARY, types.is_null)
+_FRACTION = (types.is_floating, types.is_decimal)
+_DATE = (types.is_date, types.is_time, types.is_timestamp)
+_SCALAR = (*_STRING, *_FRACTION, *_DATE, types.is_integer, types.is_boolean)
+
+
+def parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells]:
+    """Yield the rows of a file, in part, however its row groups are cut.
+
+    Raises UserError where a wanted column is missing or there twice, the texts are no strings, or the labels
+    or groups are lists or other nested values.
+    """
+    wanted = wanted_columns(columns)
+    # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+        schema = file.schema_arrow
+        require_columns(name, wanted, schema.names)
+        _require_type(name, schema.field(columns.text), _STRING, "strings")
+        for column in wanted[1:]:
+            _require_type(name, schema.field(column), _SCALAR, "strings, numbers, booleans or dates")
+        for batch in file.iter_batches(ROWS_PER_BATCH, columns=wanted):
+            groups: list[str | None] = [None] * batch.num_rows
+            if columns.group is not None:
+                groups = [canonical_group(group) for group in _texts(batch[columns.group])]
+            labels = [
+                None if label is None else canonical_text(label) for label in _texts(batch[columns.label])
+            ]
+            yield _texts(batch[columns.text]), labels, groups
+
+
+def _require_type(name: str, field: pa.Field, allowed: tuple[object, ...], expected: str) -> None:
+    found = _value_type(field.type)
+    if not any(is_type(found) for is_type in allowed):  # type: ignore[operator]
+        raise UserError(f"{name}: the column {field.name} is of type {field.type}, expected {expected}")
+
+
+def _value_type(data_type: pa.DataType) -> pa.DataType:
+    return data_type.value_type if types.is_dictionary(data_type) else data_type
+
+
+def _texts(values: pa.Array) -> list[str | None]:
+    """Return each value as text; numbers with a fraction or an exponent in their canonical text."""
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if types.is_float16(values.type):
+        values = values.cast(pa.float32())
+    if not any(is_fraction(values.type) for is_fraction in _FRACTION):
+        texts: list[str | None] = values.cast(pa.large_string()).to_pylist()
+        return texts
+    # Arrow writes the shortest text that is the same number of its own type: 0.1 for a float32 of it too.
+    return [None if text is None else _of_fraction(text) for text in values.cast(pa.string()).to_pylist()]
+
+
+@lru_cache(maxsize=4096)
+def _of_fraction(text: str) -> str | None:
+    """Return the text of a number; None for what pandas writes where there is none."""
+    number = Decimal(text)
+    return None if number.is_nan() else canonical_number(number)

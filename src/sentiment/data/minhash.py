@@ -1,0 +1,230 @@
+"""Shingles of texts, their MinHash signatures, and an index over the signatures."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from sentiment.data.deduplication import LATIN_FOLDED, as_latin, folded
+
+WORDS = 3
+"""Words of a shingle. Between reviews of different films, few runs of three words are equal."""
+
+_WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff])"
+)
+"""Scripts without spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
+
+_BETWEEN = b"\xff"
+"""Stands between reviews; no byte of UTF-8."""
+
+_ASCII_WORDS = bytes(
+    ord(to) if byte < 128 and (to := LATIN_FOLDED[byte]).isalnum() else byte if byte > 127 else 0
+    for byte in range(256)
+)
+"""Of UTF-8, where all but ASCII is folded already: lower case where a word is, zero elsewhere."""
+
+_LATIN_WORDS = bytes(ord(to) if len(to) == 1 and to.isalnum() and to <= "\xff" else 32 for to in LATIN_FOLDED)
+_LATIN_UNSEEN = bytes(byte for byte, to in enumerate(LATIN_FOLDED) if not to)
+_ASCII_UNSEEN = bytes(byte for byte in _LATIN_UNSEEN if byte < 128)
+
+_BLOCK = 8
+_HEAD_BLOCKS = 3
+_PADDING = b" " * (_BLOCK * _HEAD_BLOCKS)
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(_BLOCK)] + [2**64 - 1], np.uint64)
+_ODD = np.array(
+    # Odd numbers without a pattern: the 64-bit constants of splitmix64 and xxHash.
+    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9],
+    np.uint64,
+)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the letters and digits of a text, word by word, without case and punctuation."""
+    return _WORD.findall(_UNSPACED.sub(r" \1 ", folded(text)))
+
+
+def shingles_of(text: str) -> set[tuple[str, ...]]:
+    """Return each word with the two after it; the last two words have fewer."""
+    words = words_of(text)
+    return {tuple(words[start : start + WORDS]) for start in range(len(words))}
+
+
+def jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+    """Return the Jaccard similarity of two sets of shingles, the share that both have; 0 without words."""
+    shared = len(one & other)
+    return shared / max(1, len(one) + len(other) - shared)
+
+
+def hashed_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return a 64-bit hash of each word with the two after it, of all reviews after one another.
+
+    Args:
+        texts: In UTF-8.
+
+    Returns:
+        Hashes, shape (words,), and where each review starts, shape (reviews + 1,). Words of more than 32
+        bytes that agree in their length, first 24 and last 8 bytes are taken for equal.
+    """
+    parts = [text if text.isascii() else _words_apart(text.decode()) for text in texts]
+    buffer = _BETWEEN.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_UNSEEN)
+    characters = np.frombuffer(buffer, np.uint8)
+    in_word = (characters != 0) & (characters != ord(_BETWEEN))
+    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
+    starts, ends = edges[0::2], edges[1::2]
+    offsets = np.searchsorted(starts, np.flatnonzero(characters == ord(_BETWEEN)))
+    words = _word_hashes(buffer, starts, ends)
+    following, last = words, offsets[1:][np.diff(offsets) > 0] - 1
+    hashes = words * _ODD[0]
+    for odd in _ODD[1:WORDS]:
+        following = np.append(following[1:], np.uint64(0))
+        following[last] = 0  # what follows there is another review
+        hashes += following * odd
+    return _mixed(hashes), offsets
+
+
+def _words_apart(text: str) -> bytes:
+    """Return folded words, in UTF-8, with ASCII between them."""
+    latin = as_latin(text)
+    if latin is not None:
+        return latin.translate(_LATIN_WORDS, _LATIN_UNSEEN).decode("latin-1").encode()
+    return " ".join(words_of(text)).encode()
+
+
+def _word_hashes(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a hash of each word, from its first three blocks of 8 bytes, its last 8 bytes and its length."""
+    blocks = np.ndarray(len(buffer) - _BLOCK + 1, np.dtype("<u8"), buffer, strides=(1,))  # at every byte
+    sizes = ends - starts
+    hashes = (blocks[starts] & _MASKS[np.minimum(sizes, _BLOCK)]) * _ODD[0] + sizes.astype(np.uint64)
+    for block in range(1, _HEAD_BLOCKS):
+        longer = np.flatnonzero(sizes > block * _BLOCK)
+        rest = _MASKS[np.minimum(sizes[longer] - block * _BLOCK, _BLOCK)]
+        hashes[longer] += (blocks[starts[longer] + block * _BLOCK] & rest) * _ODD[block]
+    longer = np.flatnonzero(sizes > _HEAD_BLOCKS * _BLOCK)
+    hashes[longer] += blocks[ends[longer] - _BLOCK] * _ODD[_HEAD_BLOCKS]
+    return _mixed(hashes)
+
+
+def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread each bit over all, in place (the finalizer of splitmix64)."""
+    for shift, odd in ((30, _ODD[1]), (27, _ODD[2])):
+        hashes ^= hashes >> np.uint64(shift)
+        hashes *= odd
+    hashes ^= hashes >> np.uint64(31)
+    return hashes
+
+
+SLOTS = 96
+"""Numbers in a signature. The estimate of the similarity is off by 0.05, one standard deviation."""
+SEED = 42
+RECALL = 0.98
+"""Least probability that a pair just as alike as asked for becomes a candidate."""
+MARGIN = 0.15
+"""A candidate may be estimated so much below the similarity asked for: three standard deviations."""
+SIGNED_TOGETHER = 256
+"""Reviews whose words stay in the processor's cache."""
+MOST_PAIRS = 100_000
+"""Candidates held at a time, with their signatures 77 MB."""
+
+_ODD_MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15)
+
+
+def signatures_of(texts: Sequence[bytes]) -> NDArray[np.uint32]:
+    """Return the signatures of texts in UTF-8, shape (texts, SLOTS); without words, all slots at the most."""
+    parts = [np.empty((0, SLOTS), np.uint32)]
+    for start in range(0, len(texts), SIGNED_TOGETHER):
+        hashes, offsets = hashed_shingles(texts[start : start + SIGNED_TOGETHER])
+        signed = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), SLOTS, SEED)
+        parts.append(np.array(signed.to_rows(), np.uint32).reshape(-1, SLOTS))
+    return np.concatenate(parts)
+
+
+class SignatureIndex:
+    """Finds indexed reviews that are probably like others. Holds some 0.7 kB of a review."""
+
+    def __init__(self, signatures: NDArray[np.uint32], similarity: float) -> None:
+        """Index signatures, shape (reviews, SLOTS), for pairs of at least this Jaccard similarity."""
+        self._signatures = signatures
+        self._similarity = similarity
+        self._rows_in_band = _rows_in_band(similarity)
+        self._retired = np.zeros(len(signatures), bool)
+        self._retired_since = 0
+        keys = self._band_keys(signatures)
+        self._positions = [np.argsort(of_band, kind="stable").astype(np.uint32) for of_band in keys]
+        self._keys = [of_band[positions] for of_band, positions in zip(keys, self._positions, strict=True)]
+
+    def candidates(self, queries: NDArray[np.uint32]) -> Iterator[NDArray[np.int64]]:
+        """Yield pairs of a query and an indexed review, shape (pairs, 2), estimated to be alike enough.
+
+        In the order of the queries, and each pair once. What is retired between two yields is left out after.
+        """
+        waiting = [(0, len(queries))]
+        while waiting:
+            start, end = waiting.pop()
+            keys = self._band_keys(queries[start:end])
+            spans = [
+                _equal_spans(of_index, of_band) for of_index, of_band in zip(self._keys, keys, strict=True)
+            ]
+            if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MOST_PAIRS:
+                half = (start + end) // 2
+                waiting += [(half, end), (start, half)]
+                continue
+            pairs = [
+                np.column_stack([np.repeat(hits, counts), positions[_ranges(first, counts)]])
+                for positions, (hits, first, counts) in zip(self._positions, spans, strict=True)
+            ]
+            found = np.concatenate(pairs).astype(np.int64)
+            codes = np.unique((found[:, 0] + start) * len(self._signatures) + found[:, 1])
+            yield self._alike(np.column_stack(np.divmod(codes, max(1, len(self._signatures)))), queries)
+
+    def retire(self, reviews: NDArray[np.int64]) -> None:
+        """Leave these indexed reviews out of all later candidates."""
+        self._retired_since += int((~self._retired[reviews]).sum())
+        self._retired[reviews] = True
+        if self._retired_since > len(self._retired) // 100:  # seldom, as it copies the index
+            self._retired_since = 0
+            stays = [~self._retired[positions] for positions in self._positions]
+            self._keys = [keys[mask] for keys, mask in zip(self._keys, stays, strict=True)]
+            self._positions = [rows[mask] for rows, mask in zip(self._positions, stays, strict=True)]
+
+    def _alike(self, pairs: NDArray[np.int64], queries: NDArray[np.uint32]) -> NDArray[np.int64]:
+        pairs = pairs[~self._retired[pairs[:, 1]]]
+        estimates = (queries[pairs[:, 0]] == self._signatures[pairs[:, 1]]).mean(axis=1)
+        alike: NDArray[np.int64] = pairs[estimates >= self._similarity - MARGIN]
+        return alike
+
+    def _band_keys(self, signatures: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return a number per band and review, shape (bands, reviews), equal where all its slots are."""
+        bands = SLOTS // self._rows_in_band
+        slots = signatures[:, : bands * self._rows_in_band].T.reshape(bands, self._rows_in_band, -1)
+        keys = np.zeros((bands, len(signatures)), np.uint64)
+        for row in range(self._rows_in_band):
+            keys = (keys ^ slots[:, row]) * _ODD_MULTIPLIERS
+            keys ^= keys >> np.uint64(32)
+        return keys.astype(np.uint32)
+
+
+def _rows_in_band(similarity: float) -> int:
+    """Return the most slots per band with which pairs of this similarity are found, by RECALL."""
+    enough = [rows for rows in range(1, SLOTS + 1) if 1 - (1 - similarity**rows) ** (SLOTS // rows) >= RECALL]
+    return max(enough, default=1)
+
+
+def _equal_spans(
+    ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return which keys stand in an ordered array, where the first of each stands there, and how many."""
+    order = np.argsort(keys)  # searching in order reads the array in order, so from the processor's cache
+    first = np.searchsorted(ordered, keys[order])
+    hits = np.flatnonzero(ordered.take(first, mode="clip") == keys[order]) if len(ordered) else first[:0]
+    counts = np.searchsorted(ordered, keys[order[hits]], side="right") - first[hits]
+    return order[hits], first[hits], counts
+
+
+def _ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return first, first + 1, ... of each, `counts` of them, after one another."""
+    ends = np.cumsum(counts)
+    return np.repeat(first - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)

@@ -1,0 +1,123 @@
+"""Sections of params.yaml that describe no sources, or not these."""
+
+from typing import Any
+
+from tests.data.spoiled import Case, case
+from tests.data.written import files_source
+
+ARCHIVE = {"kind": "imdb", "urls": ["https://example.com/a.tar.gz"], "checksum": None}
+
+
+def _fault(title: str, changes: dict[str, Any], *says: str) -> Case:
+    return case(title, lambda _: changes, "params.yaml: 1 fault", *says)
+
+
+def _source(title: str, changes: dict[str, Any], *says: str) -> Case:
+    return _fault(title, {"sources": [{**files_source("a.csv"), **changes}]}, *says)
+
+
+CASES = [
+    _fault("no sources", {"sources": []}, "download.sources: ", "at least 1 item"),
+    _fault("sources are no list", {"sources": 3}, "download.sources: ", "a list (found 3)"),
+    _fault(
+        "unknown kind",
+        {"sources": [{"kind": "kaggle"}]},
+        "download.sources.0.kind: must be one of",
+        "'kaggle'",
+    ),
+    _fault("no kind", {"sources": [{"name": "mine"}]}, "download.sources.0.kind: required, but not there"),
+    _fault(
+        "checksum without its kind",
+        {"sources": [{**ARCHIVE, "checksum": "0" * 32}]},
+        "download.sources.0.checksum: ",
+        "md5:",
+    ),
+    _fault("MD5 that is too short", {"sources": [{**ARCHIVE, "checksum": "md5:12"}]}, "sources.0.checksum: "),
+    _fault(
+        "no mirrors", {"sources": [{**ARCHIVE, "urls": []}]}, "download.sources.0.urls: ", "at least 1 item"
+    ),
+    _fault(
+        "no limit at all",
+        {"sources": [{**ARCHIVE, "limits": {"members": 0}}]},
+        "download.sources.0.limits.members: greater than 0 (found 0)",
+    ),
+    _fault(
+        "same name twice",
+        {"sources": [files_source("a.csv"), files_source("b.csv")]},
+        "download: two sources have the same name: mine",
+    ),
+    _fault(
+        "same archive twice",
+        {"sources": [ARCHIVE, {**ARCHIVE, "name": "again"}]},
+        "download: sources imdb and again have an address in common",
+    ),
+    _fault(
+        "same file twice",
+        {"sources": [files_source("a.csv", "b.csv"), files_source("b.csv", name="again")]},
+        "download: sources mine and again have an address in common",
+    ),
+    _fault(
+        "package twice",
+        {"sources": [{"kind": "package"}, {"kind": "package", "name": "again"}]},
+        "download: sources package and again are the same package",
+    ),
+    _source("no paths", {"paths": []}, "download.sources.0.paths: ", "at least 1 item"),
+    _source("empty path", {"paths": [""]}, "download.sources.0.paths.0: ", "at least 1 character"),
+    _source(
+        "label mapped to 2", {"labels": {"bad": 0, "good": 2}}, "sources.0.labels.good: 0 or 1 (found 2)"
+    ),
+    _source("no labels", {"labels": {}}, "download.sources.0.labels: ", "at least 1 item"),
+    _source("no label", {"labels": {None: 0}}, "sources.0.labels: the key None must be text"),
+    _source(
+        "label in two spellings",
+        {"labels": {1: 1, "1": 0}},
+        "sources.0.labels: the label 1 stands there twice, in two spellings",
+    ),
+    _source("column without a name", {"columns": {"text": "", "label": "label"}}, "sources.0.columns.text: "),
+    _source("quoting that csv has not", {"quoting": "all"}, "quoting: 'none' or 'minimal' (found 'all')"),
+    _source("two quote characters", {"quote_character": "''"}, "quote_character: ", "at most 1 character"),
+    _source("no escape character", {"escape_character": ""}, "escape_character: ", "at least 1 character"),
+    _source(
+        "quote that is the delimiter",
+        {"quote_character": ","},
+        "quote_character must be neither the delimiter",
+    ),
+    _source(
+        "escape that is a line break",
+        {"escape_character": "\n"},
+        "escape_character must be neither the delimiter nor a line break",
+    ),
+    _source(
+        "escape that is the quote",
+        {"escape_character": '"'},
+        "escape_character must differ from quote_character",
+    ),
+    _source(
+        "quote where nothing is quoted",
+        {"quoting": "none", "quote_character": "'"},
+        "quote_character has no use with quoting: none",
+    ),
+    _source(
+        "quoting of JSON Lines", {"format": "jsonl", "quoting": "none"}, "are for csv and tsv, not for jsonl"
+    ),
+    _source(
+        "escape in Parquet",
+        {"format": "parquet", "escape_character": "\\"},
+        "are for csv and tsv, not for parquet",
+    ),
+    _source("unknown role", {"role": "test"}, "download.sources.0.role: 'all' or 'train' (found 'test')"),
+    _source("name with a space", {"name": "My reviews"}, "download.sources.0.name: "),
+    _source("unknown format", {"format": "xlsx"}, "download.sources.0.format: 'auto', 'csv'", "found 'xlsx'"),
+    _source("column not named", {"columns": {"text": "text"}}, "download.sources.0.columns.label: required"),
+    _source("misspelt key", {"lables": {}}, "download.sources.0.lables: unknown key", "known here: "),
+    _source(
+        "checksum of two files",
+        {"paths": ["a.csv", "b.csv"], "checksum": "md5:" + "0" * 32},
+        "download.sources.0: a checksum is of one file",
+    ),
+    _fault("bad rows", {"checks": {"bad_rows": "drop"}}, "download.checks.bad_rows: 'stop' or 'quarantine'"),
+    _fault(
+        "imbalance", {"checks": {"imbalance": 0.9}}, "download.checks.imbalance: less than or equal to 0.5"
+    ),
+    _fault("limit", {"limit": 5}, "download.limit: greater than or equal to 20 (found 5)"),
+]

@@ -1,0 +1,114 @@
+"""A spoiled source ends the stage with status 2 and one message; nothing that it made stays behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sentiment.data import download as downloading
+from stages.download import main
+from tests.data.spoiled import Case, Place, contents, hosts, packed, settings, tables
+from tests.data.written import download_section, files_source, write_params, write_rows
+from tests.project import ROOT
+
+CASES = [*hosts.CASES, *packed.CASES, *tables.CASES, *contents.CASES, *settings.CASES]
+THROUGH_A_PROCESS = ["wrong MD5", "cut in the middle", "brackets in heaps", "many empty rows"]
+"""One of each kind that does not wait between tries, run as DVC runs it."""
+
+
+@pytest.fixture
+def place(reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty repository, and no time lost between tries."""
+    for name in ("DVC_ROOT", "DOWNLOAD_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(downloading, "FIRST_WAIT", 0.001)
+    return Place(reviews, monkeypatch)
+
+
+def files_here() -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.parts[0] != ".cache"
+    }
+
+
+def downloads_here() -> list[Path]:
+    """Downloads that somebody could take for whole ones."""
+    return [path for path in Path(".cache").rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def assert_told(case: Case, status: object, message: str) -> None:
+    assert status == 2
+    assert "error: " in message
+    for part in case.says:
+        assert part in message
+    assert "Traceback" not in message
+    assert "secret" not in message
+    if case.rows_named is not None:
+        assert sum(" row " in line for line in message.splitlines()[1:]) == case.rows_named
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_spoiled_source(case: Case, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with place.stack:
+        write_params(Path(), download_section(**case.spoil(place)))
+        before = files_here()
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert_told(case, ended.value.code, capsys.readouterr().err)
+    assert files_here() == before
+    assert bool(downloads_here()) == case.keeps_download
+
+
+def test_cases_have_names_of_their_own() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def run_stage(*before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, "-m", "stages.download"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", THROUGH_A_PROCESS)
+def test_spoiled_source_ends_the_process(name: str, place: Place) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    with place.stack:
+        write_params(Path(), download_section(**case.spoil(place)))
+        before = files_here()
+        done = run_stage()
+    assert_told(case, done.returncode, done.stderr)
+    assert done.stdout == ""
+    assert files_here() == before
+    assert not downloads_here()
+
+
+@pytest.mark.parametrize("folder", ["data", "reports"])
+def test_full_disk(folder: str, place: Place) -> None:
+    """A real one, of 100 kB: a tmpfs in a namespace of its own."""
+    rows = [{**row, "text": f"{row['text']} {os.urandom(500).hex()}"} for row in place.rows]
+    bad = [{"text": "\x00" * 5_000 + str(number), "label": 1} for number in range(40)]
+    write_rows(Path("a.jsonl"), rows + bad)
+    section = download_section(sources=[files_source("a.jsonl")], checks={"bad_rows": "quarantine"})
+    write_params(Path(), section)
+    Path(folder).mkdir()
+    before = files_here()
+    script = (
+        f"mount -t tmpfs -o size=100k tmpfs {folder} || exit 77\n"
+        f'"$@"; status=$?; find {folder} -type f; exit $status'
+    )
+    done = run_stage("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
+    if "unshare" in done.stderr or done.returncode == 77:
+        pytest.skip("this machine lets nobody mount a small disk")
+    assert done.returncode == 2
+    assert "the disk is full: no room in data/reviews or reports" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert files_here() == before

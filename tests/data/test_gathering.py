@@ -1,0 +1,183 @@
+"""Sources into splits: nothing is lost or counted twice, and what judges stays what it was."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sentiment import paths
+from sentiment.data.build import gather
+from sentiment.errors import UserError
+from sentiment.params.data import DownloadParams
+from tests.data.archives import imdb_members, write_archive
+from tests.data.written import download_section, files_source, write_rows
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def halves(reviews: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every other review, and the rest; both have as many of each label."""
+    rows = reviews.to_pylist()
+    return rows[::2], rows[1::2]
+
+
+def gathered(*sources: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    # A few dozen reviews are balanced by chance alone.
+    checks = {"imbalance": 0.5, **changes.pop("checks", {})}
+    section = download_section(sources=list(sources), checks=checks, **changes)
+    return gather(DownloadParams.model_validate(section))
+
+
+def rows_in(*splits: paths.Split) -> Iterator[dict[str, Any]]:
+    for split in splits or (*paths.LABELLED_SPLITS, "unlabelled"):
+        yield from pq.read_table(paths.reviews(split)).to_pylist()
+
+
+def test_two_sources_merge_and_rows_keep_their_sources_names(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    for name, rows in zip(("one", "two"), halves, strict=True):
+        write_rows(Path(f"{name}.csv"), rows)
+    figures = gathered(files_source("one.csv", name="one"), files_source("two.csv", name="two"))
+    found = list(rows_in())
+    for name, rows in zip(("one", "two"), halves, strict=True):
+        of_source = {row["row"]: (row["text"], row["label"]) for row in found if row["source"] == name}
+        assert of_source == {
+            f"{name}.csv row {number}": (row["text"], row["label"]) for number, row in enumerate(rows, 1)
+        }
+    assert figures["sources"] == {name: {"rows": 100, "quarantined": 0} for name in ("one", "two")}
+    assert sum(figures[split]["reviews"] for split in paths.LABELLED_SPLITS) == 200
+
+
+def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    """Even where they repeat reviews that judge: those go from train, not from test."""
+    old, new = halves
+    write_rows(Path("old.csv"), old)
+    gathered(files_source("old.csv", name="old"))
+    before = {split: paths.reviews(split).read_bytes() for split in paths.LABELLED_SPLITS}
+    judging = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "validation")]
+    write_rows(Path("new.jsonl"), judging[:3] + new)
+    figures = gathered(
+        files_source("new.jsonl", name="new", role="train"), files_source("old.csv", name="old")
+    )
+    assert paths.reviews("test").read_bytes() == before["test"]
+    assert paths.reviews("validation").read_bytes() == before["validation"]
+    assert {row["source"] for row in rows_in("train")} == {"old", "new"}
+    assert figures["dropped_duplicates"]["train"] == 3
+
+
+def test_more_reviews_in_a_source_move_none_that_were_there(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    old, new = halves
+    write_rows(Path("a.csv"), old)
+    gathered(files_source("a.csv"))
+    before = {split: {row["text"] for row in rows_in(split)} for split in paths.LABELLED_SPLITS}
+    write_rows(Path("a.csv"), new + old)
+    gathered(files_source("a.csv"))
+    for split, texts in before.items():
+        assert texts <= {row["text"] for row in rows_in(split)}
+
+
+def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Table) -> None:
+    write_archive(Path("a.tar.gz"), imdb_members(reviews))
+    gathered(
+        {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None},
+        checks={"imbalance": 0.5, "duplicates": 1.0},
+    )
+    assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}
+    assert {row["row"].split("/")[1] for row in rows_in("train", "validation")} == {"train"}
+    films = [{row["group"] for row in rows_in(split)} for split in ("train", "validation")]
+    assert not films[0] & films[1]
+    assert not [row for row in rows_in("unlabelled") if row["label"] is not None]
+
+
+def test_unfit_rows_are_set_aside_where_they_may_be(reviews: pa.Table) -> None:
+    rows = [*reviews.to_pylist(), {"text": " <br /> ", "label": 1}, {"text": "\x00" * 9, "label": 0}]
+    write_rows(Path("a.jsonl"), rows)
+    figures = gathered(files_source("a.jsonl"), checks={"bad_rows": "quarantine"})
+    assert figures["sources"]["mine"] == {"rows": 202, "quarantined": 2}
+    assert len(list(rows_in())) == 200
+    with paths.QUARANTINE.open(newline="") as file:
+        assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
+            ("mine", "a.jsonl row 201", "no text"),
+            ("mine", "a.jsonl row 202", "more than 1.0% control or undecodable characters"),
+        ]
+
+
+def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) -> None:
+    write_rows(Path("a.parquet"), reviews.to_pylist())
+    made = []
+    for _ in range(2):
+        gathered(files_source("a.parquet"))
+        made.append({path: path.read_bytes() for path in Path().rglob("*") if path.is_file()})
+    assert made[0] == made[1]
+    assert sorted(path.name for path in paths.REVIEWS.iterdir()) == [
+        "test.parquet",
+        "train.parquet",
+        "unlabelled.parquet",
+        "validation.parquet",
+    ]
+
+
+def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews: pa.Table) -> None:
+    write_rows(Path("mine/a.csv"), reviews.to_pylist())
+    with pytest.raises(UserError, match=r"mine/a\.csv: named twice, by one: mine/a\.csv and by two: mine/\*"):
+        gathered(files_source("mine/a.csv", name="one"), files_source("mine/*", name="two", role="train"))
+
+
+def test_equal_texts_with_both_labels_teach_nothing_and_are_listed(reviews: pa.Table) -> None:
+    rows = reviews.to_pylist()
+    write_rows(Path("a.jsonl"), rows)
+    gathered(files_source("a.jsonl"))
+    known = {split: next(rows_in(split)) for split in ("test", "train")}
+    test = paths.reviews("test").read_bytes()
+    opposite = [
+        {"text": row["text"].upper(), "label": 1 - row["label"]} for row in (known["test"], known["train"])
+    ]
+    write_rows(Path("b.jsonl"), opposite)
+    figures = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
+    assert figures["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
+    assert figures["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
+    assert paths.reviews("test").read_bytes() == test
+    assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation")}
+    with paths.QUARANTINE.open(newline="") as file:
+        assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
+            ("b", "b.jsonl row 1", "equal texts have different labels"),
+            ("b", "b.jsonl row 2", "equal texts have different labels"),
+            ("mine", known["train"]["row"], "equal texts have different labels"),
+        ]
+
+
+def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    gathered(files_source("a.jsonl"))
+    tested = next(rows_in("test"))
+    write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
+    sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
+    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "most": 0.5}})
+    share = figures["near_duplicates"].pop("share_of_test")
+    assert share == round(1 / figures["test"]["reviews"], 6)
+    assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1
+    assert figures["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
+    with paths.NEAR_DUPLICATES.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["test_source"], row["test_row"]) == ("mine", tested["row"])
+    assert (row["split"], row["source"], row["row"]) == ("train", "b", "b.jsonl row 1")
+
+
+def test_near_duplicates_are_not_looked_for_where_nobody_asks(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    figures = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
+    assert "near_duplicates" not in figures
+    assert paths.NEAR_DUPLICATES.read_text() == "similarity,test_source,test_row,split,source,row\n"

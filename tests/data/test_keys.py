@@ -1,0 +1,144 @@
+"""Equal keys where a tokenizer sees equal texts, and other keys for other reviews."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import combinations
+
+import pyarrow as pa
+import pytest
+from tokenizers import normalizers
+
+from sentiment.data.deduplication import as_latin, duplicate_key, folded
+from sentiment.data.imdb import read_package
+from sentiment.params.data import TokenizeParams
+from sentiment.text import normalized
+from sentiment.tokens.vocabulary import UNKNOWN_ID, learn_tokenizer
+
+EVERY_CHARACTER = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+
+CHANGES: dict[str, Callable[[str], str]] = {
+    "capitals": str.upper,
+    "lower case": str.lower,
+    "capital words": str.title,
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "composed": lambda text: unicodedata.normalize("NFC", text),
+    "spaces around punctuation": lambda text: re.sub(r"([^\w\s])", r" \1 ", text),
+    "none around it": lambda text: re.sub(r"\s*([^\w\s])\s*", r"\1", text),
+    "tabs": lambda text: text.replace(" ", "\t\t"),
+    "other spaces": lambda text: text.replace(" ", "\u00a0\u2003\u3000").replace(".", ".\u2028\x85"),
+}
+"""What some tokenizer does not see."""
+
+HIDDEN: dict[str, Callable[[str], str]] = {
+    "line breaks": lambda text: text.replace(" ", "<BR  /> <br>"),
+    "byte-order mark": lambda text: "\ufeff" + text,
+    "soft hyphens": lambda text: text.replace("e", "e\u00ad"),
+    "zero-width joiners": lambda text: text.replace("a", "\u200da"),
+    "variation selectors": lambda text: text.replace("o", "o\ufe0f"),
+    "directions": lambda text: f"\u202a{text}\u202c",
+    "full width": lambda text: "".join(
+        chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text
+    ),
+    "ligatures": lambda text: text.replace("fi", "\ufb01"),
+    "controls": lambda text: text.replace("t", "t\x01\x9f"),
+}
+"""What a tokenizer sees and a reader does not."""
+
+
+def tokenizer_params(kind: str, lowercase: bool) -> TokenizeParams:
+    content = {"kind": kind, "vocabulary_size": 50_000, "min_frequency": 1, "lowercase": lowercase}
+    return TokenizeParams.model_validate({**content, "unknown_rate": 1.0})
+
+
+@pytest.fixture(scope="module")
+def texts(reviews: pa.Table) -> list[str]:
+    """Real reviews, some of them with accents, sharp s, sigmas, dotted and dotless i's and emoji."""
+    real = reviews["text"].to_pylist()[::2]
+    foreign = " Straße und Café! ΟΔΥΣΣΕΥΣ, Οδυσσεύς. İstanbul'da \u0131l\u0131k bir gün 👍🏽 日本の映画。"
+    return [text + foreign * (row % 5 == 0) for row, text in enumerate(real)]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_equal_tokens_mean_equal_keys(kind: str, lowercase: bool, texts: list[str]) -> None:
+    changed = [*texts, *(change(text) for text in texts for change in CHANGES.values())]
+    tokenizer = learn_tokenizer(changed, tokenizer_params(kind, lowercase))
+    by_tokens: dict[tuple[int, ...], set[str]] = defaultdict(set)
+    for text in changed:
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+        if UNKNOWN_ID not in ids:
+            by_tokens[ids].add(text)
+    alike = [group for group in by_tokens.values() if len(group) > 1]
+    assert len(alike) >= len(texts) - 5  # there is something to compare
+    for group in alike:
+        assert len({duplicate_key(text) for text in group}) == 1
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *HIDDEN])
+def test_copy_in_another_form_has_the_same_key(change: str, texts: list[str]) -> None:
+    for text in texts:
+        changed = (CHANGES | HIDDEN)[change](text)
+        assert duplicate_key(changed) == duplicate_key(text) == duplicate_key(normalized(changed))
+
+
+def test_every_character_in_another_case_or_form_has_the_same_key() -> None:
+    """Of all that Unicode has: what Python, or the tokenizers' newer tables, takes for the same character."""
+    lower = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    differing = []
+    for char in EVERY_CHARACTER:
+        forms = {char.upper(), char.lower(), char.casefold(), char.title(), lower.normalize_str(char)}
+        forms |= {unicodedata.normalize(form, char) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+        if forms != {char}:
+            key = duplicate_key(f"a{char}b")
+            differing += [(char, form) for form in forms if duplicate_key(f"a{form}b") != key]
+            differing += [(char, key)] if duplicate_key(key) != key else []
+    assert differing == []
+
+
+def test_characters_that_show_nothing_are_not_in_the_key() -> None:
+    kinds = {char: unicodedata.category(char) for char in EVERY_CHARACTER}
+    unseen = [char for char, kind in kinds.items() if kind in ("Cf", "Cc", "Zs", "Zl", "Zp")]
+    assert len(unseen) > 200
+    assert [char for char in unseen if duplicate_key(f"a{char}b") != "ab"] == []
+
+
+def test_latin_text_takes_the_short_way_to_the_same_key() -> None:
+    for char in map(chr, range(256)):
+        text = f"Wörd{char} 1{char}ß"[: 8 if as_latin(char) is None else 7]
+        shown = unicodedata.normalize("NFKC", "".join(folded(text).split()))
+        assert duplicate_key(text) == shown
+    assert as_latin("naïve café") is not None
+    assert as_latin("10 µm of ¾ Straße") is None
+
+
+DIFFERENT = [
+    "A good film.",
+    "A good film!",
+    "A good film",
+    "A goood film.",
+    "A good film. 1/10",
+    "A good film 👍",
+]
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(DIFFERENT, 2)))
+def test_other_words_punctuation_digits_and_symbols_are_another_review(one: str, other: str) -> None:
+    assert duplicate_key(one) != duplicate_key(other)
+
+
+def test_entities_stay_as_the_model_sees_them() -> None:
+    assert duplicate_key("Good&nbsp;film") != duplicate_key("Good film")
+
+
+def test_real_reviews_are_merged_in_one_place_only() -> None:
+    """Of 25,000 reviews, 98 repeat another one word for word, and one lacks a space behind a comma."""
+    texts = {normalized(text) for text in read_package()["text"].to_pylist()}
+    by_key = defaultdict(list)
+    for text in texts:
+        by_key[duplicate_key(text)].append(text)
+    merged = [group for group in by_key.values() if len(group) > 1]
+    assert len(texts) == 24_902
+    assert len(merged) == 1
+    assert len({text.replace(" ", "") for text in merged[0]}) == 1

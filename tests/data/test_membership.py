@@ -1,0 +1,100 @@
+"""What split a review is in depends on itself, its group and the seed, and on no other review."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sentiment.data.parquet import SCHEMA
+from sentiment.data.splits import all_to_train, hashed_share, split_by_hash, validation_from_train
+from sentiment.params.data import SplitShares
+
+SHARES = SplitShares(train=0.6, validation=0.1, test=0.3)
+
+
+def rows_of(count: int, groups: int | None = None, split: str | None = None) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": f"Review {row}",
+            "label": row % 2,
+            "group": None if groups is None else f"film {row % groups}",
+            "split": split,
+            "row": str(row),
+        }
+        for row in range(count)
+    ]
+
+
+def batches(rows: list[dict[str, Any]], size: int = 300) -> list[pa.RecordBatch]:
+    return pa.Table.from_pylist(rows, SCHEMA).to_batches(size)
+
+
+def by_hash(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, str]:
+    """The split of each row, by its name."""
+    found = [row for batch in split_by_hash(batches(rows), SHARES, seed) for row in batch.to_pylist()]
+    return {row["row"]: row["split"] for row in found}
+
+
+def test_shares_are_those_asked_for_give_or_take_chance() -> None:
+    counts = Counter(by_hash(rows_of(5_000)).values())
+    for split, share in SHARES.model_dump().items():
+        deviation = (share * (1 - share) / 5_000) ** 0.5
+        assert counts[split] / 5_000 == pytest.approx(share, abs=5 * deviation)
+
+
+def test_group_stands_on_one_side() -> None:
+    rows = rows_of(2_000, groups=100)
+    splits = by_hash(rows)
+    sides = defaultdict(set)
+    for row in rows:
+        sides[row["group"]].add(splits[row["row"]])
+    assert {len(found) for found in sides.values()} == {1}
+    assert len(set(splits.values())) == 3
+
+
+def test_reviews_equal_but_for_markup_stand_on_one_side() -> None:
+    rows = rows_of(200)
+    same = [
+        {**row, "text": f" {row['text'].replace(' ', '<br />')} ", "row": f"{row['row']}b"} for row in rows
+    ]
+    splits = by_hash(rows + same)
+    assert all(splits[row["row"]] == splits[f"{row['row']}b"] for row in rows)
+
+
+@pytest.mark.parametrize("groups", [None, 50])
+def test_rows_that_come_go_or_change_places_move_no_other(groups: int | None) -> None:
+    rows = rows_of(600, groups)
+    splits = by_hash(rows)
+    fewer = by_hash(rows[::-2])
+    assert fewer == {name: splits[name] for name in fewer}
+    others = [{**row, "text": f"Another {row['row']}", "row": f"{row['row']}b"} for row in rows_of(300, 7)]
+    more = by_hash(others + rows)
+    assert {name: more[name] for name in splits} == splits
+
+
+def test_seed_decides_the_split() -> None:
+    rows = rows_of(300)
+    assert by_hash(rows, 1) == by_hash(rows, 1) != by_hash(rows, 2)
+    assert 0 <= hashed_share("a", 1) < 1
+
+
+def test_validation_is_cut_from_train_by_group_and_the_rest_stays() -> None:
+    rows = [*rows_of(2_000, 100, "train"), *rows_of(500, 100, "test"), *rows_of(500, None, "unlabelled")]
+    cut = [row for part in validation_from_train(batches(rows), SHARES, 42) for row in part.to_pylist()]
+    sides = defaultdict(set)
+    for before, after in zip(rows, cut, strict=True):
+        assert {**before, "split": None} == {**after, "split": None}
+        if before["split"] == "train":
+            sides[before["group"]].add(after["split"])
+        else:
+            assert after["split"] == before["split"]
+    assert set(map(frozenset, sides.values())) == {frozenset({"train"}), frozenset({"validation"})}
+    share = sum(found == {"validation"} for found in sides.values()) / len(sides)
+    assert share == pytest.approx(0.1 / 0.7, abs=0.1)
+
+
+def test_role_train_sends_every_labelled_review_to_train() -> None:
+    rows = [*rows_of(5, None, "test"), *rows_of(5, None, "validation"), *rows_of(5, None, "unlabelled")]
+    found = [row["split"] for batch in all_to_train(batches(rows)) for row in batch.to_pylist()]
+    assert found == ["train"] * 10 + ["unlabelled"] * 5

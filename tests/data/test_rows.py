@@ -1,0 +1,107 @@
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from sentiment.data.parquet import SCHEMA, batches_of, limited
+from sentiment.data.splits import split_by_hash
+from sentiment.errors import UserError
+from sentiment.params.data import SplitShares
+from sentiment.text import normalized
+
+Batches = list[pa.RecordBatch]
+Taken = list[tuple[str, int | None]]
+
+
+def batches(split: str | None, labels: list[int | None], texts: list[str] | None = None) -> Batches:
+    rows = [
+        {
+            "text": texts[row] if texts else f"{split} {row}",
+            "label": label,
+            "group": None,
+            "split": split,
+            "row": str(row),
+        }
+        for row, label in enumerate(labels)
+    ]
+    return list(pa.Table.from_pylist(rows, SCHEMA).to_batches(7))
+
+
+def sample(whole: Batches, limit: int | None, seed: int = 42) -> Taken:
+    found = limited(lambda: whole, limit, seed)
+    return [(row["row"], row["label"]) for batch in found for row in batch.to_pylist()]
+
+
+def test_no_limit_takes_every_row_as_it_is() -> None:
+    whole = batches("train", [0, 1, 1, None] * 5)
+    assert list(limited(lambda: whole, None, 42)) == whole
+
+
+def test_limit_takes_half_of_each_label_in_the_order_of_the_source() -> None:
+    taken = sample(batches(None, [1] * 90 + [0] * 90), 40)
+    assert Counter(label for _, label in taken) == {0: 20, 1: 20}
+    assert [int(row) for row, _ in taken] == sorted(int(row) for row, _ in taken)
+
+
+def test_limit_takes_from_all_of_the_source() -> None:
+    taken = [int(row) for row, _ in sample(batches(None, [0, 1] * 500), 200)]
+    by_quarter = Counter(row // 250 for row in taken)
+    assert all(30 < by_quarter[quarter] < 70 for quarter in range(4))
+
+
+def test_limit_counts_each_split_by_itself() -> None:
+    both = [*batches("train", [0, 1] * 20), *batches("test", [0, 1] * 20)]
+    found = [row["split"] for batch in limited(lambda: both, 10, 42) for row in batch.to_pylist()]
+    assert found == ["train"] * 10 + ["test"] * 10
+
+
+def test_rows_without_label_are_taken_up_to_the_whole_limit() -> None:
+    assert len(sample(batches("unlabelled", [None] * 30), 20)) == 20
+
+
+def test_rows_that_are_fewer_than_the_limit_are_all_taken() -> None:
+    assert len(sample(batches(None, [0, 1] * 15), 100)) == 30
+
+
+def test_sample_does_not_depend_on_where_a_review_stands_and_grows_with_the_limit() -> None:
+    texts = [f"review {row}" for row in range(200)]
+    labels: list[int | None] = [0, 1] * 100
+    forward = sample(batches(None, labels, texts), 40)
+    backward = sample(batches(None, labels[::-1], texts[::-1]), 40)
+    assert {texts[int(row)] for row, _ in forward} == {texts[::-1][int(row)] for row, _ in backward}
+    assert set(forward) < set(sample(batches(None, labels, texts), 60))
+    assert set(forward) != set(sample(batches(None, labels, texts), 40, seed=43))
+
+
+def test_equal_texts_are_in_or_out_together() -> None:
+    texts = [f"{row // 4}" if row % 2 else f" {row // 4}<br />" for row in range(400)]
+    taken = sample(batches(None, [0, 1] * 200, texts), 200)
+    sizes = Counter(int(row) // 4 for row, _ in taken)
+    assert sum(size < 4 for size in sizes.values()) <= 1  # one at most is cut by the limit
+
+
+def test_sample_falls_into_every_split() -> None:
+    """A hash that chose the sample and the split too would put all of a small sample in one split."""
+    taken = limited(lambda: batches(None, [0, 1] * 5_000), 200, 42)
+    split = split_by_hash(taken, SplitShares(train=0.6, validation=0.2, test=0.2), 42)
+    sizes = Counter(row["split"] for batch in split for row in batch.to_pylist())
+    assert sizes["train"] > 90
+    assert min(sizes["validation"], sizes["test"]) > 20
+
+
+def test_source_that_changes_between_the_two_readings_is_refused() -> None:
+    readings = iter([batches(None, [0, 1] * 20), batches(None, [0, 1] * 19)])
+    with pytest.raises(UserError, match="changed while it was read: 40 rows, then 38"):
+        list(limited(lambda: next(readings), 20, 42))
+
+
+def test_table_comes_in_batches_of_one_schema(reviews: pa.Table) -> None:
+    nothing = pa.nulls(len(reviews), pa.string())
+    table = reviews.select(["label", "text"])
+    for name in ("row", "group", "split"):
+        table = table.append_column(name, nothing)
+    assert {batch.schema for batch in batches_of(table)} == {SCHEMA}
+
+
+def test_normalized_text_has_no_markup_and_single_spaces() -> None:
+    assert normalized(" One.<br />Two.<BR/>\n\tThree. ") == "One. Two. Three."

@@ -1,0 +1,62 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from numpy.typing import NDArray
+
+from sentiment.data.imdb import read_package
+from sentiment.data.splits import split_in_blocks
+from sentiment.errors import UserError
+from sentiment.params.data import SplitShares
+
+SHARES = SplitShares(train=0.7, validation=0.1, test=0.2)
+
+
+def splits_of(reviews: pa.Table, seed: int) -> NDArray[np.object_]:
+    return split_in_blocks(reviews["label"], SHARES, seed).to_numpy(zero_copy_only=False)
+
+
+def test_every_review_is_in_exactly_one_split(reviews: pa.Table) -> None:
+    splits, counts = np.unique(splits_of(reviews, 42), return_counts=True)
+    assert dict(zip(splits, counts, strict=True)) == {"train": 140, "validation": 20, "test": 40}
+
+
+def test_splits_are_balanced(reviews: pa.Table) -> None:
+    splits, labels = splits_of(reviews, 3), reviews["label"].to_numpy()
+    assert {split: labels[splits == split].mean() for split in set(splits)} == {
+        "train": 0.5,
+        "validation": 0.5,
+        "test": 0.5,
+    }
+
+
+def test_each_label_is_cut_at_few_places(reviews: pa.Table) -> None:
+    """A block per split and label: three cuts in a circle, so at most three films per label are cut apart."""
+    splits, labels = splits_of(reviews, 42), reviews["label"].to_numpy()
+    for label in (0, 1):
+        around = splits[labels == label]
+        assert np.count_nonzero(around != np.roll(around, -1)) == 3
+
+
+def test_both_labels_are_cut_at_the_same_share(reviews: pa.Table) -> None:
+    """The source lists films in one order under both labels, so a film's two halves land together."""
+    splits, labels = splits_of(reviews, 42), reviews["label"].to_numpy()
+    assert splits[labels == 0].tolist() == splits[labels == 1].tolist()
+
+
+def test_seed_decides_the_split(reviews: pa.Table) -> None:
+    first, again, other = (splits_of(reviews, seed).tolist() for seed in (42, 42, 43))
+    assert first == again
+    assert first != other
+
+
+def test_too_few_reviews_for_a_split_is_an_error(reviews: pa.Table) -> None:
+    few = reviews["label"].filter(pc.equal(reviews["label"], 0)).slice(0, 2)
+    with pytest.raises(UserError, match=r"no review with label 0 is left for the (validation|test) split"):
+        split_in_blocks(few, SHARES, seed=42)
+
+
+def test_the_source_has_25000_balanced_reviews() -> None:
+    source = read_package()
+    assert source.num_rows == 25_000
+    assert np.mean(source["label"].to_numpy()) == 0.5
