@@ -150,7 +150,7 @@ def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Pat
 
 def test_server_that_ends_before_it_answers_is_an_error_and_announces_nothing() -> None:
     script = (
-        "import sys; from sentiment.waiting import serve_until_ended; "
+        "import sys; from sentiment.servers import serve_until_ended; "
         "serve_until_ended([sys.executable, '-c', 'import sys; sys.exit(7)'], {}, 'http://127.0.0.1:1/', "
         "lambda: print('announced'))"
     )

@@ -141,7 +141,7 @@ def test_bomb_is_refused_in_little_memory(wanted: bool, tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar.gz", {f"{i}": b"\0" * 10_000_000 for i in range(4)})
     code = (
         "import sys, pathlib, resource\n"
-        "from sentiment.reviews.archive import stream_members\n"
+        "from sentiment.data.archive import stream_members\n"
         "from sentiment.params.data import ArchiveLimits\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"

@@ -207,7 +207,7 @@ def test_pieces_of_two_versions_that_look_alike_are_replaced_whole(server: Serve
 
 def test_killed_process_resumes(server: Served, cache: Path) -> None:
     server.seconds_per_chunk = 0.05
-    code = "import sys; from sentiment.reviews.fetching import fetch; fetch(sys.argv[1:], None)"
+    code = "import sys; from sentiment.data.download import fetch; fetch(sys.argv[1:], None)"
     process = subprocess.Popen([sys.executable, "-c", code, server.url()])
     limit = time.monotonic() + 20
     partial: list[Path] = []
@@ -235,7 +235,7 @@ def test_download_that_was_killed_when_whole_is_not_fetched_again(server: Served
 
 def test_two_processes_download_once(server: Served) -> None:
     server.seconds_per_chunk = 0.01
-    code = "import sys; from sentiment.reviews.fetching import fetch; fetch(sys.argv[1:], None)"
+    code = "import sys; from sentiment.data.download import fetch; fetch(sys.argv[1:], None)"
     both = [subprocess.Popen([sys.executable, "-c", code, server.url()]) for _ in range(2)]
     assert [process.wait(timeout=30) for process in both] == [0, 0]
     assert len(server.downloads) == 1
@@ -365,7 +365,7 @@ def test_full_disk_names_the_cache_and_leaves_nothing(server: Served, tmp_path: 
     small = tmp_path / "small"
     small.mkdir()
     code = (
-        "import sys; from sentiment.reviews.fetching import fetch\n"
+        "import sys; from sentiment.data.download import fetch\n"
         "from sentiment.errors import exits_cleanly\n"
         "exits_cleanly(lambda: print(fetch(sys.argv[1:], None)))()"
     )
@@ -417,6 +417,6 @@ def test_no_address_is_a_user_error() -> None:
 
 
 def test_stage_starts_without_the_http_library() -> None:
-    code = "import sys, sentiment.reviews.fetching; print({'fsspec', 'aiohttp'} & set(sys.modules))"
+    code = "import sys, sentiment.data.download; print({'fsspec', 'aiohttp'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
