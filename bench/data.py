@@ -7,6 +7,7 @@ all the time.
 """
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -21,11 +22,13 @@ from bench.processes import in_fresh_process, peak_memory, seconds_of
 from bench.resampling import write_resampled
 from sentiment.data.build import gather
 from sentiment.data.parquet import read_reviews, stream_reviews
-from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.params.data import DownloadParams
 from sentiment.tokens.encoding import encode_to, texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
+
+logger = logging.getLogger(__name__)
+
 
 DOWNLOAD, CHECKED = "download", "download, near-duplicates"
 """The stage without and with the search for near-duplicates of test reviews."""
@@ -67,7 +70,7 @@ def main(sizes: Sequence[int]) -> int:
                 (CHECKED, _download_checked),
                 ("tokenize", _tokenize),
             ):
-                say(f"{stage} {size:,}")
+                logger.info(f"{stage} {size:,}")
                 costs[stage, size] = in_fresh_process(work, path)
     print("| stage | reviews | seconds | reviews/s | tokens/s | peak RSS, MB |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -107,7 +110,7 @@ def _made(folder: Path, size: int) -> Path:
     for other in folder.glob("*.parquet"):
         other.unlink()
     path = folder / f"{size}.parquet"
-    say(f"making {size:,} reviews")
+    logger.info(f"making {size:,} reviews")
     # In another process, so that this one stays small.
     in_fresh_process(write_resampled, path, size)
     return path
@@ -165,7 +168,7 @@ def _compare(folder: Path) -> list[float]:
 
     whole()  # the first one of all reads the file from the disk
     best = min(BARE_BATCHES, key=lambda size: min(seconds_of(lambda: bare(size)) for _ in range(2)))
-    say(f"the bare library is fastest with {best:,} texts a batch")
+    logger.info(f"the bare library is fastest with {best:,} texts a batch")
     return [seconds_of(lambda: bare(best)) / seconds_of(whole) for _ in range(TURNS)]
 
 

@@ -8,6 +8,7 @@ neighbours.
 """
 
 import argparse
+import logging
 import multiprocessing
 import statistics
 import subprocess
@@ -25,7 +26,6 @@ from bench.bars import Bar, at_least, judge
 from bench.processes import Resident
 from sentiment.data.imdb import read_package
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.logs import say
 from sentiment.model.classifier import Inputs, SentimentClassifier, inputs_of
 from sentiment.model.model_files import TOKENIZER, copy_model, save_model
 from sentiment.model.ngram_branch import learn_ngrams
@@ -38,6 +38,9 @@ from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
+
+logger = logging.getLogger(__name__)
+
 
 LINES = 5_000
 TURNS = 3
@@ -179,7 +182,7 @@ def _write_lines(path: Path) -> Path:
 
 def _made(folder: Path) -> Path:
     """Write a model of params.yaml's size, untrained: weights do not change its speed. Return its folder."""
-    say("building a model of params.yaml's size")
+    logger.info("building a model of params.yaml's size")
     params, reviews = load_params(), read_package()
     texts = [normalized(text) for text in reviews["text"].to_pylist()]
     tokenizer = learn_tokenizer([texts], params.tokenize)

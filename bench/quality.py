@@ -6,6 +6,7 @@ learn from the validation split, by which this project's models choose their epo
 """
 
 import argparse
+import logging
 import os
 import statistics
 import tempfile
@@ -27,7 +28,6 @@ from sentiment.data.build import gather
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.intervals import Interval, delong_interval
-from sentiment.logs import say
 from sentiment.model.scoring import score
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
@@ -38,6 +38,9 @@ from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
 from sentiment.training.self_training import fit_with_unlabelled
+
+logger = logging.getLogger(__name__)
+
 
 SEEDS = 5
 AUC_BAR = 0.972
@@ -128,7 +131,7 @@ def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
 
 
 def _judge_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Judged:
-    say(name)
+    logger.info(name)
     known = pa.concat_tables([reviews[split] for split in paths.LEARNING_SPLITS])
     start = time.perf_counter()
     model = MODELS[name]().fit(known["text"].to_pylist(), known["label"].to_numpy())
@@ -165,7 +168,7 @@ def _judge_training(
         model,
         train,
         learning,
-        on_epoch=lambda epoch: say(str(epoch)),
+        on_epoch=lambda epoch: logger.info(str(epoch)),
         description=f"seed {train.seed}",
     )
     seconds = time.perf_counter() - start

@@ -9,6 +9,7 @@ Needs what the stages download and tokenize make. Bars are held against the medi
 """
 
 import argparse
+import logging
 import statistics
 from collections.abc import Sequence
 
@@ -19,7 +20,9 @@ from bench.training.reaching import TARGET, Reached, keras_time, own_time, packe
 from bench.training.speed import KERAS, OWN, PACKED, PADDED, PRODUCTS, Turn, measure_speed
 from bench.training.task import Changes
 from sentiment.errors import exits_cleanly
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 PARTS = ("speed", "auc", "memory")
 TURNS = 5
@@ -85,7 +88,7 @@ def _print_speed(turns: Sequence[Turn]) -> None:
 
 def _sooner(target: float, changes: Changes) -> Bar:
     own = in_fresh_process(own_time, target, changes)
-    say(f"{OWN}: {own}")
+    logger.info(f"{OWN}: {own}")
     if not own.reached:
         return sooner_bar(target, own, {})
     limit = LIMIT * own.seconds

@@ -1,14 +1,17 @@
 """Take the reviews from their sources, check them, drop duplicates, split."""
 
+import logging
+
 from sentiment import paths
 from sentiment.data.build import gather
 from sentiment.data.download_cache import recording
 from sentiment.data.recorded_files import warn_of_other_files
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_json
-from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.repository import incoming_files, require_incoming_in_copy
+
+logger = logging.getLogger(__name__)
 
 
 @exits_cleanly
@@ -19,7 +22,7 @@ def main() -> None:
         figures = gather(load_params().download)
     warn_of_other_files(files)
     if unread := sorted(set(incoming_files()) - set(files)):
-        say(f"no source reads {', '.join(unread)}: no pattern of its paths matches")
+        logger.info(f"no source reads {', '.join(unread)}: no pattern of its paths matches")
     write_json(paths.metrics("download"), {**figures, "files": files})
 
 

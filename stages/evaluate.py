@@ -1,5 +1,7 @@
 """Pick the better model on validation; judge both on test. The only stage that opens the test split."""
 
+import logging
+
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
@@ -7,7 +9,6 @@ from sentiment.evaluation.metrics import figures, write_curves
 from sentiment.evaluation.verdict import gain_on_test, judge, select
 from sentiment.files import write_json
 from sentiment.lineage import find_or_adopt_run
-from sentiment.logs import say
 from sentiment.model.model_files import CONFIG, WEIGHTS, copy_model, load_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
@@ -18,6 +19,9 @@ from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
 from sentiment.tracking.logged_model import log_model
 from sentiment.tracking.run import flattened
 from sentiment.tracking.run_inputs import evaluation_tags
+
+logger = logging.getLogger(__name__)
+
 
 READ = (
     paths.reviews("test"),
@@ -44,9 +48,9 @@ def main() -> None:
     }
     selected = select({candidate: judgement.validation["auc"] for candidate, judgement in judged.items()})
     for candidate, judgement in judged.items():
-        say(f"{candidate}: {judgement}{', selected' if candidate == selected else ''}")
+        logger.info(f"{candidate}: {judgement}{', selected' if candidate == selected else ''}")
     gain = gain_on_test(judged["tuned"], judged["baseline"], test.labels, params)
-    say(f"tuned over baseline on test: AUC {gain}")
+    logger.info(f"tuned over baseline on test: AUC {gain}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     with tracking_errors():

@@ -1,10 +1,11 @@
 """Train the LSTM that params.yaml describes."""
 
+import logging
+
 from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_csv, write_json
 from sentiment.lineage import DATA_OF_TRAINING, log_configuration, note_ended, open_run, origin_of, tag_model
-from sentiment.logs import say
 from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
 from sentiment.repository import require_incoming_in_copy
@@ -17,6 +18,9 @@ from sentiment.training.epoch_metrics import Epoch
 from sentiment.training.fingerprint import training_key
 from sentiment.training.loop import health_table, history_table, training_metrics
 from sentiment.training.self_training import fit_with_unlabelled
+
+logger = logging.getLogger(__name__)
+
 
 SMALL_NUMBERS = "%.4g"
 """So that a small norm is no zero."""
@@ -42,7 +46,7 @@ def main() -> None:
 
         def on_epoch(epoch: Epoch) -> None:
             run.log_epoch(epoch)
-            say(str(epoch))
+            logger.info(str(epoch))
 
         fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
         save_model(paths.model("baseline"), fitted.model, origin)

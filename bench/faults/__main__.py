@@ -12,6 +12,7 @@ named at the end.
 """
 
 import argparse
+import logging
 import shutil
 import sys
 import tempfile
@@ -30,7 +31,9 @@ from bench.faults.project import Faulted
 from bench.faults.reference import Reference
 from bench.small import ROOT
 from sentiment.errors import exits_cleanly
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 SEED = 1
 LANES = 2
@@ -73,7 +76,7 @@ def play(case: Case, reference: Reference, folder: Path) -> None:
     if not case.problems:
         shutil.rmtree(root)
     ending = "holds" if not case.problems else "\n    ".join(["FAILS", *case.problems])
-    say(f"{case}: {case.seconds:.0f} s, {case.repairs} repairs, {ending}")
+    logger.info(f"{case}: {case.seconds:.0f} s, {case.repairs} repairs, {ending}")
 
 
 def bars(cases: Sequence[Case]) -> list[Bar]:
@@ -99,7 +102,9 @@ def main(parts: Sequence[str], only: Sequence[int], sample: int | None, seed: in
     stages = Faulted(ROOT).stages()
     cases = [case for part in parts for case in cases_of(part, stages, seed)[:sample]]
     chosen = [case for case in cases if not only or case.number in only]
-    say(f"{len(chosen)} runs, {sum(len(case.moments) for case in chosen)} faults, seed {seed}, in {folder}")
+    logger.info(
+        f"{len(chosen)} runs, {sum(len(case.moments) for case in chosen)} faults, seed {seed}, in {folder}"
+    )
     reference = Reference.measured(folder / "reference")
     with ThreadPoolExecutor(LANES) as pool:
         list(pool.map(lambda case: play(case, reference, folder), chosen))

@@ -1,6 +1,7 @@
 """One training in a process that may be killed and started again."""
 
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -11,12 +12,13 @@ import torch
 
 from bench.gpu.packed import TOKENIZER, Pack, fewer
 from sentiment.files import write_json
-from sentiment.logs import say
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import save_model
 from sentiment.training.checkpoint import checkpointing
 from sentiment.training.fingerprint import training_key
 from sentiment.training.self_training import fit_with_unlabelled
+
+logger = logging.getLogger(__name__)
 
 
 def train(job: dict[str, Any]) -> None:
@@ -37,7 +39,9 @@ def train(job: dict[str, Any]) -> None:
         Path(job["checkpoints"]), training_key(model, params, learning), job["minutes"]
     ) as kept:
         resumed = kept is not None and kept.exists
-        fitted = fit_with_unlabelled(model, params, learning, lambda epoch: say(str(epoch)), checkpoint=kept)
+        fitted = fit_with_unlabelled(
+            model, params, learning, lambda epoch: logger.info(str(epoch)), checkpoint=kept
+        )
     if job["model"]:
         save_model(Path(job["model"]), fitted.model)
         shutil.copyfile(pack.folder / TOKENIZER, Path(job["model"]) / TOKENIZER)

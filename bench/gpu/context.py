@@ -1,6 +1,7 @@
 """What a part gets, and where its rows go as soon as they are known."""
 
 import json
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 from bench.bars import Bar
 from bench.gpu.packed import Pack
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Bench:
 
     def row(self, figure: str, value: str, bar: str = "", holds: bool | None = None) -> None:
         """Add a row to the table; holds: None prints it without a verdict."""
-        say(f"{figure}: {value}")
+        logger.info(f"{figure}: {value}")
         self._append({"row": asdict(Bar(figure, value, bar, holds))})
 
     def gpu_row(self, figure: str, value: str, bar: str, holds: bool) -> None:

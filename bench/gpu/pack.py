@@ -4,6 +4,7 @@ The reviews are downloaded, split and tokenized by the project's own code, in a 
 """
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from sentiment.data.build import gather
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.files import replacing, write_json
-from sentiment.logs import say
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
 from sentiment.settings import environment
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import learn_tokenizer
+
+logger = logging.getLogger(__name__)
+
 
 LARGEST_MB = 60
 """Of the pack, in units of 2**20 bytes: 64 travel, and the working tree is among them."""
@@ -64,7 +67,7 @@ def main(archive: Path | None, limit: int | None, wheels: bool, folder: Path) ->
         if size >= LARGEST_MB:
             raise UserError(f"{folder}: {size:.1f} MiB, but at most {LARGEST_MB} travel; nothing was written")
     counts = ", ".join(f"{table.num_rows:,} {split}" for split, table in reviews.items())
-    say(f"{folder}: {size:.1f} MiB ({counts})")
+    logger.info(f"{folder}: {size:.1f} MiB ({counts})")
 
 
 def _write_data(folder: Path, params: Params, reviews: dict[paths.Split, pa.Table]) -> None:

@@ -3,6 +3,7 @@
 The test split is read once, at the end, for the one model that validation chose.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,13 @@ from bench.gpu.configurations import Configuration, load_configurations
 from bench.gpu.context import Bench
 from bench.gpu.remembered import remembered_ngrams
 from sentiment.intervals import delong_interval
-from sentiment.logs import say
 from sentiment.model.scoring import probability, score
 from sentiment.tokens.batches import LearningReviews
 from sentiment.training.epoch_metrics import Epoch
 from sentiment.training.loop import Fitted, fit
+
+logger = logging.getLogger(__name__)
+
 
 TEST_BAR = 0.985
 RESERVE = 15.0
@@ -91,7 +94,7 @@ def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: Learni
         started = time.perf_counter()
 
         def on_epoch(epoch: Epoch) -> None:
-            say(f"{name}, {epoch}")
+            logger.info(f"{name}, {epoch}")
             passed = time.perf_counter() - started
             if passed / epoch.number * (train.epochs - epoch.number) > bench.left - RESERVE:
                 raise OutOfTimeError(f"given up after epoch {epoch.number}, {passed:.0f} s")

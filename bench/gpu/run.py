@@ -6,6 +6,7 @@ costs the others nothing: what it measured until then stands in the table.
 
 import argparse
 import json
+import logging
 import os
 import platform
 import signal
@@ -22,7 +23,9 @@ from bench.gpu import packed
 from bench.gpu.context import read_rows
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.files import write_json
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 SECONDS, SMOKE_SECONDS = 460.0, 165.0
 """With the start and the end, eight minutes and three."""
@@ -52,7 +55,7 @@ def main(parts: list[str], folder: Path, out: Path, seconds: float, smoke: bool,
     if check:
         return
     packed.Pack.open(folder, smoke=smoke)  # raises where it is not complete
-    say(json.dumps(facts))
+    logger.info(json.dumps(facts))
     deadline = time.monotonic() + seconds
     measured: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
@@ -96,7 +99,7 @@ def measure_part(part: str, folder: Path, scratch: Path, limit: float, smoke: bo
         return Measured([_failed(part, "no time left")], {}, 0.0)
     command = [sys.executable, "-m", "bench.gpu.part", part, "--pack", str(folder), "--folder", str(scratch)]
     command += ["--rows", str(rows), "--seconds", f"{limit - 1:.1f}", *(["--smoke"] if smoke else [])]
-    say(f"part {part}: at most {limit:.0f} s")
+    logger.info(f"part {part}: at most {limit:.0f} s")
     process = subprocess.Popen(command, start_new_session=True)
     try:
         status = process.wait(timeout=limit)

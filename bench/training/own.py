@@ -1,5 +1,6 @@
 """This project's own training as stages/train.py does it: all of params.yaml, a run in an MLflow store."""
 
+import logging
 import math
 import os
 import time
@@ -11,10 +12,11 @@ import numpy as np
 from bench.training.phases import timed_calls
 from bench.training.task import Task
 from sentiment.lineage import log_configuration, origin_of
-from sentiment.logs import say
 from sentiment.tracking import open_store, start_run
 from sentiment.training import loop
 from sentiment.training.epoch_metrics import Epoch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
         def on_epoch(epoch: Epoch) -> None:
             started = time.perf_counter()
             run.log_epoch(epoch)
-            say(str(epoch))
+            logger.info(str(epoch))
             now = time.perf_counter()
             whole = now - begun - sum(scoring) - sum(cost.since_last for cost in costs)
             costs.append(EpochCost(epoch, tokens / epoch.tokens_per_second + now - started, whole))

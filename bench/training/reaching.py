@@ -1,5 +1,6 @@
 """Seconds of training until the validation AUC reaches a target."""
 
+import logging
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from bench.peers.plain import PlainPeer
 from bench.processes import seconds_of
 from bench.training.own import train_logged
 from bench.training.task import Changes, Task, open_task
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 TARGET = 0.95
 CHECKS = 4
@@ -86,7 +89,7 @@ def _time(task: Task, peer: Peer, target: float, limit: float) -> Reached:
             steps += len(part)
             auc = float(roc_auc_score(task.reviews.validation.labels, peer.score(task.reviews.validation)))
             best = max(best, auc)
-            say(f"{type(peer).__name__}: {seconds:.0f} s, {steps} steps, validation AUC {auc:.4f}")
+            logger.info(f"{type(peer).__name__}: {seconds:.0f} s, {steps} steps, validation AUC {auc:.4f}")
             if best >= target or seconds >= limit:
                 return Reached(seconds, best, steps, best >= target)
     return Reached(seconds, best, steps, reached=False)

@@ -3,6 +3,7 @@
 Each lives in a process of its own: this project sets up how its process gets memory, a tutorial does not.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,9 +21,11 @@ from bench.processes import Resident, seconds_of
 from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
 from bench.training.task import Changes, Task, open_task, taken
-from sentiment.logs import say
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.runtime import resolve_precision
+
+logger = logging.getLogger(__name__)
+
 
 OWN = "this project"
 PACKED, PADDED, KERAS, PRODUCTS = "PyTorch, packed", "PyTorch, padded", "Keras, JAX", "matrix products"
@@ -57,7 +60,7 @@ def measure_speed(turns: int, changes: Changes) -> list[Turn]:
             if number:  # the first one compiles
                 measured.append(Turn(rates, phases, seconds))
             told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
-            say(f"turn {number} of {turns}, tokens/s: {told}")
+            logger.info(f"turn {number} of {turns}, tokens/s: {told}")
     return measured
 
 

@@ -1,5 +1,6 @@
 """A search that is killed again and again, and what is left of it in the end."""
 
+import logging
 import os
 import random
 import signal
@@ -14,7 +15,9 @@ from optuna.trial import TrialState
 from bench.bars import Bar
 from bench.processes import seconds_of
 from bench.tuning.project import SearchProject
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 TRIALS = 12
 KILLS = 20
@@ -49,7 +52,7 @@ def kill_and_resume(reviews: int | None, seed: int) -> Remains:
         for number in range(1, KILLS + 1):
             moment = rng.uniform(0, latest)
             _kill_after(project, moment)
-            say(f"kill {number} of {KILLS}, {moment:.1f} s after the start")
+            logger.info(f"kill {number} of {KILLS}, {moment:.1f} s after the start")
         project.finish(WORKERS)
         return remains(project)
 

@@ -5,6 +5,7 @@ in a training, and equal trainings are equal: so the pruner's verdicts on those 
 a search would tell them, are those that it gives in a search of the same trials.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from optuna.trial import TrialState
 
 from bench.bars import Bar
 from bench.training.task import Changes, open_task
-from sentiment.logs import say
 from sentiment.params import Params
 from sentiment.tokens.batches import LearningReviews
 from sentiment.training.epoch_metrics import Check, Checks
@@ -21,6 +21,9 @@ from sentiment.training.loop import fit
 from sentiment.tuning.holdout import steering
 from sentiment.tuning.sampling import make_pruner, make_sampler
 from sentiment.tuning.trial_params import starting_point, suggest
+
+logger = logging.getLogger(__name__)
+
 
 TRIALS = 12
 SAVED_BAR = 0.45
@@ -53,7 +56,7 @@ def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
     trained = train_all(task.params, task.reviews, trials)
     pruned = replay(task.params, trained)
     best = max(trial.auc for trial in trained)
-    say(f"{pruned.ended} of {trials} trials ended early")
+    logger.info(f"{pruned.ended} of {trials} trials ended early")
     worse = best - pruned.best
     value = f"{worse:.4f} ({pruned.best:.4f} against {best:.4f})"
     return [
@@ -87,7 +90,7 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
         )
         study.tell(trial, fitted.best.validation_auc)
         trained.append(Trained(tuple(checks), fitted.best.validation_auc))
-        say(f"trial {number}: {fitted.best.validation_auc:.4f}")
+        logger.info(f"trial {number}: {fitted.best.validation_auc:.4f}")
     return trained
 
 

@@ -1,12 +1,15 @@
 """The same trials by one worker and by two."""
 
+import logging
 import tempfile
 from pathlib import Path
 
 from bench.bars import Bar, at_least
 from bench.processes import seconds_of
 from bench.tuning.project import SearchProject
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 TRIALS = 8
 BAR = 1.6
@@ -29,7 +32,7 @@ def compare_workers(reviews: int | None) -> Bar:
         seconds = {}
         for workers, project in ((1, one), (2, two)):
             seconds[workers] = seconds_of(project.finish, workers)
-            say(f"{TRIALS} trials, workers: {workers}, {seconds[workers]:.0f} s")
+            logger.info(f"{TRIALS} trials, workers: {workers}, {seconds[workers]:.0f} s")
         if [trial.params for trial in one.study().trials] != [trial.params for trial in two.study().trials]:
             raise RuntimeError("the two searches drew other trials")
     return at_least("two workers, times faster than one", [seconds[1] / seconds[2]], BAR)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
+from sentiment.logs import configure_logging
+
 Arguments = ParamSpec("Arguments")
 
 
@@ -25,6 +27,7 @@ def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
     @functools.wraps(main)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        configure_logging()
         try:
             main(*args, **kwargs)
         except UserError as error:

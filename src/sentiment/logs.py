@@ -1,5 +1,7 @@
-"""A bar on a terminal, plain lines in a log."""
+"""Logging and progress: log records and bars on standard error."""
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +9,11 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+LOGGERS = ("sentiment", "stages", "bench", "__main__")
+"""The project's own loggers; a stage or a benchmark runs as `__main__`. Libraries keep their own handlers."""
 
 Item = TypeVar("Item")
 Unit = Literal["items", "bytes"]
@@ -16,7 +23,7 @@ SECONDS_BETWEEN_LINES = 10.0
 _silent = False
 
 
-def track(
+def progress(
     items: Iterable[Item],
     total: int,
     description: str,
@@ -28,14 +35,14 @@ def track(
 
     size: what an item adds towards `total`; by default each counts for one. done: what was done before.
     """
-    with counting(description, total, done=done) as advance:
+    with progress_bar(description, total, done=done) as advance:
         for item in items:
             yield item
             advance(size(item))
 
 
 @contextmanager
-def counting(
+def progress_bar(
     description: str, total: int | None, *, unit: Unit = "items", done: int = 0
 ) -> Iterator[Callable[[int], object]]:
     """Yield a function that takes how much more is done; show share, speed and time left as it is called.
@@ -58,18 +65,43 @@ def counting(
         yield _Lines(description, total, unit, done).advance
 
 
+def configure_logging() -> None:
+    """Send the project's log records to standard error, above a progress bar if there is one.
+
+    The environment variable LOG_LEVEL sets the level, by default INFO. Lines have a time stamp in CI, where the
+    variable CI is set.
+    """
+    handler = _TqdmHandler()
+    handler.setFormatter(_Formatter("%(asctime)s %(message)s" if os.environ.get("CI") else "%(message)s"))
+    level = os.environ.get("LOG_LEVEL", "INFO").upper()
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level)
+
+
 def silence() -> None:
-    """Show nothing from here on: in a process beside others, one of which shows what all of them do."""
+    """Log nothing from here on: in a worker process, whose parent logs for all of them."""
     global _silent  # noqa: PLW0603  # of the process, like standard error itself
     _silent = True
+    logging.disable(logging.CRITICAL)
 
 
-def say(line: str) -> None:
-    """Write one line to standard error, above a bar if there is one."""
-    if _silent:
-        return
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+class _TqdmHandler(logging.Handler):
+    """Writes records without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()
+
+
+class _Formatter(logging.Formatter):
+    """Puts the level in front of what is worse than information."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return line if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {line}"
 
 
 class _Lines:
@@ -85,7 +117,7 @@ class _Lines:
         now = time.monotonic()
         if now - self.last >= SECONDS_BETWEEN_LINES:
             self.last = now
-            say(f"{self.description}: {self._state(now - self.start)}")
+            logger.info(f"{self.description}: {self._state(now - self.start)}")
 
     def _state(self, seconds: float) -> str:
         speed = (self.done - self.done_at_start) / seconds

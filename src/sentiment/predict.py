@@ -1,5 +1,6 @@
 """`sentiment predict`: reviews from arguments or standard input, a line of standard output for each."""
 
+import logging
 import os
 import re
 import select
@@ -14,7 +15,9 @@ from typing import TypeVar
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.logs import say
+
+logger = logging.getLogger(__name__)
+
 
 WINDOW_LINES = 1024
 """Lines handed on together: 16 batches of like length, so that little of a batch is padding."""
@@ -230,7 +233,7 @@ def _windows_of_standard_input() -> Iterator[Sequence[str]]:
     if sys.stdin is None:
         raise UserError("standard input is closed: give reviews as arguments or as lines of standard input")
     if sys.stdin.isatty():
-        say("Reviews from the terminal, one a line; Ctrl-D ends.")
+        logger.info("Reviews from the terminal, one a line; Ctrl-D ends.")
     return read_windows(sys.stdin.fileno())
 
 

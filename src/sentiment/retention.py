@@ -1,6 +1,7 @@
 """Remove what recent commits, tags, experiments and searches do not need: from this disk and CI's caches."""
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -17,13 +18,15 @@ from sentiment import paths
 from sentiment.data.addresses import local_path
 from sentiment.data.download_cache import Checksum, Entry
 from sentiment.errors import UserError
-from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
 from sentiment.repair import REPAIR_HINT, suspects
 from sentiment.repository import PIN, require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store as leftovers
+
+logger = logging.getLogger(__name__)
+
 
 COLLECTED = re.compile(r"^Removing (.+)$", re.MULTILINE)
 """What `dvc gc --dry` prints for each object of the cache."""
@@ -64,7 +67,9 @@ def clean(keep: Keep, *, remove: bool) -> None:
     total += _report("checkpoints", _stale((root / paths.CHECKPOINTS).glob("*"), keep.days), remove=remove)
     total += _report("downloads", _old_downloads(root, keep.days), remove=remove)
     total += _clean_runs(keep.days, remove=remove)
-    say(f"{_megabytes(total)} {'removed' if remove else 'could be removed: `sentiment clean --yes` does it'}")
+    logger.info(
+        f"{_megabytes(total)} {'removed' if remove else 'could be removed: `sentiment clean --yes` does it'}"
+    )
 
 
 def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
@@ -73,7 +78,7 @@ def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
         for path in sizes:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     total = sum(sizes.values())
-    say(f"{kind}: {len(sizes)} not needed, {_megabytes(total)}")
+    logger.info(f"{kind}: {len(sizes)} not needed, {_megabytes(total)}")
     return total
 
 
@@ -85,10 +90,10 @@ def _unneeded_in_cache(root: Path, keep: Keep) -> dict[Path, int]:
     """
     cache = Path(_dvc("cache", "dir").strip())
     if cache.is_symlink() or cache.resolve() != (root / ".dvc" / "cache").resolve():
-        say(f"DVC cache: in {cache}, which others may use too; left alone")
+        logger.info(f"DVC cache: in {cache}, which others may use too; left alone")
         return {}
     if _git("for-each-ref", "refs/exps/stash", "refs/exps/celery/stash"):
-        say("DVC cache: experiments are queued (`dvc queue status`); left alone")
+        logger.info("DVC cache: experiments are queued (`dvc queue status`); left alone")
         return {}
     _git("rev-parse", "--verify", "HEAD")
     kept = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
@@ -168,7 +173,7 @@ def _clean_runs(days: float, *, remove: bool) -> int:
     if not leftovers.is_local():
         return 0
     deleted = leftovers.deleted_runs(days)
-    say(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
+    logger.info(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
     artifacts = repository_root() / "mlruns" / "artifacts"
     size = sum(_size(artifacts / run) for run in deleted)
     if remove and deleted:

@@ -1,6 +1,7 @@
 """Scheduled retraining: fresh data, `dvc repro`, and a report against the committed state."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Literal
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.files import replacing
-from sentiment.logs import say
 from sentiment.params import load_params
 from sentiment.repository import committed
+
+logger = logging.getLogger(__name__)
+
 
 REPORT = paths.REPORTS / "retrain.md"
 
@@ -55,7 +58,7 @@ def retrain() -> None:
     outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock_changed())
     with replacing(REPORT) as temporary:
         temporary.write_text(_report(outcome), encoding="utf-8")
-    say(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
+    logger.info(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
 
 
 def _require_commit() -> None:

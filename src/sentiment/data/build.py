@@ -1,6 +1,7 @@
 """Build the splits: read every source, validate, deduplicate and write, one batch at a time in memory."""
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from sentiment.data.splits import all_to_train, split_by_hash, split_in_blocks, 
 from sentiment.data.validation import NAMED_ROWS, Quarantine, RowChecks, describe, quarantining
 from sentiment.errors import UserError
 from sentiment.files import scratch
-from sentiment.logs import counting, say, track
+from sentiment.logs import progress, progress_bar
 from sentiment.params.data import (
     AnySource,
     DownloadParams,
@@ -39,6 +40,8 @@ from sentiment.params.data import (
     IncomingSource,
     PackageSource,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.RecordBatch]:
@@ -103,7 +106,7 @@ def gather(params: DownloadParams) -> dict[str, Any]:
         f"{name}: {count['rows']:,} rows, {count['quarantined']:,} quarantined"
         for name, count in counts.items()
     )
-    say(f"{read}; {dropped_rows:,} dropped as duplicates or for conflicting labels")
+    logger.info(f"{read}; {dropped_rows:,} dropped as duplicates or for conflicting labels")
     return {
         "sources": counts,
         "dropped_duplicates": _by_split(~kept, rows),
@@ -127,7 +130,7 @@ def _read(
     refuse_shared_files((source.name, source.paths) for source in params.sources if source.kind == "files")
     with spooling(file, RowChecks(params.checks), quarantine) as spool:
         for source in params.sources:
-            with counting(f"read {source.name}", None) as advance:
+            with progress_bar(f"read {source.name}", None) as advance:
                 for batch in read_source(source, params):
                     spool.append(batch, source.name)
                     advance(batch.num_rows)
@@ -179,7 +182,9 @@ def _tracked(
     file: Path, chosen: NDArray[np.bool_], description: str
 ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
     """Yield some of the spooled reviews, as `spooled` does, while showing how far it is."""
-    return track(spooled(file, chosen), int(chosen.sum()), description, size=lambda found: found[1].num_rows)
+    return progress(
+        spooled(file, chosen), int(chosen.sum()), description, size=lambda found: found[1].num_rows
+    )
 
 
 def _by_split(chosen: NDArray[np.bool_], rows: Rows) -> dict[str, int]:

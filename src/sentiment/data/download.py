@@ -1,6 +1,7 @@
 """The one door: a file by its mirrors and its checksum."""
 
 import errno
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from sentiment.data.addresses import local_path, shown
 from sentiment.data.download_cache import Checksum, Entry, Version, cache_folder, record
 from sentiment.data.remote import MirrorError, PassingError, RangeError, Remote
 from sentiment.errors import UserError
-from sentiment.logs import counting, say
+from sentiment.logs import progress_bar
+
+logger = logging.getLogger(__name__)
+
 
 ATTEMPTS = 4
 """Tries in a row that bring not one byte before a mirror is given up."""
@@ -73,10 +77,10 @@ def _append(remote: Remote, entry: Entry, version: Version, have: int) -> int:
     with remote.reading(have, version) as (start, chunks):
         size = "size unknown" if version.size is None else f"{version.size / 1e6:.1f} MB"
         at = f", from byte {start:,}" if start else ""
-        say(f"fetching {shown(remote.url)} ({size}{at})")
+        logger.info(f"fetching {shown(remote.url)} ({size}{at})")
         with (
             entry.partial.open("ab") as file,
-            counting(entry.file.name, version.size, unit="bytes", done=start) as advance,
+            progress_bar(entry.file.name, version.size, unit="bytes", done=start) as advance,
         ):
             file.truncate(start)
             for chunk in chunks:
@@ -88,7 +92,7 @@ def _append(remote: Remote, entry: Entry, version: Version, have: int) -> int:
 def _say_why(url: str, state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    say(f"{shown(url)}: {reason}; trying again in {wait:.0f} s")
+    logger.info(f"{shown(url)}: {reason}; trying again in {wait:.0f} s")
 
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -122,7 +126,7 @@ def _fetched(urls: Sequence[str], wanted: Checksum | None) -> Path:
         except MirrorError as error:
             reasons.append(f"{shown(url)}: {error}")
         if number < len(urls):
-            say(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
+            logger.info(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
     if len(reasons) == 1:
         raise UserError(f"cannot fetch {reasons[0]}")
     raise UserError("\n".join([f"none of {len(urls)} mirrors gives the file", *(f"  {r}" for r in reasons)]))
@@ -170,7 +174,7 @@ def _downloaded(url: str, entry: Entry, wanted: Checksum | None) -> Path:
     in_pieces = download(url, entry, has_checksum=wanted is not None)
     fault = _fault(entry, wanted)
     if fault and in_pieces:  # the pieces may be of two versions; whole, the file may be right
-        say(f"{shown(url)}: {fault}; starting over")
+        logger.info(f"{shown(url)}: {fault}; starting over")
         entry.clear()
         download(url, entry, has_checksum=True)
         fault = _fault(entry, wanted)

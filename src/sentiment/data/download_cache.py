@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,8 +15,10 @@ from filelock import FileLock, Timeout
 from sentiment.data.addresses import file_name
 from sentiment.errors import UserError
 from sentiment.files import file_md5, write_json
-from sentiment.logs import say
 from sentiment.settings import load_settings, repository_root
+
+logger = logging.getLogger(__name__)
+
 
 DIGITS = {"md5": 32, "sha256": 64}
 
@@ -129,7 +132,7 @@ class Entry:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{self.file.name}: another process is fetching it; waiting")
+            logger.info(f"{self.file.name}: another process is fetching it; waiting")
             lock.acquire()
         try:
             yield

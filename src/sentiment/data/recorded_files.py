@@ -1,6 +1,7 @@
 """Source files compared with what DVC and `metrics/download.json` recorded of them."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -16,7 +17,6 @@ from sentiment.data.imdb import PACKAGE_FILE, package_file
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.files import replacing
-from sentiment.logs import say
 from sentiment.params.data import (
     AnySource,
     DownloadParams,
@@ -26,6 +26,9 @@ from sentiment.params.data import (
     PackageSource,
 )
 from sentiment.repository import PIN, committed, incoming_files
+
+logger = logging.getLogger(__name__)
+
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -73,7 +76,7 @@ def _restored(repo: "Repo", out: "Output") -> bool:
         return False
     if out.workspace_status():
         raise UserError(f"{out}: what the DVC cache or remote has is not what was recorded")
-    say(f"{out}: was missing; fetched from the DVC cache or remote")
+    logger.info(f"{out}: was missing; fetched from the DVC cache or remote")
     return True
 
 
@@ -124,9 +127,9 @@ def warn_of_changed_files(params: DownloadParams) -> None:
     """Print which files on this machine are not those that download last read, and what reads them anew."""
     changed = changed_files(params)
     for line in changed:
-        say(f"warning: {line}")
+        logger.warning(f"{line}")
     if changed:
-        say(
+        logger.info(
             "DVC sees no change of files outside data/incoming; to read them anew: "
             "`dvc repro --force --single-item download`, then `dvc repro`"
         )
@@ -140,7 +143,7 @@ def warn_of_other_files(read: Digests) -> None:
     before = committed(paths.metrics("download").as_posix()) or b""
     for name, recorded in _digests_in(before).items():
         if name in read and read[name] != recorded:
-            say(
+            logger.info(
                 f"{name}: not the file that this commit recorded "
                 f"(md5 {recorded.get('md5')}, now {read[name]['md5']})"
             )

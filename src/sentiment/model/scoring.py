@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sentiment.errors import UserError
-from sentiment.logs import track
+from sentiment.logs import progress
 from sentiment.model.classifier import SentimentClassifier, inputs_of
 from sentiment.tokens.batches import Cut, ordered_batches, prefetched
 from sentiment.tokens.ngram_features import ReviewNGrams
@@ -46,7 +46,7 @@ def score(
     if on_gpu:
         batches = prefetched(batches)
     if description is not None:
-        batches = track(batches, math.ceil(len(reviews) / size), description)
+        batches = progress(batches, math.ceil(len(reviews) / size), description)
     with torch.inference_mode():
         for batch in batches:
             logits[batch.rows] = model(*inputs_of(batch, model.device)).cpu().numpy()

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from sentiment.data.parquet import BATCH_ROWS, ReviewStream, origins
 from sentiment.errors import UserError
-from sentiment.logs import track
+from sentiment.logs import progress
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tokens
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
@@ -168,4 +168,4 @@ def _encoded(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterato
 
 
 def _tracked(batches: Iterable[pa.RecordBatch], total: int, description: str) -> Iterator[pa.RecordBatch]:
-    return track(batches, total, description, size=lambda batch: int(batch.num_rows))
+    return progress(batches, total, description, size=lambda batch: int(batch.num_rows))

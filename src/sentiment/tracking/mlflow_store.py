@@ -23,7 +23,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiment.errors import UserError
 from sentiment.files import replacing
-from sentiment.logs import say
 from sentiment.settings import (
     Settings,
     below_root,
@@ -32,6 +31,9 @@ from sentiment.settings import (
     secrets_of,
     sqlite_address,
 )
+
+logger = logging.getLogger(__name__)
+
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 are four minutes of silence
@@ -81,7 +83,7 @@ def open_store() -> Store:
     uri = tracking_uri(settings)
     is_local = uri.startswith("sqlite")
     if not is_local and settings.mlflow_tracking_uri is not None:
-        say("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
+        logger.info("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
     try:
         if is_local and (database := make_url(uri).database):
             _make_tables(uri, Path(database))

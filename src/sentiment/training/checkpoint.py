@@ -1,6 +1,7 @@
 """A training run that was killed goes on where its last checkpoint left it."""
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.files import replacing, write_json
-from sentiment.logs import say
 from sentiment.training.epoch_metrics import Epoch
 from sentiment.training.fingerprint import TrainingKey
 from sentiment.training.state import EPOCHS, TrainingState
+
+logger = logging.getLogger(__name__)
+
 
 TENSOR = "tensor"
 """In the JSON, `{"tensor": name}` stands where the tensor of that name was."""
@@ -170,7 +173,7 @@ class Checkpoint:
                 self._best_file(self._best).unlink(missing_ok=True)
             self._best = best
         except (OSError, SafetensorError) as error:
-            say(f"no checkpoint was written, training goes on: {error}")
+            logger.info(f"no checkpoint was written, training goes on: {error}")
         self._last = time.monotonic()
 
     @property
@@ -189,7 +192,7 @@ class Checkpoint:
             weights = {} if best is None else self._whole(self._best_file(best).name)["weights"]
         except (FileNotFoundError, TornSnapshotError) as error:
             if (self.folder / STATE).exists():
-                say(f"the checkpoint cannot be used, training starts anew: {error}")
+                logger.info(f"the checkpoint cannot be used, training starts anew: {error}")
             return None
         self._best = best
         return {"state": found["state"], "best_weights": weights}
@@ -227,7 +230,7 @@ def checkpointing(root: Path, key: TrainingKey | str, minutes: float) -> Iterato
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("another process trains the same configuration: this one goes without checkpoints")
+        logger.info("another process trains the same configuration: this one goes without checkpoints")
         yield None
         return
     ended = False
@@ -270,7 +273,9 @@ def _say_what_is_not_resumed(checkpoint: Checkpoint, key: TrainingKey) -> None:
     if others:
         written, arithmetic = max(others, key=lambda other: other[0])
         differences = "; ".join(key.differences(arithmetic))
-        say(f"the checkpoint of {_clock(written)} is not resumed, training starts anew: {differences}")
+        logger.info(
+            f"the checkpoint of {_clock(written)} is not resumed, training starts anew: {differences}"
+        )
 
 
 def _clock(timestamp: float) -> str:

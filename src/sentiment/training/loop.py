@@ -1,5 +1,6 @@
 """A training run as tables and metrics for DVC: nothing in them depends on the clock."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.logs import say, track
+from sentiment.logs import progress
 from sentiment.model.classifier import SentimentClassifier, inputs_of
 from sentiment.model.diagnostics import gate_saturation
 from sentiment.model.ngram_branch import learn_ngrams
@@ -44,6 +45,8 @@ from sentiment.training.runtime import (
     set_up_memory,
 )
 from sentiment.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def fit(
     checker = Checker(checks, model, validation, steps_per_epoch, params.epochs) if checks else None
     cut = Cut(model_params.max_tokens, model_params.keep)
     if checkpoint and (saved := checkpoint.restore(state)):
-        say(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
+        logger.info(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
 
     for number in range(len(state.epochs) + 1, params.epochs + 1):
         first = len(state.steps)
@@ -107,7 +110,7 @@ def fit(
             batches = prefetched(batches)
         name = f"{description}, epoch {number} of {params.epochs}"
         started = time.perf_counter() - state.seconds
-        for batch in track(batches, steps_per_epoch, name, done=first):
+        for batch in progress(batches, steps_per_epoch, name, done=first):
             index = len(state.steps)
             done = (number - 1) * steps_per_epoch + index
             factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)

@@ -1,10 +1,10 @@
 """Learning from reviews that nobody labelled: a first model labels them for the one that is kept."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 from sentiment.errors import UserError
-from sentiment.logs import say
 from sentiment.model.scoring import check_vocabulary, probability, score
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
@@ -14,6 +14,8 @@ from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.epoch_metrics import Checks, Epoch
 from sentiment.training.loop import Fitted, fit
 from sentiment.training.runtime import release_memory, resolve_device
+
+logger = logging.getLogger(__name__)
 
 
 def fit_with_unlabelled(
@@ -44,7 +46,9 @@ def fit_with_unlabelled(
     check_vocabulary(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
     joined = _labelled_by_teacher(model_params, params, reviews, description, checkpoint)
     release_memory()
-    say(f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews")
+    logger.info(
+        f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews"
+    )
     student = replace(reviews, train=joined)
     return fit(model_params, params, student, on_epoch, description, checkpoint, checks)
 
@@ -58,12 +62,12 @@ def _labelled_by_teacher(
 ) -> TokenizedReviews:
     """Return all reviews, the unlabelled ones under the probabilities of a teacher, which is let go."""
     name = f"{description}, teacher"
-    say(f"{description}: a teacher learns from {len(reviews.train):,} labelled reviews")
+    logger.info(f"{description}: a teacher learns from {len(reviews.train):,} labelled reviews")
     teacher = fit(
         model_params,
         params,
         reviews,
-        on_epoch=lambda epoch: say(f"{name}, {epoch}"),
+        on_epoch=lambda epoch: logger.info(f"{name}, {epoch}"),
         description=name,
         checkpoint=checkpoint.part("teacher") if checkpoint else None,
     )

@@ -1,5 +1,6 @@
 """Plots of a search: tables for `dvc plots`, and one self-contained HTML page."""
 
+import logging
 import math
 import warnings
 from collections.abc import Iterable
@@ -18,11 +19,13 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from sentiment.files import write_csv
-from sentiment.logs import say
 from sentiment.params import Params
 from sentiment.params.search_space import substituted
 from sentiment.tuning.holdout import Confirmed, with_confirmation
 from sentiment.tuning.winner import STATES, auc_of, trials_table
+
+logger = logging.getLogger(__name__)
+
 
 LEAST_FINISHED = 6
 """Finished trials below which importance is not told: there it named the wrong parameter half of the time."""
@@ -50,7 +53,7 @@ def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: 
     for name, table in tables.items():
         write_csv(reports / f"{name}.csv", table, numbers=DIGITS)
     if tables["tune/importance"].empty:
-        say(f"importance of parameters: not told, fewer than {LEAST_FINISHED} trials finished")
+        logger.info(f"importance of parameters: not told, fewer than {LEAST_FINISHED} trials finished")
 
 
 def importance_table(study: optuna.Study) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Where studies are kept: the journal in `mlruns/`, or the database that the environment names."""
 
 import json
+import logging
 import os
 import traceback
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.logs import say
 from sentiment.settings import below_root, load_settings, repository_root, secrets_of
+
+logger = logging.getLogger(__name__)
+
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -157,7 +160,7 @@ def _open_database(address: str) -> BaseStorage:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     else:
-        say("connecting to the database that TUNE_STORAGE names")
+        logger.info("connecting to the database that TUNE_STORAGE names")
     option = TIMEOUT_OPTIONS.get(backend)
     # A trial takes longer than a firewall or a server leaves a silent connection open: ask before each use.
     engine = {"connect_args": {option: CONNECT_SECONDS} if option else {}, "pool_pre_ping": True}

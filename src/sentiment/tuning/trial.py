@@ -1,5 +1,6 @@
 """One trial: a training run of its own, which may be ended early, and may fail without ending the search."""
 
+import logging
 import time
 from typing import Self
 
@@ -9,7 +10,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.lineage import log_configuration, origin_of
-from sentiment.logs import say
 from sentiment.params import Params
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
@@ -31,6 +31,9 @@ from sentiment.tuning.trial_params import (
     suggest,
 )
 from sentiment.tuning.trial_records import CHECKPOINTS, keep, keep_best_only, open_trial_run
+
+logger = logging.getLogger(__name__)
+
 
 FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
 """What one configuration may do wrong and another right. Torch raises RuntimeError when memory runs out."""
@@ -71,7 +74,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
                 trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
         watch.note()
         told = trial.study.tell(trial, auc, state)
-        say(f"{name}: {outcome(told)}")
+        logger.info(f"{name}: {outcome(told)}")
     release_memory()
     keep_best_only(search)
 

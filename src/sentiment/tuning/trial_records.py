@@ -1,5 +1,6 @@
 """What belongs to one trial: its lock, its MLflow run, its retained model and logits."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sentiment.errors import UserError
 from sentiment.files import replacing
 from sentiment.lineage import STUDY_TAG, TRIAL_TAG
-from sentiment.logs import say
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import CONFIG, WEIGHTS, load_model, save_model
 from sentiment.model.scoring import score
@@ -25,6 +25,8 @@ from sentiment.training.self_training import fit_with_unlabelled
 from sentiment.tuning.holdout import folds_of
 from sentiment.tuning.study import IDENTITY, Search, too_many_failed
 from sentiment.tuning.trial_params import configured, ranked
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -171,10 +173,10 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
     if model is not None and logits is not None:
         return Kept(model, logits)
     name = f"trial {trial.number}, again"
-    say(f"trial {trial.number}: its model is not there any more, training it again")
+    logger.info(f"trial {trial.number}: its model is not there any more, training it again")
     params = configured(search.params, trial.params)
     fitted = fit_with_unlabelled(
-        params.model, params.train, search.steering, lambda epoch: say(f"{name}, {epoch}"), name
+        params.model, params.train, search.steering, lambda epoch: logger.info(f"{name}, {epoch}"), name
     )
     return keep(search, trial.number, fitted)
 

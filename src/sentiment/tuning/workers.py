@@ -1,5 +1,6 @@
 """Who runs the trials: this process, or several that die with it."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 
 from sentiment.errors import UserError
 from sentiment.lineage import DATA_OF_TRAINING
-from sentiment.logs import counting, say, silence
+from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import environment, load_settings
 from sentiment.tokens.batches import LearningReviews
@@ -30,6 +31,9 @@ from sentiment.tuning.study import TOTALS, Search
 from sentiment.tuning.trial import outcome, run_trial
 from sentiment.tuning.trial_params import ERROR
 from sentiment.tuning.trial_records import claimed_trial, keep_best_only, open_trial_run, trial_lock
+
+logger = logging.getLogger(__name__)
+
 
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
 
@@ -48,11 +52,11 @@ def run_search(search: Search, run: Run) -> None:
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
     done = sum(trial.state.is_finished() for trial in search.trials())
     if done:
-        say(f"{search.name}: {done} of {search.total} trials are done")
+        logger.info(f"{search.name}: {done} of {search.total} trials are done")
     if workers == 1:
         work(search, run)
     elif not search.is_over():
-        say(f"{workers} workers: which values a trial draws depends on the order in which others end")
+        logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
         run_workers(search, run, workers)
     keep_best_only(search)  # a kill may have come between a trial's end and this
 
@@ -83,7 +87,7 @@ def work(search: Search, run: Run, on_claim: Callable[[int], None] = lambda numb
                 run_trial(search, run, trial)
                 continue
         if not waiting:
-            say("waiting for trials that other processes run")
+            logger.info("waiting for trials that other processes run")
             waiting = True
         time.sleep(POLL_SECONDS)
 
@@ -99,7 +103,7 @@ def run_workers(search: Search, run: Run, count: int) -> None:
     ended = {trial.number for trial in search.trials() if trial.state.is_finished()}
     crew = [_hire(search, run, threads) for _ in range(count)]
     try:
-        with counting("tune", search.total, done=len(ended)) as advance:
+        with progress_bar("tune", search.total, done=len(ended)) as advance:
             while crew:
                 wait([worker.process.sentinel for worker in crew], timeout=POLL_SECONDS)
                 for worker in [worker for worker in crew if not worker.is_alive()]:
@@ -113,7 +117,7 @@ def run_workers(search: Search, run: Run, count: int) -> None:
                 for trial in search.trials():
                     if trial.state.is_finished() and trial.number not in ended:
                         ended.add(trial.number)
-                        say(f"trial {trial.number}: {outcome(trial)}")
+                        logger.info(f"trial {trial.number}: {outcome(trial)}")
                         advance(1)
     finally:
         _dismiss(crew)
@@ -201,11 +205,11 @@ def _bury(search: Search, run: Run, worker: _Worker, times: int) -> None:
     code = worker.process.exitcode or 0
     cause = signal.Signals(-code).name if code < 0 else f"status {code}"
     if worker.trial is None:
-        say(f"a worker died ({cause}) before it took up a trial")
+        logger.info(f"a worker died ({cause}) before it took up a trial")
         if times >= DEATHS:
             raise UserError(f"{times} workers died before they took up a trial; the last one: {cause}")
         return
-    say(f"trial {worker.trial}: its worker died ({cause})")
+    logger.info(f"trial {worker.trial}: its worker died ({cause})")
     if times >= DEATHS:
         _give_up(search, run, worker.trial, f"{times} workers died while they ran it; the last one: {cause}")
 
