@@ -36,7 +36,7 @@ def _judge_linear(linear: Pipeline) -> dict[str, Any]:
         reviews = read_reviews(paths.reviews(split)).to_pandas()
         positive = linear.predict_proba(reviews["text"])[:, 1]
         figures[split] = classification_metrics(
-            reviews["label"].to_numpy(), positive, params.threshold, params.level
+            reviews["label"].to_numpy(), positive, params.threshold, params.confidence_level
         )
     return figures
 

@@ -86,7 +86,7 @@ class BarePasses:
 
 def _batches(predictor: Predictor, texts: list[str]) -> list[Inputs]:
     encoded = predictor.encode(texts)
-    cut = Cut(predictor.model.params.max_tokens, predictor.model.params.keep)
+    cut = Cut(predictor.model.params.max_tokens, predictor.model.params.truncation)
     batches = ordered_batches(encoded.tokens, cut, SCORING_BATCH, encoded.ngrams)
     return [inputs_of(batch, predictor.model.device) for batch in batches]
 

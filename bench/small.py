@@ -15,22 +15,22 @@ SMALL: dict[str, Any] = {
     "download.limit": 400,
     "download.split": {"train": 0.6, "validation": 0.2, "test": 0.2},
     "tokenize.vocabulary_size": 1500,
-    "tokenize.unknown_rate": 0.5,
+    "tokenize.oov_rate": 0.5,
     "model.max_tokens": 64,
     "model.chunk_tokens": 32,
-    "model.embedding_units": 8,
+    "model.embedding_dim": 8,
     "model.hidden_units": 8,
     "model.head.units": 4,
     "train.device": "cpu",  # figures are compared to the last digit, which differs from device to device
     "train.epochs": 2,
     "train.schedule.warmup_steps": 2,
-    "train.average": 0.5,
+    "train.ema_decay": 0.5,
     "train.clip.threshold": 1.0,
     "train.optimizer.learning_rate": 0.003,
     "tune.trials": 3,
     "tune.sampler.startup_trials": 1,
     "tune.pruner.startup_trials": 1,
-    "tune.confirm": None,  # so that trial 0 is compared with the baseline on the same reviews
+    "tune.holdout": None,  # so that trial 0 is compared with the baseline on the same reviews
     "tune.space": {
         "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
         "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},

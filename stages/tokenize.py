@@ -23,7 +23,7 @@ def main() -> None:
     with replacing(paths.TOKENIZER) as temporary:
         temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     figures: dict[str, Any] = {
-        split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.unknown_rate)
+        split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.oov_rate)
         for split, stream in reviews.items()
     }
     figures["unlabelled"] = encode_to(

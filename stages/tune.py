@@ -9,7 +9,7 @@ from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
-from sentiment.tuning.holdout import confirm_figures
+from sentiment.tuning.holdout import holdout_metrics
 from sentiment.tuning.report import search_page, write_tables
 from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import open_search
@@ -41,7 +41,7 @@ def main() -> None:
             run.retag("best.", {name: str(value) for name, value in figures["best"]["params"].items()})
             run.log_page("tune.html", search_page(study, params, winner.number))
             write_tables(paths.REPORTS, study, params, winner.confirmed)
-            write_json(paths.metrics("tune"), {**figures, "confirm": confirm_figures(winner.confirmed)})
+            write_json(paths.metrics("tune"), {**figures, "holdout": holdout_metrics(winner.confirmed)})
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
     texts = reviews["text"].to_pylist()
     tokenizer = learn_tokenizer(
         texts,
-        TokenizeParams(kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, unknown_rate=1.0),
+        TokenizeParams(kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, oov_rate=1.0),
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    ngrams = NGrams(order=2, min_reviews=2, smoothing=0.01, share=0.5)
+    ngrams = NGrams(order=2, min_reviews=2, smoothing=0.01, weight=0.5)
     tokens = TokenizedReviews.from_lists(TextEncoder(tokenizer)(texts), reviews["label"].to_numpy())
     torch.manual_seed(0)
     params: ModelParams = model_params(ngrams=ngrams)

@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.head": {"units": 8, "activation": "gelu"},
     },
     "32-bit floats": {"train.precision": "fp32"},
-    "no n-grams, no average": {"model.ngrams": None, "train.average": 0.0},
+    "no n-grams, no average": {"model.ngrams": None, "train.ema_decay": 0.0},
     "SGD with L1": {
         "train.optimizer": {
             "kind": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.0, "l1": 1e-6,

@@ -29,7 +29,7 @@ SMOKE_REVIEWS: dict[paths.Split, int] = {"train": 320, "validation": 100, "unlab
 SMOKE_PARAMS: dict[str, Any] = {
     "model.max_tokens": 48,
     "model.chunk_tokens": 16,
-    "model.embedding_units": 12,
+    "model.embedding_dim": 12,
     "model.hidden_units": 12,
     "train.epochs": 1,
     "train.batch_size": 32,

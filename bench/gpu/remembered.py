@@ -22,7 +22,7 @@ def remembered_ngrams() -> Iterator[Learn]:
     known: dict[tuple[str, NGrams], tuple[NGramPart, ReviewNGrams]] = {}
 
     def learn(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, ReviewNGrams]:
-        key = reviews.digest, params.model_copy(update={"share": 0.5})  # the share plays no part
+        key = reviews.digest, params.model_copy(update={"weight": 0.5})  # the weight plays no part
         if key not in known:
             known[key] = learn_ngrams(reviews, params)
         part, ngrams = known[key]

@@ -129,7 +129,7 @@ class Own:
 
     def batches(self) -> Iterator[Batch]:
         """Return an epoch's batches as `fit` takes them, the same at each call."""
-        cut = Cut(self.model_params.max_tokens, self.model_params.keep)
+        cut = Cut(self.model_params.max_tokens, self.model_params.truncation)
         order = np.random.default_rng(self.params.seed)
         batches = shuffled_batches(self.learning.train, cut, self.params.batch_size, order, self.ngrams)
         return prefetched(batches) if self.bench.on_gpu else batches
@@ -154,7 +154,7 @@ class Bare:
         calls = 2 if split and params.bidirectional else 1
         self.lstms = [
             nn.LSTM(
-                params.embedding_units,
+                params.embedding_dim,
                 params.hidden_units,
                 params.layers,
                 bidirectional=params.bidirectional and calls == 1,
@@ -179,7 +179,7 @@ class Bare:
         if id(batch) not in self._inputs:
             lengths = torch.from_numpy(batch.lengths).clamp(min=1)
             cut = Pieces.cut(lengths, None if self.params.carry_state else self.params.chunk_tokens)
-            shape = cut.words, len(cut.lengths), self.params.embedding_units
+            shape = cut.words, len(cut.lengths), self.params.embedding_dim
             self._inputs[id(batch)] = torch.randn(
                 shape, device=self.device, dtype=self.kind, requires_grad=True
             )

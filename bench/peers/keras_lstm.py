@@ -47,7 +47,7 @@ class KerasPeer:
 def _model(task: Task) -> keras.Model:
     sizes = task.params.model
     inputs = keras.Input(shape=(None,), dtype="int32")
-    outputs = layers.Embedding(task.reviews.vocabulary_size, sizes.embedding_units)(inputs)
+    outputs = layers.Embedding(task.reviews.vocabulary_size, sizes.embedding_dim)(inputs)
     for layer in range(1, sizes.layers + 1):
         lstm = layers.LSTM(sizes.hidden_units, return_sequences=layer < sizes.layers)
         outputs = (layers.Bidirectional(lstm) if sizes.bidirectional else lstm)(outputs)

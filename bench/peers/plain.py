@@ -32,10 +32,10 @@ class PlainLSTM(nn.Module):
         directions = 2 if sizes.bidirectional else 1
         self.packed = packed
         self.embedding = nn.Embedding(
-            task.reviews.vocabulary_size, sizes.embedding_units, padding_idx=PADDING_ID
+            task.reviews.vocabulary_size, sizes.embedding_dim, padding_idx=PADDING_ID
         )
         self.lstm = nn.LSTM(
-            sizes.embedding_units,
+            sizes.embedding_dim,
             sizes.hidden_units,
             sizes.layers,
             batch_first=True,

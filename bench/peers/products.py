@@ -29,7 +29,7 @@ class LSTMProducts:
         directions = 2 if params.bidirectional else 1
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         hidden = params.hidden_units
-        inputs = [params.embedding_units] + [directions * hidden] * (params.layers - 1)
+        inputs = [params.embedding_dim] + [directions * hidden] * (params.layers - 1)
         self.tokens = sequences * words
         self.directions = [
             _Direction(units, hidden, sequences, words, kind) for units in inputs for _ in range(directions)

@@ -23,7 +23,7 @@ class Task:
     @property
     def cut(self) -> Cut:
         """How long reviews are shortened."""
-        return Cut(self.params.model.max_tokens, self.params.model.keep)
+        return Cut(self.params.model.max_tokens, self.params.model.truncation)
 
     @cached_property
     def _lengths(self) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from sentiment.params import Params
 from sentiment.tokens.batches import LearningReviews
 from sentiment.training.epoch_metrics import Check, Checks
 from sentiment.training.loop import fit
-from sentiment.tuning.holdout import steering
+from sentiment.tuning.holdout import tuning_reviews
 from sentiment.tuning.sampling import make_pruner, make_sampler
 from sentiment.tuning.trial_params import starting_point, suggest
 
@@ -74,7 +74,7 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
     """Train a search's trials one after the other, each to its end."""
     study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
     study.enqueue_trial(starting_point(params))
-    seen = steering(reviews, params.tune.confirmation)
+    seen = tuning_reviews(reviews, params.tune.used_holdout)
     trained = []
     for number in range(trials):
         trial = study.ask()
@@ -86,7 +86,7 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
             seen,
             on_epoch=lambda _: None,
             description=f"trial {number}",
-            checks=Checks(params.tune.checks_per_epoch, checks.append),
+            checks=Checks(params.tune.evaluations_per_epoch, checks.append),
         )
         study.tell(trial, fitted.best.validation_auc)
         trained.append(Trained(tuple(checks), fitted.best.validation_auc))

@@ -41,7 +41,7 @@ class Gain:
 
 
 def delong_interval(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], level: float = 0.95
+    labels: NDArray[np.integer], scores: NDArray[np.floating], confidence_level: float = 0.95
 ) -> Interval:
     """Confidence interval of the ROC AUC by DeLong's method, cut at 0 and 1.
 
@@ -50,14 +50,14 @@ def delong_interval(
     Source: DeLong et al. 1988, in the O(n log n) form of Sun and Xu 2014.
     """
     above_negatives, below_positives = _placements(labels, scores)
-    return _interval(above_negatives, below_positives, level, lowest=0.0)
+    return _interval(above_negatives, below_positives, confidence_level, lowest=0.0)
 
 
 def delong_gain(
     labels: NDArray[np.integer],
     scores: NDArray[np.floating],
     reference: NDArray[np.floating],
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> tuple[float, Interval]:
     """Return by how much the ROC AUC of `scores` exceeds that of `reference`, with DeLong's paired interval.
 
@@ -68,7 +68,7 @@ def delong_gain(
     """
     ours, theirs = _placements(labels, scores), _placements(labels, reference)
     of_positives, of_negatives = ours[0] - theirs[0], ours[1] - theirs[1]
-    return float(of_positives.mean()), _interval(of_positives, of_negatives, level, lowest=-1.0)
+    return float(of_positives.mean()), _interval(of_positives, of_negatives, confidence_level, lowest=-1.0)
 
 
 def _placements(
@@ -84,17 +84,20 @@ def _placements(
 
 
 def _interval(
-    of_positives: NDArray[np.float64], of_negatives: NDArray[np.float64], level: float, lowest: float
+    of_positives: NDArray[np.float64],
+    of_negatives: NDArray[np.float64],
+    confidence_level: float,
+    lowest: float,
 ) -> Interval:
     """The normal interval around a mean of placements, or of their differences, cut at `lowest` and 1."""
     variance = of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
-    mean, margin = of_positives.mean(), norm.ppf((1 + level) / 2) * np.sqrt(variance)
+    mean, margin = of_positives.mean(), norm.ppf((1 + confidence_level) / 2) * np.sqrt(variance)
     return Interval(float(max(lowest, mean - margin)), float(min(1.0, mean + margin)))
 
 
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: int, trials: int, confidence_level: float = 0.95) -> Interval:
     """Confidence interval of a share by Wilson's score method; from 0 to 1 where there were no trials."""
     if trials == 0:
         return Interval(0.0, 1.0)
-    interval = binomtest(successes, trials).proportion_ci(level, method="wilson")
+    interval = binomtest(successes, trials).proportion_ci(confidence_level, method="wilson")
     return Interval(float(interval.low), float(interval.high))

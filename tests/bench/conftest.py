@@ -21,7 +21,7 @@ TOKENIZE: dict[str, Any] = {"kind": "word", "vocabulary_size": VOCABULARY, "min_
 @pytest.fixture(scope="session")
 def task(reviews: pa.Table) -> Task:
     """Real reviews, most of them longer than the model reads: 150 to learn from, 50 to choose with."""
-    tokenize = TokenizeParams(**TOKENIZE, lowercase=True, unknown_rate=1.0)
+    tokenize = TokenizeParams(**TOKENIZE, lowercase=True, oov_rate=1.0)
     encoded = encode(learn_tokenizer(reviews["text"].to_pylist(), tokenize), reviews)
     sections = {"model": model_params(max_tokens=100), "train": TrainParams.model_validate(TRAIN)}
     rows = np.arange(200)

@@ -151,9 +151,7 @@ def test_every_configuration_is_valid(folder: Path) -> None:
 
 
 def test_packed_arrays_are_those_of_the_stages(reviews: pa.Table, tmp_path: Path) -> None:
-    params = TokenizeParams(
-        kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, unknown_rate=1.0
-    )
+    params = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, oov_rate=1.0)
     tokens = encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
     packed.write_arrays(tmp_path, {"test": tokens}, 500)
     assert Pack(tmp_path, {}, 500, smoke=False).read_test().digest == tokens.digest
@@ -185,7 +183,7 @@ def test_kernels_that_overlap_count_once(spans: list[tuple[float, float]], lengt
 
 
 def test_remembered_ngrams_train_as_learned_ones(task: Task) -> None:
-    changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}}
+    changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}}
     sections = {
         "model": type(task.params.model).model_validate({**task.params.model.model_dump(), **changes})
     }

@@ -67,7 +67,7 @@ def test_products_are_those_of_an_lstm_forward_and_backward() -> None:
         products = LSTMProducts(params, sequences, words, "fp32")
         products.rate(steps=1)
     with FlopCounterMode(display=False) as written_out:
-        inputs = torch.randn(words, sequences, params.embedding_units, requires_grad=True)
+        inputs = torch.randn(words, sequences, params.embedding_dim, requires_grad=True)
         states: Tensor = inputs
         for _ in range(params.layers):
             states = _lstm(states, params.hidden_units)

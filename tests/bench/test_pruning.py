@@ -11,7 +11,7 @@ from tests.project import ROOT
 def _params() -> Params:
     content = load_params(ROOT / "params.yaml").model_dump()
     content["tune"].update(
-        {"pruner": {"kind": "median", "startup_trials": 1, "warmup": 0.5}, "checks_per_epoch": 2}
+        {"pruner": {"kind": "median", "startup_trials": 1, "warmup": 0.5}, "evaluations_per_epoch": 2}
     )
     content["train"]["epochs"] = 2
     return Params.model_validate(content)

@@ -11,8 +11,8 @@ from sentiment.params.data import ReviewChecks
 
 LIMITS = ReviewChecks(
     bad_rows="stop",
-    shortest=3,
-    longest=20,
+    min_characters=3,
+    max_characters=20,
     control_share=0.1,
     duplicates=0.05,
     near_duplicates=None,

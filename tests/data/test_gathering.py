@@ -165,7 +165,7 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
     tested = next(rows_in("test"))
     write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
     sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
-    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "most": 0.5}})
+    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "max_share": 0.5}})
     share = figures["near_duplicates"].pop("share_of_test")
     assert share == round(1 / figures["test"]["reviews"], 6)
     assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1

@@ -49,7 +49,7 @@ HIDDEN: dict[str, Callable[[str], str]] = {
 
 def tokenizer_params(kind: str, lowercase: bool) -> TokenizeParams:
     content = {"kind": kind, "vocabulary_size": 50_000, "min_frequency": 1, "lowercase": lowercase}
-    return TokenizeParams.model_validate({**content, "unknown_rate": 1.0})
+    return TokenizeParams.model_validate({**content, "oov_rate": 1.0})
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ def _judged(noise: float, seed: int) -> Judgement:
 BETTER, WORSE = _judged(0.5, seed=1), _judged(1.0, seed=2)
 
 
-def _params(level: float) -> EvaluateParams:
-    return EvaluateParams(level=level, threshold=0.5)
+def _params(confidence_level: float) -> EvaluateParams:
+    return EvaluateParams(confidence_level=confidence_level, threshold=0.5)
 
 
 def test_gain_is_the_model_s_auc_less_the_reference_s() -> None:
@@ -37,10 +37,10 @@ def test_interval_is_that_of_a_paired_bootstrap_at_the_level_asked_for() -> None
         rows = rng.integers(0, len(LABELS), len(LABELS))
         aucs = [roc_auc_score(LABELS[rows], judged.test_probabilities[rows]) for judged in (BETTER, WORSE)]
         drawn.append(aucs[0] - aucs[1])
-    for level in (0.8, 0.95):
-        interval = gain_on_test(BETTER, WORSE, LABELS, _params(level)).interval
+    for confidence_level in (0.8, 0.95):
+        interval = gain_on_test(BETTER, WORSE, LABELS, _params(confidence_level)).interval
         assert interval is not None
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(drawn, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
         assert interval.low == pytest.approx(low, abs=0.1 * (high - low))
         assert interval.high == pytest.approx(high, abs=0.1 * (high - low))
 

@@ -10,7 +10,7 @@ PROBABILITIES = np.array([0.9, 0.8, 0.4, 0.6, 0.5, 0.2, 0.1, 0.7])
 
 def test_figures_by_hand() -> None:
     """At 0.5: three true positives, one missed; two false alarms, one of them on the threshold itself."""
-    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.5, level=0.95)
+    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.5, confidence_level=0.95)
     assert figures["confusion"] == {
         "true_negative": 2,
         "false_positive": 2,
@@ -25,13 +25,13 @@ def test_figures_by_hand() -> None:
 
 
 def test_interval_holds_its_figure() -> None:
-    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.5, level=0.9)
+    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.5, confidence_level=0.9)
     for name, interval in figures["interval"].items():
         assert interval["low"] <= figures[name] <= interval["high"], name
 
 
 def test_nothing_called_positive() -> None:
-    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.95, level=0.95)
+    figures = classification_metrics(LABELS, PROBABILITIES, threshold=0.95, confidence_level=0.95)
     assert figures["precision"] == figures["recall"] == figures["f1"] == 0
     assert figures["interval"]["precision"] == {"low": 0.0, "high": 1.0}
 

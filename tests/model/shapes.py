@@ -6,10 +6,10 @@ from sentiment.params.model import ModelParams
 
 SMALL: dict[str, Any] = {
     "max_tokens": 24,
-    "keep": "both",
+    "truncation": "both",
     "chunk_tokens": None,
     "carry_state": False,
-    "embedding_units": 6,
+    "embedding_dim": 6,
     "hidden_units": 5,
     "layers": 1,
     "bidirectional": True,

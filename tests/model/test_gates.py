@@ -27,7 +27,7 @@ def tokens(reviews: pa.Table) -> TokenizedReviews:
     """As many as are measured."""
     reviews = reviews.slice(0, REVIEWS)
     params = TokenizeParams(
-        kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, unknown_rate=1.0
+        kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, oov_rate=1.0
     )
     return encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
 
@@ -61,7 +61,7 @@ def test_state_before_a_word_is_that_of_its_neighbour_and_zero_at_the_start() ->
         {},
         {"layers": 2},
         {"chunk_tokens": 8},
-        {"chunk_tokens": 8, "layers": 2, "keep": "tail"},
+        {"chunk_tokens": 8, "layers": 2, "truncation": "tail"},
     ],
     ids=str,
 )
@@ -134,7 +134,7 @@ def _saturated_model(**shape: Any) -> SentimentClassifier:
 
 def _plain_saturation(model: SentimentClassifier, tokens: TokenizedReviews) -> dict[str, dict[str, float]]:
     params = model.params
-    cut = Cut(params.max_tokens, params.keep)
+    cut = Cut(params.max_tokens, params.truncation)
     seen: dict[str, list[NDArray[np.bool_]]] = {}
     for review in range(len(tokens)):
         ids = torch.from_numpy(cut(tokens[review]).astype(np.int64))[None]

@@ -19,7 +19,7 @@ from sentiment.tokens.token_store import TokenizedReviews
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 
-NGRAMS = NGrams(order=2, min_reviews=2, smoothing=0.01, share=0.75)
+NGRAMS = NGrams(order=2, min_reviews=2, smoothing=0.01, weight=0.75)
 VOCABULARY = 300
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from sentiment.model.ngram_branch import NGramPart
 from tests.model.shapes import model_params
 
 META = torch.device("meta")
-NGRAMS = {"order": 2, "min_reviews": 1, "smoothing": 0.01, "share": 0.5}
+NGRAMS = {"order": 2, "min_reviews": 1, "smoothing": 0.01, "weight": 0.5}
 LENGTHS = torch.tensor([3, 40, 17])
 DROPOUT = {"words": 0.1, "embeddings": 0.1, "layers": 0.1, "head": 0.1}
 

@@ -40,12 +40,18 @@ def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:
     ("limits", "fault"),
     [
         (
-            {"similarity": 0.2, "most": 0.1},
+            {"similarity": 0.2, "max_share": 0.1},
             "download.checks.near_duplicates.similarity: greater than or equal to 0.3",
         ),
-        ({"similarity": 0.5, "most": 1.1}, "download.checks.near_duplicates.most: less than or equal to 1"),
-        ({"similarity": 0.5}, "download.checks.near_duplicates.most: required, but not there"),
-        ({"similarity": 0.5, "most": 0, "share": 1}, "download.checks.near_duplicates.share: unknown key"),
+        (
+            {"similarity": 0.5, "max_share": 1.1},
+            "download.checks.near_duplicates.max_share: less than or equal to 1",
+        ),
+        ({"similarity": 0.5}, "download.checks.near_duplicates.max_share: required, but not there"),
+        (
+            {"similarity": 0.5, "max_share": 0, "share": 1},
+            "download.checks.near_duplicates.share: unknown key",
+        ),
     ],
 )
 def test_limits_of_near_duplicates(
@@ -61,8 +67,8 @@ def test_limits_of_near_duplicates(
         ("train", "epochs", 0, "train.epochs: greater than 0 (found 0)"),
         ("train", "epochs", "3", "train.epochs: a valid integer (found '3')"),
         ("train", "epochs", True, "train.epochs: a valid integer (found True)"),
-        ("train", "average", 1.0, "train.average: less than 1 (found 1.0)"),
-        ("train", "average", float("nan"), "train.average: a finite number (found nan)"),
+        ("train", "ema_decay", 1.0, "train.ema_decay: less than 1 (found 1.0)"),
+        ("train", "ema_decay", float("nan"), "train.ema_decay: a finite number (found nan)"),
         ("train", "batchsize", 3, "train.batchsize: unknown key; known here: "),
         ("train", "clip", {"kind": "norm"}, "train.clip.threshold: required, but not there"),
         ("train", "clip", {"kind": "none", "threshold": 1.0}, "train.clip.threshold: unknown key"),
@@ -144,7 +150,7 @@ def test_limits_of_near_duplicates(
             "download.split: train, validation",
         ),
         ("tokenize", "kind", "char", "tokenize.kind: 'word' or 'bpe' (found 'char')"),
-        ("evaluate", "level", 95, "evaluate.level: less than 1 (found 95)"),
+        ("evaluate", "confidence_level", 95, "evaluate.confidence_level: less than 1 (found 95)"),
         ("tune", "trials", 0, "tune.trials: greater than 0"),
         (
             "tune",
@@ -188,13 +194,13 @@ def test_limits_of_near_duplicates(
             "pruner",
             {"kind": "hyperband", "reduction_factor": 3, "min_resource": 13},
             "tune.pruner.min_resource: at most 12, the checks of a training (train.epochs times "
-            "tune.checks_per_epoch) (found 13)",
+            "tune.evaluations_per_epoch) (found 13)",
         ),
-        ("tune", "checks_per_epoch", 0, "tune.checks_per_epoch: greater than 0 (found 0)"),
+        ("tune", "evaluations_per_epoch", 0, "tune.evaluations_per_epoch: greater than 0 (found 0)"),
         ("tune", "warm_start", {"study": "old"}, "tune.warm_start.trials: required, but not there"),
         ("tune", "warm_start", {"study": "", "trials": 1}, "tune.warm_start.study: "),
-        ("tune", "confirm", {"trials": 3, "share": 1.0}, "tune.confirm.share: less than 1 (found 1.0)"),
-        ("tune", "confirm", {"trials": 0, "share": 0.5}, "tune.confirm.trials: greater than 0 (found 0)"),
+        ("tune", "holdout", {"trials": 3, "share": 1.0}, "tune.holdout.share: less than 1 (found 1.0)"),
+        ("tune", "holdout", {"trials": 0, "share": 0.5}, "tune.holdout.trials: greater than 0 (found 0)"),
         (
             "tune",
             "sampler",
@@ -249,7 +255,7 @@ def test_fault_names_path_and_what_would_be_right(
             "1.5: Input should be less than 1",
         ),
         (
-            "train.average",
+            "train.ema_decay",
             {"kind": "floot", "low": 0.5, "high": 0.9},
             "must be one of 'float', 'int', 'categorical'",
         ),
@@ -291,7 +297,7 @@ GRID = {
     "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 1.0, "points": 10},
     "model.dropout.head": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
     "model.dropout.words": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
-    "train.average": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
+    "train.ema_decay": {"kind": "float", "low": 0.0, "high": 0.9, "points": 1000},
 }
 
 

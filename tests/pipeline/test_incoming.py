@@ -182,7 +182,7 @@ def test_imported_file_is_read_and_updated(project: Project, file: Path, tmp_pat
 
 
 def test_experiment_in_a_copy_reads_all_or_stops(project: Project, file: Path) -> None:
-    experiment = ("dvc", "exp", "run", "--temp", "-S", "download.checks.longest=99999", "download")
+    experiment = ("dvc", "exp", "run", "--temp", "-S", "download.checks.max_characters=99999", "download")
     failed = project.run(*experiment, status=None)
     assert failed.returncode != 0
     assert f"{FILE}: known to neither git nor DVC" in failed.stderr

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from sentiment.training.checkpoint import STATE, TornSnapshotError, read_snapshot
 from tests.project import Project, kill, wait_for
 
-SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_units": 256}
+SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_dim": 256}
 """Dozens of steps an epoch, a state of some megabytes: time enough to be killed in."""
 
 OUTPUTS = ("models/baseline/model.safetensors", "plots/train.csv", "metrics/train.json")
@@ -149,7 +149,7 @@ def test_run_that_lost_its_checkpoint_is_found_again(before: Project, uninterrup
 
 
 def test_diverging_run_says_where_its_checkpoint_stays(before: Project) -> None:
-    before.set_params({"train.optimizer.learning_rate": 1e38, "train.average": 0.0})
+    before.set_params({"train.optimizer.learning_rate": 1e38, "train.ema_decay": 0.0})
     first, second = (before.stage("train", status=3, **EACH_STEP) for _ in range(2))
     assert f"The last checkpoint stays in {_checkpoint(before)}" in first.stderr
     assert "resuming at epoch 1" in second.stderr

@@ -122,9 +122,7 @@ def test_killed_job_goes_on_in_the_next_one(
     moment: str, restored: str, project: Project, tmp_path: Path
 ) -> None:
     # A vocabulary of its own, so that there is a stage before training that need not run again.
-    project.set_params(
-        {"tokenize.vocabulary_size": 1400, "train.batch_size": 4, "model.embedding_units": 256}
-    )
+    project.set_params({"tokenize.vocabulary_size": 1400, "train.batch_size": 4, "model.embedding_dim": 256})
     project.commit("trained by the next job")
     _kill(project, moment)
     later = _next_job(project, tmp_path / "next")

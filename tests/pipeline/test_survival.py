@@ -26,7 +26,7 @@ SLOW: dict[str, Any] = {
     "tune.trials": 4,
     "tune.sampler.startup_trials": 2,
     "train.batch_size": 4,
-    "model.embedding_units": 64,
+    "model.embedding_dim": 64,
 }
 """Trials of a few seconds, of which the last are drawn by what the first ones found."""
 

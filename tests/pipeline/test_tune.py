@@ -43,7 +43,7 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
 
 def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: Project) -> None:
     sizes = {"kind": "categorical", "choices": [8, 10**10]}  # of an embedding of some sixty terabytes
-    space = {"model.embedding_units": sizes}
+    space = {"model.embedding_dim": sizes}
     counts = _counts_of_search(project, {"tune.trials": 4, "tune.max_failed": 4, "tune.space": space})
     assert counts["failed"] > 0
     assert counts["finished"] > 0
@@ -58,7 +58,7 @@ def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
             "download.limit": 2000,  # a few hundred teach too little for one trial to lag behind another
             "tune.trials": 8,
             "train.epochs": 3,
-            "train.average": 0.0,
+            "train.ema_decay": 0.0,
             "model.ngrams": None,  # they are naive Bayes before the first step: no trial would lag behind
             "train.optimizer.learning_rate": 0.03,
             "tune.space": {"train.optimizer.learning_rate": rates},
@@ -90,19 +90,19 @@ def _trials(project: Project) -> pd.DataFrame:
 
 
 def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None:
-    project.set_params({"tune.confirm": {"trials": 2, "share": 0.4}, "tune.pruner": {"kind": "none"}})
+    project.set_params({"tune.holdout": {"trials": 2, "share": 0.4}, "tune.pruner": {"kind": "none"}})
     project.stage("tune")
     project.stage("evaluate")
-    confirm, best = (project.metrics("tune")[name] for name in ("confirm", "best"))
+    confirm, best = (project.metrics("tune")[name] for name in ("holdout", "best"))
     trials = _trials(project).set_index("trial")
-    met = trials["second_fold_auc"].dropna()
+    met = trials["holdout_auc"].dropna()
     assert (
         sorted(met.index) == sorted(map(int, confirm)) == sorted(trials["validation_auc"].nlargest(2).index)
     )
     assert best["trial"] == met.idxmax()
     for number, aucs in confirm.items():
-        assert aucs["second_fold_auc"] == pytest.approx(met[int(number)], abs=1e-6)
-        assert aucs["first_fold_auc"] == pytest.approx(trials["validation_auc"][int(number)], abs=1e-6)
+        assert aucs["holdout_auc"] == pytest.approx(met[int(number)], abs=1e-6)
+        assert aucs["tuning_auc"] == pytest.approx(trials["validation_auc"][int(number)], abs=1e-6)
     tuned = project.metrics("evaluate")["models"]["tuned"]
     assert tuned["validation"]["auc"] == pytest.approx(best["validation_auc"], abs=1e-6)
 
@@ -119,7 +119,7 @@ def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None
     ids=["gp", "hyperband"],
 )
 def test_search_by_other_strategies_is_the_same_each_time(changes: dict[str, Any], project: Project) -> None:
-    project.set_params({**changes, "tune.trials": 4, "tune.space": SPACE, "tune.checks_per_epoch": 2})
+    project.set_params({**changes, "tune.trials": 4, "tune.space": SPACE, "tune.evaluations_per_epoch": 2})
     project.stage("tune")
     first = project.tree()
     project.stage("tune")

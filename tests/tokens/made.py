@@ -11,6 +11,6 @@ from sentiment.tokens.vocabulary import learn_tokenizer
 def tokenizer_of(texts: Sequence[str], vocabulary_size: int) -> Tokenizer:
     """Return a word-level tokenizer of lower-case texts."""
     params = TokenizeParams(
-        kind="word", vocabulary_size=vocabulary_size, min_frequency=1, lowercase=True, unknown_rate=1.0
+        kind="word", vocabulary_size=vocabulary_size, min_frequency=1, lowercase=True, oov_rate=1.0
     )
     return learn_tokenizer(texts, params)

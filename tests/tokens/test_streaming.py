@@ -20,7 +20,7 @@ from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tok
 from sentiment.tokens.vocabulary import learn_tokenizer
 from tests.project import ROOT
 
-WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
 
 LEARN = """
 import sys
@@ -31,7 +31,7 @@ from sentiment.tokens.encoding import texts_of
 from sentiment.tokens.vocabulary import learn_tokenizer
 
 params = TokenizeParams(
-    kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True, unknown_rate=1.0
+    kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True, oov_rate=1.0
 )
 print(learn_tokenizer(texts_of(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
 """
@@ -103,7 +103,7 @@ def test_reviews_without_labels_are_tokenized_too(
     assert opened.digest == whole.digest
     assert figures == whole.describe()
     if not number:
-        assert (figures["tokens"], figures["unknown_rate"]) == (0, 0)
+        assert (figures["tokens"], figures["oov_rate"]) == (0, 0)
         assert set(figures["length"].values()) == {0}
 
 

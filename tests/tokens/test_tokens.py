@@ -12,8 +12,8 @@ from sentiment.tokens.encoding import TextEncoder, encode
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
 
-WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
-BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True, unknown_rate=1.0)
+WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
+BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_error_in_a_prefetched_batch_reaches_the_caller(tokenized: TokenizedRevi
 @pytest.mark.parametrize("kind", ["word", "bpe"])
 def test_names_of_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path) -> None:
     params = TokenizeParams.model_validate(
-        {"kind": kind, "vocabulary_size": 100, "min_frequency": 1, "lowercase": True, "unknown_rate": 1.0}
+        {"kind": kind, "vocabulary_size": 100, "min_frequency": 1, "lowercase": True, "oov_rate": 1.0}
     )
     learned = learn_tokenizer(["a < pad > film , unk"], params)
     learned.save(str(tmp_path / "tokenizer.json"))

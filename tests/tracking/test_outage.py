@@ -49,7 +49,7 @@ def server(started: TrackingServer) -> TrackingServer:
 def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project before its first training, with trainings of some seconds."""
     project = clone(tmp_path_factory.mktemp("tokenized"))
-    project.set_params({"train.batch_size": 4, "model.embedding_units": 64, "tune.trials": TRIALS})
+    project.set_params({"train.batch_size": 4, "model.embedding_dim": 64, "tune.trials": TRIALS})
     for stage in ("download", "tokenize"):
         project.stage(stage)
     return project

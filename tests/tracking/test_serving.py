@@ -58,7 +58,7 @@ def _logged(root: Path) -> str:
     """Log a small model and return the folder of its artifacts."""
     tokenizer = learn_tokenizer(
         ["a fine film", "a waste of time"],
-        TokenizeParams(kind="word", vocabulary_size=100, min_frequency=1, lowercase=True, unknown_rate=1.0),
+        TokenizeParams(kind="word", vocabulary_size=100, min_frequency=1, lowercase=True, oov_rate=1.0),
     )
     tokenizer.save(str(root / "tokenizer.json"))
     save_model(root / "candidate", SentimentClassifier(model_params(), tokenizer.get_vocab_size()))

@@ -57,14 +57,14 @@ def splits(reviews: pa.Table) -> Splits:
 @pytest.fixture(scope="module")
 def whole(splits: Splits) -> Fitted:
     """A run that nobody killed."""
-    return _fit(splits, average=0.9)
+    return _fit(splits, ema_decay=0.9)
 
 
 @pytest.fixture(scope="module")
 def left(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What such a run leaves when it is killed after step 4 of epoch 2."""
     folder = tmp_path_factory.mktemp("left")
-    _killed(folder, splits, epoch=2, step=4, average=0.9)
+    _killed(folder, splits, epoch=2, step=4, ema_decay=0.9)
     return folder
 
 
@@ -116,21 +116,21 @@ def _require_equal(resumed: Fitted, whole: Fitted) -> None:
 
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "l1": 0.0}
 ADAMW = {"kind": "adamw", "learning_rate": 0.01, "weight_decay": 0.1, "l1": 1e-4}
-COSINE = {"kind": "cosine", "warmup_steps": 5, "end_share": 0.0}
+COSINE = {"kind": "cosine", "warmup_steps": 5, "end_factor": 0.0}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"average": 0.9},
+        {"ema_decay": 0.9},
         {"optimizer": SGD},
         {"optimizer": {**SGD, "momentum": 0.0}},
-        {"optimizer": ADAMW, "schedule": COSINE, "average": 0.9},
+        {"optimizer": ADAMW, "schedule": COSINE, "ema_decay": 0.9},
         pytest.param({"precision": "bf16"}, marks=NEEDS_BF16),
         {"clip": {"kind": "percentile", "percentile": 50.0}},
     ],
-    ids=["adam", "average", "momentum", "sgd", "adamw", "bf16", "percentile"],
+    ids=["adam", "ema_decay", "momentum", "sgd", "adamw", "bf16", "percentile"],
 )
 def test_resumed_training_equals_uninterrupted(
     changes: dict[str, Any], splits: Splits, tmp_path: Path
@@ -143,14 +143,14 @@ def test_resumed_training_equals_uninterrupted(
 def test_no_step_is_a_bad_one_to_be_killed_at(
     epoch: int, step: int, splits: Splits, whole: Fitted, tmp_path: Path
 ) -> None:
-    _killed(tmp_path, splits, epoch, step, average=0.9)
-    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), average=0.9), whole)
+    _killed(tmp_path, splits, epoch, step, ema_decay=0.9)
+    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), ema_decay=0.9), whole)
 
 
 def test_killed_again_and_again(splits: Splits, whole: Fitted, tmp_path: Path) -> None:
     for epoch, step in ((1, 3), (1, 4), (2, 9)):
-        _killed(tmp_path, splits, epoch, step, average=0.9)
-    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), average=0.9), whole)
+        _killed(tmp_path, splits, epoch, step, ema_decay=0.9)
+    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), ema_decay=0.9), whole)
 
 
 def test_best_weights_are_those_of_an_epoch_before_the_kill(splits: Splits, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_run_that_is_over_is_not_trained_again(
 
 def test_resumed_run_says_where(splits: Splits, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock = time.strftime("%H:%M", time.localtime((folder / STATE).stat().st_mtime))
-    _fit(splits, Checkpoint(folder, "key", 2), average=0.9)
+    _fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9)
     assert f"resuming at epoch 2, step 5 of {STEPS} (checkpoint of {clock})\n" in capsys.readouterr().err
 
 
@@ -234,7 +234,7 @@ def test_torn_checkpoint_is_told_in_one_line_and_ignored(
 
 def test_training_anew_replaces_what_was_torn(splits: Splits, whole: Fitted, folder: Path) -> None:
     _flipped(folder / "best-1.safetensors")
-    _require_equal(_fit(splits, Checkpoint(folder, "key", 2), average=0.9), whole)
+    _require_equal(_fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9), whole)
     assert len(Checkpoint(folder, "key", 2).epochs) == len(whole.epochs)
 
 
@@ -255,7 +255,7 @@ def test_kill_while_writing_leaves_the_old_state(splits: Splits, whole: Fitted, 
     half = (folder / STATE).read_bytes()[:1000]
     (folder / f".{STATE}.partial").write_bytes(half)
     (folder / "best-2.safetensors").write_bytes(half)
-    _require_equal(_fit(splits, Checkpoint(folder, "key", 2), average=0.9), whole)
+    _require_equal(_fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9), whole)
 
 
 def test_full_disk_is_told_and_training_goes_on(

@@ -34,7 +34,7 @@ def splits(reviews: pa.Table) -> Splits:
 
 
 def _fit(splits: Splits, checks: Checks | None, model: Any = MODEL, **changes: Any) -> Fitted:
-    params = TrainParams.model_validate({**TRAIN, "epochs": 2, "average": 0.9, **changes})
+    params = TrainParams.model_validate({**TRAIN, "epochs": 2, "ema_decay": 0.9, **changes})
     reviews = LearningReviews(VOCABULARY, *splits)
     return fit(model, params, reviews, on_epoch=lambda _: None, checks=checks)
 

@@ -49,7 +49,7 @@ LAYERS = {
 @pytest.fixture(scope="module")
 def tokens(reviews: pa.Table) -> TokenizedReviews:
     params = TokenizeParams(
-        kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, unknown_rate=1.0
+        kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, oov_rate=1.0
     )
     return encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
 

@@ -37,7 +37,7 @@ TRAIN: dict[str, Any] = {
     "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "constant", "warmup_steps": 0},
     "clip": {"kind": "norm", "threshold": 1.0},
-    "average": 0.0,
+    "ema_decay": 0.0,
 }
 VOCABULARY = 1000
 
@@ -66,7 +66,7 @@ def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> F
     "changes",
     [
         {},
-        {"average": 0.9},
+        {"ema_decay": 0.9},
         pytest.param({"precision": "bf16"}, marks=NEEDS_BF16),
         {"clip": {"kind": "adaptive", "threshold": 0.01}},
         {"clip": {"kind": "percentile", "percentile": 10}},
@@ -102,7 +102,7 @@ def test_learns_what_it_is_shown(splits: tuple[TokenizedReviews, TokenizedReview
 
 def test_average_follows_the_weights_of_every_fourth_step_of_an_epoch() -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
-    state = TrainingState.start(model, TrainParams.model_validate({**TRAIN, "average": 0.9}))
+    state = TrainingState.start(model, TrainParams.model_validate({**TRAIN, "ema_decay": 0.9}))
     step = Step(0.5, 1, 2, 3, Clipped(1.0, 1.0), 0.1, {}, {})
     expected = torch.empty(0)
     for number in range(1, 11):
@@ -115,7 +115,7 @@ def test_average_follows_the_weights_of_every_fourth_step_of_an_epoch() -> None:
         torch.testing.assert_close(state.candidate.embedding.weight, expected)
 
 
-NGRAMS = {"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}
+NGRAMS = {"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}
 
 
 def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(
@@ -257,7 +257,7 @@ def test_every_shape_learns(shape: dict[str, Any], splits: tuple[TokenizedReview
 def test_model_trained_on_a_gpu_scores_alike_on_the_cpu(
     precision: str, splits: tuple[TokenizedReviews, TokenizedReviews]
 ) -> None:
-    changes = {"device": "cuda", "precision": precision, "average": 0.9}
+    changes = {"device": "cuda", "precision": precision, "ema_decay": 0.9}
     first, second = _fit(splits, **changes), _fit(splits, **changes)
     assert first.model.device.type == "cpu"
     for name, weight in first.model.state_dict().items():

@@ -19,8 +19,8 @@ from sentiment.training.optimization import check_length, learning_rate_factor
 CONSTANT = ConstantSchedule(kind="constant", warmup_steps=0)
 STEP = StepSchedule(kind="step", warmup_steps=0, every_epochs=2, factor=0.1)
 EXPONENTIAL = ExponentialSchedule(kind="exponential", warmup_steps=0, factor=0.25)
-POLYNOMIAL = PolynomialSchedule(kind="polynomial", warmup_steps=0, power=2.0, end_share=0.2)
-COSINE = CosineSchedule(kind="cosine", warmup_steps=0, end_share=0.1)
+POLYNOMIAL = PolynomialSchedule(kind="polynomial", warmup_steps=0, power=2.0, end_factor=0.2)
+COSINE = CosineSchedule(kind="cosine", warmup_steps=0, end_factor=0.1)
 NOAM = NoamSchedule(kind="noam", warmup_steps=4)
 
 

@@ -26,7 +26,7 @@ from tests.training.test_loop import TRAIN, VOCABULARY
 Splits = tuple[TokenizedReviews, TokenizedReviews, TokenizedReviews]
 
 DROPOUT = {"words": 0.1, "embeddings": 0.0, "layers": 0.0, "head": 0.3}
-MODEL = model_params(ngrams={"order": 2, "min_reviews": 2, "smoothing": 0.01, "share": 0.5}, dropout=DROPOUT)
+MODEL = model_params(ngrams={"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}, dropout=DROPOUT)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project before its first search, with trials of some seconds."""
     project = clone(tmp_path_factory.mktemp("tokenized"))
     project.set_params(
-        {"train.batch_size": 4, "train.epochs": 3, "model.embedding_units": 64, "tune.trials": 3}
+        {"train.batch_size": 4, "train.epochs": 3, "model.embedding_dim": 64, "tune.trials": 3}
     )
     for stage in ("download", "tokenize"):
         project.stage(stage)

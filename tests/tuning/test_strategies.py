@@ -175,7 +175,7 @@ GOOD, BAD = [0.8] * 8, [0.6] * 8
     ids=str,
 )
 def test_pruner_ends_what_lags_behind(pruner: dict[str, Any], ended: list[int]) -> None:
-    params = _params(pruner=pruner, checks_per_epoch=4)
+    params = _params(pruner=pruner, evaluations_per_epoch=4)
     params = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 2})})
     assert _verdicts(params, [GOOD, BAD, BAD]) == ended
 
@@ -212,7 +212,7 @@ def test_verdict_that_a_kill_swallowed_is_given_again(pruner: dict[str, Any], tm
 def test_warm_up_counts_checks_of_the_longest_training() -> None:
     params = _params(
         pruner={"kind": "median", "startup_trials": 1, "warmup": 0.5},
-        checks_per_epoch=2,
+        evaluations_per_epoch=2,
         space={"train.epochs": {"kind": "int", "low": 1, "high": 4}},
     )
     assert _verdicts(params, [GOOD, BAD])[1] == 4
@@ -303,7 +303,7 @@ def test_warm_start_takes_the_best_of_an_older_study(older: Callable[..., InMemo
 def test_warm_start_leaves_out_what_the_space_does_not_hold(older: Callable[..., InMemoryStorage]) -> None:
     values = {
         "model.dropout.head": 0.95,  # beyond the range
-        "train.average": 0.5,  # not searched any more
+        "train.ema_decay": 0.5,  # not searched any more
         "train.clip.kind": "percentile",  # no choice any more
         "train.clip.threshold": 3.0,
     }
@@ -332,7 +332,7 @@ def test_older_trials_wait_past_the_total_for_the_day_that_it_is_raised(
     [
         ([({"model.dropout.head": 0.5}, 0.9)], "tune-odl", "no such study in the storage; it has tune-old"),
         (
-            [({"train.average": 0.5}, 0.9)],
+            [({"train.ema_decay": 0.5}, 0.9)],
             "tune-old",
             "none of its trials finished with values for tune.space",
         ),

@@ -127,10 +127,10 @@ def refuse_duplicates(share: float, names: Callable[[], Sequence[str]], checks: 
 
 def refuse_near_duplicates(found: NearDuplicates, limits: NearDuplicateLimits) -> None:
     """Raise UserError that names the closest pairs, where too many test reviews have a near-duplicate."""
-    if found.share > limits.most:
+    if found.share > limits.max_share:
         what = (
             f"reviews: {found.share:.1%} of the test reviews have a near-duplicate in another split, more "
-            f"than download.checks.near_duplicates.most ({limits.most:.1%}). Drop them from "
+            f"than download.checks.near_duplicates.max_share ({limits.max_share:.1%}). Drop them from "
             "the other sources, or raise the limit; for example:"
         )
         raise UserError("\n  ".join([what, *map(str, found.closest)]))

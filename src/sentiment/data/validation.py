@@ -100,12 +100,12 @@ class RowChecks:
                     [
                         _check(lambda text: text.str.len() > 0, "no text"),
                         _check(
-                            lambda text: (text.str.len() == 0) | (text.str.len() >= params.shortest),
-                            f"shorter than {params.shortest} characters",
+                            lambda text: (text.str.len() == 0) | (text.str.len() >= params.min_characters),
+                            f"shorter than {params.min_characters} characters",
                         ),
                         _check(
-                            lambda text: text.str.len() <= params.longest,
-                            f"longer than {params.longest} characters",
+                            lambda text: text.str.len() <= params.max_characters,
+                            f"longer than {params.max_characters} characters",
                         ),
                         _check(
                             lambda text: text.map(_control_share) <= params.control_share,

@@ -25,12 +25,15 @@ from sentiment.intervals import delong_interval, wilson_interval
 
 
 def classification_metrics(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float, level: float
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    threshold: float,
+    confidence_level: float,
 ) -> dict[str, Any]:
     """Return AUC, accuracy, precision and recall with confidence intervals, F1, and the counts.
 
     labels: shape (n,), 0 or 1, both present. probabilities: shape (n,), of label 1. A review counts as
-    positive from `threshold` on. level: of the intervals (DeLong's for AUC, Wilson's for shares).
+    positive from `threshold` on. confidence_level: of the intervals (DeLong's for AUC, Wilson's for shares).
     Precision and recall are 0 where nothing was, or should have been, called positive.
     """
     predicted = (probabilities >= threshold).astype(np.int8)
@@ -48,8 +51,8 @@ def classification_metrics(
         "f1": float(f1_score(labels, predicted, zero_division=0.0)),
     }
     intervals = {
-        "auc": delong_interval(labels, probabilities, level),
-        **{name: wilson_interval(part, whole, level) for name, (part, whole) in shares.items()},
+        "auc": delong_interval(labels, probabilities, confidence_level),
+        **{name: wilson_interval(part, whole, confidence_level) for name, (part, whole) in shares.items()},
     }
     return {
         **{name: round(value, 6) for name, value in figures.items()},

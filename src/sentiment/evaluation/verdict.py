@@ -52,8 +52,8 @@ def judge(
     at_validation = probability(score(model, validation, f"{name} on validation"))
     at_test = probability(score(model, test, f"{name} on test"))
     return Judgement(
-        classification_metrics(validation.labels, at_validation, params.threshold, params.level),
-        classification_metrics(test.labels, at_test, params.threshold, params.level),
+        classification_metrics(validation.labels, at_validation, params.threshold, params.confidence_level),
+        classification_metrics(test.labels, at_test, params.threshold, params.confidence_level),
         at_test,
     )
 
@@ -66,4 +66,4 @@ def gain_on_test(
     labels: of the test reviews, shape (n,). A model gains 0 over itself, with an interval from 0 to 0.
     """
     ours, theirs = model.test_probabilities, reference.test_probabilities
-    return Gain(*delong_gain(labels, ours, theirs, params.level))
+    return Gain(*delong_gain(labels, ours, theirs, params.confidence_level))

@@ -159,7 +159,7 @@ class SentimentClassifier(nn.Module):
         super().__init__()
         self.params = params
         self.vocabulary_size = vocabulary_size
-        self.embedding = nn.Embedding(vocabulary_size, params.embedding_units, padding_idx=PADDING_ID)
+        self.embedding = nn.Embedding(vocabulary_size, params.embedding_dim, padding_idx=PADDING_ID)
         self.layers = LSTMLayers(params)
         self.pooling = Pooling(params.pooling, self.layers.units, params.hidden_units)
         self.head = _head(params, self.layers.units)
@@ -201,7 +201,7 @@ class SentimentClassifier(nn.Module):
         if self.params.ngrams is None:
             return parts[0]
         deep, wide = parts
-        return torch.lerp(deep, wide, self.params.ngrams.share)
+        return torch.lerp(deep, wide, self.params.ngrams.weight)
 
     def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
         longest = None if self.params.carry_state else self.params.chunk_tokens

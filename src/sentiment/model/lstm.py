@@ -105,7 +105,7 @@ class LSTMLayers(nn.ModuleList):
         directions: Literal[1, 2] = 2 if params.bidirectional else 1
         units = params.hidden_units * directions
         super().__init__(
-            LSTMLayer(units if depth else params.embedding_units, params.hidden_units, directions)
+            LSTMLayer(units if depth else params.embedding_dim, params.hidden_units, directions)
             for depth in range(params.layers)
         )
         self.units = units

@@ -35,7 +35,7 @@ def score(
     vocabulary's.
     """
     check_vocabulary(reviews, model.vocabulary_size, description or "reviews")
-    cut = Cut(model.params.max_tokens, model.params.keep)
+    cut = Cut(model.params.max_tokens, model.params.truncation)
     ngrams = model.find_ngrams(reviews) if ngrams is None else ngrams
     logits = np.empty(len(reviews), dtype=np.float32)
     was_training = model.training

@@ -217,7 +217,7 @@ class NearDuplicateLimits(Section):
 
     similarity: Annotated[float, Field(ge=0.3, le=1)]
     """Least Jaccard similarity of two reviews' runs of three words."""
-    most: Annotated[float, Field(ge=0, le=1)]
+    max_share: Annotated[float, Field(ge=0, le=1)]
     """Largest share of test reviews that have a near-duplicate in train, validation or the unlabelled."""
 
 
@@ -226,9 +226,9 @@ class ReviewChecks(Section):
 
     bad_rows: Literal["stop", "quarantine"]
     """What becomes of rows that no model should see: end the stage, or set them aside and go on."""
-    shortest: PositiveInt
+    min_characters: PositiveInt
     """Fewest characters of a review, white space made single."""
-    longest: PositiveInt
+    max_characters: PositiveInt
     """Most characters."""
     control_share: Annotated[float, Field(ge=0, le=1)]
     """Largest share of a review's characters that are control characters or stand for undecodable bytes."""
@@ -272,5 +272,5 @@ class TokenizeParams(Section):
     min_frequency: PositiveInt
     """Words (or, for bpe, pairs) seen less often in the training split get no entry."""
     lowercase: bool
-    unknown_rate: Annotated[float, Field(ge=0, le=1)]
+    oov_rate: Annotated[float, Field(ge=0, le=1)]
     """Largest share of unknown words in a split; past it the stage stops and names the worst reviews."""

@@ -18,7 +18,21 @@ from sentiment.params.section import variant_fields
 
 SPACE = ("tune", "space")
 
-FORMER_NAMES = {"repeats": "duplicates"}
+FORMER_NAMES = {
+    "average": "ema_decay",
+    "checks_per_epoch": "evaluations_per_epoch",
+    "confirm": "holdout",
+    "embedding_units": "embedding_dim",
+    "end_share": "end_factor",
+    "keep": "truncation",
+    "level": "confidence_level",
+    "longest": "max_characters",
+    "most": "max_share",
+    "repeats": "duplicates",
+    "share": "weight",
+    "shortest": "min_characters",
+    "unknown_rate": "oov_rate",
+}
 """Keys under other names of today, which spelling does not suggest."""
 
 

@@ -41,7 +41,7 @@ class NGrams(Section):
     smoothing: PositiveFloat
     """Share of all training reviews that is added to those of each label that contain an n-gram, before they
     are compared (Laplace). Much of it makes rare n-grams quiet: names of films that no other split has."""
-    share: Annotated[float, Field(ge=0, le=1)]
+    weight: Annotated[float, Field(ge=0, le=1)]
     """Of the model's logit, which is a weighted mean of both; the rest is the LSTM's."""
 
 
@@ -50,7 +50,7 @@ class ModelParams(Section):
 
     max_tokens: PositiveInt
     """Longest review that the model reads; of a longer one it keeps the part that `keep` names."""
-    keep: Literal["head", "tail", "both"]
+    truncation: Literal["head", "tail", "both"]
     """`both` keeps the first and the last half of `max_tokens`."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None
     """Cut a review into chunks of at most this many words, all about equally long unless the state
@@ -58,7 +58,7 @@ class ModelParams(Section):
     carry_state: bool
     """True hands the state after a chunk on to the next one, without its gradient: truncated BPTT (Williams
     and Peng, 1990); scores are those of a review read in one go. False: each chunk from a zero state."""
-    embedding_units: PositiveInt
+    embedding_dim: PositiveInt
     hidden_units: PositiveInt
     """Width of the cell state, per direction."""
     layers: Annotated[int, Field(ge=1, le=4)]

@@ -14,7 +14,7 @@ from sentiment.params.tune import TuneParams
 class EvaluateParams(Section):
     """How the models are judged."""
 
-    level: Annotated[float, Field(gt=0, lt=1)]
+    confidence_level: Annotated[float, Field(gt=0, lt=1)]
     """Confidence level of the intervals."""
     threshold: Annotated[float, Field(gt=0, lt=1)]
     """Probability from which a review counts as positive."""

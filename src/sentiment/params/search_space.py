@@ -192,7 +192,7 @@ def most_checks(params: Params) -> int:
         epochs += [int(choice) for choice in dimension.choices]
     elif dimension is not None:
         epochs.append(int(dimension.high))
-    return max(epochs) * params.tune.checks_per_epoch
+    return max(epochs) * params.tune.evaluations_per_epoch
 
 
 def strategy_faults(params: Params) -> list[str]:
@@ -229,5 +229,5 @@ def _pruner_faults(params: Params) -> list[str]:
         return []
     return [
         f"tune.pruner.min_resource: at most {checks}, the checks of a training "
-        f"(train.epochs times tune.checks_per_epoch) (found {pruner.min_resource})"
+        f"(train.epochs times tune.evaluations_per_epoch) (found {pruner.min_resource})"
     ]

@@ -114,18 +114,18 @@ class ExponentialSchedule(Schedule):
 
 
 class PolynomialSchedule(Schedule):
-    """Down to `end_share` of the base rate along (1 - progress) ** power."""
+    """Down to `end_factor` of the base rate along (1 - progress) ** power."""
 
     kind: Literal["polynomial"]
     power: PositiveFloat
-    end_share: EndShare
+    end_factor: EndShare
 
 
 class CosineSchedule(Schedule):
-    """Down to `end_share` of the base rate along half a cosine (Loshchilov and Hutter, 2017)."""
+    """Down to `end_factor` of the base rate along half a cosine (Loshchilov and Hutter, 2017)."""
 
     kind: Literal["cosine"]
-    end_share: EndShare
+    end_factor: EndShare
 
 
 class NoamSchedule(Schedule):
@@ -164,7 +164,7 @@ class TrainParams(Section):
     optimizer: Optimizer
     schedule: LearningRateSchedule
     clip: Clipping
-    average: Annotated[float, Field(ge=0, lt=1)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Decay per step of a running average of the weights, which is then the model; 0 keeps the last weights.
     It is moved at every fourth step, by four steps' decay."""
 

@@ -138,7 +138,7 @@ class WarmStart(Section):
     """How many of its finished trials, the best first; they count towards `tune.trials`."""
 
 
-class Confirmation(Section):
+class Holdout(Section):
     """Choose the winner among the best trials on reviews that have steered none of them."""
 
     trials: PositiveInt
@@ -157,15 +157,15 @@ class TuneParams(Section):
     seed: NonNegativeInt
     sampler: Sampling
     pruner: Pruning
-    checks_per_epoch: PositiveInt
+    evaluations_per_epoch: PositiveInt
     """Times per epoch that the validation AUC is looked at, for pruning; the last is the epoch's end."""
     warm_start: WarmStart | None
-    confirm: Confirmation | None
+    holdout: Holdout | None
     """None, like `trials: 1` in it: no reviews are set aside, and the best trial wins."""
     space: dict[str, Dimension]
     """By dotted name, any parameter of `model` and `train`."""
 
     @property
-    def confirmation(self) -> Confirmation | None:
+    def used_holdout(self) -> Holdout | None:
         """How the winner is confirmed; None where no reviews are set aside."""
-        return self.confirm if self.confirm and self.confirm.trials > 1 else None
+        return self.holdout if self.holdout and self.holdout.trials > 1 else None

@@ -70,16 +70,16 @@ class Cut:
     """How a long review is shortened."""
 
     max_tokens: int
-    keep: Literal["head", "tail", "both"]
+    truncation: Literal["head", "tail", "both"]
 
     def __call__(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return at most `max_tokens` of a review's ids."""
         excess = len(ids) - self.max_tokens
         if excess <= 0:
             return ids
-        if self.keep == "head":
+        if self.truncation == "head":
             return ids[: self.max_tokens]
-        if self.keep == "tail":
+        if self.truncation == "tail":
             return ids[excess:]
         head = (self.max_tokens + 1) // 2
         return np.concatenate([ids[:head], ids[head + excess :]])

@@ -76,7 +76,7 @@ class UnknownWords:
         names = origins(path, [row for _, row in worst])
         lines = [f"{name}: {rate:.1%} unknown" for (rate, _), name in zip(worst, names, strict=True)]
         what = (
-            f"{path}: {share:.1%} of the words are unknown, more than tokenize.unknown_rate ({limit:.1%}); "
+            f"{path}: {share:.1%} of the words are unknown, more than tokenize.oov_rate ({limit:.1%}); "
             "the vocabulary is learned on the training split. For example:"
         )
         raise UserError("\n  ".join([what, *lines]))
@@ -100,11 +100,11 @@ def encode_to(
     tokenizer: Tokenizer,
     reviews: ReviewStream,
     description: str,
-    unknown_rate: float = 1.0,
+    oov_rate: float = 1.0,
 ) -> dict[str, Any]:
     """Write one split's token arrays while a batch of it is in memory; return what is in them.
 
-    description: what the progress shown is called. unknown_rate: largest share of unknown words.
+    description: what the progress shown is called. oov_rate: largest share of unknown words.
     Raises UserError where the reviews cannot all be read or too many words are unknown; then nothing is
     written.
     """
@@ -113,7 +113,7 @@ def encode_to(
         for batch in _encoded(tokenizer, _tracked(reviews, reviews.num_rows, description)):
             writer.append(batch.ids, batch.lengths, batch.labels)
             unknown.add(batch.ids, batch.lengths)
-        unknown.refuse_above(unknown_rate, reviews.path)
+        unknown.refuse_above(oov_rate, reviews.path)
     return writer.describe()
 
 

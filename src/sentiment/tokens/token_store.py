@@ -249,7 +249,7 @@ def _figures(lengths: NDArray[np.integer[Any]], unknown: int) -> dict[str, Any]:
     percentiles = np.percentile(lengths, PERCENTILES, overwrite_input=True).tolist()
     return {
         "tokens": tokens,
-        "unknown_rate": round(unknown / max(tokens, 1), 6),
+        "oov_rate": round(unknown / max(tokens, 1), 6),
         "length": {
             **{f"p{p}": length for p, length in zip(PERCENTILES, percentiles, strict=True)},
             "longest": int(lengths.max()),

@@ -98,7 +98,7 @@ def fit(
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
     checker = Checker(checks, model, validation, steps_per_epoch, params.epochs) if checks else None
-    cut = Cut(model_params.max_tokens, model_params.keep)
+    cut = Cut(model_params.max_tokens, model_params.truncation)
     if checkpoint and (saved := checkpoint.restore(state)):
         logger.info(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
 

@@ -113,9 +113,9 @@ def learning_rate_factor(
         case ExponentialSchedule():
             return math.pow(schedule.factor, epoch)
         case PolynomialSchedule():
-            return schedule.end_share + (1 - schedule.end_share) * math.pow(1 - progress, schedule.power)
+            return schedule.end_factor + (1 - schedule.end_factor) * math.pow(1 - progress, schedule.power)
         case CosineSchedule():
-            return schedule.end_share + (1 - schedule.end_share) * (1 + math.cos(math.pi * progress)) / 2
+            return schedule.end_factor + (1 - schedule.end_factor) * (1 + math.cos(math.pi * progress)) / 2
         case NoamSchedule():
             return math.sqrt(warmup / (step + 1))
 

@@ -56,7 +56,7 @@ class TrainingState:
         """Return the state of a new model before the first step."""
         optimizer = make_optimizer(model.parameters(), params.optimizer)
         clipper = Clipper(params.clip, model.last_layer)
-        return cls(model, optimizer, clipper, _running_average(model, params.average))
+        return cls(model, optimizer, clipper, _running_average(model, params.ema_decay))
 
     @property
     def candidate(self) -> SentimentClassifier:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import UserError
-from sentiment.params.tune import Confirmation
+from sentiment.params.tune import Holdout
 from sentiment.tokens.batches import LearningReviews
 
 
@@ -36,7 +36,7 @@ class Folds:
         cuts = [len(rows) - round(share * len(rows)) for rows in of_label]
         if any(cut in (0, len(rows)) for rows, cut in zip(of_label, cuts, strict=True)):
             raise UserError(
-                f"tune.confirm.share: {share} of the {len(labels)} validation reviews leaves a fold without "
+                f"tune.holdout.share: {share} of the {len(labels)} validation reviews leaves a fold without "
                 "positive or without negative reviews"
             )
         parts = [np.split(rows, [cut]) for rows, cut in zip(of_label, cuts, strict=True)]
@@ -45,61 +45,61 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class HoldoutResult:
     """One of the best trials, on both folds of the validation reviews."""
 
     trial: int
-    first_auc: float
-    second_auc: float
+    tuning_auc: float
+    holdout_auc: float
 
 
-def folds_of(reviews: LearningReviews, confirmation: Confirmation | None) -> Folds | None:
+def folds_of(reviews: LearningReviews, holdout: Holdout | None) -> Folds | None:
     """Return the folds of the validation split; None where none is set aside."""
-    return None if confirmation is None else Folds.split(reviews.validation.labels, confirmation.share)
+    return None if holdout is None else Folds.split(reviews.validation.labels, holdout.share)
 
 
-def steering(reviews: LearningReviews, confirmation: Confirmation | None) -> LearningReviews:
+def tuning_reviews(reviews: LearningReviews, holdout: Holdout | None) -> LearningReviews:
     """Return the reviews that may steer trials: of the validation split, the first fold."""
-    folds = folds_of(reviews, confirmation)
+    folds = folds_of(reviews, holdout)
     return reviews if folds is None else replace(reviews, validation=reviews.validation.take(folds.first))
 
 
-def confirm(
-    logits: Mapping[int, NDArray[np.floating]], labels: NDArray[np.int8], confirmation: Confirmation
-) -> list[Confirmed]:
+def rank_on_holdout(
+    logits: Mapping[int, NDArray[np.floating]], labels: NDArray[np.int8], holdout: Holdout
+) -> list[HoldoutResult]:
     """Return the best trials on the first fold, the best of them on the second first.
 
     logits: by trial number, of all validation reviews, shape (reviews,); labels alike. Where trials are equal
     on the second fold the better one on the first comes first, and of those the earlier.
     """
-    folds = Folds.split(labels, confirmation.share)
+    folds = Folds.split(labels, holdout.share)
     scored = []
     for trial, of_trial in logits.items():
         first, second = (
             float(roc_auc_score(labels[rows], of_trial[rows])) for rows in (folds.first, folds.second)
         )
-        scored.append(Confirmed(trial, first, second))
-    best = sorted(scored, key=lambda one: (-one.first_auc, one.trial))[: confirmation.trials]
-    return sorted(best, key=lambda one: -one.second_auc)
+        scored.append(HoldoutResult(trial, first, second))
+    best = sorted(scored, key=lambda one: (-one.tuning_auc, one.trial))[: holdout.trials]
+    return sorted(best, key=lambda one: -one.holdout_auc)
 
 
-def confirm_figures(confirmed: list[Confirmed]) -> dict[str, Any] | None:
-    """Return what `confirm` found for a metrics file; None where it was not asked."""
+def holdout_metrics(confirmed: list[HoldoutResult]) -> dict[str, Any] | None:
+    """Return what `rank_on_holdout` found for a metrics file; None where it was not asked."""
     if not confirmed:
         return None
     return {
         str(one.trial): {
-            "first_fold_auc": round(one.first_auc, 6),
-            "second_fold_auc": round(one.second_auc, 6),
+            "tuning_auc": round(one.tuning_auc, 6),
+            "holdout_auc": round(one.holdout_auc, 6),
         }
         for one in confirmed
     }
 
 
-def with_confirmation(table: pd.DataFrame, confirmed: list[Confirmed]) -> pd.DataFrame:
+def with_holdout_auc(table: pd.DataFrame, confirmed: list[HoldoutResult]) -> pd.DataFrame:
     """Return a table of trials with a column for the AUC on the second fold, where a trial met it."""
-    by_trial = {one.trial: one.second_auc for one in confirmed}
+    by_trial = {one.trial: one.holdout_auc for one in confirmed}
     column = table["trial"].map(by_trial).astype(float)
     table = table.copy()
-    table.insert(list(table.columns).index("validation_auc") + 1, "second_fold_auc", column)
+    table.insert(list(table.columns).index("validation_auc") + 1, "holdout_auc", column)
     return table

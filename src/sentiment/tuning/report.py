@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 from sentiment.files import write_csv
 from sentiment.params import Params
 from sentiment.params.search_space import substituted
-from sentiment.tuning.holdout import Confirmed, with_confirmation
+from sentiment.tuning.holdout import HoldoutResult, with_holdout_auc
 from sentiment.tuning.winner import STATES, auc_of, trials_table
 
 logger = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ DIGITS = "%.6g"
 """So that a small learning rate is no zero."""
 
 
-def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: list[Confirmed]) -> None:
+def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: list[HoldoutResult]) -> None:
     """Write `tune.csv` with every trial, and below `tune/` the tables behind the plots of the search.
 
     confirmed: the trials that met on the fold set aside.
     """
     tables = {
-        "tune": with_confirmation(trials_table(study), confirmed),
+        "tune": with_holdout_auc(trials_table(study), confirmed),
         "tune/importance": importance_table(study),
         "tune/intermediate": intermediate_table(study),
         "tune/clipping": clipping_table(study, params),

@@ -21,7 +21,7 @@ from sentiment.settings import repository_root
 from sentiment.tokens.batches import LearningReviews
 from sentiment.training.fingerprint import DECIDING, PACKAGE, code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
-from sentiment.tuning.holdout import steering
+from sentiment.tuning.holdout import tuning_reviews
 from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
 from sentiment.tuning.storage import open_storage, storage_errors
 from sentiment.tuning.trial_params import error_of
@@ -57,9 +57,9 @@ class Search:
         return trials_in_all(self.params)
 
     @property
-    def steering(self) -> LearningReviews:
+    def tuning_reviews(self) -> LearningReviews:
         """What trials learn from and are ranked by."""
-        return steering(self.reviews, self.params.tune.confirmation)
+        return tuning_reviews(self.reviews, self.params.tune.used_holdout)
 
     @property
     def claims(self) -> FileLock:

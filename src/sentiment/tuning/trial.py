@@ -104,11 +104,11 @@ def _fit(
     return fit_with_unlabelled(
         params.model,
         params.train,
-        search.steering,
+        search.tuning_reviews,
         reporter.on_epoch,
         f"trial {trial.number}",
         checkpoint,
-        Checks(params.tune.checks_per_epoch, reporter.on_check),
+        Checks(params.tune.evaluations_per_epoch, reporter.on_check),
     )
 
 
@@ -118,7 +118,7 @@ class Reporter:
     def __init__(self, trial: optuna.Trial, run: Run, params: Params, watch: "Stopwatch") -> None:
         """Take a trial that may have been told something before."""
         self._trial, self._run, self._watch = trial, run, watch
-        self._checks = params.train.epochs * params.tune.checks_per_epoch
+        self._checks = params.train.epochs * params.tune.evaluations_per_epoch
         told = trial.storage.get_trial(trial._trial_id).intermediate_values
         self._last = max(told, default=0)
 

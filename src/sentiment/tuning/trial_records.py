@@ -145,8 +145,8 @@ def keep_best_only(search: Search) -> None:
     """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
     with search.claims:
         trials = search.trials()
-        confirmation = search.params.tune.confirmation
-        kept = max(KEPT_MODELS, confirmation.trials if confirmation else 1)
+        holdout = search.params.tune.used_holdout
+        kept = max(KEPT_MODELS, holdout.trials if holdout else 1)
         for trial in ranked(trials)[kept:]:
             for name in (WEIGHTS, CONFIG):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
@@ -176,14 +176,14 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
     logger.info(f"trial {trial.number}: its model is not there any more, training it again")
     params = configured(search.params, trial.params)
     fitted = fit_with_unlabelled(
-        params.model, params.train, search.steering, lambda epoch: logger.info(f"{name}, {epoch}"), name
+        params.model, params.train, search.tuning_reviews, lambda epoch: logger.info(f"{name}, {epoch}"), name
     )
     return keep(search, trial.number, fitted)
 
 
 def _of_all_validation(search: Search, number: int, fitted: Fitted) -> NDArray[np.float32]:
     """Return the logits of all validation reviews; the training has scored those that steered it."""
-    folds = folds_of(search.reviews, search.params.tune.confirmation)
+    folds = folds_of(search.reviews, search.params.tune.used_holdout)
     if folds is None:
         return fitted.logits
     validation = search.reviews.validation

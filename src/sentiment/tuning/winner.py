@@ -16,7 +16,7 @@ from sentiment.lineage import log_configuration, origin_of
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin
 from sentiment.tracking import Run
-from sentiment.tuning.holdout import Confirmed, confirm
+from sentiment.tuning.holdout import HoldoutResult, rank_on_holdout
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (
     CPU_SECONDS,
@@ -166,7 +166,7 @@ class Winner:
     origin: Origin
     validation_auc: float
     gain: Gain | None
-    confirmed: list[Confirmed]
+    confirmed: list[HoldoutResult]
     run: Run
 
 
@@ -192,12 +192,12 @@ def find_winner(search: Search, parent: Run) -> Winner:
     return Winner(trial.number, found.model, origin, auc, gain, confirmed, run)
 
 
-def _confirmed(search: Search, best: list[FrozenTrial]) -> list[Confirmed]:
-    confirmation = search.params.tune.confirmation
-    if confirmation is None:
+def _confirmed(search: Search, best: list[FrozenTrial]) -> list[HoldoutResult]:
+    holdout = search.params.tune.used_holdout
+    if holdout is None:
         return []
-    logits = {trial.number: _logits(search, trial) for trial in best[: confirmation.trials]}
-    return confirm(logits, search.reviews.validation.labels, confirmation)
+    logits = {trial.number: _logits(search, trial) for trial in best[: holdout.trials]}
+    return rank_on_holdout(logits, search.reviews.validation.labels, holdout)
 
 
 def _logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:

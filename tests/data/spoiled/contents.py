@@ -63,8 +63,10 @@ CASES = [
     _among("null text in Parquet", None, "no text", name="a.parquet"),
     _among("white space", " \t\n\u00a0\u2003", "no text"),
     _among("line breaks alone", "<br /><br/> <BR>", "no text"),
-    _among("too short", "Meh", "shorter than 5 characters", shortest=5),
-    _among("too short but for markup", "<br /><br /> Meh <br />", "shorter than 5 characters", shortest=5),
+    _among("too short", "Meh", "shorter than 5 characters", min_characters=5),
+    _among(
+        "too short but for markup", "<br /><br /> Meh <br />", "shorter than 5 characters", min_characters=5
+    ),
     _among("too long", "word " * 20_001, "longer than 100000 characters"),
     _among("control garbage", "\x00\x01\x02 fine \x7f", "more than 1.0% control or undecodable characters"),
     _among("undecodable garbage", "caf\ufffd cr\ufffdme", "more than 1.0% control or undecodable characters"),
@@ -130,7 +132,7 @@ CASES = [
         "near-duplicates past the limit",
         _edited_copies,
         "100.0% of the test reviews have a near-duplicate in another split, more than "
-        "download.checks.near_duplicates.most (1.0%)",
+        "download.checks.near_duplicates.max_share (1.0%)",
         "two: b.csv row ",
         "(train) has similarity 0.9",
         rows_named=10,

@@ -6,14 +6,14 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params import load_params
-from sentiment.params.tune import Confirmation
+from sentiment.params.tune import Holdout
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tuning.holdout import Folds, confirm, confirm_figures, steering, with_confirmation
+from sentiment.tuning.holdout import Folds, holdout_metrics, rank_on_holdout, tuning_reviews, with_holdout_auc
 from tests.project import ROOT
 
 LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)
-HALF = Confirmation(trials=2, share=0.5)
+HALF = Holdout(trials=2, share=0.5)
 
 
 def test_folds_are_disjoint_whole_and_balanced() -> None:
@@ -35,7 +35,7 @@ def test_each_label_is_cut_once(labels: np.ndarray) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_fold_without_a_label_is_refused(share: float) -> None:
     with pytest.raises(
-        UserError, match=rf"tune\.confirm\.share: {share} of the 30 validation reviews"
+        UserError, match=rf"tune\.holdout\.share: {share} of the 30 validation reviews"
     ) as raised:
         Folds.split(LABELS, share)
     assert raised.value.exit_status == 2
@@ -49,7 +49,7 @@ def _reviews() -> LearningReviews:
 
 def test_trials_are_steered_by_the_first_fold_alone() -> None:
     reviews = _reviews()
-    seen = steering(reviews, HALF)
+    seen = tuning_reviews(reviews, HALF)
     folds = Folds.split(LABELS, 0.5)
     assert len(seen.validation) == len(folds.first)
     for position, row in enumerate(folds.first):
@@ -58,16 +58,16 @@ def test_trials_are_steered_by_the_first_fold_alone() -> None:
     assert seen.train is reviews.train
 
 
-@pytest.mark.parametrize("confirmation", [None, Confirmation(trials=1, share=0.5)], ids=["none", "one"])
-def test_without_confirmation_all_reviews_steer(confirmation: Confirmation | None) -> None:
-    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"confirm": confirmation})
+@pytest.mark.parametrize("holdout", [None, Holdout(trials=1, share=0.5)], ids=["none", "one"])
+def test_without_confirmation_all_reviews_steer(holdout: Holdout | None) -> None:
+    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": holdout})
     reviews = _reviews()
-    assert steering(reviews, tune.confirmation) is reviews
+    assert tuning_reviews(reviews, tune.used_holdout) is reviews
 
 
 def test_two_trials_are_confirmed() -> None:
-    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"confirm": HALF})
-    assert tune.confirmation == HALF
+    tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": HALF})
+    assert tune.used_holdout == HALF
 
 
 def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
@@ -81,28 +81,28 @@ def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
 
 def test_best_on_the_first_fold_meet_on_the_second() -> None:
     lucky, steady, bad = _logits(0, 5), _logits(2, 1), _logits(6, 0)
-    confirmed = confirm({0: bad, 3: lucky, 7: steady}, LABELS, HALF)
+    confirmed = rank_on_holdout({0: bad, 3: lucky, 7: steady}, LABELS, HALF)
     assert [one.trial for one in confirmed] == [7, 3]
-    assert confirmed[0].first_auc < confirmed[1].first_auc
-    assert confirmed[0].second_auc > confirmed[1].second_auc
-    assert confirm_figures(confirmed) == {
+    assert confirmed[0].tuning_auc < confirmed[1].tuning_auc
+    assert confirmed[0].holdout_auc > confirmed[1].holdout_auc
+    assert holdout_metrics(confirmed) == {
         "7": {
-            "first_fold_auc": round(confirmed[0].first_auc, 6),
-            "second_fold_auc": round(confirmed[0].second_auc, 6),
+            "tuning_auc": round(confirmed[0].tuning_auc, 6),
+            "holdout_auc": round(confirmed[0].holdout_auc, 6),
         },
-        "3": {"first_fold_auc": 1.0, "second_fold_auc": round(confirmed[1].second_auc, 6)},
+        "3": {"tuning_auc": 1.0, "holdout_auc": round(confirmed[1].holdout_auc, 6)},
     }
 
 
 def test_equal_trials_are_ordered_by_the_first_fold_then_by_number() -> None:
     equal, better = _logits(2, 1), _logits(1, 1)
-    three = Confirmation(trials=3, share=0.5)
-    assert [one.trial for one in confirm({9: equal, 4: equal, 6: better}, LABELS, three)] == [6, 4, 9]
+    three = Holdout(trials=3, share=0.5)
+    assert [one.trial for one in rank_on_holdout({9: equal, 4: equal, 6: better}, LABELS, three)] == [6, 4, 9]
 
 
 def test_table_shows_the_second_fold_where_a_trial_met_it() -> None:
     table = pd.DataFrame({"trial": [0, 1, 2], "validation_auc": [0.5, 0.9, 0.8], "steps": [1, 2, 3]})
-    shown = with_confirmation(table, confirm({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
-    assert list(shown.columns) == ["trial", "validation_auc", "second_fold_auc", "steps"]
-    assert shown["second_fold_auc"].isna().tolist() == [True, False, False]
-    assert with_confirmation(table, [])["second_fold_auc"].isna().all()
+    shown = with_holdout_auc(table, rank_on_holdout({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
+    assert list(shown.columns) == ["trial", "validation_auc", "holdout_auc", "steps"]
+    assert shown["holdout_auc"].isna().tolist() == [True, False, False]
+    assert with_holdout_auc(table, [])["holdout_auc"].isna().all()
