@@ -68,8 +68,8 @@ def progress_bar(
 def configure_logging() -> None:
     """Send the project's log records to standard error, above a progress bar if there is one.
 
-    The environment variable LOG_LEVEL sets the level, by default INFO. Lines have a time stamp in CI, where the
-    variable CI is set.
+    The environment variable LOG_LEVEL sets the level, by default INFO. Lines have a time stamp where the
+    variable CI is set, as CI services do.
     """
     handler = _TqdmHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s" if os.environ.get("CI") else "%(message)s"))
