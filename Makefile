@@ -4,7 +4,7 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
+.PHONY: help setup repro test test-all test-fast lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
 	bench-quality bench-train bench-tune retrain clean lock
 .DEFAULT_GOAL := help
 
@@ -25,13 +25,24 @@ repro: setup  ## check params.yaml, then run every stage whose parameters, code 
 	sentiment check
 	dvc repro
 
-test: setup  ## every test, on real DVC and a real MLflow store, on all cores
-	pytest --numprocesses auto --dist worksteal
+PYTEST := pytest --numprocesses auto --dist worksteal
 
-lint: setup  ## format, rules, types, workflows
+test-fast: setup  ## tests that start no process and train no model; under 90 s
+	$(PYTEST) -m "not slow and not integration" --timeout 60
+
+test: setup  ## all that one machine needs to be trusted: real DVC, a real MLflow store; under 10 minutes
+	$(PYTEST) -m "not integration"
+
+test-all: test  ## `make test`, then servers, several workers, kills and whole workflows; under 60 minutes
+	$(PYTEST) -m integration
+
+lint: setup  ## format, rules, types, imports, dependencies, workflows
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports --no-logo
+	deptry src stages
+	deptry bench tests --exclude none --ignore DEP002,DEP004
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --offline --quiet .github/workflows
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 # Torch's threads then wait as in a stage; else tests beside other work are ten times slower.
 import stages  # noqa: F401
@@ -18,6 +19,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A job in the background has Ctrl-C ignored, and so would all that it starts: no test could interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+INTEGRATION = (
+    "tests/pipeline/test_resume.py",
+    "tests/pipeline/test_retrain.py",
+    "tests/pipeline/test_survival.py",
+)
+"""Files of which every test is marked `integration`."""
+
+PROJECT_FIXTURES = {"project", "reproduced"}
+"""Fixtures that run the pipeline: a test that asks for one is marked `slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their file and fixtures, so that `make test-fast` and `make test` leave them out."""
+    for item in items:
+        if item.nodeid.startswith(INTEGRATION):
+            item.add_marker(pytest.mark.integration)
+        elif PROJECT_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +53,30 @@ def reviews() -> pa.Table:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A small project after one `dvc repro`, committed. Shared: tests that change it take a copy."""
-    project = clone(tmp_path_factory.mktemp("reproduced"))
-    project.run("dvc", "repro")
-    project.commit("first results")
-    return project
+    """A small project after one `dvc repro`, committed. Tests that change it take `project`.
+
+    The first worker of pytest-xdist builds it, and each takes a copy, whose MLflow artifacts are those of the
+    original.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if worker else base) / "reproduced"
+    finished = shared.with_suffix(".finished")
+    with FileLock(shared.with_suffix(".lock")):
+        if not finished.exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.mkdir()
+            project = clone(shared)
+            project.run("dvc", "repro")
+            project.commit("first results")
+            finished.touch()
+    if worker is None:
+        return Project(shared)
+    return Project(shutil.copytree(shared, base / "reproduced"))
 
 
 @pytest.fixture
 def project(reproduced: Project, tmp_path: Path) -> Project:
-    """A copy of the reproduced project, to be changed at will; its runs stay with the original."""
+    """A copy of the reproduced project that a test may change; its MLflow runs stay with the original."""
     shutil.copytree(reproduced.root, tmp_path / "project", ignore=shutil.ignore_patterns("mlruns"))
     return Project(tmp_path / "project")
