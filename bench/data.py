@@ -20,7 +20,7 @@ from typing import Any
 from bench.bars import Bar, at_least, judge
 from bench.processes import in_fresh_process, peak_memory, seconds_of
 from bench.resampling import write_resampled
-from sentiment.data.build import gather
+from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews, stream_reviews
 from sentiment.params import load_params
 from sentiment.params.data import DownloadParams
@@ -135,7 +135,7 @@ def _gathered(path: Path, **changed: Any) -> Cost:
     params = DownloadParams.model_validate({**content, "sources": [source], "checks": checks})
     os.chdir(path.parent)
     start = time.perf_counter()
-    gather(params)
+    build_splits(params)
     return Cost(time.perf_counter() - start, peak_memory())
 
 

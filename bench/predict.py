@@ -33,7 +33,7 @@ from sentiment.model.predictor import Predictor
 from sentiment.model.scoring import SCORING_BATCH
 from sentiment.params import load_params
 from sentiment.predict import WINDOW_LINES
-from sentiment.text import normalized
+from sentiment.text import normalize_text
 from sentiment.tokens.batches import Cut, ordered_batches
 from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.token_store import TokenizedReviews
@@ -176,7 +176,7 @@ def _write_lines(path: Path) -> Path:
     texts = read_package()["text"].to_pylist()
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(SEED))[:LINES]
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{normalized(texts[row])}\n" for row in order.tolist())
+        file.writelines(f"{normalize_text(texts[row])}\n" for row in order.tolist())
     return path
 
 
@@ -184,7 +184,7 @@ def _made(folder: Path) -> Path:
     """Write a model of params.yaml's size, untrained: weights do not change its speed. Return its folder."""
     logger.info("building a model of params.yaml's size")
     params, reviews = load_params(), read_package()
-    texts = [normalized(text) for text in reviews["text"].to_pylist()]
+    texts = [normalize_text(text) for text in reviews["text"].to_pylist()]
     tokenizer = learn_tokenizer([texts], params.tokenize)
     tokenizer.save(str(folder / TOKENIZER))
     ngrams = None

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from bench.bars import Bar, judge
 from bench.linear_models import MODELS
 from sentiment import paths
-from sentiment.data.build import gather
+from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.intervals import Interval, delong_interval
@@ -120,7 +120,7 @@ def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
     with tempfile.TemporaryDirectory(prefix="bench-quality-") as folder:
         os.chdir(folder)
         try:
-            gather(download)
+            build_splits(download)
             labelled = {split: read_reviews(paths.reviews(split)) for split in paths.LABELLED_SPLITS}
             return {
                 **labelled,

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from sentiment.data.imdb import read_package
 from sentiment.data.parquet import FILE_SCHEMA as SCHEMA
-from sentiment.data.parquet import writing_reviews
-from sentiment.text import normalized
+from sentiment.data.parquet import open_reviews_writer
+from sentiment.text import normalize_text
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -46,7 +46,7 @@ def resampled_reviews(count: int, seed: int = 0) -> Iterator[pa.RecordBatch]:
 
 def write_resampled(path: Path, count: int, seed: int = 0) -> None:
     """Write resampled reviews as a Parquet file, a batch in memory at a time."""
-    with writing_reviews(path) as writer:
+    with open_reviews_writer(path) as writer:
         for batch in resampled_reviews(count, seed):
             writer.append(batch)
 
@@ -57,7 +57,7 @@ def _real_sentences() -> tuple[pa.Array, np.ndarray, np.ndarray]:
     by_label: dict[int, list[str]] = {0: [], 1: []}
     counts = []
     for text, label in zip(reviews["text"].to_pylist(), reviews["label"].to_pylist(), strict=True):
-        sentences = SENTENCE_END.split(normalized(text))
+        sentences = SENTENCE_END.split(normalize_text(text))
         by_label[label] += sentences
         counts.append(len(sentences))
     first = np.cumsum([0, len(by_label[0]), len(by_label[1])])

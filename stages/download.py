@@ -3,9 +3,9 @@
 import logging
 
 from sentiment import paths
-from sentiment.data.build import gather
-from sentiment.data.download_cache import recording
-from sentiment.data.recorded_files import warn_of_other_files
+from sentiment.data.build import build_splits
+from sentiment.data.download_cache import recording_files
+from sentiment.data.recorded_files import warn_about_different_files
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_json
 from sentiment.params import load_params
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Write one Parquet file per split, the reports on rows, the metrics, which name the files read."""
     require_incoming_in_copy()
-    with recording() as files:
-        figures = gather(load_params().download)
-    warn_of_other_files(files)
+    with recording_files() as files:
+        figures = build_splits(load_params().download)
+    warn_about_different_files(files)
     if unread := sorted(set(incoming_files()) - set(files)):
         logger.info(f"no source reads {', '.join(unread)}: no pattern of its paths matches")
     write_json(paths.metrics("download"), {**figures, "files": files})

@@ -10,8 +10,8 @@ from filelock import FileLock
 # Torch's threads then wait as in a stage; else tests beside other work are ten times slower.
 import stages  # noqa: F401
 from sentiment.data.imdb import read_package
-from sentiment.data.parquet import batches_of, limited
-from sentiment.text import normalized
+from sentiment.data.parquet import sample_reviews, to_batches
+from sentiment.text import normalize_text
 from tests.project import Project, clone
 
 # What the tests train is small, and they run on all cores: a second thread each would only wait.
@@ -44,10 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def reviews() -> pa.Table:
     """Two hundred real reviews, half of them positive, in the source's order; no two are equal."""
     whole = read_package()
-    first_rows = {normalized(text): row for row, text in reversed(list(enumerate(whole["text"].to_pylist())))}
+    first_rows = {
+        normalize_text(text): row for row, text in reversed(list(enumerate(whole["text"].to_pylist())))
+    }
     distinct = whole.take(sorted(first_rows.values()))
-    taken = pa.Table.from_batches(limited(lambda: batches_of(distinct), 200, seed=42))
-    texts = [normalized(text) for text in taken["text"].to_pylist()]
+    taken = pa.Table.from_batches(sample_reviews(lambda: to_batches(distinct), 200, seed=42))
+    texts = [normalize_text(text) for text in taken["text"].to_pylist()]
     return pa.table({"text": texts, "label": taken["label"]})
 
 

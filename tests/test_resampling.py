@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from bench.resampling import resampled_reviews
 from sentiment.data.imdb import read_package
-from sentiment.text import normalized
+from sentiment.text import normalize_text
 
 
 def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:
@@ -13,7 +13,7 @@ def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:
     texts = made["text"].to_pylist()
     assert len(texts) == len(set(texts)) == 12_000
     assert sorted(made["label"].unique().to_pylist()) == [0, 1]
-    real = [normalized(text) for text in read_package()["text"].to_pylist()]
+    real = [normalize_text(text) for text in read_package()["text"].to_pylist()]
     for percentile in (50, 95):
         lengths = [
             np.percentile([len(text.split()) for text in those], percentile) for those in (texts, real)

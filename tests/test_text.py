@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from sentiment.text import canonical_group, canonical_number, canonical_text
+from sentiment.text import canonicalize_group, canonicalize_number, canonicalize_text
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from sentiment.text import canonical_group, canonical_number, canonical_text
     ],
 )
 def test_plain_numeral_has_the_text_of_its_value(text: str, canonical: str) -> None:
-    assert canonical_text(text) == canonical
+    assert canonicalize_text(text) == canonical
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_plain_numeral_has_the_text_of_its_value(text: str, canonical: str) -> N
     ["007", "00.5", "1e3", "1E3", "+1", ".5", "1.", "1.0.0", "1,0", "tt0101829", "0x1", "", " 1", "\u0661"],
 )
 def test_identifier_stays_as_it_is(text: str) -> None:
-    assert canonical_text(text) == text
+    assert canonicalize_text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_identifier_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_number_has_one_text(number: int | float | Decimal, canonical: str) -> None:
-    assert canonical_number(number) == canonical
+    assert canonicalize_number(number) == canonical
 
 
 @pytest.mark.parametrize(
     ("text", "group"), [(None, None), ("", None), (" \t\u00a0", None), (" tt1 ", "tt1"), (" 1.0", "1")]
 )
 def test_group_without_a_name_is_none(text: str | None, group: str | None) -> None:
-    assert canonical_group(text) == group
+    assert canonicalize_group(text) == group

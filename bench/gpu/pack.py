@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from bench.gpu import packed
 from sentiment import paths
-from sentiment.data.build import gather
+from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.files import replacing, write_json
@@ -100,7 +100,7 @@ def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
     ):
         paths.INCOMING.parent.mkdir()
         paths.INCOMING.symlink_to(root / paths.INCOMING)
-        gather(download)
+        build_splits(download)
         return {
             split: read_reviews(paths.reviews(split), labelled=split != "unlabelled")
             for split in packed.SPLITS

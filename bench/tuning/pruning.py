@@ -74,7 +74,7 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
     """Train a search's trials one after the other, each to its end."""
     study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
     study.enqueue_trial(starting_point(params))
-    seen = tuning_reviews(reviews, params.tune.used_holdout)
+    seen = tuning_reviews(reviews, params.tune.active_holdout)
     trained = []
     for number in range(trials):
         trial = study.ask()

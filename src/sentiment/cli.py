@@ -17,14 +17,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews
 def check() -> None:
     """Check params.yaml, all faults at once, and what a kill may have left; warn of changed source files."""
     enter_repository()
-    from sentiment.data.recorded_files import warn_of_changed_files
+    from sentiment.data.recorded_files import warn_about_changed_files
     from sentiment.params import load_params
     from sentiment.repair import REPAIR_HINT, suspects
 
     params = load_params()
     if found := suspects(Path.cwd()):
         raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
-    warn_of_changed_files(params.download)
+    warn_about_changed_files(params.download)
     typer.echo(f"{paths.PARAMS}: no faults")
 
 

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.data.addresses import local_path
-from sentiment.data.download_cache import Checksum, Entry
+from sentiment.data.addresses import to_local_path
+from sentiment.data.download_cache import CacheEntry, Checksum
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
@@ -160,8 +160,8 @@ def _old_downloads(root: Path, days: float) -> dict[Path, int]:
     for source in load_params().download.sources:
         if isinstance(source, ImdbSource | FilesSource):
             checksum = Checksum.parse(source.checksum) if source.checksum else None
-            remote = [url for url in source.addresses if local_path(url) is None]
-            needed |= {Entry.of(url, checksum).folder for url in remote}
+            remote = [url for url in source.addresses if to_local_path(url) is None]
+            needed |= {CacheEntry.of(url, checksum).folder for url in remote}
             by_pattern = by_pattern or any(set(url) & set("*?[") for url in remote)
     if by_pattern:  # which of them it matches, only the server knows
         return {}

@@ -8,11 +8,11 @@ _NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _TRUTH_VALUES = {"True", "False", "TRUE", "FALSE"}
 """As pandas and spreadsheets write them; JSON and Parquet have `true` and `false`."""
 
-LARGEST_EXPONENT = 40
+MAX_EXPONENT = 40
 """Power of ten past which a number stays in scientific notation: 1e999999999 written out is a gigabyte."""
 
 
-def canonical_text(text: str) -> str:
+def canonicalize_text(text: str) -> str:
     """Return the text of a label or group: that of its value where it is a plain decimal numeral.
 
     `1`, `1.0` and `1.00` become `1`, because a column of integers with one empty cell is written as
@@ -26,26 +26,26 @@ def canonical_text(text: str) -> str:
     return "0" if value == "-0" else value
 
 
-def canonical_number(number: int | float | Decimal) -> str:
+def canonicalize_number(number: int | float | Decimal) -> str:
     """Return the text of a value that its format has as a number: a truth value as in JSON, 1e3 as `1000`."""
     if isinstance(number, bool):
         return "true" if number else "false"
     if isinstance(number, int):
         return str(number)
     exact = Decimal(repr(number)) if isinstance(number, float) else number
-    if not exact.is_finite() or abs(exact.adjusted()) > LARGEST_EXPONENT:
+    if not exact.is_finite() or abs(exact.adjusted()) > MAX_EXPONENT:
         return str(exact)
-    return canonical_text(format(exact, "f"))
+    return canonicalize_text(format(exact, "f"))
 
 
-def canonical_group(text: str | None) -> str | None:
+def canonicalize_group(text: str | None) -> str | None:
     """Return the text of a group without white space around it; None, no group, where nothing is left."""
-    return canonical_text(text.strip()) or None if text else None
+    return canonicalize_text(text.strip()) or None if text else None
 
 
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
-def normalized(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return text without HTML line breaks and with each run of white space as one space."""
     return " ".join(_LINE_BREAK.sub(" ", text).split())

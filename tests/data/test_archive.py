@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.data.archive import LONGEST_EXTENSION, stream_members
+from sentiment.data.archive import MAX_EXTENSION_BYTES, stream_members
 from sentiment.errors import UserError
 from sentiment.params.data import ArchiveLimits
 from tests.data.archives import write_archive
@@ -124,7 +124,7 @@ def test_size_in_an_extended_header_is_held_to_the_limit_too(tmp_path: Path) -> 
 
 def test_extended_header_cannot_ask_for_memory(tmp_path: Path) -> None:
     member = tarfile.TarInfo("a/name")
-    member.type, member.size = tarfile.GNUTYPE_LONGNAME, LONGEST_EXTENSION + 1
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, MAX_EXTENSION_BYTES + 1
     (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT))
     with pytest.raises(UserError, match="extended header of 65,537 bytes"):
         read(tmp_path / "a.tar")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sentiment.data.review_files import read_files
 from sentiment.data.splits import split_by_hash
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource, SplitShares
+from sentiment.params.data import FilesSource, SplitFractions
 from tests.data.written import files_source
 
 CASES = Path(__file__).parent / "cases"
@@ -103,7 +103,7 @@ def test_empty_group_cell_is_no_group_so_that_the_text_decides_the_split() -> No
     groups = [row["group"] for batch in batches for row in batch.to_pylist()]
     assert groups[::2] == [f"tt{row}" for row in range(0, 40, 2)]
     assert groups[1::2] == [None] * 20
-    shares = SplitShares(train=0.4, validation=0.3, test=0.3)
+    shares = SplitFractions(train=0.4, validation=0.3, test=0.3)
     split = [row["split"] for batch in split_by_hash(batches, shares, 42) for row in batch.to_pylist()]
     assert len(set(split[1::2])) == 3
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sentiment.data.validation import NAMED_ROWS, RowChecks, quarantining
+from sentiment.data.validation import MAX_EXAMPLES, RowValidator, open_quarantine
 from sentiment.errors import UserError
 from sentiment.params.data import ReviewChecks
 
@@ -23,7 +23,7 @@ LIMITS = ReviewChecks(
 def reasons(texts: list[str], labels: list[Any] | None = None) -> dict[int, str]:
     columns = {"text": pd.Series(texts, dtype="str"), "label": pd.array(labels or [1] * len(texts), "Int8")}
     table = pd.DataFrame(columns).set_axis(range(7, 7 + len(texts)))  # a batch is not always numbered from 0
-    return {fault.position: fault.reason for fault in RowChecks(LIMITS).faults(table)}
+    return {fault.position: fault.reason for fault in RowValidator(LIMITS).find_invalid(table)}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_faults_come_in_the_order_of_the_rows() -> None:
 
 
 def test_quarantine_names_source_row_and_reason_and_keeps_the_text(tmp_path: Path) -> None:
-    with quarantining(tmp_path / "q.csv") as quarantine:
+    with open_quarantine(tmp_path / "q.csv") as quarantine:
         quarantine.add("mine", "a.csv row 3", "shorter than 3 characters", 'a,"')
         quarantine.add("mine", "a.csv row 9", "no text", "")
     with (tmp_path / "q.csv").open(newline="") as file:
@@ -71,19 +71,19 @@ def test_quarantine_names_source_row_and_reason_and_keeps_the_text(tmp_path: Pat
 
 
 def test_quarantine_without_rows_has_its_header_and_refuses_nothing(tmp_path: Path) -> None:
-    with quarantining(tmp_path / "q.csv") as quarantine:
-        quarantine.refuse_any()
+    with open_quarantine(tmp_path / "q.csv") as quarantine:
+        quarantine.raise_if_any()
     assert (tmp_path / "q.csv").read_text() == "source,row,reason,text\n"
 
 
 def test_refusal_counts_all_rows_names_ten_and_leaves_no_file(tmp_path: Path) -> None:
     def refuse() -> None:
-        with quarantining(tmp_path / "q.csv") as quarantine:
+        with open_quarantine(tmp_path / "q.csv") as quarantine:
             for row in range(25):
                 quarantine.add("mine", f"row {row}", "no text", "")
-            quarantine.refuse_any()
+            quarantine.raise_if_any()
 
     with pytest.raises(UserError, match=r"25 unfit row\(s\)") as caught:
         refuse()
-    assert str(caught.value).count("mine: row ") == NAMED_ROWS == 10
+    assert str(caught.value).count("mine: row ") == MAX_EXAMPLES == 10
     assert list(tmp_path.iterdir()) == []

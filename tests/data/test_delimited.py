@@ -184,7 +184,7 @@ def test_field_of_ten_megabytes_is_refused_plainly(quoting: str | None) -> None:
 def test_quote_that_is_never_closed_is_given_up_before_it_fills_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lines, "LONGEST_ROW", 10_000)
+    monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 10_000)
     says = r"row 1, lines 2 to [0-9]+: a field with more than .* a quote may not be closed; .*quoting: none"
     with pytest.raises(UserError, match=says) as raised:
         written(HEAD + '"A,1\n' + "B,0\n" * 100_000)

@@ -3,23 +3,23 @@ import itertools
 import numpy as np
 import pytest
 
-from sentiment.data.deduplication import DIGEST, STRONGEST_FIRST, Duplicates, find_duplicates, text_digests
+from sentiment.data.deduplication import DIGEST, SPLIT_PRECEDENCE, Duplicates, find_duplicates, hash_texts
 from sentiment.data.row_spool import NO_LABEL
 
 
 def found(*rows: str) -> Duplicates:
     """What is decided of rows; each is a split, a text and, if not 1, a label: "train a 0"."""
     splits, texts, labels = zip(*((*row.split(), "1")[:3] for row in rows), strict=True)
-    codes = np.array([STRONGEST_FIRST.index(split) for split in splits], np.uint8)
+    codes = np.array([SPLIT_PRECEDENCE.index(split) for split in splits], np.uint8)
     known = [
         NO_LABEL if split == "unlabelled" else int(label) for split, label in zip(splits, labels, strict=True)
     ]
-    return find_duplicates(text_digests(texts), codes, np.array(known, np.int8))
+    return find_duplicates(hash_texts(texts), codes, np.array(known, np.int8))
 
 
 def kept(*rows: str) -> list[bool]:
     """Which rows stay."""
-    return found(*rows).kept.tolist()
+    return found(*rows).retained.tolist()
 
 
 def test_texts_that_stand_once_stay() -> None:
@@ -30,7 +30,7 @@ def test_of_duplicates_in_one_split_the_first_stays() -> None:
     assert kept("train b", "train a", "train a", "train b", "train a") == [True, True, False, False, False]
 
 
-@pytest.mark.parametrize(("strong", "weak"), list(itertools.combinations(STRONGEST_FIRST, 2)))
+@pytest.mark.parametrize(("strong", "weak"), list(itertools.combinations(SPLIT_PRECEDENCE, 2)))
 def test_stronger_split_keeps_the_review_whichever_comes_first(strong: str, weak: str) -> None:
     """A review that is judged is not learned, one that chooses is not learned, a label beats none."""
     assert kept(f"{strong} a", f"{weak} a") == [True, False]
@@ -38,7 +38,7 @@ def test_stronger_split_keeps_the_review_whichever_comes_first(strong: str, weak
 
 
 def test_order_of_strength() -> None:
-    assert STRONGEST_FIRST == ("test", "validation", "train", "unlabelled")
+    assert SPLIT_PRECEDENCE == ("test", "validation", "train", "unlabelled")
 
 
 def test_test_split_never_loses_a_row() -> None:
@@ -46,16 +46,16 @@ def test_test_split_never_loses_a_row() -> None:
 
 
 def test_no_reviews_are_no_error() -> None:
-    nothing = find_duplicates(text_digests([]), np.array([], np.uint8), np.array([], np.int8))
-    assert nothing.kept.tolist() == nothing.conflicting.tolist() == []
+    nothing = find_duplicates(hash_texts([]), np.array([], np.uint8), np.array([], np.int8))
+    assert nothing.retained.tolist() == nothing.conflicting.tolist() == []
 
 
 def test_digests_that_agree_in_one_half_are_of_two_reviews() -> None:
     digests = np.frombuffer(
         b"".join(first * 8 + second * 8 for first in (b"a", b"b") for second in (b"c", b"d")), DIGEST
     )
-    train = np.full(4, STRONGEST_FIRST.index("train"), np.uint8)
-    assert find_duplicates(digests, train, np.ones(4, np.int8)).kept.tolist() == [True] * 4
+    train = np.full(4, SPLIT_PRECEDENCE.index("train"), np.uint8)
+    assert find_duplicates(digests, train, np.ones(4, np.int8)).retained.tolist() == [True] * 4
 
 
 def test_many_reviews_agree_with_a_plain_count() -> None:
@@ -63,7 +63,7 @@ def test_many_reviews_agree_with_a_plain_count() -> None:
     texts = [str(number) for number in random.integers(0, 300, 2_000)]
     splits = random.integers(0, 4, 2_000).astype(np.uint8)
     labels = (random.random(2_000) < 0.05).astype(np.int8)
-    labels[splits == STRONGEST_FIRST.index("unlabelled")] = NO_LABEL
+    labels[splits == SPLIT_PRECEDENCE.index("unlabelled")] = NO_LABEL
     best: dict[str, tuple[int, int]] = {}
     labels_of: dict[str, set[int]] = {}
     for row, (text, split) in enumerate(zip(texts, splits, strict=True)):
@@ -75,8 +75,8 @@ def test_many_reviews_agree_with_a_plain_count() -> None:
         for row, (text, split) in enumerate(zip(texts, splits, strict=True))
     ]
     assert 0 < sum(both) < 2_000
-    decided = find_duplicates(text_digests(texts), splits, labels)
-    assert decided.kept.tolist() == expected
+    decided = find_duplicates(hash_texts(texts), splits, labels)
+    assert decided.retained.tolist() == expected
     assert decided.conflicting.tolist() == [
         has and label >= 0 for has, label in zip(both, labels, strict=True)
     ]
@@ -85,13 +85,13 @@ def test_many_reviews_agree_with_a_plain_count() -> None:
 @pytest.mark.parametrize("order", list(itertools.permutations(["train a 0", "train a 1", "validation a 1"])))
 def test_text_with_both_labels_leaves_train_and_validation_in_whatever_order(order: tuple[str, ...]) -> None:
     decided = found(*order, "train b", "unlabelled a")
-    assert decided.kept.tolist() == [False] * 3 + [True, False]
+    assert decided.retained.tolist() == [False] * 3 + [True, False]
     assert decided.conflicting.tolist() == [True] * 3 + [False, False]
 
 
 def test_test_row_stays_where_another_label_contradicts_it() -> None:
     decided = found("train a 0", "test a 1", "test b 0", "test b 1", "train c")
-    assert decided.kept.tolist() == [False, True, True, True, True]
+    assert decided.retained.tolist() == [False, True, True, True, True]
     assert decided.conflicting.tolist() == [True, True, True, True, False]
 
 

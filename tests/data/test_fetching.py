@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sentiment.data import download as downloading
-from sentiment.data.addresses import file_name, shown
+from sentiment.data.addresses import make_file_name, redact_url
 from sentiment.data.download import fetch
 from sentiment.errors import UserError
 from tests.data.server import Served, serving
@@ -176,7 +176,7 @@ def test_server_that_drops_every_time_and_cannot_go_on_is_given_up(server: Serve
     server.get_faults = [100_000] * 50
     with pytest.raises(UserError, match="cannot fetch"):
         fetch([server.url()], None)
-    assert len(server.downloads) <= 3 * downloading.ATTEMPTS
+    assert len(server.downloads) <= 3 * downloading.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("checksum", [None, md5(OTHER)])
@@ -310,7 +310,7 @@ def test_secrets_of_an_address_show_nowhere(
     ],
 )
 def test_address_is_shown_without_secrets(url: str, expected: str) -> None:
-    assert shown(url) == expected
+    assert redact_url(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_address_is_shown_without_secrets(url: str, expected: str) -> None:
     ],
 )
 def test_name_in_the_cache_is_harmless(url: str, expected: str) -> None:
-    assert file_name(url) == expected
+    assert make_file_name(url) == expected
 
 
 def test_password_of_an_address_reaches_the_server(server: Served) -> None:

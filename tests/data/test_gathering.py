@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment import paths
-from sentiment.data.build import gather
+from sentiment.data.build import build_splits
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams
 from tests.data.archives import imdb_members, write_archive
@@ -33,7 +33,7 @@ def gathered(*sources: dict[str, Any], **changes: Any) -> dict[str, Any]:
     # A few dozen reviews are balanced by chance alone.
     checks = {"imbalance": 0.5, **changes.pop("checks", {})}
     section = download_section(sources=list(sources), checks=checks, **changes)
-    return gather(DownloadParams.model_validate(section))
+    return build_splits(DownloadParams.model_validate(section))
 
 
 def rows_in(*splits: paths.Split) -> Iterator[dict[str, Any]]:
@@ -166,9 +166,9 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
     write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
     sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
     figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "max_share": 0.5}})
-    share = figures["near_duplicates"].pop("share_of_test")
+    share = figures["near_duplicates"].pop("test_fraction")
     assert share == round(1 / figures["test"]["reviews"], 6)
-    assert 0.9 < figures["near_duplicates"].pop("largest_similarity") < 1
+    assert 0.9 < figures["near_duplicates"].pop("max_similarity") < 1
     assert figures["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
     with paths.NEAR_DUPLICATES.open(newline="") as file:
         (row,) = csv.DictReader(file)

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from tokenizers import normalizers
 
-from sentiment.data.deduplication import as_latin, duplicate_key, folded
+from sentiment.data.deduplication import compute_duplicate_key, encode_latin1, fold_text
 from sentiment.data.imdb import read_package
 from sentiment.params.data import TokenizeParams
-from sentiment.text import normalized
+from sentiment.text import normalize_text
 from sentiment.tokens.vocabulary import UNKNOWN_ID, learn_tokenizer
 
 EVERY_CHARACTER = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
@@ -73,14 +73,18 @@ def test_equal_tokens_mean_equal_keys(kind: str, lowercase: bool, texts: list[st
     alike = [group for group in by_tokens.values() if len(group) > 1]
     assert len(alike) >= len(texts) - 5  # there is something to compare
     for group in alike:
-        assert len({duplicate_key(text) for text in group}) == 1
+        assert len({compute_duplicate_key(text) for text in group}) == 1
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *HIDDEN])
 def test_copy_in_another_form_has_the_same_key(change: str, texts: list[str]) -> None:
     for text in texts:
         changed = (CHANGES | HIDDEN)[change](text)
-        assert duplicate_key(changed) == duplicate_key(text) == duplicate_key(normalized(changed))
+        assert (
+            compute_duplicate_key(changed)
+            == compute_duplicate_key(text)
+            == compute_duplicate_key(normalize_text(changed))
+        )
 
 
 def test_every_character_in_another_case_or_form_has_the_same_key() -> None:
@@ -91,9 +95,9 @@ def test_every_character_in_another_case_or_form_has_the_same_key() -> None:
         forms = {char.upper(), char.lower(), char.casefold(), char.title(), lower.normalize_str(char)}
         forms |= {unicodedata.normalize(form, char) for form in ("NFC", "NFD", "NFKC", "NFKD")}
         if forms != {char}:
-            key = duplicate_key(f"a{char}b")
-            differing += [(char, form) for form in forms if duplicate_key(f"a{form}b") != key]
-            differing += [(char, key)] if duplicate_key(key) != key else []
+            key = compute_duplicate_key(f"a{char}b")
+            differing += [(char, form) for form in forms if compute_duplicate_key(f"a{form}b") != key]
+            differing += [(char, key)] if compute_duplicate_key(key) != key else []
     assert differing == []
 
 
@@ -101,16 +105,16 @@ def test_characters_that_show_nothing_are_not_in_the_key() -> None:
     kinds = {char: unicodedata.category(char) for char in EVERY_CHARACTER}
     unseen = [char for char, kind in kinds.items() if kind in ("Cf", "Cc", "Zs", "Zl", "Zp")]
     assert len(unseen) > 200
-    assert [char for char in unseen if duplicate_key(f"a{char}b") != "ab"] == []
+    assert [char for char in unseen if compute_duplicate_key(f"a{char}b") != "ab"] == []
 
 
 def test_latin_text_takes_the_short_way_to_the_same_key() -> None:
     for char in map(chr, range(256)):
-        text = f"Wörd{char} 1{char}ß"[: 8 if as_latin(char) is None else 7]
-        shown = unicodedata.normalize("NFKC", "".join(folded(text).split()))
-        assert duplicate_key(text) == shown
-    assert as_latin("naïve café") is not None
-    assert as_latin("10 µm of ¾ Straße") is None
+        text = f"Wörd{char} 1{char}ß"[: 8 if encode_latin1(char) is None else 7]
+        shown = unicodedata.normalize("NFKC", "".join(fold_text(text).split()))
+        assert compute_duplicate_key(text) == shown
+    assert encode_latin1("naïve café") is not None
+    assert encode_latin1("10 µm of ¾ Straße") is None
 
 
 DIFFERENT = [
@@ -125,19 +129,19 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(DIFFERENT, 2)))
 def test_other_words_punctuation_digits_and_symbols_are_another_review(one: str, other: str) -> None:
-    assert duplicate_key(one) != duplicate_key(other)
+    assert compute_duplicate_key(one) != compute_duplicate_key(other)
 
 
 def test_entities_stay_as_the_model_sees_them() -> None:
-    assert duplicate_key("Good&nbsp;film") != duplicate_key("Good film")
+    assert compute_duplicate_key("Good&nbsp;film") != compute_duplicate_key("Good film")
 
 
 def test_real_reviews_are_merged_in_one_place_only() -> None:
     """Of 25,000 reviews, 98 repeat another one word for word, and one lacks a space behind a comma."""
-    texts = {normalized(text) for text in read_package()["text"].to_pylist()}
+    texts = {normalize_text(text) for text in read_package()["text"].to_pylist()}
     by_key = defaultdict(list)
     for text in texts:
-        by_key[duplicate_key(text)].append(text)
+        by_key[compute_duplicate_key(text)].append(text)
     merged = [group for group in by_key.values() if len(group) > 1]
     assert len(texts) == 24_902
     assert len(merged) == 1

@@ -5,9 +5,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from sentiment.data.addresses import matching
+from sentiment.data.addresses import expand_pattern
 from sentiment.data.download import fetch
-from sentiment.data.review_files import read_files, refuse_shared_files
+from sentiment.data.review_files import read_files, require_distinct_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
 from tests.data.written import files_source
@@ -32,42 +32,42 @@ def _touch(folder: Path, *names: str) -> None:
 
 
 def test_pattern_never_applies_to_the_name_of_the_repository(root: Path) -> None:
-    assert matching("mine/*.csv") == ["mine/a.csv"]
-    assert matching(f"{root}/mine/*.csv") == [f"{root}/mine/a.csv"]
-    assert matching(f"file://{root}/mine/*.csv") == [f"{root}/mine/a.csv"]
-    assert matching(f"{(root / 'mine').as_uri()}/*.csv") == [f"{root}/mine/a.csv"]
+    assert expand_pattern("mine/*.csv") == ["mine/a.csv"]
+    assert expand_pattern(f"{root}/mine/*.csv") == [f"{root}/mine/a.csv"]
+    assert expand_pattern(f"file://{root}/mine/*.csv") == [f"{root}/mine/a.csv"]
+    assert expand_pattern(f"{(root / 'mine').as_uri()}/*.csv") == [f"{root}/mine/a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a [1].csv", "a?.csv", "*.csv", "[!a].csv", "**"])
 def test_existing_file_wins_over_the_pattern_that_its_name_is(name: str, root: Path) -> None:
     _touch(root, name, "a 1.csv", "ab.csv", "b.csv")
-    assert matching(name) == [name]
-    assert fetch(matching(name), None).read_text().splitlines()[1] == f"{name},1"
+    assert expand_pattern(name) == [name]
+    assert fetch(expand_pattern(name), None).read_text().splitlines()[1] == f"{name},1"
 
 
 def test_existing_folder_wins_over_the_pattern_that_its_name_is(root: Path) -> None:
     _touch(root, "week [1]/a.csv", "week 1/b.csv")
-    assert matching("week [1]/*.csv") == ["week [1]/a.csv"]
-    assert matching("week [12]/*.csv") == ["week 1/b.csv"]
+    assert expand_pattern("week [1]/*.csv") == ["week [1]/a.csv"]
+    assert expand_pattern("week [12]/*.csv") == ["week 1/b.csv"]
 
 
 def test_hidden_files_match_no_pattern_that_does_not_write_the_dot(root: Path) -> None:
     _touch(root, "in/a.csv", "in/._a.csv", "in/.ipynb_checkpoints/a.csv", "in/b/.c/d.csv", "in/b/e.csv")
-    assert matching("in/*.csv") == ["in/a.csv"]
-    assert matching("in/*") == ["in/a.csv"]
-    assert matching("in/**/*.csv") == ["in/a.csv", "in/b/e.csv"]
-    assert matching("in/**") == ["in/a.csv", "in/b/e.csv"]
-    assert matching("in/.*/*.csv") == ["in/.ipynb_checkpoints/a.csv"]
-    assert matching("in/._*.csv") == ["in/._a.csv"]
-    assert matching("in/**/.c/*.csv") == ["in/b/.c/d.csv"]
+    assert expand_pattern("in/*.csv") == ["in/a.csv"]
+    assert expand_pattern("in/*") == ["in/a.csv"]
+    assert expand_pattern("in/**/*.csv") == ["in/a.csv", "in/b/e.csv"]
+    assert expand_pattern("in/**") == ["in/a.csv", "in/b/e.csv"]
+    assert expand_pattern("in/.*/*.csv") == ["in/.ipynb_checkpoints/a.csv"]
+    assert expand_pattern("in/._*.csv") == ["in/._a.csv"]
+    assert expand_pattern("in/**/.c/*.csv") == ["in/b/.c/d.csv"]
     with pytest.raises(UserError, match="matches no file"):
-        matching("in/[.]_*.csv")
+        expand_pattern("in/[.]_*.csv")
 
 
 def test_folders_match_no_pattern_and_links_to_nothing_do(root: Path) -> None:
     _touch(root, "in/a.csv", "in/b.csv/c.txt")
     (root / "in" / "lost.csv").symlink_to("nowhere")
-    assert matching("in/*.csv") == ["in/a.csv", "in/lost.csv"]
+    assert expand_pattern("in/*.csv") == ["in/a.csv", "in/lost.csv"]
     with pytest.raises(UserError, match=r"in/lost\.csv: no such file"):
         fetch(["in/lost.csv"], None)
 
@@ -75,34 +75,34 @@ def test_folders_match_no_pattern_and_links_to_nothing_do(root: Path) -> None:
 def test_any_number_of_folders_does_not_follow_links(root: Path) -> None:
     _touch(root, "in/a/b.csv")
     (root / "in" / "a" / "again").symlink_to("..")
-    assert matching("in/**/*.csv") == ["in/a/b.csv"]
+    assert expand_pattern("in/**/*.csv") == ["in/a/b.csv"]
 
 
 def test_pattern_leads_out_of_the_repository_where_it_says_so(root: Path) -> None:
-    assert matching("../proj1/mine/*.csv") == ["../proj1/mine/a.csv", "../proj1/mine/b.csv"]
+    assert expand_pattern("../proj1/mine/*.csv") == ["../proj1/mine/a.csv", "../proj1/mine/b.csv"]
 
 
 def test_pattern_that_pathlib_does_not_know_is_read_as_a_shell_does_or_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"mine/\*\*\.csv: Invalid pattern"):
-        matching("mine/**.csv")
+        expand_pattern("mine/**.csv")
 
 
 def test_file_address_is_decoded_once_and_has_no_query(root: Path) -> None:
     _touch(root, "a b.csv", "a%20b.csv", "a[1].csv", "a1.csv", "x#y?.csv", "x#yz.csv")
     base = f"file://{root}"
-    assert fetch(matching(f"{base}/a%20b.csv"), None).name == "a b.csv"
-    assert fetch(matching(f"{base}/a%2520b.csv"), None).name == "a%20b.csv"
-    assert matching(f"{base}/a%5B1%5D*.csv") == [f"{root}/a[1].csv"]
-    assert fetch(matching(f"{base}/x#y?.csv"), None).name == "x#y?.csv"
-    assert matching(f"{base}/x#?z.csv") == [f"{root}/x#yz.csv"]
+    assert fetch(expand_pattern(f"{base}/a%20b.csv"), None).name == "a b.csv"
+    assert fetch(expand_pattern(f"{base}/a%2520b.csv"), None).name == "a%20b.csv"
+    assert expand_pattern(f"{base}/a%5B1%5D*.csv") == [f"{root}/a[1].csv"]
+    assert fetch(expand_pattern(f"{base}/x#y?.csv"), None).name == "x#y?.csv"
+    assert expand_pattern(f"{base}/x#?z.csv") == [f"{root}/x#yz.csv"]
     with pytest.raises(UserError, match=r"names the host mine; .* file:///folder/name"):
-        matching("file://mine/*.csv")
+        expand_pattern("file://mine/*.csv")
 
 
 def test_colon_in_a_name_is_no_protocol(root: Path) -> None:
     _touch(root, "week:47.csv", "week:47/a.csv")
-    assert fetch(matching("week:47.csv"), None).name == "week:47.csv"
-    assert matching("week:47/*.csv") == ["week:47/a.csv"]
+    assert fetch(expand_pattern("week:47.csv"), None).name == "week:47.csv"
+    assert expand_pattern("week:47/*.csv") == ["week:47/a.csv"]
 
 
 def test_patterns_of_a_store_leave_out_what_is_hidden_and_prefer_an_object_by_its_name() -> None:
@@ -112,13 +112,15 @@ def test_patterns_of_a_store_leave_out_what_is_hidden_and_prefer_an_object_by_it
         store.pipe(f"/matching/{name}", b"text,label\nA,1\n")
     base = "memory://matching"
     try:
-        assert matching(f"{base}/*.csv") == [f"{base}/{name}" for name in ("a.csv", "x1.csv", "x[1].csv")]
-        assert matching(f"{base}/**/b*.csv") == [f"{base}/sub/b.csv"]
-        assert matching(f"{base}/.a*") == [f"{base}/.a.csv"]
-        assert matching(f"{base}/x[1].csv") == [f"{base}/x[1].csv"]
-        assert fetch(matching(f"{base}/sub/*"), None).read_bytes().endswith(b"A,1\n")
+        assert expand_pattern(f"{base}/*.csv") == [
+            f"{base}/{name}" for name in ("a.csv", "x1.csv", "x[1].csv")
+        ]
+        assert expand_pattern(f"{base}/**/b*.csv") == [f"{base}/sub/b.csv"]
+        assert expand_pattern(f"{base}/.a*") == [f"{base}/.a.csv"]
+        assert expand_pattern(f"{base}/x[1].csv") == [f"{base}/x[1].csv"]
+        assert fetch(expand_pattern(f"{base}/sub/*"), None).read_bytes().endswith(b"A,1\n")
         with pytest.raises(UserError, match="matches no file"):
-            matching(f"{base}/?ipynb_checkpoints/*")
+            expand_pattern(f"{base}/?ipynb_checkpoints/*")
     finally:
         store.rm("/matching", recursive=True)
 
@@ -139,7 +141,7 @@ def test_file_that_is_named_twice_is_refused(one: str, other: str, root: Path) -
     with pytest.raises(UserError, match=r"a\.csv: named twice, by mine: "):
         list(read_files(both))
     with pytest.raises(UserError, match=r"a\.csv: named twice, by first: .* and by second: "):
-        refuse_shared_files([("first", [one]), ("second", [other])])
+        require_distinct_files([("first", [one]), ("second", [other])])
 
 
 def test_two_links_to_one_file_of_a_cache_are_two_files(root: Path) -> None:

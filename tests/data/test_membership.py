@@ -7,10 +7,15 @@ import pyarrow as pa
 import pytest
 
 from sentiment.data.parquet import SCHEMA
-from sentiment.data.splits import all_to_train, hashed_share, split_by_hash, validation_from_train
-from sentiment.params.data import SplitShares
+from sentiment.data.splits import (
+    assign_to_train,
+    hash_to_unit_interval,
+    split_by_hash,
+    split_validation_from_train,
+)
+from sentiment.params.data import SplitFractions
 
-SHARES = SplitShares(train=0.6, validation=0.1, test=0.3)
+SHARES = SplitFractions(train=0.6, validation=0.1, test=0.3)
 
 
 def rows_of(count: int, groups: int | None = None, split: str | None = None) -> list[dict[str, Any]]:
@@ -76,12 +81,12 @@ def test_rows_that_come_go_or_change_places_move_no_other(groups: int | None) ->
 def test_seed_decides_the_split() -> None:
     rows = rows_of(300)
     assert by_hash(rows, 1) == by_hash(rows, 1) != by_hash(rows, 2)
-    assert 0 <= hashed_share("a", 1) < 1
+    assert 0 <= hash_to_unit_interval("a", 1) < 1
 
 
 def test_validation_is_cut_from_train_by_group_and_the_rest_stays() -> None:
     rows = [*rows_of(2_000, 100, "train"), *rows_of(500, 100, "test"), *rows_of(500, None, "unlabelled")]
-    cut = [row for part in validation_from_train(batches(rows), SHARES, 42) for row in part.to_pylist()]
+    cut = [row for part in split_validation_from_train(batches(rows), SHARES, 42) for row in part.to_pylist()]
     sides = defaultdict(set)
     for before, after in zip(rows, cut, strict=True):
         assert {**before, "split": None} == {**after, "split": None}
@@ -96,5 +101,5 @@ def test_validation_is_cut_from_train_by_group_and_the_rest_stays() -> None:
 
 def test_role_train_sends_every_labelled_review_to_train() -> None:
     rows = [*rows_of(5, None, "test"), *rows_of(5, None, "validation"), *rows_of(5, None, "unlabelled")]
-    found = [row["split"] for batch in all_to_train(batches(rows)) for row in batch.to_pylist()]
+    found = [row["split"] for batch in assign_to_train(batches(rows)) for row in batch.to_pylist()]
     assert found == ["train"] * 10 + ["unlabelled"] * 5

@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 
 from sentiment.data.imdb import read_package
 from sentiment.data.minhash import (
-    SLOTS,
+    SIGNATURE_LENGTH,
     SignatureIndex,
-    hashed_shingles,
-    jaccard,
-    shingles_of,
-    signatures_of,
-    words_of,
+    build_shingles,
+    compute_jaccard,
+    compute_signatures,
+    hash_shingles,
+    split_words,
 )
-from sentiment.data.near_duplicates import COLUMNS, COMPARED, LISTED, NearDuplicates, find_near_duplicates
-from sentiment.data.parquet import WITH_ORIGIN
+from sentiment.data.near_duplicates import (
+    MAX_COMPARISONS,
+    MAX_PAIRS_PER_REVIEW,
+    REPORT_COLUMNS,
+    NearDuplicates,
+    find_near_duplicates,
+)
+from sentiment.data.parquet import ORIGIN_SCHEMA
 
 EDITED = 300
 """Test reviews of which an edited copy stands in train."""
@@ -42,7 +48,7 @@ def batches(
                 {"text": text, "source": "made", "row": f"row {start + row}"}
                 for row, text in enumerate(texts[start : start + size])
             ]
-            yield np.arange(start, start + len(rows)), pa.RecordBatch.from_pylist(rows, WITH_ORIGIN)
+            yield np.arange(start, start + len(rows)), pa.RecordBatch.from_pylist(rows, ORIGIN_SCHEMA)
 
     return read
 
@@ -98,10 +104,10 @@ def test_hashes_are_equal_where_shingles_are_and_only_there(real: list[str]) -> 
         "\u2028line\u2029",
     ]
     texts = [*odd, *real[:500]]
-    hashes, offsets = hashed_shingles([text.encode() for text in texts])
+    hashes, offsets = hash_shingles([text.encode() for text in texts])
     by_shingle: dict[tuple[str, ...], int] = {}
     for text, start, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
-        words = words_of(text)
+        words = split_words(text)
         assert end - start == len(words)
         for position, number in enumerate(hashes[start:end].tolist()):
             shingle = tuple(words[position : position + 3])
@@ -110,7 +116,7 @@ def test_hashes_are_equal_where_shingles_are_and_only_there(real: list[str]) -> 
 
 
 def test_words_are_without_case_and_punctuation_and_single_characters_where_no_spaces_are() -> None:
-    assert words_of("“Don\u2019t”, she SAID: 10/10 <br /> naïve") == [
+    assert split_words("“Don\u2019t”, she SAID: 10/10 <br /> naïve") == [
         "don",
         "t",
         "she",
@@ -120,15 +126,15 @@ def test_words_are_without_case_and_punctuation_and_single_characters_where_no_s
         "br",
         "naïve",
     ]
-    assert words_of("日本の映画。") == list("日本の映画")
-    assert words_of("Très BON") == words_of("tre\u0300s bon") == ["très", "bon"]
+    assert split_words("日本の映画。") == list("日本の映画")
+    assert split_words("Très BON") == split_words("tre\u0300s bon") == ["très", "bon"]
 
 
 def test_shingles_of_short_texts() -> None:
-    assert shingles_of("Good, good film") == {("good", "good", "film"), ("good", "film"), ("film",)}
-    assert shingles_of("...") == set()
-    assert jaccard(shingles_of("a b"), shingles_of("a b")) == 1
-    assert jaccard(set(), set()) == 0
+    assert build_shingles("Good, good film") == {("good", "good", "film"), ("good", "film"), ("film",)}
+    assert build_shingles("...") == set()
+    assert compute_jaccard(build_shingles("a b"), build_shingles("a b")) == 1
+    assert compute_jaccard(set(), set()) == 0
 
 
 def test_signatures_agree_in_as_many_slots_as_reviews_share_shingles(real: list[str]) -> None:
@@ -137,10 +143,12 @@ def test_signatures_agree_in_as_many_slots_as_reviews_share_shingles(real: list[
     errors = []
     for text in real[:200]:
         other = edited(text, float(rng.uniform(0, 0.3)), words, rng)
-        one, two = signatures_of([text.encode(), other.encode()])
-        errors.append(float((one == two).mean()) - jaccard(shingles_of(text), shingles_of(other)))
+        one, two = compute_signatures([text.encode(), other.encode()])
+        errors.append(
+            float((one == two).mean()) - compute_jaccard(build_shingles(text), build_shingles(other))
+        )
     assert abs(np.mean(errors)) < 0.02
-    assert np.std(errors) < 0.5 / SLOTS**0.5 + 0.02
+    assert np.std(errors) < 0.5 / SIGNATURE_LENGTH**0.5 + 0.02
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.15, 0.2])
@@ -150,7 +158,10 @@ def test_edited_copies_are_found_as_often_as_asked_for(share: float, real: list[
     words = [word for text in real[:300] for word in text.split()]
     test = real[:EDITED]
     copies = [edited(text, share, words, rng) for text in test]
-    exact = [jaccard(shingles_of(text), shingles_of(copy)) for text, copy in zip(test, copies, strict=True)]
+    exact = [
+        compute_jaccard(build_shingles(text), build_shingles(copy))
+        for text, copy in zip(test, copies, strict=True)
+    ]
     for threshold in (0.3, 0.5, 0.8):
         alike = {(row, row + 700) for row, found in enumerate(exact) if found >= threshold}
         found, rows = search(test, real[EDITED : EDITED + 700] + copies, tmp_path, threshold)
@@ -171,9 +182,9 @@ def test_quotes_of_a_review_are_found_down_to_half_of_it(
     test = real[:EDITED]
     quotes = [" ".join(words[: max(1, int(kept * len(words)))]) for words in map(str.split, test)]
     found, _ = search(test, real[EDITED:900] + quotes, tmp_path)
-    assert found.share >= least
+    assert found.fraction >= least
     if kept < 0.5:
-        assert found.share < 0.05
+        assert found.fraction < 0.05
 
 
 def test_what_is_found_among_real_reviews_is_what_exact_comparison_finds(
@@ -182,14 +193,14 @@ def test_what_is_found_among_real_reviews_is_what_exact_comparison_finds(
     test, others = real[:500], real[500:]
     having: dict[tuple[str, ...], list[int]] = {}
     for row, text in enumerate(test):
-        for shingle in shingles_of(text):
+        for shingle in build_shingles(text):
             having.setdefault(shingle, []).append(row)
     exact = {}
     for row, text in enumerate(others):
-        own = shingles_of(text)
+        own = build_shingles(text)
         shared = Counter(found for shingle in own for found in having.get(shingle, []))
         for found, count in shared.items():
-            similarity = count / (len(own) + len(shingles_of(test[found])) - count) if count > 20 else 0.0
+            similarity = count / (len(own) + len(build_shingles(test[found])) - count) if count > 20 else 0.0
             if similarity >= 0.3:
                 exact[found, row] = pytest.approx(similarity, abs=1e-6)
     _, rows = search(test, others, tmp_path, similarity=0.3)
@@ -213,16 +224,16 @@ def test_reports_say_where_both_reviews_stand_and_the_closest_come_first(
     test = [*real[:50]]
     others = [*real[50:90], test[7] + " The end.", test[9].upper() + " indeed"]
     found, rows = search(test, others, tmp_path)
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(REPORT_COLUMNS)
     assert [(row["test_row"], row["split"], row["row"]) for row in rows] == [
         ("row 7", "validation", "row 40"),
         ("row 9", "unlabelled", "row 41"),
     ]
     assert found.pairs == {"validation": 1, "unlabelled": 1}
-    assert found.share == 2 / 50
+    assert found.fraction == 2 / 50
     closest = [pair.similarity for pair in found.closest]
     assert closest == sorted(closest, reverse=True)
-    assert found.figures()["largest_similarity"] == round(closest[0], 6)
+    assert found.metrics()["max_similarity"] == round(closest[0], 6)
     assert not (tmp_path / "test.arrow").exists()
 
 
@@ -233,14 +244,16 @@ def test_families_of_like_reviews_are_counted_whole_and_listed_in_part(tmp_path:
     others = [form.format("Friday", number) for number in range(3_000)]
     found, rows = search(test, others, tmp_path)
     assert found.similar == 3_000
-    assert len(rows) <= LISTED * 3_000
+    assert len(rows) <= MAX_PAIRS_PER_REVIEW * 3_000
 
 
 def test_test_review_among_too_many_that_are_nearly_alike_is_reported_as_undecided(tmp_path: Path) -> None:
     words = [f"w{number}" for number in range(600)]
     test = [" ".join(words[:100])]
-    nearly = [" ".join(words[:63] + words[100 + number : 137 + number]) for number in range(COMPARED + 50)]
-    similarities = [jaccard(shingles_of(test[0]), shingles_of(text)) for text in nearly]
+    nearly = [
+        " ".join(words[:63] + words[100 + number : 137 + number]) for number in range(MAX_COMPARISONS + 50)
+    ]
+    similarities = [compute_jaccard(build_shingles(test[0]), build_shingles(text)) for text in nearly]
     assert 0.4 < min(similarities) <= max(similarities) < 0.5
     found, rows = search(test, nearly, tmp_path)
     assert (found.similar, found.undecided, rows) == (0, 1, [])
@@ -249,14 +262,14 @@ def test_test_review_among_too_many_that_are_nearly_alike_is_reported_as_undecid
 
 
 def test_index_gives_each_candidate_once_and_none_that_is_retired() -> None:
-    signatures = np.arange(50 * SLOTS, dtype=np.uint32).reshape(50, SLOTS)
+    signatures = np.arange(50 * SIGNATURE_LENGTH, dtype=np.uint32).reshape(50, SIGNATURE_LENGTH)
     index = SignatureIndex(signatures, 0.5)
     queries = signatures[[3, 3, 40]].copy()
-    queries[1, : SLOTS // 3] = 0
+    queries[1, : SIGNATURE_LENGTH // 3] = 0
     assert [pairs.tolist() for pairs in index.candidates(queries)] == [[[0, 3], [1, 3], [2, 40]]]
     index.retire(np.array([3]))
     assert [pairs.tolist() for pairs in index.candidates(queries)] == [[[2, 40]]]
     assert [pairs.tolist() for pairs in index.candidates(queries[:0])] == [[]]
     nothing = SignatureIndex(signatures[:0], 0.5)
     assert [pairs.tolist() for pairs in nothing.candidates(queries)] == [[]]
-    assert COMPARED > LISTED
+    assert MAX_COMPARISONS > MAX_PAIRS_PER_REVIEW

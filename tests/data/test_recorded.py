@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sentiment.data.build import gather
-from sentiment.data.download_cache import recording
-from sentiment.data.recorded_files import changed_files, warn_of_other_files
+from sentiment.data.build import build_splits
+from sentiment.data.download_cache import recording_files
+from sentiment.data.recorded_files import find_changed_files, warn_about_different_files
 from sentiment.params import load_params
 from tests.data.written import download_section, files_source, write_params, write_rows
 
@@ -24,15 +24,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reviews: pa.Table) -
     write_rows(Path("mine/a.csv"), rows[::2])
     write_rows(Path("mine/b.csv"), rows[1::2])
     write_params(Path(), download_section(sources=[files_source("mine/*.csv")]))
-    with recording() as files:
-        figures = gather(load_params().download)
+    with recording_files() as files:
+        figures = build_splits(load_params().download)
     Path("metrics").mkdir()
     Path("metrics/download.json").write_text(json.dumps({**figures, "files": files}))
     return tmp_path
 
 
 def _changed() -> list[str]:
-    return changed_files(load_params().download)
+    return find_changed_files(load_params().download)
 
 
 def test_every_file_read_is_recorded(folder: Path) -> None:
@@ -76,9 +76,9 @@ def test_old_commit_does_not_quietly_read_todays_file(
     with Path("mine/a.csv").open("a") as file:
         file.write("Another review of some length.,1\r\n")
     Path("metrics/download.json").unlink()  # as DVC does before it runs the stage
-    with recording() as files:
-        gather(load_params().download)
-    warn_of_other_files(files)
+    with recording_files() as files:
+        build_splits(load_params().download)
+    warn_about_different_files(files)
     said = capsys.readouterr().err
     assert "mine/a.csv: not the file that this commit recorded" in said
     assert "mine/b.csv" not in said

@@ -3,11 +3,11 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from sentiment.data.parquet import SCHEMA, batches_of, limited
+from sentiment.data.parquet import SCHEMA, sample_reviews, to_batches
 from sentiment.data.splits import split_by_hash
 from sentiment.errors import UserError
-from sentiment.params.data import SplitShares
-from sentiment.text import normalized
+from sentiment.params.data import SplitFractions
+from sentiment.text import normalize_text
 
 Batches = list[pa.RecordBatch]
 Taken = list[tuple[str, int | None]]
@@ -28,13 +28,13 @@ def batches(split: str | None, labels: list[int | None], texts: list[str] | None
 
 
 def sample(whole: Batches, limit: int | None, seed: int = 42) -> Taken:
-    found = limited(lambda: whole, limit, seed)
+    found = sample_reviews(lambda: whole, limit, seed)
     return [(row["row"], row["label"]) for batch in found for row in batch.to_pylist()]
 
 
 def test_no_limit_takes_every_row_as_it_is() -> None:
     whole = batches("train", [0, 1, 1, None] * 5)
-    assert list(limited(lambda: whole, None, 42)) == whole
+    assert list(sample_reviews(lambda: whole, None, 42)) == whole
 
 
 def test_limit_takes_half_of_each_label_in_the_order_of_the_source() -> None:
@@ -51,7 +51,7 @@ def test_limit_takes_from_all_of_the_source() -> None:
 
 def test_limit_counts_each_split_by_itself() -> None:
     both = [*batches("train", [0, 1] * 20), *batches("test", [0, 1] * 20)]
-    found = [row["split"] for batch in limited(lambda: both, 10, 42) for row in batch.to_pylist()]
+    found = [row["split"] for batch in sample_reviews(lambda: both, 10, 42) for row in batch.to_pylist()]
     assert found == ["train"] * 10 + ["test"] * 10
 
 
@@ -82,8 +82,8 @@ def test_equal_texts_are_in_or_out_together() -> None:
 
 def test_sample_falls_into_every_split() -> None:
     """A hash that chose the sample and the split too would put all of a small sample in one split."""
-    taken = limited(lambda: batches(None, [0, 1] * 5_000), 200, 42)
-    split = split_by_hash(taken, SplitShares(train=0.6, validation=0.2, test=0.2), 42)
+    taken = sample_reviews(lambda: batches(None, [0, 1] * 5_000), 200, 42)
+    split = split_by_hash(taken, SplitFractions(train=0.6, validation=0.2, test=0.2), 42)
     sizes = Counter(row["split"] for batch in split for row in batch.to_pylist())
     assert sizes["train"] > 90
     assert min(sizes["validation"], sizes["test"]) > 20
@@ -92,7 +92,7 @@ def test_sample_falls_into_every_split() -> None:
 def test_source_that_changes_between_the_two_readings_is_refused() -> None:
     readings = iter([batches(None, [0, 1] * 20), batches(None, [0, 1] * 19)])
     with pytest.raises(UserError, match="changed while it was read: 40 rows, then 38"):
-        list(limited(lambda: next(readings), 20, 42))
+        list(sample_reviews(lambda: next(readings), 20, 42))
 
 
 def test_table_comes_in_batches_of_one_schema(reviews: pa.Table) -> None:
@@ -100,8 +100,8 @@ def test_table_comes_in_batches_of_one_schema(reviews: pa.Table) -> None:
     table = reviews.select(["label", "text"])
     for name in ("row", "group", "split"):
         table = table.append_column(name, nothing)
-    assert {batch.schema for batch in batches_of(table)} == {SCHEMA}
+    assert {batch.schema for batch in to_batches(table)} == {SCHEMA}
 
 
 def test_normalized_text_has_no_markup_and_single_spaces() -> None:
-    assert normalized(" One.<br />Two.<BR/>\n\tThree. ") == "One. Two. Three."
+    assert normalize_text(" One.<br />Two.<BR/>\n\tThree. ") == "One. Two. Three."

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from sentiment.data.imdb import read_package
 from sentiment.data.splits import split_in_blocks
 from sentiment.errors import UserError
-from sentiment.params.data import SplitShares
+from sentiment.params.data import SplitFractions
 
-SHARES = SplitShares(train=0.7, validation=0.1, test=0.2)
+SHARES = SplitFractions(train=0.7, validation=0.1, test=0.2)
 
 
 def splits_of(reviews: pa.Table, seed: int) -> NDArray[np.object_]:

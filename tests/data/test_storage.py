@@ -6,7 +6,7 @@ import pytest
 
 from sentiment.data import parquet as storage
 from sentiment.data.parquet import FILE_SCHEMA as SCHEMA
-from sentiment.data.parquet import read_reviews, stream_reviews, write_reviews, writing_reviews
+from sentiment.data.parquet import open_reviews_writer, read_reviews, stream_reviews, write_reviews
 from sentiment.errors import UserError
 
 
@@ -14,9 +14,9 @@ from sentiment.errors import UserError
 def test_batch_size_changes_no_byte(
     rows: int, reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "ROW_GROUP", 50)
+    monkeypatch.setattr(storage, "ROW_GROUP_SIZE", 50)
     write_reviews(tmp_path / "whole.parquet", reviews)
-    with writing_reviews(tmp_path / "batches.parquet") as writer:
+    with open_reviews_writer(tmp_path / "batches.parquet") as writer:
         for batch in reviews.to_batches(rows):
             writer.append(batch)
     assert (tmp_path / "batches.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
@@ -73,7 +73,7 @@ def test_labels_where_there_should_be_none_are_refused(reviews: pa.Table, tmp_pa
 
 def test_failure_in_mid_stream_leaves_no_file(reviews: pa.Table, tmp_path: Path) -> None:
     def fail_after_one_batch() -> None:
-        with writing_reviews(tmp_path / "a.parquet") as writer:
+        with open_reviews_writer(tmp_path / "a.parquet") as writer:
             writer.append(reviews)
             raise RuntimeError
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sentiment.evaluation.verdict import Judgement, gain_on_test
-from sentiment.params.root import EvaluateParams
+from sentiment.params import EvaluateParams
 
 LABELS = np.random.default_rng(0).integers(0, 2, 200)
 

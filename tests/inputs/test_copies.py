@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment import paths
-from sentiment.data.build import gather
+from sentiment.data.build import build_splits
 from sentiment.params import load_params
 from tests.data.written import download_section, files_source, write_params, write_rows
 from tests.inputs.copies import COPIES
@@ -55,4 +55,4 @@ def _gather(*sources: dict[str, object]) -> None:
         key: 1.0 if key in ("repeats", "duplicates") else value for key, value in section["checks"].items()
     }
     write_params(Path(), {**section, "checks": {**section["checks"], "imbalance": 0.5}})
-    gather(load_params().download)
+    build_splits(load_params().download)

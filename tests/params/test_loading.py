@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
-from sentiment.params.search_space import space_faults
+from sentiment.params.search_space import validate_search_space
 from tests.project import ROOT
 
 
@@ -27,7 +27,7 @@ def _faults(content: Any, folder: Path) -> str:
 
 
 def test_the_committed_params_have_no_fault() -> None:
-    assert space_faults(load_params(ROOT / "params.yaml")) == []
+    assert validate_search_space(load_params(ROOT / "params.yaml")) == []
 
 
 def test_exponent_without_a_point_is_a_number_as_in_dvc(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment.data.imdb import read_package
-from sentiment.data.parquet import batches_of, limited
+from sentiment.data.parquet import sample_reviews, to_batches
 from tests.data.archives import imdb_members, write_archive
 from tests.project import Project
 
@@ -20,7 +20,7 @@ BASE = ("download.limit=null", "model.hidden_units=8", "train.epochs=1", "tune.t
 def enough_reviews() -> pa.Table:
     """A thousand real reviews, half of them positive."""
     whole = read_package()
-    return pa.Table.from_batches(limited(lambda: batches_of(whole), 1000, seed=42))
+    return pa.Table.from_batches(sample_reviews(lambda: to_batches(whole), 1000, seed=42))
 
 
 def _archive(folder: Path, reviews: pa.Table) -> str:

@@ -62,12 +62,12 @@ def test_trials_are_steered_by_the_first_fold_alone() -> None:
 def test_without_confirmation_all_reviews_steer(holdout: Holdout | None) -> None:
     tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": holdout})
     reviews = _reviews()
-    assert tuning_reviews(reviews, tune.used_holdout) is reviews
+    assert tuning_reviews(reviews, tune.active_holdout) is reviews
 
 
 def test_two_trials_are_confirmed() -> None:
     tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": HALF})
-    assert tune.used_holdout == HALF
+    assert tune.active_holdout == HALF
 
 
 def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
-from sentiment.params.search_space import substituted
+from sentiment.params.search_space import replace_values
 from sentiment.tuning.report import (
     LEAST_FINISHED,
     clipping_table,
@@ -62,7 +62,7 @@ def test_clipping_of_each_trial_is_what_it_trained_with(study: optuna.Study) -> 
     table = clipping_table(study, searched_params()).set_index("trial")
     assert {"none", "norm"} <= set(table["kind"])
     for number, row in table.iterrows():
-        clip = substituted(searched_params(), study.trials[number].params).train.clip
+        clip = replace_values(searched_params(), study.trials[number].params).train.clip
         assert row["kind"] == clip.kind
         expected = {"none": None, "norm": "threshold", "percentile": "percentile"}[clip.kind]
         assert pd.isna(row["setting"]) if expected is None else row["setting"] == getattr(clip, expected)

@@ -12,14 +12,14 @@ from urllib.request import url2pathname
 from sentiment.errors import UserError
 from sentiment.settings import repository_root
 
-_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
+_URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return an address without user, password, query or fragment: fit for a message or a log."""
-    parts = _split(url)
+    parts = _parse_url(url)
     if parts is None or ("@" in parts.netloc and "@" in parts.path):  # perhaps a password with a slash in it
         return f"{url.partition('://')[0]}://…"
     if not parts.netloc:
@@ -27,28 +27,28 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def without_secrets(text: str, url: str) -> str:
+def redact_urls_in(text: str, url: str) -> str:
     """Return a library's message with every address in it as `shown` gives it."""
-    return _IN_TEXT.sub(lambda match: shown(match[0]), text.replace(url, shown(url)))
+    return _URL_IN_TEXT.sub(lambda match: redact_url(match[0]), text.replace(url, redact_url(url)))
 
 
-def local_path(url: str) -> Path | None:
+def to_local_path(url: str) -> Path | None:
     """Return the path behind a `file:` address or a plain path, None for what lies elsewhere.
 
     A relative path that does not exist here is taken from the repository's root: DVC may run the stage in a
     copy, where files that git and DVC do not know are missing. Raises UserError where a `file:` address names
     a host, which most often is the first folder of a path with a slash too few.
     """
-    scheme = scheme_of(url)
+    scheme = get_scheme(url)
     if scheme and scheme != "file":
         return None
-    path = Path(url2pathname(file_path(url)) if scheme else url)
+    path = Path(url2pathname(parse_file_url(url)) if scheme else url)
     if not scheme and not os.path.lexists(repository_root() / path):  # a file may be called `~x.csv`
-        path = at_home(path)
+        path = expand_home(path)
     return path if path.is_absolute() or path.exists() else repository_root() / path
 
 
-def at_home(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Return a path with a leading `~` or `~name` replaced by that user's folder, where there is one."""
     try:
         return path.expanduser()
@@ -56,7 +56,7 @@ def at_home(path: Path) -> Path:
         return path
 
 
-def file_path(url: str) -> str:
+def parse_file_url(url: str) -> str:
     """Return the path in a `file:` address, percent-encoded as it stands there.
 
     `?` and `#` are a part of it, as characters of patterns and names: such an address has no query.
@@ -70,21 +70,21 @@ def file_path(url: str) -> str:
     return slash + rest
 
 
-def scheme_of(url: str) -> str:
+def get_scheme(url: str) -> str:
     """Return `https`, `s3` and the like; nothing for a path, with a colon or drive letter in it too."""
-    parts = _split(url)
+    parts = _parse_url(url)
     scheme = parts.scheme if parts else url.partition("://")[0]
     return scheme if len(scheme) > 1 and ("://" in url or scheme == "file") else ""
 
 
-def file_name(url: str) -> str:
+def make_file_name(url: str) -> str:
     """Return the last part of an address as a name that every file system takes."""
-    parts = _split(url)
+    parts = _parse_url(url)
     last = unquote(parts.path if parts else url).rstrip("/").rpartition("/")[2]
-    return _UNSAFE_IN_NAMES.sub("_", last)[-LONGEST_NAME:].lstrip(".") or "file"
+    return _UNSAFE_IN_NAMES.sub("_", last)[-MAX_NAME_LENGTH:].lstrip(".") or "file"
 
 
-def _split(url: str) -> SplitResult | None:
+def _parse_url(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -93,12 +93,12 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-ANY_FOLDERS = "**"
+RECURSIVE_WILDCARD = "**"
 _ESCAPED = re.compile(r"\[([*?[])\]")
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
-def matching(address: str) -> list[str]:
+def expand_pattern(address: str) -> list[str]:
     """Return the addresses of the files that a path or a pattern (`*`, `?`, `[…]`, `**`) stands for, sorted.
 
     An address without a pattern, or that is the path of an existing file, stands for itself; so does any on
@@ -108,30 +108,30 @@ def matching(address: str) -> list[str]:
     What a relative pattern stands for is relative too: such names do not differ from one copy of the
     repository to the next. Raises UserError where a pattern matches nothing, or its place cannot be listed.
     """
-    if not has_magic(address) or scheme_of(address) in ("http", "https"):
+    if not has_magic(address) or get_scheme(address) in ("http", "https"):
         return [address]
-    literal = local_path(address)
+    literal = to_local_path(address)
     if literal is not None and os.path.lexists(literal):
         return [address]
-    found = _remote_matches(address) if literal is None else _local_matches(address)
+    found = _expand_remote(address) if literal is None else _expand_local(address)
     if not found:
-        raise UserError(f"{shown(address)}: matches no file")
+        raise UserError(f"{redact_url(address)}: matches no file")
     return sorted(found)
 
 
-def _local_matches(address: str) -> list[str]:
+def _expand_local(address: str) -> list[str]:
     """Return the paths of files, relative to the repository's root where the pattern is relative."""
     # An encoded bracket is a letter of a name, not a part of the pattern.
     pattern = (
-        _ENCODED.sub(lambda match: escape(unquote(match[0])), file_path(address))
-        if scheme_of(address)
-        else str(at_home(Path(address)))
+        _ENCODED.sub(lambda match: escape(unquote(match[0])), parse_file_url(address))
+        if get_scheme(address)
+        else str(expand_home(Path(address)))
     )
     root = repository_root()
     is_absolute = Path(pattern).is_absolute()
     base = Path(Path(pattern).anchor) if is_absolute else root
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    while parts and (folder := _folder(base, parts[0])):
+    while parts and (folder := _find_folder(base, parts[0])):
         base = folder
         del parts[0]
     if not parts:
@@ -141,12 +141,12 @@ def _local_matches(address: str) -> list[str]:
 
 
 def _glob(base: Path, parts: list[str], address: str) -> list[Path]:
-    if parts[-1] == ANY_FOLDERS:
+    if parts[-1] == RECURSIVE_WILDCARD:
         parts = [*parts, "*"]  # the files below, as newer versions of pathlib have it
     try:
         found = set(base.glob("/".join(parts)))
     except ValueError as error:  # such as a segment `**.csv`
-        raise UserError(f"{shown(address)}: {error}") from None
+        raise UserError(f"{redact_url(address)}: {error}") from None
     return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
 
 
@@ -155,7 +155,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if not pattern:
         return not parts
     first, *rest = pattern
-    if first == ANY_FOLDERS:
+    if first == RECURSIVE_WILDCARD:
         if _is_match(parts, rest):
             return True
         return bool(parts) and not parts[0].startswith(".") and _is_match(parts[1:], pattern)
@@ -164,13 +164,13 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return fnmatchcase(parts[0], first) and _is_match(parts[1:], rest)
 
 
-def _folder(base: Path, segment: str) -> Path | None:
+def _find_folder(base: Path, segment: str) -> Path | None:
     """Return the folder that has the name of a segment, written plainly or as `glob.escape` writes it."""
     names = (segment, _ESCAPED.sub(r"\1", segment))
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
-def _remote_matches(address: str) -> list[str]:
+def _expand_remote(address: str) -> list[str]:
     from fsspec.core import url_to_fs
 
     try:
@@ -180,10 +180,10 @@ def _remote_matches(address: str) -> list[str]:
         listed = system.glob(pattern, detail=True)
     except Exception as error:  # each file system has errors of its own
         raise UserError(
-            f"{shown(address)}: cannot be listed: {without_secrets(str(error), address)}"
+            f"{redact_url(address)}: cannot be listed: {redact_urls_in(str(error), address)}"
         ) from None
     segments = pattern.strip("/").split("/")
-    if segments[-1] == ANY_FOLDERS:
+    if segments[-1] == RECURSIVE_WILDCARD:
         segments.append("*")
     files = [
         path

@@ -18,11 +18,11 @@ from sentiment.params.data import ArchiveLimits
 
 BLOCK = tarfile.BLOCKSIZE
 GZIP_MAGIC = b"\x1f\x8b"
-SLICE = 1 << 20
+SKIP_BYTES = 1 << 20
 """Bytes read at a time where a member is skipped."""
-RATIO_FREE_BYTES = 1 << 20
+MIN_BYTES_FOR_RATIO = 1 << 20
 """Unpacked bytes that any archive may have: a tiny one is mostly padding and no bomb."""
-LONGEST_EXTENSION = 1 << 16
+MAX_EXTENSION_BYTES = 1 << 16
 """Most bytes of an extended header: it holds a name, and the longest path on Linux has 4,096."""
 
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -49,7 +49,7 @@ def stream_members(
             file.seek(0)
             unpacked = gzip.GzipFile(fileobj=file) if gzipped else file
             stream = _Stream(path, unpacked, packed_bytes if gzipped else None, limits)
-            yield from _members(stream, limits, wanted or (lambda _: True))
+            yield from _iterate_members(stream, limits, wanted or (lambda _: True))
     except EOFError:
         raise UserError(f"{path}: truncated: the compressed data ends too early") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -68,7 +68,7 @@ class _Stream:
         self.count = 0
         self.most, self.rule = limits.total_bytes, f"more than {limits.total_bytes:,} bytes when unpacked"
         if packed_bytes is not None:
-            by_ratio = max(int(packed_bytes * limits.ratio), RATIO_FREE_BYTES)
+            by_ratio = max(int(packed_bytes * limits.ratio), MIN_BYTES_FOR_RATIO)
             if by_ratio < self.most:
                 self.most = by_ratio
                 self.rule = f"more than {limits.ratio:g} times its size when unpacked"
@@ -90,22 +90,22 @@ class _Stream:
 
     def skip(self, amount: int, member: str) -> None:
         while amount > 0:
-            amount -= len(self.read(min(amount, SLICE), member))
+            amount -= len(self.read(min(amount, SKIP_BYTES), member))
 
     def refusal(self, rule: str, member: str = "") -> UserError:
         return UserError(f"{self.path}: member {member!r}: {rule}" if member else f"{self.path}: {rule}")
 
 
-def _members(
+def _iterate_members(
     stream: _Stream, limits: ArchiveLimits, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
     count = 0
-    while (header := _next_header(stream)) is not None:
+    while (header := _read_header(stream)) is not None:
         count += 1
         name = header.name
-        _check_path(stream, name)
+        _validate_path(stream, name)
         if header.type not in (*_PLAIN, tarfile.DIRTYPE):
-            raise stream.refusal(f"{_kind(header)}, where only files and folders may be", name)
+            raise stream.refusal(f"{_describe_type(header)}, where only files and folders may be", name)
         if count > limits.members:
             raise stream.refusal(f"more than {limits.members:,} members", name)
         if not 0 <= header.size <= limits.member_bytes:
@@ -118,11 +118,11 @@ def _members(
         content = stream.read(header.size, name)
         stream.skip(padding, name)
         yield name, content
-    while stream.read_up_to(SLICE):  # gzip's own checksum stands behind the last byte
+    while stream.read_up_to(SKIP_BYTES):  # gzip's own checksum stands behind the last byte
         pass
 
 
-def _next_header(stream: _Stream) -> tarfile.TarInfo | None:
+def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
     """Return the next member's header, long names and sizes resolved; None at the end-of-archive mark."""
     override: dict[str, str] = {}
     while True:
@@ -137,7 +137,7 @@ def _next_header(stream: _Stream) -> tarfile.TarInfo | None:
             raise stream.refusal(f"damaged header ({error}) at byte {stream.count - BLOCK:,}") from None
         if header.type not in (*_EXTENSIONS, *_LONG_NAMES):
             break
-        override |= _extension(stream, header)
+        override |= _read_extension(stream, header)
     if any(key.startswith("GNU.sparse.") for key in override):
         header.type = tarfile.GNUTYPE_SPARSE
     header.name = override.get("path", header.name)
@@ -147,20 +147,20 @@ def _next_header(stream: _Stream) -> tarfile.TarInfo | None:
     return header
 
 
-def _extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
+def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
     """Read a block that only says more about the next member; global ones say nothing that is used."""
-    if not 0 <= header.size <= LONGEST_EXTENSION:
+    if not 0 <= header.size <= MAX_EXTENSION_BYTES:
         raise stream.refusal(f"an extended header of {header.size:,} bytes", header.name)
     content = stream.read(header.size, header.name)
     stream.skip(-header.size % BLOCK, header.name)
     if header.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": content.rstrip(b"\0").decode("utf-8", "surrogateescape")}
     if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-        return _records(stream, header, content)
+        return _parse_records(stream, header, content)
     return {}
 
 
-def _records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
+def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
     """Parse POSIX extended records: `<length> <key>=<value>` and a line feed, the length counting all."""
     found: dict[str, str] = {}
     rest = io.BytesIO(content)
@@ -175,7 +175,7 @@ def _records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[s
     return found
 
 
-def _check_path(stream: _Stream, name: str) -> None:
+def _validate_path(stream: _Stream, name: str) -> None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         raise stream.refusal("an absolute path", name)
     if "\\" in name:
@@ -184,7 +184,7 @@ def _check_path(stream: _Stream, name: str) -> None:
         raise stream.refusal("a path that leads out of the archive", name)
 
 
-def _kind(header: tarfile.TarInfo) -> str:
+def _describe_type(header: tarfile.TarInfo) -> str:
     if header.issym():
         return "a symbolic link"
     if header.islnk():

@@ -12,10 +12,10 @@ from tokenizers import normalizers
 
 from sentiment.paths import Split
 
-_TOKENIZERS_OWN = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+_TOKENIZER_NORMALIZER = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
 """What `tokens.vocabulary` does at most to a text: its tables know newer letters than Python 3.11's."""
 
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # control characters other than white space
     "\xad\u061c\u06dd\u070f\u0600-\u0605\u0890\u0891\u08e2\u200b-\u200f\u202a-\u202e\ufeff\ufff9-\ufffb"
     "\U000110bd\U000110cd\U00013430-\U0001343f"  # category Cf: soft hyphen, zero widths, directions, marks
@@ -27,7 +27,7 @@ _UNSEEN = re.compile(
 _LINE_BREAK = re.compile("<br/?>")
 
 
-def duplicate_key(text: str) -> str:
+def compute_duplicate_key(text: str) -> str:
     """Return what two texts have in common exactly where they count as the same review.
 
     Left out: case in every script (ß is SS, ς is Σ, a dotless i is I), Unicode form (NFKC), characters that
@@ -35,27 +35,27 @@ def duplicate_key(text: str) -> str:
     tokens. What stays are letters, digits, punctuation and symbols. HTML entities stay as they are written,
     as the model sees them.
     """
-    latin = as_latin(text)
+    latin = encode_latin1(text)
     if latin is not None:
-        key = latin.translate(_LATIN_FOLDED, _LATIN_IGNORED).decode("latin-1")
+        key = latin.translate(_LATIN1_TABLE, _LATIN1_DELETED).decode("latin-1")
     else:
-        key = unicodedata.normalize("NFKC", "".join(folded(text).split()))
+        key = unicodedata.normalize("NFKC", "".join(fold_text(text).split()))
     return _LINE_BREAK.sub("", key) if "<br" in key else key
 
 
-def folded(text: str) -> str:
+def fold_text(text: str) -> str:
     """Return text without case, Unicode form and characters that show nothing; white space stays."""
     if (
         not text.isprintable()
     ):  # may hold letters that Python's tables lack; slow, so no other text goes there
-        text = _TOKENIZERS_OWN.normalize_str(text)
-    shown = unicodedata.normalize("NFKD", _UNSEEN.sub("", text))
+        text = _TOKENIZER_NORMALIZER.normalize_str(text)
+    shown = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text))
     # Decomposed, since marks change their order with case (ᾷ). Upper case first: a dotless i becomes I and
     # then i, as in a copy in capitals.
     return unicodedata.normalize("NFKC", shown.upper().casefold())
 
 
-def as_latin(text: str) -> bytes | None:
+def encode_latin1(text: str) -> bytes | None:
     """Return text as Latin-1 where `folded` turns each of its characters into one of Latin-1 or none.
 
     That is nearly all of English text, and a table folds it in a tenth of the time.
@@ -64,18 +64,18 @@ def as_latin(text: str) -> bytes | None:
         latin = text.encode("latin-1")
     except UnicodeEncodeError:
         return None
-    return latin if text.isascii() or not any(letter in latin for letter in _LATIN_LONGER) else None
+    return latin if text.isascii() or not any(letter in latin for letter in _LATIN1_UNFOLDABLE) else None
 
 
-LATIN_FOLDED = [folded(chr(byte)) for byte in range(256)]
+LATIN1_FOLDED = [fold_text(chr(byte)) for byte in range(256)]
 """What becomes of each character of Latin-1."""
 
-_LATIN_LONGER = [bytes([byte]) for byte, to in enumerate(LATIN_FOLDED) if len(to) > 1 or to > "\xff"]
-_LATIN_FOLDED = bytes(ord(to) if len(to) == 1 and to <= "\xff" else 0 for to in LATIN_FOLDED)
-_LATIN_IGNORED = bytes(byte for byte, to in enumerate(LATIN_FOLDED) if not to.strip())
+_LATIN1_UNFOLDABLE = [bytes([byte]) for byte, to in enumerate(LATIN1_FOLDED) if len(to) > 1 or to > "\xff"]
+_LATIN1_TABLE = bytes(ord(to) if len(to) == 1 and to <= "\xff" else 0 for to in LATIN1_FOLDED)
+_LATIN1_DELETED = bytes(byte for byte, to in enumerate(LATIN1_FOLDED) if not to.strip())
 
 
-STRONGEST_FIRST: tuple[Split, ...] = ("test", "validation", "train", "unlabelled")
+SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train", "unlabelled")
 """Of equal reviews the one in the first of these splits stays, and of those in one split the first."""
 
 DIGEST_BYTES = 16
@@ -89,13 +89,13 @@ class Duplicates:
     kept: which reviews stay. conflicting: which labelled reviews have an equal text with the other label.
     """
 
-    kept: NDArray[np.bool_]
+    retained: NDArray[np.bool_]
     conflicting: NDArray[np.bool_]
 
 
-def text_digests(texts: Sequence[str]) -> NDArray[np.void]:
+def hash_texts(texts: Sequence[str]) -> NDArray[np.void]:
     """Return a 128-bit digest per text, shape (texts,), equal for texts with one key."""
-    keys = (duplicate_key(text).encode() for text in texts)
+    keys = (compute_duplicate_key(text).encode() for text in texts)
     digests = b"".join(hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest() for key in keys)
     return np.frombuffer(digests, dtype=DIGEST)
 
@@ -110,14 +110,14 @@ def find_duplicates(
     with both labels: which of them is right, nobody knows, and the order of the rows does not either.
 
     Args:
-        digests: Shape (reviews,), of `text_digests`.
-        splits: Shape (reviews,), positions in STRONGEST_FIRST.
+        digests: Shape (reviews,), of `hash_texts`.
+        splits: Shape (reviews,), positions in SPLIT_PRECEDENCE.
         labels: Shape (reviews,), 0 or 1; anything else is no label.
     """
     kept = np.ones(len(splits), dtype=bool)
     conflicting = np.zeros(len(splits), dtype=bool)
     halves = digests.view(np.uint64).reshape(-1, 2)
-    rows = _sharing(halves[:, 0])  # all of them would need three times the memory
+    rows = _find_repeated(halves[:, 0])  # all of them would need three times the memory
     if len(rows):
         order = rows[np.lexsort((splits[rows], halves[rows, 1], halves[rows, 0]))]  # stable: first row first
         is_first = np.ones(len(order), dtype=bool)
@@ -129,11 +129,11 @@ def find_duplicates(
         )[text]
         conflicting[order] = has_both & np.isin(labels[order], (0, 1))
         kept[order] = is_first & ~has_both
-    kept |= splits == STRONGEST_FIRST.index("test")
+    kept |= splits == SPLIT_PRECEDENCE.index("test")
     return Duplicates(kept, conflicting)
 
 
-def _sharing(values: NDArray[np.uint64]) -> NDArray[np.intp]:
+def _find_repeated(values: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return the positions, in order, of the values that stand elsewhere too."""
     order = np.argsort(values)
     ordered = values[order]

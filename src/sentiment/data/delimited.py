@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn, TextIO
 
 from sentiment.data.parquet import ROWS_PER_BATCH
-from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, brief, require_columns, wanted_columns
+from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, list_columns, require_columns, shorten
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
-from sentiment.text import canonical_group, canonical_text
+from sentiment.text import canonicalize_group, canonicalize_text
 
-LONGEST_ROW = 4_000_000
+MAX_ROW_CHARACTERS = 4_000_000
 """Characters of a row, line breaks inside it included: it bounds the memory where a quote is never closed."""
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
@@ -25,10 +25,10 @@ _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 class RowTooLongError(Exception):
-    """The lines of one row have more than LONGEST_ROW characters."""
+    """The lines of one row have more than MAX_ROW_CHARACTERS characters."""
 
 
-class Lines(Iterator[str]):
+class LineReader(Iterator[str]):
     """Yields lines, ends included, for a parser that takes just those of the row that it returns."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
@@ -55,13 +55,13 @@ class Lines(Iterator[str]):
 
         Raises RowTooLongError, and UserError where the line is not UTF-8.
         """
-        line = self._stream.readline(LONGEST_ROW + 1)
+        line = self._stream.readline(MAX_ROW_CHARACTERS + 1)
         if not line:
             raise StopIteration
         self._count += 1
         self.of_row.append(line)
         self._characters += len(line)
-        if self._characters > LONGEST_ROW:
+        if self._characters > MAX_ROW_CHARACTERS:
             raise RowTooLongError
         if not line.isascii() and (found := _UNDECODABLE.search(line)):
             byte = ord(found[0]) - 0xDC00
@@ -69,21 +69,21 @@ class Lines(Iterator[str]):
         return line
 
 
-QUOTE = '"'
-NOTHING_QUOTED = "where quotes are ordinary characters, set quoting: none"
-INNER_QUOTES = "where quotes inside a field are written \\\", set escape_character: '\\'"
+DEFAULT_QUOTE = '"'
+QUOTING_HINT = "where quotes are ordinary characters, set quoting: none"
+ESCAPE_HINT = "where quotes inside a field are written \\\", set escape_character: '\\'"
 
 
-def delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimiter: str) -> Iterator[Cells]:
+def read_delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimiter: str) -> Iterator[Cells]:
     """Yield the rows of a file with a header.
 
     Raises UserError, with row and line, where a row has not as many fields as the header, a quote is not
     closed, text stands behind a closing quote, a row is longer than any review, or bytes are not UTF-8; and,
     where the source does not set `quoting`, where line breaks inside a field could be the ends of rows.
     """
-    csv.field_size_limit(LONGEST_ROW)  # of the whole process; `Lines` stops before
+    csv.field_size_limit(MAX_ROW_CHARACTERS)  # of the whole process; `Lines` stops before
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    table = _Table(Lines(text, name), name, source, delimiter)
+    table = _TableReader(LineReader(text, name), name, source, delimiter)
     columns = source.columns
     text_at, label_at = table.header.index(columns.text), table.header.index(columns.label)
     group_at = None if columns.group is None else table.header.index(columns.group)
@@ -93,8 +93,8 @@ def delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimiter: 
     characters = 0
     for fields in table.rows():
         texts.append(fields[text_at])
-        labels.append(canonical_text(fields[label_at]))
-        groups.append(None if group_at is None else canonical_group(fields[group_at]))
+        labels.append(canonicalize_text(fields[label_at]))
+        groups.append(None if group_at is None else canonicalize_group(fields[group_at]))
         characters += len(fields[text_at])
         if len(texts) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
             yield texts, labels, groups
@@ -103,15 +103,15 @@ def delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimiter: 
         yield texts, labels, groups
 
 
-class _Table:
+class _TableReader:
     """The rows behind a header, each checked against it."""
 
-    def __init__(self, lines: Lines, name: str, source: FilesSource, delimiter: str) -> None:
+    def __init__(self, lines: LineReader, name: str, source: FilesSource, delimiter: str) -> None:
         self._lines = lines
         self._name = name
         self._source = source
         self._delimiter = delimiter
-        self._quote = None if source.quoting == "none" else source.quote_character or QUOTE
+        self._quote = None if source.quoting == "none" else source.quote_character or DEFAULT_QUOTE
         self._reader = csv.reader(lines, **self._dialect())
         self._row = 0
         """Number of the row being read, blank lines not counted; 0 is the header."""
@@ -120,7 +120,7 @@ class _Table:
             raise UserError(f"{name}: empty, no header in it")
         if "\0" in "".join(header):
             raise UserError(f"{name}: not UTF-8 text: zero bytes in the header; save it as UTF-8")
-        require_columns(name, wanted_columns(source.columns), header)
+        require_columns(name, list_columns(source.columns), header)
         self.header = header
 
     def rows(self) -> Iterator[list[str]]:
@@ -129,7 +129,7 @@ class _Table:
         self._row = 1
         while (fields := self._next()) is not None:
             if len(fields) != width:
-                hint = f"; {NOTHING_QUOTED}" if self._may_quote_nothing() else ""
+                hint = f"; {QUOTING_HINT}" if self._may_quote_nothing() else ""
                 self._refuse(f"{len(fields)} field(s), where the header has {width}{hint}")
             if len(self._lines.of_row) > 1 and self._source.quoting is None:
                 self._refuse_rows_in_a_field()
@@ -166,22 +166,22 @@ class _Table:
 
     def _explained(self, reason: str) -> str:
         """Return what csv's message means for the file, and which parameters change it."""
-        hints = [] if self._source.quoting else [NOTHING_QUOTED]
+        hints = [] if self._source.quoting else [QUOTING_HINT]
         if self._source.escape_character is None:
-            hints.append(INNER_QUOTES)
+            hints.append(ESCAPE_HINT)
         hint = "".join(f"; {hint}" for hint in hints)
         if "expected after" in reason:
             return f"text between a closing quote and the next delimiter{hint}"
         if "unexpected end" in reason:
             what = "a quote is never closed" if self._quote else "the file ends with an escape character"
             return f"{what}{hint}"
-        return brief(reason)
+        return shorten(reason)
 
     def _too_long(self) -> str:
-        most = f"more than {LONGEST_ROW:,} characters, too long for a review"
+        most = f"more than {MAX_ROW_CHARACTERS:,} characters, too long for a review"
         if len(self._lines.of_row) == 1:
             return f"a row of {most}"
-        return f"a field with {most}; a quote may not be closed; {NOTHING_QUOTED}"
+        return f"a field with {most}; a quote may not be closed; {QUOTING_HINT}"
 
     def _refuse_rows_in_a_field(self) -> None:
         """Stop where the lines of a row look like rows themselves: one in between, or both first and last."""
@@ -189,7 +189,7 @@ class _Table:
         if any(map(self._looks_like_a_row, between)) or all(map(self._looks_like_a_row, (first, last))):
             self._refuse(
                 "a quoted field with line breaks, and its lines look like rows themselves; "
-                f"{NOTHING_QUOTED}; where the line breaks belong to the text, quoting: minimal"
+                f"{QUOTING_HINT}; where the line breaks belong to the text, quoting: minimal"
             )
 
     def _looks_like_a_row(self, line: str) -> bool:
@@ -201,7 +201,7 @@ class _Table:
             return False
         label = fields[label_at if label_at < text_at else label_at - len(self.header)]
         label = label.strip().strip(self._quote).strip()
-        return not label or canonical_text(label) in self._source.labels
+        return not label or canonicalize_text(label) in self._source.labels
 
     def _refuse(self, what: str) -> NoReturn:
         row = f"row {self._row}" if self._row else "header"

@@ -7,23 +7,23 @@ from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from sentiment.data.addresses import local_path, shown
-from sentiment.data.download_cache import Checksum, Entry, Version, cache_folder, record
-from sentiment.data.remote import MirrorError, PassingError, RangeError, Remote
+from sentiment.data.addresses import redact_url, to_local_path
+from sentiment.data.download_cache import CacheEntry, Checksum, FileVersion, get_cache_folder, record_file
+from sentiment.data.remote import MirrorError, RangeError, RemoteFile, TransientError
 from sentiment.errors import UserError
 from sentiment.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
 
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 """Tries in a row that bring not one byte before a mirror is given up."""
 FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long."""
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 
 
-def download(url: str, entry: Entry, *, has_checksum: bool) -> bool:
+def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
     """Make `entry` hold the file: as `file` where that is still what the server has, else as `partial`.
 
     A download goes on where it broke off, if the server still has that version: by its tag or, where it gives
@@ -31,23 +31,23 @@ def download(url: str, entry: Entry, *, has_checksum: bool) -> bool:
     pieces. Raises MirrorError when the mirror cannot or, after some tries, does not give the file.
     """
     retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-        retry=retry_if_exception_type(PassingError),
-        before_sleep=lambda state: _say_why(url, state),
+        stop=stop_after_attempt(MAX_ATTEMPTS),
+        wait=wait_exponential(multiplier=FIRST_WAIT, max=MAX_WAIT),
+        retry=retry_if_exception_type(TransientError),
+        before_sleep=lambda state: _log_retry(url, state),
         reraise=True,
     )
     while True:
         before = entry.partial_bytes()
         try:
             return retrying(_attempt, url, entry, has_checksum)
-        except PassingError:
+        except TransientError:
             if entry.partial_bytes() <= before:
                 raise
 
 
-def _attempt(url: str, entry: Entry, has_checksum: bool) -> bool:
-    remote = Remote(url)
+def _attempt(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
+    remote = RemoteFile(url)
     version = remote.version()
     known = entry.version() == version and (has_checksum or version.tag is not None)
     if known and entry.file.exists() and not has_checksum:
@@ -60,7 +60,7 @@ def _attempt(url: str, entry: Entry, has_checksum: bool) -> bool:
     if not have:
         entry.begin(version)
     try:
-        start = _append(remote, entry, version, have)
+        start = _append_to_partial(remote, entry, version, have)
     except RangeError:
         entry.clear()
         raise
@@ -68,16 +68,16 @@ def _attempt(url: str, entry: Entry, has_checksum: bool) -> bool:
     if version.size is not None and found != version.size:
         if found > version.size:  # not a beginning of anything
             entry.clear()
-        raise PassingError(f"ended after {found:,} bytes of {version.size:,}")
+        raise TransientError(f"ended after {found:,} bytes of {version.size:,}")
     return start > 0
 
 
-def _append(remote: Remote, entry: Entry, version: Version, have: int) -> int:
+def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersion, have: int) -> int:
     """Write what the server sends from byte `have`, or from 0 where it cannot; return which it was."""
     with remote.reading(have, version) as (start, chunks):
         size = "size unknown" if version.size is None else f"{version.size / 1e6:.1f} MB"
         at = f", from byte {start:,}" if start else ""
-        logger.info(f"fetching {shown(remote.url)} ({size}{at})")
+        logger.info(f"fetching {redact_url(remote.url)} ({size}{at})")
         with (
             entry.partial.open("ab") as file,
             progress_bar(entry.file.name, version.size, unit="bytes", done=start) as advance,
@@ -89,13 +89,13 @@ def _append(remote: Remote, entry: Entry, version: Version, have: int) -> int:
     return start
 
 
-def _say_why(url: str, state: RetryCallState) -> None:
+def _log_retry(url: str, state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    logger.info(f"{shown(url)}: {reason}; trying again in {wait:.0f} s")
+    logger.info(f"{redact_url(url)}: {reason}; trying again in {wait:.0f} s")
 
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(urls: Sequence[str], checksum: str | None) -> Path:
@@ -110,21 +110,21 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
     """
     if not urls:
         raise UserError("no address to fetch the reviews from")
-    path = _fetched(urls, None if checksum is None else Checksum.parse(checksum))
-    record(shown(urls[0]), path)
+    path = _fetch_mirrors(urls, None if checksum is None else Checksum.parse(checksum))
+    record_file(redact_url(urls[0]), path)
     return path
 
 
-def _fetched(urls: Sequence[str], wanted: Checksum | None) -> Path:
-    cached = _cached(urls, wanted)
+def _fetch_mirrors(urls: Sequence[str], wanted: Checksum | None) -> Path:
+    cached = _find_cached(urls, wanted)
     if cached is not None:
         return cached
     reasons: list[str] = []
     for number, url in enumerate(urls, start=1):
         try:
-            return _from_mirror(url, wanted)
+            return _fetch_from_mirror(url, wanted)
         except MirrorError as error:
-            reasons.append(f"{shown(url)}: {error}")
+            reasons.append(f"{redact_url(url)}: {error}")
         if number < len(urls):
             logger.info(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
     if len(reasons) == 1:
@@ -132,37 +132,37 @@ def _fetched(urls: Sequence[str], wanted: Checksum | None) -> Path:
     raise UserError("\n".join([f"none of {len(urls)} mirrors gives the file", *(f"  {r}" for r in reasons)]))
 
 
-def _cached(urls: Sequence[str], wanted: Checksum | None) -> Path | None:
+def _find_cached(urls: Sequence[str], wanted: Checksum | None) -> Path | None:
     """Return a mirror's copy that has the checksum, whichever mirror it came from."""
     if wanted is None:
         return None
-    files = (Entry.of(url, wanted).file for url in urls if local_path(url) is None)
-    return next((file for file in files if file.is_file() and not wanted.fault(file)), None)
+    files = (CacheEntry.of(url, wanted).file for url in urls if to_local_path(url) is None)
+    return next((file for file in files if file.is_file() and not wanted.find_mismatch(file)), None)
 
 
-def _from_mirror(url: str, wanted: Checksum | None) -> Path:
-    path = local_path(url)
+def _fetch_from_mirror(url: str, wanted: Checksum | None) -> Path:
+    path = to_local_path(url)
     if path is not None:
-        return _checked(path, wanted)
-    entry = Entry.of(url, wanted)
+        return _verify_local_file(path, wanted)
+    entry = CacheEntry.of(url, wanted)
     try:
         with entry.locked():
-            return _cached([url], wanted) or _downloaded(url, entry, wanted)
+            return _find_cached([url], wanted) or _download_and_verify(url, entry, wanted)
     except OSError as error:  # the mirror's own are MirrorErrors: this is our disk
-        if error.errno not in DISK_FULL:
-            raise UserError(f"cannot keep a download in {cache_folder()}: {error.strerror}") from None
+        if error.errno not in DISK_FULL_ERRORS:
+            raise UserError(f"cannot keep a download in {get_cache_folder()}: {error.strerror}") from None
         entry.clear()
         raise UserError(
-            f"the disk is full: no room in {cache_folder()} for {shown(url)}; "
+            f"the disk is full: no room in {get_cache_folder()} for {redact_url(url)}; "
             "make room, or name another folder in DOWNLOAD_CACHE"
         ) from None
 
 
-def _checked(path: Path, wanted: Checksum | None) -> Path:
+def _verify_local_file(path: Path, wanted: Checksum | None) -> Path:
     if not path.is_file():
         raise MirrorError("a folder, not a file" if path.is_dir() else f"no such file ({path})")
     try:
-        fault = wanted.fault(path) if wanted else None
+        fault = wanted.find_mismatch(path) if wanted else None
     except OSError as error:
         raise MirrorError(f"cannot be read: {error.strerror}") from None
     if fault:
@@ -170,19 +170,19 @@ def _checked(path: Path, wanted: Checksum | None) -> Path:
     return path
 
 
-def _downloaded(url: str, entry: Entry, wanted: Checksum | None) -> Path:
+def _download_and_verify(url: str, entry: CacheEntry, wanted: Checksum | None) -> Path:
     in_pieces = download(url, entry, has_checksum=wanted is not None)
-    fault = _fault(entry, wanted)
+    fault = _find_mismatch(entry, wanted)
     if fault and in_pieces:  # the pieces may be of two versions; whole, the file may be right
-        logger.info(f"{shown(url)}: {fault}; starting over")
+        logger.info(f"{redact_url(url)}: {fault}; starting over")
         entry.clear()
         download(url, entry, has_checksum=True)
-        fault = _fault(entry, wanted)
+        fault = _find_mismatch(entry, wanted)
     if fault:
         entry.clear()
         raise MirrorError(fault)
     return entry.finish() if entry.partial.exists() else entry.file
 
 
-def _fault(entry: Entry, wanted: Checksum | None) -> str | None:
-    return wanted.fault(entry.partial) if wanted else None
+def _find_mismatch(entry: CacheEntry, wanted: Checksum | None) -> str | None:
+    return wanted.find_mismatch(entry.partial) if wanted else None

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from sentiment.data.archive import stream_members
-from sentiment.data.download_cache import record
+from sentiment.data.download_cache import record_file
 from sentiment.data.parquet import ROWS_PER_BATCH, SCHEMA
 from sentiment.errors import UserError
 from sentiment.params.data import ArchiveLimits
@@ -22,7 +22,7 @@ PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
 """Name of the file in `metrics/download.json`."""
 
 
-def package_file() -> Path:
+def find_package_file() -> Path:
     """Return where the reviews are. Raises UserError where the package is not installed, or lacks them."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
@@ -34,7 +34,7 @@ def package_file() -> Path:
     raise UserError(f"the package {DISTRIBUTION} holds no {CSV_NAME}; its version must be the locked one")
 
 
-IMDB = "imdb"
+IMDB_SOURCE = "imdb"
 """Value of the column `source` for the labelled training half of the Large Movie Review Dataset.
 
 The other rows are one-sentence snippets from elsewhere, another task.
@@ -47,8 +47,8 @@ def read_package() -> pa.Table:
     That order matters: reviews of one film stand together.
     Raises UserError where the file is missing or cannot be read.
     """
-    path = package_file()
-    record(PACKAGE_FILE, path)
+    path = find_package_file()
+    record_file(PACKAGE_FILE, path)
     return read_reviews_csv(path)
 
 
@@ -68,7 +68,7 @@ def read_reviews_csv(path: Path) -> pa.Table:
     table = table.append_column(
         "row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)])
     )
-    table = table.filter(pc.equal(table["source"], IMDB))
+    table = table.filter(pc.equal(table["source"], IMDB_SOURCE))
     nothing = pa.nulls(len(table), pa.string())
     return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)
 
@@ -77,11 +77,11 @@ BYTES_PER_BATCH = 1 << 25
 """A batch of real reviews has 3 MB; one of huge texts ends here."""
 
 LABELS = {"pos": 1, "neg": 0}
-EXPECTED = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
+EXPECTED_MEMBERS = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
 
-_REVIEW = re.compile(r"aclImdb/((?:train|test)/(?:pos|neg)|train/unsup)/([0-9]{1,9})_[0-9]+\.txt")
-_FILMS = re.compile(r"aclImdb/(train|test)/urls_(pos|neg|unsup)\.txt")
-_FILM = re.compile(r"/title/(tt\d+)")
+_REVIEW_MEMBER = re.compile(r"aclImdb/((?:train|test)/(?:pos|neg)|train/unsup)/([0-9]{1,9})_[0-9]+\.txt")
+_FILMS_MEMBER = re.compile(r"aclImdb/(train|test)/urls_(pos|neg|unsup)\.txt")
+_FILM_ID = re.compile(r"/title/(tt\d+)")
 
 
 def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
@@ -92,28 +92,28 @@ def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
     "unlabelled"); row (the member's name). Reads the archive twice: films may stand behind their reviews.
     Raises UserError where there are no reviews, a film or a list of films is missing, or text is not UTF-8.
     """
-    films = _films(path, limits)
-    batch = _Batch()
+    films = _read_films(path, limits)
+    batch = _BatchBuilder()
     found = False
-    for name, content in stream_members(path, limits, lambda name: bool(_REVIEW.fullmatch(name))):
-        match = _REVIEW.fullmatch(name)
+    for name, content in stream_members(path, limits, lambda name: bool(_REVIEW_MEMBER.fullmatch(name))):
+        match = _REVIEW_MEMBER.fullmatch(name)
         if match is None:
             continue
         found = True
         folder = match[1]
-        group = _film_of(path, name, films.get(folder), int(match[2]), folder)
-        batch.add(_decoded(path, name, content), folder, group, name)
+        group = _find_film(path, name, films.get(folder), int(match[2]), folder)
+        batch.add(_decode(path, name, content), folder, group, name)
         if len(batch.text) >= ROWS_PER_BATCH or batch.bytes >= BYTES_PER_BATCH:
             yield batch.build()
-            batch = _Batch()
+            batch = _BatchBuilder()
     if not found:
-        raise UserError(f"{path}: no reviews in it; expected members named {EXPECTED}")
+        raise UserError(f"{path}: no reviews in it; expected members named {EXPECTED_MEMBERS}")
     if batch.text:
         yield batch.build()
 
 
 @dataclass
-class _Batch:
+class _BatchBuilder:
     """Rows on their way into a record batch."""
 
     text: list[str] = field(default_factory=list)
@@ -137,13 +137,13 @@ class _Batch:
         return pa.record_batch(columns, schema=SCHEMA)
 
 
-def _films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
+def _read_films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
     """Return the film of each review by folder ("train/pos") and index."""
     films: dict[str, list[str]] = {}
-    for name, content in stream_members(path, limits, lambda name: bool(_FILMS.fullmatch(name))):
+    for name, content in stream_members(path, limits, lambda name: bool(_FILMS_MEMBER.fullmatch(name))):
         ids: list[str] = []
-        for number, line in enumerate(_decoded(path, name, content).splitlines(), start=1):
-            film = _FILM.search(line)
+        for number, line in enumerate(_decode(path, name, content).splitlines(), start=1):
+            film = _FILM_ID.search(line)
             if film is None:
                 raise UserError(f"{path}: {name}, line {number}: no film in {line[:80]!r}")
             ids.append(film[1])
@@ -152,7 +152,7 @@ def _films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
     return films
 
 
-def _film_of(path: Path, name: str, films: list[str] | None, index: int, folder: str) -> str | None:
+def _find_film(path: Path, name: str, films: list[str] | None, index: int, folder: str) -> str | None:
     if films is not None and index < len(films):
         return films[index]
     half, kind = folder.split("/")
@@ -164,7 +164,7 @@ def _film_of(path: Path, name: str, films: list[str] | None, index: int, folder:
     return None
 
 
-def _decoded(path: Path, name: str, content: bytes) -> str:
+def _decode(path: Path, name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from sentiment.data.parquet import READ_BYTES, ROWS_PER_BATCH
-from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, require_columns, wanted_columns
+from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, list_columns, require_columns
 from sentiment.errors import UserError
 from sentiment.params.data import Columns
-from sentiment.text import canonical_group, canonical_number, canonical_text
+from sentiment.text import canonicalize_group, canonicalize_number, canonicalize_text
 
-LONGEST_LINE = 1 << 24
+MAX_LINE_BYTES = 1 << 24
 """Bytes of a line, all columns and escapes included."""
 
 _BYTE_ORDER_MARK = "\ufeff"
@@ -26,26 +26,26 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character, which JSON can write and UTF-8 cannot: a post that was cut off in mid emoji."""
 
 
-def json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
+def read_json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
     """Yield the rows of a file of one object a line; blank lines are skipped.
 
     Raises UserError, with the line, where it is not JSON or no object, has a key twice or no wanted column,
     or where a text is no string, a label or group no string, number or truth value. Null stands for none.
     """
-    wanted = wanted_columns(columns)
+    wanted = list_columns(columns)
     texts: list[str | None] = []
     labels: list[str | None] = []
     groups: list[str | None] = []
     characters = 0
-    for row, (line, values) in enumerate(_objects(stream, name), start=1):
+    for row, (line, values) in enumerate(_read_objects(stream, name), start=1):
         where = f"{name} row {row}, line {line}"
         if any(column not in values for column in wanted):
             require_columns(f"{name}, line {line}", wanted, list(values))
-        text = _text(values[columns.text], where)
+        text = _validate_text(values[columns.text], where)
         texts.append(text)
-        labels.append(_scalar(values[columns.label], where, "label"))
-        group = None if columns.group is None else _scalar(values[columns.group], where, "group")
-        groups.append(canonical_group(group))
+        labels.append(_to_canonical_scalar(values[columns.label], where, "label"))
+        group = None if columns.group is None else _to_canonical_scalar(values[columns.group], where, "group")
+        groups.append(canonicalize_group(group))
         characters += len(text or "")
         if len(texts) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
             yield texts, labels, groups
@@ -54,17 +54,17 @@ def json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
         yield texts, labels, groups
 
 
-def _objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number of each line that is not blank, and the object in it."""
     decoder = json.JSONDecoder(
-        object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=Decimal
+        object_pairs_hook=_require_unique_keys, parse_constant=_raise_on_constant, parse_float=Decimal
     )
     number = 0
-    while line := stream.readline(LONGEST_LINE + 1):
+    while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         where = f"{name}, line {number}"
-        if len(line) > LONGEST_LINE:
-            raise UserError(f"{where}: more than {LONGEST_LINE:,} bytes, too long for a review")
+        if len(line) > MAX_LINE_BYTES:
+            raise UserError(f"{where}: more than {MAX_LINE_BYTES:,} bytes, too long for a review")
         try:
             content = line.decode()
             if number == 1:
@@ -85,7 +85,7 @@ def _objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]
         yield number, values
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
@@ -94,28 +94,30 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def _raise_on_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _text(value: Any, where: str) -> str | None:
+def _validate_text(value: Any, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value if value is None else _LONE_SURROGATE.sub("\ufffd", value)
-    raise UserError(f"{where}: the text is {_type_of(value)}, expected a string")
+    raise UserError(f"{where}: the text is {_describe_type(value)}, expected a string")
 
 
-def _scalar(value: Any, where: str, what: str) -> str | None:
+def _to_canonical_scalar(value: Any, where: str, what: str) -> str | None:
     """Return the canonical text of a label or group."""
     if value is None:
         return None
     if isinstance(value, str):
-        return canonical_text(_LONE_SURROGATE.sub("\ufffd", value))
+        return canonicalize_text(_LONE_SURROGATE.sub("\ufffd", value))
     if isinstance(value, bool | int | Decimal):
-        return canonical_number(value)
-    raise UserError(f"{where}: the {what} is {_type_of(value)}, expected a string, a number or a boolean")
+        return canonicalize_number(value)
+    raise UserError(
+        f"{where}: the {what} is {_describe_type(value)}, expected a string, a number or a boolean"
+    )
 
 
-def _type_of(value: object) -> str:
+def _describe_type(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return "a boolean" if isinstance(value, bool) else "a number"
@@ -128,13 +130,13 @@ _DATE = (types.is_date, types.is_time, types.is_timestamp)
 _SCALAR = (*_STRING, *_FRACTION, *_DATE, types.is_integer, types.is_boolean)
 
 
-def parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells]:
+def read_parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells]:
     """Yield the rows of a file, in part, however its row groups are cut.
 
     Raises UserError where a wanted column is missing or there twice, the texts are no strings, or the labels
     or groups are lists or other nested values.
     """
-    wanted = wanted_columns(columns)
+    wanted = list_columns(columns)
     # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
         schema = file.schema_arrow
@@ -145,24 +147,25 @@ def parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells]:
         for batch in file.iter_batches(ROWS_PER_BATCH, columns=wanted):
             groups: list[str | None] = [None] * batch.num_rows
             if columns.group is not None:
-                groups = [canonical_group(group) for group in _texts(batch[columns.group])]
+                groups = [canonicalize_group(group) for group in _to_texts(batch[columns.group])]
             labels = [
-                None if label is None else canonical_text(label) for label in _texts(batch[columns.label])
+                None if label is None else canonicalize_text(label)
+                for label in _to_texts(batch[columns.label])
             ]
-            yield _texts(batch[columns.text]), labels, groups
+            yield _to_texts(batch[columns.text]), labels, groups
 
 
 def _require_type(name: str, field: pa.Field, allowed: tuple[object, ...], expected: str) -> None:
-    found = _value_type(field.type)
+    found = _get_value_type(field.type)
     if not any(is_type(found) for is_type in allowed):  # type: ignore[operator]
         raise UserError(f"{name}: the column {field.name} is of type {field.type}, expected {expected}")
 
 
-def _value_type(data_type: pa.DataType) -> pa.DataType:
+def _get_value_type(data_type: pa.DataType) -> pa.DataType:
     return data_type.value_type if types.is_dictionary(data_type) else data_type
 
 
-def _texts(values: pa.Array) -> list[str | None]:
+def _to_texts(values: pa.Array) -> list[str | None]:
     """Return each value as text; numbers with a fraction or an exponent in their canonical text."""
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -172,11 +175,14 @@ def _texts(values: pa.Array) -> list[str | None]:
         texts: list[str | None] = values.cast(pa.large_string()).to_pylist()
         return texts
     # Arrow writes the shortest text that is the same number of its own type: 0.1 for a float32 of it too.
-    return [None if text is None else _of_fraction(text) for text in values.cast(pa.string()).to_pylist()]
+    return [
+        None if text is None else _canonicalize_fraction(text)
+        for text in values.cast(pa.string()).to_pylist()
+    ]
 
 
 @lru_cache(maxsize=4096)
-def _of_fraction(text: str) -> str | None:
+def _canonicalize_fraction(text: str) -> str | None:
     """Return the text of a number; None for what pandas writes where there is none."""
     number = Decimal(text)
-    return None if number.is_nan() else canonical_number(number)
+    return None if number.is_nan() else canonicalize_number(number)

@@ -7,59 +7,61 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from sentiment.data.deduplication import LATIN_FOLDED, as_latin, folded
+from sentiment.data.deduplication import LATIN1_FOLDED, encode_latin1, fold_text
 
-WORDS = 3
+SHINGLE_WORDS = 3
 """Words of a shingle. Between reviews of different films, few runs of three words are equal."""
 
 _WORD = re.compile(r"[^\W_]+")
-_UNSPACED = re.compile(
+_UNSPACED_SCRIPTS = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff])"
 )
 """Scripts without spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
 
-_BETWEEN = b"\xff"
+_SEPARATOR = b"\xff"
 """Stands between reviews; no byte of UTF-8."""
 
 _ASCII_WORDS = bytes(
-    ord(to) if byte < 128 and (to := LATIN_FOLDED[byte]).isalnum() else byte if byte > 127 else 0
+    ord(to) if byte < 128 and (to := LATIN1_FOLDED[byte]).isalnum() else byte if byte > 127 else 0
     for byte in range(256)
 )
 """Of UTF-8, where all but ASCII is folded already: lower case where a word is, zero elsewhere."""
 
-_LATIN_WORDS = bytes(ord(to) if len(to) == 1 and to.isalnum() and to <= "\xff" else 32 for to in LATIN_FOLDED)
-_LATIN_UNSEEN = bytes(byte for byte, to in enumerate(LATIN_FOLDED) if not to)
-_ASCII_UNSEEN = bytes(byte for byte in _LATIN_UNSEEN if byte < 128)
+_LATIN1_WORDS = bytes(
+    ord(to) if len(to) == 1 and to.isalnum() and to <= "\xff" else 32 for to in LATIN1_FOLDED
+)
+_LATIN1_INVISIBLE = bytes(byte for byte, to in enumerate(LATIN1_FOLDED) if not to)
+_ASCII_INVISIBLE = bytes(byte for byte in _LATIN1_INVISIBLE if byte < 128)
 
 _BLOCK = 8
 _HEAD_BLOCKS = 3
 _PADDING = b" " * (_BLOCK * _HEAD_BLOCKS)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(_BLOCK)] + [2**64 - 1], np.uint64)
-_ODD = np.array(
+_ODD_CONSTANTS = np.array(
     # Odd numbers without a pattern: the 64-bit constants of splitmix64 and xxHash.
     [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9],
     np.uint64,
 )
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the letters and digits of a text, word by word, without case and punctuation."""
-    return _WORD.findall(_UNSPACED.sub(r" \1 ", folded(text)))
+    return _WORD.findall(_UNSPACED_SCRIPTS.sub(r" \1 ", fold_text(text)))
 
 
-def shingles_of(text: str) -> set[tuple[str, ...]]:
+def build_shingles(text: str) -> set[tuple[str, ...]]:
     """Return each word with the two after it; the last two words have fewer."""
-    words = words_of(text)
-    return {tuple(words[start : start + WORDS]) for start in range(len(words))}
+    words = split_words(text)
+    return {tuple(words[start : start + SHINGLE_WORDS]) for start in range(len(words))}
 
 
-def jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+def compute_jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
     """Return the Jaccard similarity of two sets of shingles, the share that both have; 0 without words."""
     shared = len(one & other)
     return shared / max(1, len(one) + len(other) - shared)
 
 
-def hashed_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return a 64-bit hash of each word with the two after it, of all reviews after one another.
 
     Args:
@@ -69,76 +71,80 @@ def hashed_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray
         Hashes, shape (words,), and where each review starts, shape (reviews + 1,). Words of more than 32
         bytes that agree in their length, first 24 and last 8 bytes are taken for equal.
     """
-    parts = [text if text.isascii() else _words_apart(text.decode()) for text in texts]
-    buffer = _BETWEEN.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_UNSEEN)
+    parts = [text if text.isascii() else _separate_words(text.decode()) for text in texts]
+    buffer = _SEPARATOR.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_INVISIBLE)
     characters = np.frombuffer(buffer, np.uint8)
-    in_word = (characters != 0) & (characters != ord(_BETWEEN))
+    in_word = (characters != 0) & (characters != ord(_SEPARATOR))
     edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
     starts, ends = edges[0::2], edges[1::2]
-    offsets = np.searchsorted(starts, np.flatnonzero(characters == ord(_BETWEEN)))
-    words = _word_hashes(buffer, starts, ends)
+    offsets = np.searchsorted(starts, np.flatnonzero(characters == ord(_SEPARATOR)))
+    words = _hash_words(buffer, starts, ends)
     following, last = words, offsets[1:][np.diff(offsets) > 0] - 1
-    hashes = words * _ODD[0]
-    for odd in _ODD[1:WORDS]:
+    hashes = words * _ODD_CONSTANTS[0]
+    for odd in _ODD_CONSTANTS[1:SHINGLE_WORDS]:
         following = np.append(following[1:], np.uint64(0))
         following[last] = 0  # what follows there is another review
         hashes += following * odd
-    return _mixed(hashes), offsets
+    return _mix_bits(hashes), offsets
 
 
-def _words_apart(text: str) -> bytes:
+def _separate_words(text: str) -> bytes:
     """Return folded words, in UTF-8, with ASCII between them."""
-    latin = as_latin(text)
+    latin = encode_latin1(text)
     if latin is not None:
-        return latin.translate(_LATIN_WORDS, _LATIN_UNSEEN).decode("latin-1").encode()
-    return " ".join(words_of(text)).encode()
+        return latin.translate(_LATIN1_WORDS, _LATIN1_INVISIBLE).decode("latin-1").encode()
+    return " ".join(split_words(text)).encode()
 
 
-def _word_hashes(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _hash_words(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return a hash of each word, from its first three blocks of 8 bytes, its last 8 bytes and its length."""
     blocks = np.ndarray(len(buffer) - _BLOCK + 1, np.dtype("<u8"), buffer, strides=(1,))  # at every byte
     sizes = ends - starts
-    hashes = (blocks[starts] & _MASKS[np.minimum(sizes, _BLOCK)]) * _ODD[0] + sizes.astype(np.uint64)
+    hashes = (blocks[starts] & _MASKS[np.minimum(sizes, _BLOCK)]) * _ODD_CONSTANTS[0] + sizes.astype(
+        np.uint64
+    )
     for block in range(1, _HEAD_BLOCKS):
         longer = np.flatnonzero(sizes > block * _BLOCK)
         rest = _MASKS[np.minimum(sizes[longer] - block * _BLOCK, _BLOCK)]
-        hashes[longer] += (blocks[starts[longer] + block * _BLOCK] & rest) * _ODD[block]
+        hashes[longer] += (blocks[starts[longer] + block * _BLOCK] & rest) * _ODD_CONSTANTS[block]
     longer = np.flatnonzero(sizes > _HEAD_BLOCKS * _BLOCK)
-    hashes[longer] += blocks[ends[longer] - _BLOCK] * _ODD[_HEAD_BLOCKS]
-    return _mixed(hashes)
+    hashes[longer] += blocks[ends[longer] - _BLOCK] * _ODD_CONSTANTS[_HEAD_BLOCKS]
+    return _mix_bits(hashes)
 
 
-def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix_bits(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Spread each bit over all, in place (the finalizer of splitmix64)."""
-    for shift, odd in ((30, _ODD[1]), (27, _ODD[2])):
+    for shift, odd in ((30, _ODD_CONSTANTS[1]), (27, _ODD_CONSTANTS[2])):
         hashes ^= hashes >> np.uint64(shift)
         hashes *= odd
     hashes ^= hashes >> np.uint64(31)
     return hashes
 
 
-SLOTS = 96
+SIGNATURE_LENGTH = 96
 """Numbers in a signature. The estimate of the similarity is off by 0.05, one standard deviation."""
 SEED = 42
-RECALL = 0.98
+MIN_RECALL = 0.98
 """Least probability that a pair just as alike as asked for becomes a candidate."""
-MARGIN = 0.15
+ESTIMATE_MARGIN = 0.15
 """A candidate may be estimated so much below the similarity asked for: three standard deviations."""
-SIGNED_TOGETHER = 256
+TEXTS_PER_CHUNK = 256
 """Reviews whose words stay in the processor's cache."""
-MOST_PAIRS = 100_000
+MAX_PAIRS = 100_000
 """Candidates held at a time, with their signatures 77 MB."""
 
-_ODD_MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15)
+_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-def signatures_of(texts: Sequence[bytes]) -> NDArray[np.uint32]:
+def compute_signatures(texts: Sequence[bytes]) -> NDArray[np.uint32]:
     """Return the signatures of texts in UTF-8, shape (texts, SLOTS); without words, all slots at the most."""
-    parts = [np.empty((0, SLOTS), np.uint32)]
-    for start in range(0, len(texts), SIGNED_TOGETHER):
-        hashes, offsets = hashed_shingles(texts[start : start + SIGNED_TOGETHER])
-        signed = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), SLOTS, SEED)
-        parts.append(np.array(signed.to_rows(), np.uint32).reshape(-1, SLOTS))
+    parts = [np.empty((0, SIGNATURE_LENGTH), np.uint32)]
+    for start in range(0, len(texts), TEXTS_PER_CHUNK):
+        hashes, offsets = hash_shingles(texts[start : start + TEXTS_PER_CHUNK])
+        signed = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, offsets.astype(np.uint64), SIGNATURE_LENGTH, SEED
+        )
+        parts.append(np.array(signed.to_rows(), np.uint32).reshape(-1, SIGNATURE_LENGTH))
     return np.concatenate(parts)
 
 
@@ -149,7 +155,7 @@ class SignatureIndex:
         """Index signatures, shape (reviews, SLOTS), for pairs of at least this Jaccard similarity."""
         self._signatures = signatures
         self._similarity = similarity
-        self._rows_in_band = _rows_in_band(similarity)
+        self._rows_in_band = _compute_rows_per_band(similarity)
         self._retired = np.zeros(len(signatures), bool)
         self._retired_since = 0
         keys = self._band_keys(signatures)
@@ -166,14 +172,15 @@ class SignatureIndex:
             start, end = waiting.pop()
             keys = self._band_keys(queries[start:end])
             spans = [
-                _equal_spans(of_index, of_band) for of_index, of_band in zip(self._keys, keys, strict=True)
+                _find_equal_spans(of_index, of_band)
+                for of_index, of_band in zip(self._keys, keys, strict=True)
             ]
-            if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MOST_PAIRS:
+            if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MAX_PAIRS:
                 half = (start + end) // 2
                 waiting += [(half, end), (start, half)]
                 continue
             pairs = [
-                np.column_stack([np.repeat(hits, counts), positions[_ranges(first, counts)]])
+                np.column_stack([np.repeat(hits, counts), positions[_concatenate_ranges(first, counts)]])
                 for positions, (hits, first, counts) in zip(self._positions, spans, strict=True)
             ]
             found = np.concatenate(pairs).astype(np.int64)
@@ -193,27 +200,31 @@ class SignatureIndex:
     def _alike(self, pairs: NDArray[np.int64], queries: NDArray[np.uint32]) -> NDArray[np.int64]:
         pairs = pairs[~self._retired[pairs[:, 1]]]
         estimates = (queries[pairs[:, 0]] == self._signatures[pairs[:, 1]]).mean(axis=1)
-        alike: NDArray[np.int64] = pairs[estimates >= self._similarity - MARGIN]
+        alike: NDArray[np.int64] = pairs[estimates >= self._similarity - ESTIMATE_MARGIN]
         return alike
 
     def _band_keys(self, signatures: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Return a number per band and review, shape (bands, reviews), equal where all its slots are."""
-        bands = SLOTS // self._rows_in_band
+        bands = SIGNATURE_LENGTH // self._rows_in_band
         slots = signatures[:, : bands * self._rows_in_band].T.reshape(bands, self._rows_in_band, -1)
         keys = np.zeros((bands, len(signatures)), np.uint64)
         for row in range(self._rows_in_band):
-            keys = (keys ^ slots[:, row]) * _ODD_MULTIPLIERS
+            keys = (keys ^ slots[:, row]) * _ODD_MULTIPLIER
             keys ^= keys >> np.uint64(32)
         return keys.astype(np.uint32)
 
 
-def _rows_in_band(similarity: float) -> int:
+def _compute_rows_per_band(similarity: float) -> int:
     """Return the most slots per band with which pairs of this similarity are found, by RECALL."""
-    enough = [rows for rows in range(1, SLOTS + 1) if 1 - (1 - similarity**rows) ** (SLOTS // rows) >= RECALL]
+    enough = [
+        rows
+        for rows in range(1, SIGNATURE_LENGTH + 1)
+        if 1 - (1 - similarity**rows) ** (SIGNATURE_LENGTH // rows) >= MIN_RECALL
+    ]
     return max(enough, default=1)
 
 
-def _equal_spans(
+def _find_equal_spans(
     ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return which keys stand in an ordered array, where the first of each stands there, and how many."""
@@ -224,7 +235,7 @@ def _equal_spans(
     return order[hits], first[hits], counts
 
 
-def _ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _concatenate_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return first, first + 1, ... of each, `counts` of them, after one another."""
     ends = np.cumsum(counts)
     return np.repeat(first - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)

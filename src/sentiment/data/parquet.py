@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.data.deduplication import duplicate_key
+from sentiment.data.deduplication import compute_duplicate_key
 from sentiment.errors import UserError
 from sentiment.files import replacing
 
@@ -29,12 +29,12 @@ _POSITION_BITS = 40
 """Of a rank: what is left of its lower end holds the position of a row among a trillion."""
 
 
-def batches_of(table: pa.Table) -> Iterator[pa.RecordBatch]:
+def to_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield a table of this schema in batches."""
     yield from table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().to_batches(ROWS_PER_BATCH)
 
 
-def limited(
+def sample_reviews(
     read: Callable[[], Iterable[pa.RecordBatch]], limit: int | None, seed: int
 ) -> Iterator[pa.RecordBatch]:
     """Yield a sample of a source's reviews, in the source's order.
@@ -54,7 +54,7 @@ def limited(
     if limit is None:
         yield from read()
         return
-    chosen, rows = _smallest(read(), limit, seed)
+    chosen, rows = _select_smallest(read(), limit, seed)
     waiting = iter(chosen)
     position = next(waiting, None)
     start = 0
@@ -70,7 +70,7 @@ def limited(
         raise UserError(f"a source changed while it was read: {rows:,} rows, then {start:,}")
 
 
-def _smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple[list[int], int]:
+def _select_smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple[list[int], int]:
     """Return the positions of the rows to take, in order, and the number of rows.
 
     Held are the ranks of the best rows alone, largest first out: each is a number of a hash and, where the
@@ -94,7 +94,7 @@ def _smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple
 
 def _sampling_hash(text: str, seed: int) -> int:
     """Return a number of 64 bits that has nothing to do with the one that splits: else all would be test."""
-    key = duplicate_key(text)
+    key = compute_duplicate_key(text)
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8, person=b"limit").digest()
     return int.from_bytes(digest, "big")
 
@@ -102,10 +102,12 @@ def _sampling_hash(text: str, seed: int) -> int:
 FILE_SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int8())])
 """What a model needs of a review."""
 
-WITH_ORIGIN = pa.schema([*FILE_SCHEMA, ("source", pa.string()), ("row", pa.string()), ("group", pa.string())])
+ORIGIN_SCHEMA = pa.schema(
+    [*FILE_SCHEMA, ("source", pa.string()), ("row", pa.string()), ("group", pa.string())]
+)
 """What a person needs besides: the source's name, where in it the review stands, and its group."""
 
-ROW_GROUP = 10_000
+ROW_GROUP_SIZE = 10_000
 """Reviews in a row group: about 13 MB of text, of which a writer holds one and a reader decodes pages."""
 
 READ_BYTES = 2**16
@@ -131,9 +133,9 @@ class ReviewsWriter:
         """Add reviews, with the columns of the file, after those that are there."""
         added = pa.Table.from_batches([reviews]) if isinstance(reviews, pa.RecordBatch) else reviews
         self._waiting = pa.concat_tables([self._waiting, added.cast(self._writer.schema)])
-        while self._waiting.num_rows >= ROW_GROUP:
-            self._write(self._waiting.slice(0, ROW_GROUP))
-            self._waiting = self._waiting.slice(ROW_GROUP)
+        while self._waiting.num_rows >= ROW_GROUP_SIZE:
+            self._write(self._waiting.slice(0, ROW_GROUP_SIZE))
+            self._waiting = self._waiting.slice(ROW_GROUP_SIZE)
 
     def flush(self) -> None:
         """Write what waits as the last row group, which may be a short one."""
@@ -142,15 +144,17 @@ class ReviewsWriter:
             self._waiting = self._writer.schema.empty_table()
 
     def _write(self, reviews: pa.Table) -> None:
-        self._writer.write_table(reviews.combine_chunks(), row_group_size=ROW_GROUP)  # pages end with chunks
+        self._writer.write_table(
+            reviews.combine_chunks(), row_group_size=ROW_GROUP_SIZE
+        )  # pages end with chunks
         release_freed_memory()
 
 
 @contextmanager
-def writing_reviews(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator[ReviewsWriter]:
+def open_reviews_writer(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator[ReviewsWriter]:
     """Write one split, batch after batch; the file appears whole or not at all.
 
-    schema: FILE_SCHEMA or WITH_ORIGIN.
+    schema: FILE_SCHEMA or ORIGIN_SCHEMA.
     """
     options = {
         "compression": "zstd",
@@ -167,7 +171,7 @@ def writing_reviews(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator[Rev
 
 def write_reviews(path: Path, reviews: pa.Table) -> None:
     """Write one split; equal reviews make equal bytes."""
-    with writing_reviews(path) as writer:
+    with open_reviews_writer(path) as writer:
         writer.append(reviews)
 
 
@@ -182,7 +186,7 @@ class ReviewStream:
     num_rows: int
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        with _faults_told(self.path), _open(self.path) as parquet:
+        with _reporting_corrupt_file(self.path), _open(self.path) as parquet:
             for row_group in range(parquet.num_row_groups):  # in one go, RSS grows from group to group
                 for batch in parquet.iter_batches(BATCH_ROWS, [row_group], FILE_SCHEMA.names):
                     if batch["text"].null_count:
@@ -197,7 +201,7 @@ def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
     Raises UserError where the file is missing, torn or has other columns; a labelled split also where it has
     no rows or one class only, the other one where it has labels.
     """
-    with _faults_told(path), _open(path) as parquet:
+    with _reporting_corrupt_file(path), _open(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if any(field not in schema for field in FILE_SCHEMA):
             found = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -220,9 +224,9 @@ def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
     return pa.Table.from_batches(stream_reviews(path, labelled=labelled), FILE_SCHEMA)
 
 
-def origins(path: Path, rows: Sequence[int]) -> list[str]:
+def read_origins(path: Path, rows: Sequence[int]) -> list[str]:
     """Return the source and the place in it of some rows of a split, for a person to find them."""
-    with _faults_told(path), _open(path) as parquet:
+    with _reporting_corrupt_file(path), _open(path) as parquet:
         table = parquet.read(["source", "row"]).take(list(rows))
     return [f"{source}: {row}" for source, row in zip(*table.to_pydict().values(), strict=True)]
 
@@ -233,7 +237,7 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 @contextmanager
-def _faults_told(path: Path) -> Iterator[None]:
+def _reporting_corrupt_file(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sentiment import paths
-from sentiment.data.addresses import local_path, matching, scheme_of, shown
-from sentiment.data.download_cache import Digests, digest
-from sentiment.data.imdb import PACKAGE_FILE, package_file
+from sentiment.data.addresses import expand_pattern, get_scheme, redact_url, to_local_path
+from sentiment.data.download_cache import FileRecords, compute_file_record
+from sentiment.data.imdb import PACKAGE_FILE, find_package_file
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.files import replacing
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 
-def require_pinned(folder: Path) -> None:
+def require_tracked_files(folder: Path) -> None:
     """Compare everything that the folder's `.dvc` files track with what is there, by DVC's own hashes.
 
     What is missing is fetched from the DVC cache or remote where they have it. Raises UserError that names
@@ -48,15 +48,20 @@ def require_pinned(folder: Path) -> None:
     )
     if not pins:
         return
-    with _repository() as repo:
-        faults = [fault for pin in pins for out in _outputs(repo, pin) if (fault := _fault(repo, out, pin))]
+    with _open_repository() as repo:
+        faults = [
+            fault
+            for pin in pins
+            for out in _load_outputs(repo, pin)
+            if (fault := _find_problem(repo, out, pin))
+        ]
     if faults:
         raise UserError("\n  ".join([f"{folder}: not what its .dvc files record", *faults]))
 
 
-def _fault(repo: "Repo", out: "Output", pin: Path) -> str | None:
+def _find_problem(repo: "Repo", out: "Output", pin: Path) -> str | None:
     status = next(iter(out.workspace_status().values()), None)
-    if status is None or (status == "deleted" and _restored(repo, out)):
+    if status is None or (status == "deleted" and _restore(repo, out)):
         return None
     if status == "deleted":
         return f"{out}: missing; `dvc pull {pin}` brings it, from a DVC remote that has it"
@@ -66,7 +71,7 @@ def _fault(repo: "Repo", out: "Output", pin: Path) -> str | None:
     )
 
 
-def _restored(repo: "Repo", out: "Output") -> bool:
+def _restore(repo: "Repo", out: "Output") -> bool:
     """Fetch what is missing, from cache or remote; it is there afterwards whole or not at all."""
     try:
         with replacing(Path(out.fs_path)) as temporary:
@@ -80,7 +85,7 @@ def _restored(repo: "Repo", out: "Output") -> bool:
     return True
 
 
-def _outputs(repo: "Repo", pin: Path) -> list["Output"]:
+def _load_outputs(repo: "Repo", pin: Path) -> list["Output"]:
     from dvc.exceptions import DvcException
 
     try:
@@ -90,7 +95,7 @@ def _outputs(repo: "Repo", pin: Path) -> list["Output"]:
 
 
 @contextmanager
-def _repository() -> Iterator["Repo"]:
+def _open_repository() -> Iterator["Repo"]:
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo  # 0.5 s: only where there is something to check
 
@@ -102,30 +107,30 @@ def _repository() -> Iterator["Repo"]:
         yield repo
 
 
-def changed_files(params: DownloadParams) -> list[str]:
+def find_changed_files(params: DownloadParams) -> list[str]:
     """Return a line for every file on this machine that is not the one that download last read.
 
     Files in `data/incoming` are left to DVC, which re-runs download for them.
     """
-    recorded = _digests_in(_content(paths.metrics("download")))
+    recorded = _parse_file_records(_read_bytes(paths.metrics("download")))
     if not recorded:
         return []
-    now = {name: path for source in params.sources for name, path in _local_files(source)}
+    now = {name: path for source in params.sources for name, path in _list_local_files(source)}
     lines = []
     for name, path in now.items():
         if name not in recorded:
             lines.append(f"{name}: new, download has not read it yet")
         elif not path.is_file():
             lines.append(f"{name}: missing")
-        elif path.stat().st_size != recorded[name]["bytes"] or digest(path) != recorded[name]:
+        elif path.stat().st_size != recorded[name]["bytes"] or compute_file_record(path) != recorded[name]:
             lines.append(f"{name}: changed since download read it")
-    gone = (name for name in recorded if name not in now and _is_lost(name))
+    gone = (name for name in recorded if name not in now and _is_missing(name))
     return lines + [f"{name}: missing" for name in gone]
 
 
-def warn_of_changed_files(params: DownloadParams) -> None:
+def warn_about_changed_files(params: DownloadParams) -> None:
     """Print which files on this machine are not those that download last read, and what reads them anew."""
-    changed = changed_files(params)
+    changed = find_changed_files(params)
     for line in changed:
         logger.warning(f"{line}")
     if changed:
@@ -135,13 +140,13 @@ def warn_of_changed_files(params: DownloadParams) -> None:
         )
 
 
-def warn_of_other_files(read: Digests) -> None:
+def warn_about_different_files(read: FileRecords) -> None:
     """Say which files are not those that the commit's `metrics/download.json` records.
 
     So an old commit does not quietly read today's files.
     """
     before = committed(paths.metrics("download").as_posix()) or b""
-    for name, recorded in _digests_in(before).items():
+    for name, recorded in _parse_file_records(before).items():
         if name in read and read[name] != recorded:
             logger.info(
                 f"{name}: not the file that this commit recorded "
@@ -149,46 +154,46 @@ def warn_of_other_files(read: Digests) -> None:
             )
 
 
-def _local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
+def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
     """Yield name and path of a source's files on this machine, but those in `data/incoming`."""
     match source:
         case PackageSource():
-            yield PACKAGE_FILE, package_file()
+            yield PACKAGE_FILE, find_package_file()
         case ImdbSource():
-            here = [path for url in source.urls if (path := local_path(url)) is not None]
+            here = [path for url in source.urls if (path := to_local_path(url)) is not None]
             if len(here) == len(source.urls) or any(path.is_file() for path in here):
-                yield shown(source.urls[0]), next((path for path in here if path.is_file()), here[0])
+                yield redact_url(source.urls[0]), next((path for path in here if path.is_file()), here[0])
         case IncomingSource():
             return
         case FilesSource():
             for address in source.paths:
-                if local_path(address) is None:
+                if to_local_path(address) is None:
                     continue
                 try:
-                    found = matching(address)
+                    found = expand_pattern(address)
                 except UserError:  # matches nothing now: what it matched is missing
                     continue
                 for name in found:
-                    path = local_path(name)
+                    path = to_local_path(name)
                     if path is not None:
-                        yield shown(name), path
+                        yield redact_url(name), path
 
 
-def _is_lost(name: str) -> bool:
-    if name == PACKAGE_FILE or scheme_of(name) not in ("", "file") or name.startswith(f"{paths.INCOMING}/"):
+def _is_missing(name: str) -> bool:
+    if name == PACKAGE_FILE or get_scheme(name) not in ("", "file") or name.startswith(f"{paths.INCOMING}/"):
         return False
-    path = local_path(name)
+    path = to_local_path(name)
     return path is not None and not path.is_file()
 
 
-def _content(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
         return b""
 
 
-def _digests_in(content: bytes) -> dict[str, Any]:
+def _parse_file_records(content: bytes) -> dict[str, Any]:
     try:
         files = json.loads(content)["files"]
     except (ValueError, KeyError, TypeError):
@@ -201,7 +206,7 @@ def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
 
     Raises UserError where a file is not what its `.dvc` file records, or cannot be read.
     """
-    require_pinned(paths.INCOMING)
+    require_tracked_files(paths.INCOMING)
     matched = [
         name for name in incoming_files() if any(fnmatchcase(name, pattern) for pattern in source.paths)
     ]

@@ -10,22 +10,22 @@ from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from sentiment.data.addresses import local_path, matching, shown
-from sentiment.data.delimited import delimited_rows
+from sentiment.data.addresses import expand_pattern, redact_url, to_local_path
+from sentiment.data.delimited import read_delimited_rows
 from sentiment.data.download import fetch
-from sentiment.data.json_parquet import json_rows, parquet_rows
+from sentiment.data.json_parquet import read_json_rows, read_parquet_rows
 from sentiment.data.parquet import SCHEMA
-from sentiment.data.validation import Cells, brief
+from sentiment.data.validation import Cells, shorten
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
 
-Packing = Literal["gzip", "zstd"]
+Compression = Literal["gzip", "zstd"]
 
-CORRUPT = "truncated, corrupt or not of its format"
+CORRUPT_REASON = "truncated, corrupt or not of its format"
 
 
 @contextmanager
-def unpacked(path: Path, packing: Packing | None) -> Iterator[BinaryIO]:
+def open_decompressed(path: Path, packing: Compression | None) -> Iterator[BinaryIO]:
     """Open a file for reading, unpacked as it is read.
 
     Gzip goes by Python's own module, which reads several members and, as gzip itself, zeros behind the last
@@ -51,37 +51,39 @@ def reporting_corrupt_files(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = str(error)
-        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) or "UTF8" in reason else CORRUPT
-        raise UserError(f"{name}: {what}: {brief(reason)}") from None
+        what = (
+            "not UTF-8 text" if isinstance(error, UnicodeDecodeError) or "UTF8" in reason else CORRUPT_REASON
+        )
+        raise UserError(f"{name}: {what}: {shorten(reason)}") from None
 
 
-def addresses_of(source: FilesSource) -> list[str]:
+def list_files(source: FilesSource) -> list[str]:
     """Return the address of every file of a source, in the order of `paths` and then of the names.
 
     Raises UserError where a path or pattern names no file, or two of them name the same one.
     """
-    return _unique([(source.name, source.paths)])
+    return _list_distinct_files([(source.name, source.paths)])
 
 
-def refuse_shared_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None:
+def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None:
     """Raise UserError where one file is named twice, since its reviews would count twice.
 
     sources: the name of each source of files, and its paths, patterns or addresses.
     """
-    _unique(sources)
+    _list_distinct_files(sources)
 
 
-def _unique(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     owners: dict[str, str] = {}
     addresses: list[str] = []
     for name, paths in sources:
         for path in paths:
-            owner = f"{name}: {shown(path)}"
-            for address in matching(path):
-                file = _identity(address)
+            owner = f"{name}: {redact_url(path)}"
+            for address in expand_pattern(path):
+                file = _get_canonical_location(address)
                 if file in owners:
                     raise UserError(
-                        f"{shown(address)}: named twice, by {owners[file]} and by {owner}; "
+                        f"{redact_url(address)}: named twice, by {owners[file]} and by {owner}; "
                         "its reviews would count twice"
                     )
                 owners[file] = owner
@@ -89,16 +91,16 @@ def _unique(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     return addresses
 
 
-def _identity(address: str) -> str:
+def _get_canonical_location(address: str) -> str:
     """Return one text for every way to write the address of a file.
 
     A link in the last place stays: DVC may link two files with equal content to one in its cache.
     """
-    path = local_path(address)
+    path = to_local_path(address)
     return address if path is None else str(path.parent.resolve() / path.name)
 
 
-PACKINGS: dict[str, Packing] = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -110,20 +112,20 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
     empty, corrupt, not UTF-8 or of no known format, lacks a column, or has a label that the source does not
     map; and where its rows could be read in two ways.
     """
-    for address in addresses_of(source):
-        yield from _read_file(fetch([address], source.checksum), shown(address), source)
+    for address in list_files(source):
+        yield from _read_file(fetch([address], source.checksum), redact_url(address), source)
 
 
 def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.RecordBatch]:
     if path.stat().st_size == 0:
         raise UserError(f"{name}: empty, zero bytes")
-    kind, packing = _format(name, source)
+    kind, packing = _detect_format(name, source)
     done = 0
     with reporting_corrupt_files(name):
-        for texts, labels, groups in _rows(path, name, kind, packing, source):
+        for texts, labels, groups in _read_rows(path, name, kind, packing, source):
             rows = [f"{name} row {row}" for row in range(done + 1, done + len(texts) + 1)]
             done += len(texts)
-            mapped = [_mapped(label, row, source) for label, row in zip(labels, rows, strict=True)]
+            mapped = [_map_label(label, row, source) for label, row in zip(labels, rows, strict=True)]
             columns = [
                 pa.array(texts, pa.string()),
                 pa.array(mapped, pa.int8()),
@@ -137,29 +139,31 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
         raise UserError(f"{name}: no rows in it")
 
 
-def _rows(path: Path, name: str, kind: str, packing: Packing | None, source: FilesSource) -> Iterator[Cells]:
+def _read_rows(
+    path: Path, name: str, kind: str, packing: Compression | None, source: FilesSource
+) -> Iterator[Cells]:
     if kind == "parquet":
-        yield from parquet_rows(path, name, source.columns)
+        yield from read_parquet_rows(path, name, source.columns)
         return
-    with unpacked(path, packing) as stream:
+    with open_decompressed(path, packing) as stream:
         if kind == "jsonl":
-            yield from json_rows(stream, name, source.columns)
+            yield from read_json_rows(stream, name, source.columns)
         else:
-            yield from delimited_rows(stream, name, source, DELIMITERS[kind])
+            yield from read_delimited_rows(stream, name, source, DELIMITERS[kind])
 
 
-def _mapped(label: str | None, row: str, source: FilesSource) -> int | None:
+def _map_label(label: str | None, row: str, source: FilesSource) -> int | None:
     if label is None:
         raise UserError(f"{row}: no label")
     if label not in source.labels:
         known = ", ".join(source.labels)
-        raise UserError(f"{row}: label {brief(label)!r} is not one of those that labels maps: {known}")
+        raise UserError(f"{row}: label {shorten(label)!r} is not one of those that labels maps: {known}")
     return source.labels[label]
 
 
-def _format(name: str, source: FilesSource) -> tuple[str, Packing | None]:
+def _detect_format(name: str, source: FilesSource) -> tuple[str, Compression | None]:
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
-    packing = PACKINGS.get(suffixes[-1]) if suffixes else None
+    packing = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     inner = suffixes[-2:-1] if packing else suffixes[-1:]
     kind = FORMATS.get(inner[0]) if source.format == "auto" and inner else None
     if source.format != "auto":

@@ -12,22 +12,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentiment import paths
-from sentiment.data.deduplication import DIGEST, STRONGEST_FIRST, text_digests
+from sentiment.data.deduplication import DIGEST, SPLIT_PRECEDENCE, hash_texts
 from sentiment.data.near_duplicates import NearDuplicates
-from sentiment.data.parquet import WITH_ORIGIN, release_freed_memory
-from sentiment.data.validation import Quarantine, RowChecks
+from sentiment.data.parquet import ORIGIN_SCHEMA, release_freed_memory
+from sentiment.data.validation import Quarantine, RowValidator
 from sentiment.errors import UserError
 from sentiment.params.data import NearDuplicateLimits, ReviewChecks
-from sentiment.text import normalized
+from sentiment.text import normalize_text
 
 NO_LABEL = -1
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowTable:
     """What is kept in memory of every row, each array of shape (rows,): 6 bytes a review.
 
-    splits: positions in STRONGEST_FIRST. labels: 0, 1 or NO_LABEL. words: split at white space.
+    splits: positions in SPLIT_PRECEDENCE. labels: 0, 1 or NO_LABEL. words: split at white space.
     """
 
     splits: NDArray[np.uint8]
@@ -36,16 +36,18 @@ class Rows:
 
     def in_split(self, split: str) -> NDArray[np.bool_]:
         """Return which rows are in a split."""
-        mask: NDArray[np.bool_] = self.splits == STRONGEST_FIRST.index(split)
+        mask: NDArray[np.bool_] = self.splits == SPLIT_PRECEDENCE.index(split)
         return mask
 
 
-class Spool:
+class RowSpool:
     """Takes batches of `rows.SCHEMA`, normalizes and checks them, and keeps the fit ones in a file."""
 
-    def __init__(self, writer: pa.RecordBatchStreamWriter, checks: RowChecks, quarantine: Quarantine) -> None:
+    def __init__(
+        self, writer: pa.RecordBatchStreamWriter, validator: RowValidator, quarantine: Quarantine
+    ) -> None:
         self._writer = writer
-        self._checks = checks
+        self._validator = validator
         self._quarantine = quarantine
         # Grown in place: arrays to be joined at the end would be there twice.
         self._digests, self._splits, self._labels, self._words = (bytearray() for _ in range(4))
@@ -54,10 +56,10 @@ class Spool:
 
     def append(self, batch: pa.RecordBatch, source: str) -> None:
         """Add a batch of reviews, each with its split."""
-        texts = [normalized(text or "") for text in batch["text"].to_pylist()]
+        texts = [normalize_text(text or "") for text in batch["text"].to_pylist()]
         labels = pd.array(batch["label"].to_pylist(), dtype="Int8")
         is_fit = np.ones(len(texts), dtype=bool)
-        for fault in self._checks.faults(
+        for fault in self._validator.find_invalid(
             pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": labels})
         ):
             is_fit[fault.position] = False
@@ -67,9 +69,9 @@ class Spool:
         self.counts[source]["quarantined"] += int((~is_fit).sum())
         self._keep(batch.set_column(0, "text", pa.array(texts, pa.string())).filter(pa.array(is_fit)), source)
 
-    def rows(self) -> Rows:
+    def rows(self) -> RowTable:
         """Return what is known of every fit row, in the order of the file; nothing can be added after."""
-        return Rows(
+        return RowTable(
             np.frombuffer(self._splits, np.uint8),
             np.frombuffer(self._labels, np.int8),
             np.frombuffer(self._words, np.int32),
@@ -81,25 +83,28 @@ class Spool:
 
     def _keep(self, fit: pa.RecordBatch, source: str) -> None:
         texts = fit["text"].to_pylist()
-        self._digests += text_digests(texts).tobytes()
-        self._splits += bytes(STRONGEST_FIRST.index(split) for split in fit["split"].to_pylist())
+        self._digests += hash_texts(texts).tobytes()
+        self._splits += bytes(SPLIT_PRECEDENCE.index(split) for split in fit["split"].to_pylist())
         self._labels += fit["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False).tobytes()
         self._words += np.array([len(text.split()) for text in texts], np.int32).tobytes()
         named = fit.append_column("source", pa.array([source] * len(texts), pa.string()))
-        self._writer.write_batch(named.select(WITH_ORIGIN.names))
+        self._writer.write_batch(named.select(ORIGIN_SCHEMA.names))
         release_freed_memory()
 
 
 @contextmanager
-def spooling(path: Path, checks: RowChecks, quarantine: Quarantine) -> Iterator[Spool]:
+def open_spool(path: Path, validator: RowValidator, quarantine: Quarantine) -> Iterator[RowSpool]:
     """Open a spool for writing, an Arrow stream; its file is whole when this ends."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, WITH_ORIGIN, options=options) as writer:
-        yield Spool(writer, checks, quarantine)
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, ORIGIN_SCHEMA, options=options) as writer,
+    ):
+        yield RowSpool(writer, validator, quarantine)
 
 
-def spooled(path: Path, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
-    """Yield some of what was spooled, in batches of columns WITH_ORIGIN, each with its rows' positions.
+def read_spool(path: Path, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Yield some of what was spooled, in batches of columns ORIGIN_SCHEMA, each with its rows' positions.
 
     chosen: shape (rows,). Reads no further than the last of them.
     """
@@ -115,7 +120,7 @@ def spooled(path: Path, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.
                 yield positions, batch.filter(pa.array(mask))
 
 
-def refuse_duplicates(share: float, names: Callable[[], Sequence[str]], checks: ReviewChecks) -> None:
+def require_few_duplicates(share: float, names: Callable[[], Sequence[str]], checks: ReviewChecks) -> None:
     """Raise UserError that names some dropped rows, where their share is past the limit."""
     if share > checks.duplicates:
         what = (
@@ -125,18 +130,18 @@ def refuse_duplicates(share: float, names: Callable[[], Sequence[str]], checks: 
         raise UserError("\n  ".join([what, *(f"{row}: its text stands elsewhere too" for row in names())]))
 
 
-def refuse_near_duplicates(found: NearDuplicates, limits: NearDuplicateLimits) -> None:
+def require_few_near_duplicates(found: NearDuplicates, limits: NearDuplicateLimits) -> None:
     """Raise UserError that names the closest pairs, where too many test reviews have a near-duplicate."""
-    if found.share > limits.max_share:
+    if found.fraction > limits.max_share:
         what = (
-            f"reviews: {found.share:.1%} of the test reviews have a near-duplicate in another split, more "
+            f"reviews: {found.fraction:.1%} of the test reviews have a near-duplicate in another split, more "
             f"than download.checks.near_duplicates.max_share ({limits.max_share:.1%}). Drop them from "
             "the other sources, or raise the limit; for example:"
         )
         raise UserError("\n  ".join([what, *map(str, found.closest)]))
 
 
-def refuse_imbalance(rows: Rows, kept: NDArray[np.bool_], checks: ReviewChecks) -> None:
+def require_balanced_labels(rows: RowTable, kept: NDArray[np.bool_], checks: ReviewChecks) -> None:
     """Raise UserError where a labelled split lacks a label, or has too many of one."""
     for split in paths.LABELLED_SPLITS:
         labels = rows.labels[kept & rows.in_split(split)]

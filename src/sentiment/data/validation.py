@@ -19,7 +19,7 @@ from sentiment.files import replacing
 from sentiment.params.data import Columns, ReviewChecks
 
 
-def describe(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
+def summarize_split(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
     """Sum up one split: its reviews, the share of positive ones, and words per review.
 
     words: shape (reviews,), words of each, split at white space. labels: shape (reviews,), 0 or 1; anything
@@ -28,7 +28,7 @@ def describe(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[st
     if not len(words):
         return {"reviews": 0}
     labelled = labels[(labels == 0) | (labels == 1)]
-    balance = {"positive_share": round(float(labelled.mean()), 6)} if len(labelled) else {}
+    balance = {"positive_fraction": round(float(labelled.mean()), 6)} if len(labelled) else {}
     return {
         "reviews": len(words),
         **balance,
@@ -36,12 +36,12 @@ def describe(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[st
             "mean": round(float(words.mean()), 2),
             "median": float(np.median(words)),
             "p95": float(np.percentile(words, 95)),
-            "longest": int(words.max()),
+            "max": int(words.max()),
         },
     }
 
 
-NAMED_ROWS = 10
+MAX_EXAMPLES = 10
 """Offending rows that an error names."""
 
 
@@ -58,10 +58,10 @@ class Quarantine:
         """Set a row aside."""
         self.rows += 1
         self._writer.writerow([source, row, reason, text])
-        if self.rows <= NAMED_ROWS:
+        if self.rows <= MAX_EXAMPLES:
             self._named.append(f"{source}: {row}: {reason}")
 
-    def refuse_any(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise UserError that names the first rows, where there are any."""
         if self.rows:
             what = (
@@ -71,7 +71,7 @@ class Quarantine:
 
 
 @contextmanager
-def quarantining(path: Path) -> Iterator[Quarantine]:
+def open_quarantine(path: Path) -> Iterator[Quarantine]:
     """Write a quarantine file, whole or not at all."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield Quarantine(file)
@@ -82,14 +82,14 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffd]")
 
 
 @dataclass(frozen=True)
-class Fault:
+class InvalidRow:
     """A row that fails, by its position in the batch, and every reason."""
 
     position: int
     reason: str
 
 
-class RowChecks:
+class RowValidator:
     """The schema that each review must fit, after its text was normalized."""
 
     def __init__(self, params: ReviewChecks) -> None:
@@ -98,28 +98,30 @@ class RowChecks:
                 "text": pa.Column(
                     str,
                     [
-                        _check(lambda text: text.str.len() > 0, "no text"),
-                        _check(
+                        _build_check(lambda text: text.str.len() > 0, "no text"),
+                        _build_check(
                             lambda text: (text.str.len() == 0) | (text.str.len() >= params.min_characters),
                             f"shorter than {params.min_characters} characters",
                         ),
-                        _check(
+                        _build_check(
                             lambda text: text.str.len() <= params.max_characters,
                             f"longer than {params.max_characters} characters",
                         ),
-                        _check(
-                            lambda text: text.map(_control_share) <= params.control_share,
+                        _build_check(
+                            lambda text: text.map(_compute_control_fraction) <= params.control_share,
                             f"more than {params.control_share:.1%} control or undecodable characters",
                         ),
                     ],
                 ),
                 "label": pa.Column(
-                    "Int8", _check(lambda label: label.isin([0, 1]), "label is not 0 or 1"), nullable=True
+                    "Int8",
+                    _build_check(lambda label: label.isin([0, 1]), "label is not 0 or 1"),
+                    nullable=True,
                 ),
             }
         )
 
-    def faults(self, reviews: pd.DataFrame) -> Iterator[Fault]:
+    def find_invalid(self, reviews: pd.DataFrame) -> Iterator[InvalidRow]:
         """Yield the rows that fail, in order. reviews: columns text (str) and label (Int8), any index."""
         try:
             self._schema.validate(reviews.reset_index(drop=True), lazy=True)
@@ -127,14 +129,14 @@ class RowChecks:
             cases = error.failure_cases
             by_row = cases.groupby(cases["index"].astype(int), sort=True)["check"]
             for position, reasons in by_row:
-                yield Fault(int(str(position)), ", ".join(reasons))
+                yield InvalidRow(int(str(position)), ", ".join(reasons))
 
 
-def _check(condition: Callable[["pd.Series[Any]"], "pd.Series[bool]"], reason: str) -> pa.Check:
+def _build_check(condition: Callable[["pd.Series[Any]"], "pd.Series[bool]"], reason: str) -> pa.Check:
     return pa.Check(condition, name=reason, error=reason)
 
 
-def _control_share(text: str) -> float:
+def _compute_control_fraction(text: str) -> float:
     return len(_CONTROL.findall(text)) / max(1, len(text))
 
 
@@ -144,11 +146,11 @@ Cells = tuple[list[str | None], list[str | None], list[str | None]]
 CHARACTERS_PER_BATCH = 1 << 25
 """A batch of real reviews has 3 million characters; one of huge texts ends here."""
 
-LONGEST_QUOTE = 200
+MAX_EXCERPT_CHARACTERS = 200
 """Characters of a file that a message repeats: the first line of a page can be all of it."""
 
 
-def wanted_columns(columns: Columns) -> list[str]:
+def list_columns(columns: Columns) -> list[str]:
     """Return the names of the columns to read, each once."""
     names = (columns.text, columns.label, columns.group)
     return list(dict.fromkeys(name for name in names if name is not None))
@@ -158,15 +160,17 @@ def require_columns(where: str, wanted: Sequence[str], found: Sequence[str]) -> 
     """Raise UserError where a wanted column is missing or there more than once."""
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise UserError(f"{where}: no column {', '.join(missing)}; columns found: {brief(', '.join(found))}")
+        raise UserError(
+            f"{where}: no column {', '.join(missing)}; columns found: {shorten(', '.join(found))}"
+        )
     double = [name for name in wanted if found.count(name) > 1]
     if double:
         raise UserError(
-            f"{where}: more than one column {', '.join(double)}; columns found: {brief(', '.join(found))}"
+            f"{where}: more than one column {', '.join(double)}; columns found: {shorten(', '.join(found))}"
         )
 
 
-def brief(text: str) -> str:
+def shorten(text: str) -> str:
     """Return the beginning of what a file says, fit for a terminal."""
-    first = text.partition("\n")[0][:LONGEST_QUOTE]
+    first = text.partition("\n")[0][:MAX_EXCERPT_CHARACTERS]
     return "".join(character if character.isprintable() else "\ufffd" for character in first)

@@ -11,7 +11,7 @@ from sentiment.evaluation.metrics import classification_metrics
 from sentiment.intervals import Gain, delong_gain
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import probability, score
-from sentiment.params.root import EvaluateParams
+from sentiment.params import EvaluateParams
 from sentiment.paths import Candidate
 from sentiment.tokens.token_store import TokenizedReviews
 

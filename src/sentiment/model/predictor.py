@@ -13,7 +13,7 @@ from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import TOKENIZER, load_model
 from sentiment.model.scoring import probability, score
-from sentiment.text import normalized
+from sentiment.text import normalize_text
 from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
@@ -53,7 +53,7 @@ class Predictor:
 
     def encode(self, texts: Sequence[str]) -> "EncodedTexts":
         """Return what the model reads of each text; a thread can do so while another one scores."""
-        ids = self._encode_texts([normalized(text) for text in texts])
+        ids = self._encode_texts([normalize_text(text) for text in texts])
         tokens = TokenizedReviews.from_lists(ids, np.zeros(len(ids), dtype=np.int8))
         return EncodedTexts(tokens, self.model.find_ngrams(tokens))
 

@@ -1,6 +1,5 @@
-"""`params.yaml`, typed and checked before the first byte of data is read."""
+"""`params.yaml`: its schema, and its validation before any data is read."""
 
-from sentiment.params.loading import load_params
-from sentiment.params.root import Params
+from sentiment.params.loading import EvaluateParams, Params, load_params
 
-__all__ = ["Params", "load_params"]
+__all__ = ["EvaluateParams", "Params", "load_params"]

@@ -8,12 +8,12 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from sentiment import paths
 from sentiment.params.section import Section
-from sentiment.text import canonical_number, canonical_text
+from sentiment.text import canonicalize_number, canonicalize_text
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 Character = Annotated[str, Field(min_length=1, max_length=1)]
-Address = Annotated[str, Field(min_length=1)]
+SourceAddress = Annotated[str, Field(min_length=1)]
 ColumnName = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
@@ -65,7 +65,7 @@ class ImdbSource(Source):
 
     kind: Literal["imdb"]
     name: SourceName = "imdb"
-    urls: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)] = (OFFICIAL_ARCHIVE,)
+    urls: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)] = (OFFICIAL_ARCHIVE,)
     """Mirrors, tried in turn; `file:` addresses and plain paths too."""
     checksum: Checksum | None = "md5:7c2ac02c03563afcf9b574c7e56c153a"
     """Verified before the archive is read. Null takes any."""
@@ -92,7 +92,7 @@ class Columns(Section):
         return self
 
 
-def _keys_as_text(labels: Any) -> Any:
+def _canonicalize_label_keys(labels: Any) -> Any:
     """Return labels by their text: YAML reads 0 and true as what they are.
 
     Raises ValueError where two keys are one label, such as 1 and "1": one of them would win silently; and
@@ -104,9 +104,9 @@ def _keys_as_text(labels: Any) -> Any:
     for key, label in labels.items():
         text = key
         if isinstance(key, bool | int | float):
-            text = canonical_number(key)
+            text = canonicalize_number(key)
         elif isinstance(key, str):
-            text = canonical_text(key)
+            text = canonicalize_text(key)
         if text in by_text:
             raise ValueError(f"the label {text} stands there twice, in two spellings: keep one of them")
         by_text[text] = label
@@ -119,7 +119,7 @@ class FilesSource(Source):
     """CSV, TSV or JSON Lines, plain or packed with gzip or zstd, or Parquet; columns and labels by name."""
 
     kind: Literal["files"]
-    paths: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)]
+    paths: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)]
     """Paths, globs or addresses, of files with the same columns."""
     checksum: Checksum | None = None
     """Of the file, where `paths` names a single one."""
@@ -135,7 +135,9 @@ class FilesSource(Source):
     """Makes an ordinary character of the quote, delimiter or line break behind it. Null: nothing does. Two
     quotes inside a quoted field are one quote in either case."""
     columns: Columns
-    labels: Annotated[dict[str, Literal[0, 1] | None], Field(min_length=1), BeforeValidator(_keys_as_text)]
+    labels: Annotated[
+        dict[str, Literal[0, 1] | None], Field(min_length=1), BeforeValidator(_canonicalize_label_keys)
+    ]
     """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
 
     @property
@@ -180,7 +182,7 @@ class IncomingSource(FilesSource):
 
     kind: Literal["incoming"]  # type: ignore[assignment]
     name: SourceName = "incoming"
-    paths: Annotated[tuple[Address, ...], Field(min_length=1, strict=False)] = (f"{paths.INCOMING}/*",)
+    paths: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)] = (f"{paths.INCOMING}/*",)
     """Patterns, where `*` also matches the slashes of subfolders. One that matches nothing is no fault."""
 
     @model_validator(mode="after")
@@ -198,12 +200,12 @@ class IncomingSource(FilesSource):
 AnySource = Annotated[PackageSource | ImdbSource | FilesSource | IncomingSource, Field(discriminator="kind")]
 
 
-class SplitShares(Section):
+class SplitFractions(Section):
     """Share of the reviews in each split, in sources without a split of their own."""
 
-    train: Share
-    validation: Share
-    test: Share
+    train: Fraction
+    validation: Fraction
+    test: Fraction
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -247,7 +249,7 @@ class DownloadParams(Section):
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
     """Take only this many reviews of each split that a source has, half of each label, sampled by the hash of
     their texts. Null takes all."""
-    split: SplitShares
+    split: SplitFractions
     seed: NonNegativeInt
     checks: ReviewChecks
 

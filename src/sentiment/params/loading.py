@@ -3,20 +3,23 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.params.root import Params
-from sentiment.params.search_space import space_faults, strategy_faults
-from sentiment.params.section import variant_fields
+from sentiment.params.data import DownloadParams, TokenizeParams
+from sentiment.params.model import ModelParams
+from sentiment.params.search_space import validate_sampler_and_pruner, validate_search_space
+from sentiment.params.section import Section, list_variant_fields
+from sentiment.params.train import TrainParams
+from sentiment.params.tune import TuneParams
 
-SPACE = ("tune", "space")
+SPACE_LOCATION = ("tune", "space")
 
 FORMER_NAMES = {
     "average": "ema_decay",
@@ -36,6 +39,26 @@ FORMER_NAMES = {
 """Keys under other names of today, which spelling does not suggest."""
 
 
+class EvaluateParams(Section):
+    """How the models are judged."""
+
+    confidence_level: Annotated[float, Field(gt=0, lt=1)]
+    """Confidence level of the intervals."""
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Probability from which a review counts as positive."""
+
+
+class Params(Section):
+    """Every knob that changes the result, a section per stage; `model` serves train and tune."""
+
+    download: DownloadParams
+    tokenize: TokenizeParams
+    model: ModelParams
+    train: TrainParams
+    tune: TuneParams
+    evaluate: EvaluateParams
+
+
 def load_params(path: Path = paths.PARAMS) -> Params:
     """Read and check every parameter.
 
@@ -46,23 +69,23 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        faults = [_describe(fault, content) for fault in error.errors() if not _is_echo(fault)]
-        raise UserError(_report(path, faults + _faults_beside(error, content))) from None
-    faults = space_faults(params) or strategy_faults(params)
+        faults = [_format_error(fault, content) for fault in error.errors() if not _is_consequence(fault)]
+        raise UserError(_format_errors(path, faults + _validate_other_entries(error, content))) from None
+    faults = validate_search_space(params) or validate_sampler_and_pruner(params)
     if faults:
-        raise UserError(_report(path, faults))
+        raise UserError(_format_errors(path, faults))
     return params
 
 
-def _faults_beside(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
+def _validate_other_entries(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
     """Return the faults of the search space's other entries, where nothing but some entries is at fault."""
-    spoiled = {fault["loc"][2] for fault in error.errors() if fault["loc"][:2] == SPACE}
-    if any(fault["loc"][:2] != SPACE or len(fault["loc"]) == 2 for fault in error.errors()):
+    spoiled = {fault["loc"][2] for fault in error.errors() if fault["loc"][:2] == SPACE_LOCATION}
+    if any(fault["loc"][:2] != SPACE_LOCATION or len(fault["loc"]) == 2 for fault in error.errors()):
         return []
     tune = content["tune"]
     rest = {name: entry for name, entry in tune["space"].items() if name not in spoiled}
     try:
-        return space_faults(Params.model_validate({**content, "tune": {**tune, "space": rest}}))
+        return validate_search_space(Params.model_validate({**content, "tune": {**tune, "space": rest}}))
     except ValidationError:  # a key that is no text is named otherwise than it stands there
         return []
 
@@ -84,25 +107,25 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _report(path: Path, faults: Iterable[str]) -> str:
+def _format_errors(path: Path, faults: Iterable[str]) -> str:
     lines = list(faults)
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)])
 
 
-def _is_echo(fault: ErrorDetails) -> bool:
+def _is_consequence(fault: ErrorDetails) -> bool:
     """Whether a list is called too short only because pydantic does not count its faulty items."""
     return fault["type"] == "too_short" and len(fault["input"]) >= fault["ctx"]["min_length"]
 
 
-def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
-    keys, siblings = _walk(fault["loc"], content)
+def _format_error(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
+    keys, siblings = _resolve_location(fault["loc"], content)
     name = ".".join(keys)
     match fault["type"]:
         case "missing":
             return f"{name}: required, but not there"
         case "extra_forbidden":
-            return f"{name}: unknown key{_suggestion(keys, siblings)}"
+            return f"{name}: unknown key{_suggest_key(keys, siblings)}"
         case "union_tag_not_found":
             return f"{name}.kind: required, but not there"
         case "union_tag_invalid":
@@ -121,7 +144,7 @@ def _describe(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
     return f"{name}: {expected if expected != fault['msg'] else fault['msg']}{given}"
 
 
-def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Mapping[str, Any]]:
+def _resolve_location(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Mapping[str, Any]]:
     """Return the keys of a fault without the variant names that pydantic puts between them.
 
     Also returns the mapping that holds the last key.
@@ -144,8 +167,8 @@ def _walk(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Map
     return keys, holder
 
 
-def _suggestion(keys: list[str], siblings: Mapping[str, Any]) -> str:
-    known = variant_fields(Params, keys[:-1], siblings.get("kind"))
+def _suggest_key(keys: list[str], siblings: Mapping[str, Any]) -> str:
+    known = list_variant_fields(Params, keys[:-1], siblings.get("kind"))
     unused = [name for name in known if name not in siblings]
     close = [name for name in unused if name == FORMER_NAMES.get(keys[-1])]
     close = close or difflib.get_close_matches(keys[-1], unused, n=1)

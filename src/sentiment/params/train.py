@@ -8,7 +8,7 @@ from sentiment.params.section import Section
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 DecayFactor = Annotated[float, Field(gt=0, le=1)]
-EndShare = Annotated[float, Field(ge=0, le=1)]
+EndFactor = Annotated[float, Field(ge=0, le=1)]
 Percentile = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -118,14 +118,14 @@ class PolynomialSchedule(Schedule):
 
     kind: Literal["polynomial"]
     power: PositiveFloat
-    end_factor: EndShare
+    end_factor: EndFactor
 
 
 class CosineSchedule(Schedule):
     """Down to `end_factor` of the base rate along half a cosine (Loshchilov and Hutter, 2017)."""
 
     kind: Literal["cosine"]
-    end_factor: EndShare
+    end_factor: EndFactor
 
 
 class NoamSchedule(Schedule):

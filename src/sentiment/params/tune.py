@@ -166,6 +166,6 @@ class TuneParams(Section):
     """By dotted name, any parameter of `model` and `train`."""
 
     @property
-    def used_holdout(self) -> Holdout | None:
+    def active_holdout(self) -> Holdout | None:
         """How the winner is confirmed; None where no reviews are set aside."""
         return self.holdout if self.holdout and self.holdout.trials > 1 else None

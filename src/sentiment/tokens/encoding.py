@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from sentiment.data.parquet import BATCH_ROWS, ReviewStream, origins
+from sentiment.data.parquet import BATCH_ROWS, ReviewStream, read_origins
 from sentiment.errors import UserError
 from sentiment.logs import progress
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tokens
@@ -73,7 +73,7 @@ class UnknownWords:
         if share <= limit:
             return
         worst = [(rate, -row) for rate, row in self._worst]
-        names = origins(path, [row for _, row in worst])
+        names = read_origins(path, [row for _, row in worst])
         lines = [f"{name}: {rate:.1%} unknown" for (rate, _), name in zip(worst, names, strict=True)]
         what = (
             f"{path}: {share:.1%} of the words are unknown, more than tokenize.oov_rate ({limit:.1%}); "

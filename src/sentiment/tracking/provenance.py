@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.data.addresses import without_secrets
+from sentiment.data.addresses import redact_urls_in
 from sentiment.files import file_md5
 from sentiment.repository import committed, git
 from sentiment.settings import load_settings, repository_root, secrets_of
@@ -42,7 +42,7 @@ def redactor() -> Callable[[str], str]:
     def redact(text: str) -> str:
         for secret in secrets:
             text = text.replace(secret, HIDDEN)
-        return without_secrets(text, HIDDEN)
+        return redact_urls_in(text, HIDDEN)
 
     return redact
 

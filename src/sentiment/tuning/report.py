@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 
 from sentiment.files import write_csv
 from sentiment.params import Params
-from sentiment.params.search_space import substituted
+from sentiment.params.search_space import replace_values
 from sentiment.tuning.holdout import HoldoutResult, with_holdout_auc
 from sentiment.tuning.winner import STATES, auc_of, trials_table
 
@@ -97,7 +97,7 @@ def clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
     """
     rows = []
     for trial in _validated(study):
-        clip = substituted(params, trial.params).train.clip
+        clip = replace_values(params, trial.params).train.clip
         setting = getattr(clip, "threshold", getattr(clip, "percentile", None))
         rows.append((trial.number, STATES[trial.state], clip.kind, setting, auc_of(trial)))
     return pd.DataFrame(rows, columns=["trial", "state", "kind", "setting", "validation_auc"])

@@ -21,7 +21,13 @@ from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.params.search_space import Combination, alike, grid, grid_trials, most_checks
+from sentiment.params.search_space import (
+    Combination,
+    compute_max_evaluations,
+    count_grid_trials,
+    is_same_combination,
+    iterate_grid,
+)
 from sentiment.params.tune import (
     GPSampling,
     GridSampling,
@@ -134,7 +140,7 @@ def _maker(tune: TuneParams) -> MakeSampler:
 
 def make_pruner(params: Params) -> BasePruner:
     """Return the pruner that params.yaml asks for; it counts steps in checks, from 1."""
-    checks = most_checks(params)
+    checks = compute_max_evaluations(params)
     match params.tune.pruner:
         case NoPruning():
             return NopPruner()
@@ -150,7 +156,7 @@ def trials_in_all(params: Params) -> int:
     tune = params.tune
     if not isinstance(tune.sampler, GridSampling):
         return tune.trials
-    return min(tune.trials, grid_trials(params))
+    return min(tune.trials, count_grid_trials(params))
 
 
 def starting_trials(params: Params, storage: BaseStorage) -> list[Combination]:
@@ -173,10 +179,10 @@ def _with_grid(params: Params) -> list[Combination]:
     start = starting_point(params)
     if not isinstance(params.tune.sampler, GridSampling):
         return [start]
-    points = list(grid(params))
+    points = list(iterate_grid(params))
     for values in points:
         configured(params, values)
-    return [start, *(values for values in points if not alike(values, start))]
+    return [start, *(values for values in points if not is_same_combination(values, start))]
 
 
 def _older_trials(params: Params, warm_start: WarmStart, storage: BaseStorage) -> list[Combination]:
@@ -191,7 +197,7 @@ def _older_trials(params: Params, warm_start: WarmStart, storage: BaseStorage) -
     found: list[Combination] = [starting_point(params)]
     for trial in ranked(study.trials):
         values = fitting(params, trial.params)
-        if values and not any(alike(values, other) for other in found):
+        if values and not any(is_same_combination(values, other) for other in found):
             found.append(values)
     if len(found) == 1:
         raise UserError(f"{where}: none of its trials finished with values for tune.space that are new")

@@ -59,7 +59,7 @@ class Search:
     @property
     def tuning_reviews(self) -> LearningReviews:
         """What trials learn from and are ranked by."""
-        return tuning_reviews(self.reviews, self.params.tune.used_holdout)
+        return tuning_reviews(self.reviews, self.params.tune.active_holdout)
 
     @property
     def claims(self) -> FileLock:

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.params.search_space import Value, Values, applicable, kinds_first, substituted, value_at
+from sentiment.params.search_space import (
+    Value,
+    Values,
+    get_value,
+    is_applicable,
+    kind_first_sort_key,
+    replace_values,
+)
 from sentiment.params.tune import Choices, Dimension, FloatRange, IntRange
 
 ERROR = "error"
@@ -63,7 +70,7 @@ def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 def starting_point(params: Params) -> dict[str, Value]:
     """Return the configuration of params.yaml as values of the search space: trial 0."""
-    return {name: value_at(params, name) for name in params.tune.space if applicable(params, name, {})}
+    return {name: get_value(params, name) for name in params.tune.space if is_applicable(params, name, {})}
 
 
 def suggest(trial: optuna.Trial, params: Params) -> Params:
@@ -73,9 +80,9 @@ def suggest(trial: optuna.Trial, params: Params) -> Params:
     Raises UserError where the values drawn do not go together.
     """
     values: dict[str, Value] = {}
-    for name in sorted(params.tune.space, key=kinds_first):
-        if applicable(params, name, values):
-            dimension = _widened(params.tune.space[name], value_at(params, name))
+    for name in sorted(params.tune.space, key=kind_first_sort_key):
+        if is_applicable(params, name, values):
+            dimension = _widened(params.tune.space[name], get_value(params, name))
             values[name] = _draw(trial, name, dimension)
     return configured(params, values)
 
@@ -83,9 +90,9 @@ def suggest(trial: optuna.Trial, params: Params) -> Params:
 def fitting(params: Params, values: Values) -> dict[str, Value]:
     """Return those of a trial's values that the space of `params` has too, and allows."""
     kept: dict[str, Value] = {}
-    for name in sorted(params.tune.space, key=kinds_first):
-        if name in values and applicable(params, name, kept):
-            dimension = _widened(params.tune.space[name], value_at(params, name))
+    for name in sorted(params.tune.space, key=kind_first_sort_key):
+        if name in values and is_applicable(params, name, kept):
+            dimension = _widened(params.tune.space[name], get_value(params, name))
             if _allows(dimension, values[name]):
                 kept[name] = values[name]
     return kept
@@ -133,7 +140,7 @@ def configured(params: Params, values: Values) -> Params:
     Raises UserError where they do not go together.
     """
     try:
-        return substituted(params, values)
+        return replace_values(params, values)
     except ValidationError as error:
         drawn = ", ".join(f"{name} = {value!r}" for name, value in values.items())
         fault = error.errors()[0]

@@ -145,7 +145,7 @@ def keep_best_only(search: Search) -> None:
     """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
     with search.claims:
         trials = search.trials()
-        holdout = search.params.tune.used_holdout
+        holdout = search.params.tune.active_holdout
         kept = max(KEPT_MODELS, holdout.trials if holdout else 1)
         for trial in ranked(trials)[kept:]:
             for name in (WEIGHTS, CONFIG):
@@ -183,7 +183,7 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
 
 def _of_all_validation(search: Search, number: int, fitted: Fitted) -> NDArray[np.float32]:
     """Return the logits of all validation reviews; the training has scored those that steered it."""
-    folds = folds_of(search.reviews, search.params.tune.used_holdout)
+    folds = folds_of(search.reviews, search.params.tune.active_holdout)
     if folds is None:
         return fitted.logits
     validation = search.reviews.validation

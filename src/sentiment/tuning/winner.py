@@ -193,7 +193,7 @@ def find_winner(search: Search, parent: Run) -> Winner:
 
 
 def _confirmed(search: Search, best: list[FrozenTrial]) -> list[HoldoutResult]:
-    holdout = search.params.tune.used_holdout
+    holdout = search.params.tune.active_holdout
     if holdout is None:
         return []
     logits = {trial.number: _logits(search, trial) for trial in best[: holdout.trials]}

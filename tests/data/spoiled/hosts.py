@@ -23,7 +23,7 @@ def imdb(*urls: str, checksum: str | None = None) -> dict[str, Any]:
 def _silent(place: Place) -> str:
     """A host that takes the connection and never answers."""
     listener = place.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    place.monkeypatch.setattr(remote, "SECONDS_OF_SILENCE", 0.05)
+    place.monkeypatch.setattr(remote, "READ_TIMEOUT", 0.05)
     return f"http://127.0.0.1:{listener.getsockname()[1]}/reviews.tar.gz"
 
 
