@@ -2,106 +2,29 @@
 
 import json
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.pipeline.broken_inputs import CASES, Result
 from tests.project import Project
 
 
-def _torn(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _flipped_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def _one_class(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(table.filter(pa.compute.equal(table["label"], 1)), path)
-
-
-def _empty(path: Path) -> None:
-    pq.write_table(pq.read_table(path).slice(0, 0), path)
-
-
-def _zero_bytes(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _missing(path: Path) -> None:
-    path.unlink()
-
-
-def _other_columns(path: Path) -> None:
-    table = pq.read_table(path).select(["text", "label"])
-    pq.write_table(table.rename_columns(["words", "label"]), path)
-
-
-def _one_label(path: Path) -> None:
-    np.save(path, np.ones_like(np.load(path)))
-
-
-def _shorter(path: Path) -> None:
-    np.save(path, np.load(path)[:-5])
-
-
-def _other_model(path: Path) -> None:
-    content = json.loads(path.read_text())
-    content["model"]["hidden_units"] += 1
-    path.write_text(json.dumps(content))
-
-
-CASES: list[tuple[str, str, Callable[[Path], None], str]] = [
-    ("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
-    ("tokenize", "data/reviews/train.parquet", _torn, "not a whole Parquet file"),
-    ("tokenize", "data/reviews/train.parquet", _zero_bytes, "not a whole Parquet file"),
-    ("tokenize", "data/reviews/train.parquet", _flipped_bit, "not a whole Parquet file"),
-    ("tokenize", "data/reviews/validation.parquet", _flipped_bit, "not a whole Parquet file"),
-    ("tokenize", "data/reviews/train.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
-    ("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
-    ("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
-    ("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
-    ("tokenize", "data/reviews/unlabelled.parquet", _torn, "not a whole Parquet file"),
-    ("train", "data/tokens/tokenizer.json", _missing, "no such file"),
-    ("train", "data/tokens/tokenizer.json", _torn, "not a whole tokenizer file"),
-    ("train", "data/tokens/train/ids.npy", _missing, "no such file"),
-    ("train", "data/tokens/train/ids.npy", _torn, "a torn token file"),
-    ("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
-    ("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
-    ("train", "data/tokens/unlabelled/ids.npy", _missing, "no such file"),
-    ("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
-    ("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
-    ("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
-    ("evaluate", "models/tuned/model.safetensors", _torn, "not a whole safetensors file"),
-    ("evaluate", "models/baseline/config.json", _torn, "not the configuration of a model"),
-    ("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
-    ("evaluate", "data/reviews/test.parquet", _torn, "not a whole Parquet file"),
-    ("evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"),
-]
-
-
-@pytest.mark.parametrize(
-    ("stage", "file", "spoil", "message"), CASES, ids=lambda value: getattr(value, "__name__", value)
-)
-def test_spoiled_input(
-    stage: str, file: str, spoil: Callable[[Path], None], message: str, project: Project
-) -> None:
-    spoil(project.root / file)
+@pytest.mark.parametrize("stage", ["tokenize", "train", "tune", "evaluate"])
+def test_broken_input_is_named_and_nothing_is_written(stage: str, project: Project) -> None:
     before = project.tree()
-    failed = project.stage(stage, status=2)
-    assert message in failed.stderr
-    assert str(Path(file).parent) in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert project.tree() == before
+    printed = project.run("python", "-m", "tests.pipeline.broken_inputs", stage).stdout.splitlines()
+    cases = [case for case in CASES if case.stage == stage]
+    for case, line in zip(cases, printed, strict=True):
+        label = f"{case.file}, {case.damage.__name__}"
+        result = Result(**json.loads(line))
+        assert result.status == 2, f"{label}: {result.stderr}"
+        assert case.message in result.stderr, label
+        assert str(Path(case.file).parent) in result.stderr, label
+        assert "Traceback" not in result.stderr, label
+        assert result.unchanged, label
+    assert project.tree() == before  # each file was put back: no case saw another one's
 
 
 def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Project) -> None:

@@ -1,7 +1,7 @@
-"""The shell of the retraining workflow's job that writes, step by step as a runner executes it.
+"""The workflows: the shell steps of the job that opens pull requests, as a runner runs them, and the matrix.
 
-GitHub itself cannot be had: `gh` is a script that answers as it would. Git, the remote and its refusal
-are real.
+GitHub itself is not available: `gh` is a script that answers as GitHub would. Git, the remote and the refused
+push are real.
 """
 
 import os
@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 
 from tests.project import ROOT
 
+pytestmark = pytest.mark.slow  # bash and git
+
 GH = """#!/bin/sh
 case "$1 $2" in
     "pr list") [ -z "$LIST_FAILS" ] || exit 1; printf '%s' "$EARLIER" ;;
@@ -24,13 +26,13 @@ esac
 
 @dataclass(frozen=True)
 class Runner:
-    """A checkout with what the other job handed over, and a remote."""
+    """A checkout with the artifact of the other job, and a remote."""
 
     folder: Path
 
     @property
     def summary(self) -> str:
-        """What the steps wrote for the page of the run."""
+        """The summary that the steps wrote."""
         file = self.folder / "summary.md"
         return file.read_text() if file.exists() else ""
 
@@ -102,13 +104,13 @@ def test_changed_results_become_a_pull_request(runner: Runner) -> None:
     assert "https://github.com/owner/name/actions/runs/1" in body
 
 
-def test_what_was_proposed_before_is_not_again(runner: Runner) -> None:
+def test_result_that_was_proposed_before_is_not_proposed_again(runner: Runner) -> None:
     assert runner.propose(EARLIER="https://github.com/owner/name/pull/3").returncode == 0
     assert "proposed before: https://github.com/owner/name/pull/3" in runner.summary
     assert runner.git("branch", "--list", where="remote") == ""
 
 
-def test_refused_push_stands_in_the_summary(runner: Runner) -> None:
+def test_refused_push_is_in_the_summary(runner: Runner) -> None:
     hook = runner.folder / "remote/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho no branches here >&2\nexit 1\n")
     hook.chmod(0o755)
@@ -120,15 +122,40 @@ def test_refused_push_stands_in_the_summary(runner: Runner) -> None:
     assert "no branches here" in done.stderr
 
 
-def test_refused_pull_request_stands_in_the_summary(runner: Runner) -> None:
+def test_refused_pull_request_is_in_the_summary(runner: Runner) -> None:
     done = runner.propose(CREATE_FAILS="1")
     assert done.returncode == 1
     assert "::error::" in done.stdout
-    assert "Open it by hand: https://github.com/owner/name/compare/main...retrain/" in runner.summary
+    assert "Open it yourself: https://github.com/owner/name/compare/main...retrain/" in runner.summary
 
 
-def test_question_that_github_does_not_answer_stands_in_the_summary(runner: Runner) -> None:
+def test_failed_query_of_pull_requests_is_in_the_summary(runner: Runner) -> None:
     done = runner.propose(LIST_FAILS="1")
     assert done.returncode == 1
     assert "nothing was pushed" in runner.summary
     assert runner.git("branch", "--list", where="remote") == ""
+
+
+def test_pull_request_is_tested_once_on_every_supported_python() -> None:
+    workflow = YAML(typ="safe").load(ROOT / ".github/workflows/test.yml")
+    assert workflow["on"] == {"push": {"branches": ["main"]}, "pull_request": None}
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.13"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [
+        "make setup",
+        "make lint",
+        "make test-all",
+    ]
+
+
+def test_ci_runs_the_targets_of_the_workflow() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert [line for line in lines if line.startswith("make ")] == ["make lint", "make test-all"]
+
+
+def test_commit_hooks_run_what_lint_runs() -> None:
+    hooks = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0].splitlines()[1:]
+    entries = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks[0]["hooks"]]
+    assert entries == [line.strip() for line in recipe]

@@ -1,0 +1,154 @@
+"""Break each input of a stage in turn, in one process: `python -m tests.pipeline.broken_inputs STAGE`.
+
+Runs at the root of a project. Prints one JSON object per case: the exit status, the standard error, and
+whether the stage left every file as it was.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.project import Project
+
+
+@dataclass(frozen=True)
+class Case:
+    """An input file of a stage, how it is broken, and what the error message contains."""
+
+    stage: str
+    file: str
+    damage: Callable[[Path], None]
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage did with a broken input."""
+
+    status: int
+    stderr: str
+    unchanged: bool
+    """The stage left every file of the project as it was."""
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _one_class(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pa.compute.equal(table["label"], 1)), path)
+
+
+def _empty(path: Path) -> None:
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+
+def _zero_bytes(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _other_columns(path: Path) -> None:
+    table = pq.read_table(path).select(["text", "label"])
+    pq.write_table(table.rename_columns(["words", "label"]), path)
+
+
+def _one_label(path: Path) -> None:
+    np.save(path, np.ones_like(np.load(path)))
+
+
+def _shorter(path: Path) -> None:
+    np.save(path, np.load(path)[:-5])
+
+
+def _other_model(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["model"]["hidden_units"] += 1
+    path.write_text(json.dumps(content))
+
+
+CASES = [
+    Case("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
+    Case("tokenize", "data/reviews/train.parquet", _truncated, "not a whole Parquet file"),
+    Case("tokenize", "data/reviews/train.parquet", _zero_bytes, "not a whole Parquet file"),
+    Case("tokenize", "data/reviews/train.parquet", _flipped_bit, "not a whole Parquet file"),
+    Case("tokenize", "data/reviews/validation.parquet", _flipped_bit, "not a whole Parquet file"),
+    Case(
+        "tokenize",
+        "data/reviews/train.parquet",
+        _one_class,
+        "expected reviews with labels 0 and 1, found [1]",
+    ),
+    Case("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
+    Case("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
+    Case("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
+    Case("tokenize", "data/reviews/unlabelled.parquet", _truncated, "not a whole Parquet file"),
+    Case("train", "data/tokens/tokenizer.json", _missing, "no such file"),
+    Case("train", "data/tokens/tokenizer.json", _truncated, "not a whole tokenizer file"),
+    Case("train", "data/tokens/train/ids.npy", _missing, "no such file"),
+    Case("train", "data/tokens/train/ids.npy", _truncated, "a torn token file"),
+    Case("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
+    Case("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
+    Case("train", "data/tokens/unlabelled/ids.npy", _missing, "no such file"),
+    Case("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
+    Case("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
+    Case("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
+    Case("evaluate", "models/tuned/model.safetensors", _truncated, "not a whole safetensors file"),
+    Case("evaluate", "models/baseline/config.json", _truncated, "not the configuration of a model"),
+    Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
+    Case("evaluate", "data/reviews/test.parquet", _truncated, "not a whole Parquet file"),
+    Case(
+        "evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"
+    ),
+]
+
+
+def _run(case: Case) -> Result:
+    """Break a file, run the stage's main function, and put the file back."""
+    file = Path(case.file)
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)  # a new file: an earlier case may still have the old one mapped into memory
+    case.damage(file)
+    project = Project(Path.cwd())
+    before = project.tree()
+    errors = io.StringIO()
+    status = 0
+    with contextlib.redirect_stderr(errors):
+        try:
+            importlib.import_module(f"stages.{case.stage}").main()
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    unchanged = project.tree() == before
+    file.unlink(missing_ok=True)
+    file.write_bytes(content)
+    return Result(status, errors.getvalue(), unchanged)
+
+
+if __name__ == "__main__":
+    for case in CASES:
+        if case.stage == sys.argv[1]:
+            print(json.dumps(asdict(_run(case))))
