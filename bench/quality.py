@@ -37,7 +37,7 @@ from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _judge_training(
     model: ModelParams, train: TrainParams, learning: LearningReviews, test: TokenizedReviews
 ) -> Judged:
     start = time.perf_counter()
-    fitted = fit_with_unlabelled(
+    fitted = fit_with_self_training(
         model,
         train,
         learning,

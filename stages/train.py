@@ -13,11 +13,11 @@ from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import tracking_errors
 from sentiment.tracking.run_inputs import log_story
-from sentiment.training.checkpoint import checkpointing
-from sentiment.training.epoch_metrics import Epoch
-from sentiment.training.fingerprint import training_key
-from sentiment.training.loop import health_table, history_table, training_metrics
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.checkpoint import open_checkpoint
+from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.fingerprint import compute_fingerprint
+from sentiment.training.loop import build_gradients_table, build_history_table, build_training_metrics
+from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
 
@@ -36,23 +36,23 @@ def main() -> None:
     params = load_params()
     reviews = LearningReviews.open()
     origin = origin_of(params, reviews)
-    key = training_key(params.model, params.train, reviews)
+    key = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
-    with tracking_errors(), checkpointing(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
+    with tracking_errors(), open_checkpoint(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
         log_story(run, DATA_OF_TRAINING)
         log_configuration(run, params, reviews, origin, sections=Params.model_fields)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)
 
-        def on_epoch(epoch: Epoch) -> None:
+        def on_epoch(epoch: EpochMetrics) -> None:
             run.log_epoch(epoch)
             logger.info(str(epoch))
 
-        fitted = fit_with_unlabelled(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
+        fitted = fit_with_self_training(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
         save_model(paths.model("baseline"), fitted.model, origin)
-        write_csv(paths.PLOTS / "train.csv", history_table(fitted))
-        write_csv(paths.PLOTS / "health.csv", health_table(fitted), numbers=SMALL_NUMBERS)
-        write_json(paths.metrics("train"), training_metrics(fitted))
+        write_csv(paths.PLOTS / "train.csv", build_history_table(fitted))
+        write_csv(paths.PLOTS / "gradients.csv", build_gradients_table(fitted), numbers=SMALL_NUMBERS)
+        write_json(paths.metrics("train"), build_training_metrics(fitted))
         run.log_best(fitted.best)
         tag_model(run, paths.model("baseline"))
         note_ended(checkpoint, paths.model("baseline"))

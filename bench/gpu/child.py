@@ -14,9 +14,9 @@ from bench.gpu.packed import TOKENIZER, Pack, fewer
 from sentiment.files import write_json
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import save_model
-from sentiment.training.checkpoint import checkpointing
-from sentiment.training.fingerprint import training_key
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.checkpoint import open_checkpoint
+from sentiment.training.fingerprint import compute_fingerprint
+from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ def train(job: dict[str, Any]) -> None:
     model, params = pack.configuration(job["changes"], device=job["device"])
     learning = fewer(pack.learning(), job["reviews"], job["validation"])
     started = time.perf_counter()
-    with checkpointing(
-        Path(job["checkpoints"]), training_key(model, params, learning), job["minutes"]
+    with open_checkpoint(
+        Path(job["checkpoints"]), compute_fingerprint(model, params, learning), job["minutes"]
     ) as kept:
         resumed = kept is not None and kept.exists
-        fitted = fit_with_unlabelled(
+        fitted = fit_with_self_training(
             model, params, learning, lambda epoch: logger.info(str(epoch)), checkpoint=kept
         )
     if job["model"]:

@@ -14,7 +14,7 @@ from bench.gpu.child import train
 from bench.gpu.context import Bench, brief
 from bench.gpu.packed import fewer
 from sentiment.tokens.batches import LearningReviews
-from sentiment.training.checkpoint import STATE
+from sentiment.training.checkpoint import STATE_FILE
 from sentiment.training.loop import fit
 
 AUC_BAR = 0.002
@@ -132,7 +132,7 @@ def _clipped(bench: Bench, learning: LearningReviews, changes: dict[str, Any]) -
     """Train for an epoch and return the share of steps clipped. Raises what training raises."""
     short = {"train.epochs": 1, "train.schedule": {"kind": "constant", "warmup_steps": 0}}
     model, params = bench.pack.configuration(short, changes, device=bench.device)
-    return fit(model, params, learning, on_epoch=lambda _: None).best.clipped_share
+    return fit(model, params, learning, on_epoch=lambda _: None).best.clipping_rate
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Training:
         """Send SIGKILL as soon as there is a checkpoint; return a word on when that was."""
         assert self.process is not None
         while self.process.is_alive() and self.bench.left > 0:
-            if list((self._folder / "checkpoints").glob(f"*/{STATE}")):
+            if list((self._folder / "checkpoints").glob(f"*/{STATE_FILE}")):
                 self.process.kill()
                 self.process.join()
                 return "killed"

@@ -17,8 +17,8 @@ from bench.gpu.remembered import remembered_ngrams
 from sentiment.intervals import delong_interval
 from sentiment.model.scoring import probability, score
 from sentiment.tokens.batches import LearningReviews
-from sentiment.training.epoch_metrics import Epoch
-from sentiment.training.loop import Fitted, fit
+from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.loop import TrainingResult, fit
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Tried:
 
     name: str
     changes: Mapping[str, Any]
-    fitted: Fitted
+    fitted: TrainingResult
     seconds: float
 
     @property
@@ -93,11 +93,11 @@ def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: Learni
         model, train = bench.pack.configuration(changes, device=bench.device)
         started = time.perf_counter()
 
-        def on_epoch(epoch: Epoch) -> None:
+        def on_epoch(epoch: EpochMetrics) -> None:
             logger.info(f"{name}, {epoch}")
             passed = time.perf_counter() - started
-            if passed / epoch.number * (train.epochs - epoch.number) > bench.left - RESERVE:
-                raise OutOfTimeError(f"given up after epoch {epoch.number}, {passed:.0f} s")
+            if passed / epoch.epoch * (train.epochs - epoch.epoch) > bench.left - RESERVE:
+                raise OutOfTimeError(f"given up after epoch {epoch.epoch}, {passed:.0f} s")
 
         if bench.left < 2 * RESERVE:
             bench.row(figure, "skipped: no time left")

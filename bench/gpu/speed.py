@@ -23,7 +23,7 @@ from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, shuffled_batches
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.training.loop import take_step
-from sentiment.training.runtime import Precision, resolve_precision, set_up_memory
+from sentiment.training.runtime import Precision, configure_allocator, resolve_precision
 from sentiment.training.state import TrainingState
 
 OWN, BARE, SPLIT = "training step", "bare LSTM", "bare LSTM, a direction at a time"
@@ -34,7 +34,7 @@ TURNS, STEPS = 7, 20
 
 def measure(bench: Bench) -> None:
     """Measure the parameters of params.yaml and those of the configuration that speed is judged by."""
-    set_up_memory()
+    configure_allocator()
     torch.use_deterministic_algorithms(True)  # as in training
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     file = load_configurations()
@@ -138,7 +138,7 @@ class Own:
         """Take a training step at a small learning rate, with the running average."""
         state = self.state
         step = take_step(state.model, state.optimizer, batch, 1e-5, state.clipper, self.precision, "bench")
-        state.close_step(step, 0.0)
+        state.record_step(step, 0.0)
 
 
 class Bare:

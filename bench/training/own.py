@@ -14,7 +14,7 @@ from bench.training.task import Task
 from sentiment.lineage import log_configuration, origin_of
 from sentiment.tracking import open_store, start_run
 from sentiment.training import loop
-from sentiment.training.epoch_metrics import Epoch
+from sentiment.training.epoch_metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class EpochCost:
     start: so also learning the n-grams, making the model, gate saturation, keeping the best weights.
     """
 
-    epoch: Epoch
+    epoch: EpochMetrics
     seconds: float
     since_last: float
 
@@ -48,7 +48,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
         begun = time.perf_counter()
         log_configuration(run, task.params, task.reviews, origin_of(task.params, task.reviews))
 
-        def on_epoch(epoch: Epoch) -> None:
+        def on_epoch(epoch: EpochMetrics) -> None:
             started = time.perf_counter()
             run.log_epoch(epoch)
             logger.info(str(epoch))

@@ -15,8 +15,8 @@ from bench.tuning.project import PLACES, SearchProject
 from sentiment.params import load_params
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import open_store
-from sentiment.training.epoch_metrics import Checker, Epoch
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.epoch_metrics import EpochMetrics, IntermediateEvaluator
+from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning import trial as trials
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
@@ -47,10 +47,12 @@ def _seconds(root: Path) -> tuple[float, float]:
     os.chdir(root)
     training = 0.0
 
-    def timed(model: Any, train: Any, reviews: Any, on_epoch: Callable[[Epoch], None], *rest: Any) -> Any:
+    def timed(
+        model: Any, train: Any, reviews: Any, on_epoch: Callable[[EpochMetrics], None], *rest: Any
+    ) -> Any:
         nonlocal training
 
-        def on_epoch_timed(epoch: Epoch) -> None:
+        def on_epoch_timed(epoch: EpochMetrics) -> None:
             nonlocal training
             start = time.perf_counter()
             try:
@@ -60,15 +62,15 @@ def _seconds(root: Path) -> tuple[float, float]:
 
         start = time.perf_counter()
         try:
-            return fit_with_unlabelled(model, train, reviews, on_epoch_timed, *rest)
+            return fit_with_self_training(model, train, reviews, on_epoch_timed, *rest)
         finally:
             training += time.perf_counter() - start
 
     search = open_search(load_params(), LearningReviews.open())
     with (
-        patch.object(trials, "fit_with_unlabelled", timed),
-        timed_calls(Checker, "look_when_due") as looking,
-        timed_calls(Checker, "end_epoch") as ending,
+        patch.object(trials, "fit_with_self_training", timed),
+        timed_calls(IntermediateEvaluator, "evaluate_if_due") as looking,
+        timed_calls(IntermediateEvaluator, "evaluate_epoch_end") as ending,
         open_search_run(open_store(), search) as run,
     ):
         start = time.perf_counter()

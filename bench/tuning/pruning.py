@@ -16,7 +16,7 @@ from bench.bars import Bar
 from bench.training.task import Changes, open_task
 from sentiment.params import Params
 from sentiment.tokens.batches import LearningReviews
-from sentiment.training.epoch_metrics import Check, Checks
+from sentiment.training.epoch_metrics import EvaluationSchedule, IntermediateEvaluation
 from sentiment.training.loop import fit
 from sentiment.tuning.holdout import tuning_reviews
 from sentiment.tuning.sampling import make_pruner, make_sampler
@@ -34,7 +34,7 @@ WORSE_BAR = 0.001
 class Trained:
     """A trial that was trained to its end: its checks, and the AUC of its best epoch."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[IntermediateEvaluation, ...]
     auc: float
 
 
@@ -79,14 +79,14 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
     for number in range(trials):
         trial = study.ask()
         drawn = suggest(trial, params)
-        checks: list[Check] = []
+        checks: list[IntermediateEvaluation] = []
         fitted = fit(
             drawn.model,
             drawn.train,
             seen,
             on_epoch=lambda _: None,
             description=f"trial {number}",
-            checks=Checks(params.tune.evaluations_per_epoch, checks.append),
+            evaluations=EvaluationSchedule(params.tune.evaluations_per_epoch, checks.append),
         )
         study.tell(trial, fitted.best.validation_auc)
         trained.append(Trained(tuple(checks), fitted.best.validation_auc))
@@ -101,14 +101,14 @@ def replay(params: Params, trained: Sequence[Trained]) -> Pruned:
     for each in trained:
         trial = study.ask()
         for check in each.checks:
-            trial.report(check.validation_auc, check.number)
-            if check.steps < check.planned_steps and trial.should_prune():
+            trial.report(check.intermediate_auc, check.evaluation_index)
+            if check.optimizer_steps < check.planned_steps and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 ended += 1
                 break
         else:
             study.tell(trial, each.auc)
             best = max(best, each.auc)
-        taken += check.steps
+        taken += check.optimizer_steps
     planned = sum(each.checks[-1].planned_steps for each in trained)
     return Pruned(1 - taken / planned, best, ended)

@@ -20,7 +20,7 @@ from sentiment.tracking import Run, Store, find_tagged_run, open_store, reopen_r
 from sentiment.tracking.provenance import dvc_hashes, locked_stages
 from sentiment.tracking.run_inputs import INPUT_TAG, log_parameters
 from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.fingerprint import PACKAGE, code_digest
+from sentiment.training.fingerprint import PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 
 MODEL_TAG = "model.md5"
@@ -66,7 +66,7 @@ def origin_of(
     return Origin(
         params=params_digest(params.model, params.train),
         data=_md5("".join(split.digest for split in used.values())),
-        code=_md5(" ".join([code_digest(PACKAGE), torch.__version__, np.__version__])),
+        code=_md5(" ".join([compute_code_digest(PACKAGE), torch.__version__, np.__version__])),
         study=study,
         trial=trial,
     )
@@ -183,7 +183,9 @@ def open_run(checkpoint: Checkpoint | None) -> Run:
     store = open_store()
     if checkpoint is None:
         return start_run(store, STAGE, STAGE)
-    identity = checkpoint.notes.get(IDENTITY_TAG) or _unfinished(store, checkpoint.key) or uuid.uuid4().hex
+    identity = (
+        checkpoint.notes.get(IDENTITY_TAG) or _unfinished(store, checkpoint.fingerprint) or uuid.uuid4().hex
+    )
     _note_last(checkpoint, identity)
     tags = {IDENTITY_TAG: identity}
     found = find_tagged_run(store, tags)
@@ -198,7 +200,7 @@ def note_ended(checkpoint: Checkpoint | None, model: Path) -> None:
 
 
 def _note_last(checkpoint: Checkpoint, identity: str, md5: str | None = None) -> None:
-    write_json(repository_root() / LAST, {"key": checkpoint.key, "id": identity, "md5": md5})
+    write_json(repository_root() / LAST, {"key": checkpoint.fingerprint, "id": identity, "md5": md5})
     checkpoint.note(IDENTITY_TAG, identity)
 
 

@@ -167,9 +167,9 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
         )
 
     from sentiment.model.predictor import Predictor  # seconds of torch, once nothing is left to refuse
-    from sentiment.training.runtime import set_up_memory
+    from sentiment.training.runtime import configure_allocator
 
-    set_up_memory()  # else an eighth of the time goes into pages that each batch maps and zeroes anew
+    configure_allocator()  # else an eighth of the time goes into pages that each batch maps and zeroes anew
     predictor = Predictor.load(folder)
     encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
     for reviews, encoded in read_ahead(encoded_windows):

@@ -19,7 +19,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_ends_with_the_epoch_that_reaches_the_target(task: Task, tmp_path: Path) -> None:
     costs = train_logged(task, tmp_path)
-    assert [cost.epoch.number for cost in costs] == [1, 2]
+    assert [cost.epoch.epoch for cost in costs] == [1, 2]
     assert all(0 < cost.seconds < cost.since_last for cost in costs)
     assert len(train_logged(task, tmp_path, target=costs[0].epoch.validation_auc)) == 1
 

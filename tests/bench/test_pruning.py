@@ -4,7 +4,7 @@ import pytest
 
 from bench.tuning.pruning import Trained, replay
 from sentiment.params import Params, load_params
-from sentiment.training.epoch_metrics import Check
+from sentiment.training.epoch_metrics import IntermediateEvaluation
 from tests.project import ROOT
 
 
@@ -18,7 +18,9 @@ def _params() -> Params:
 
 
 def _trained(*aucs: float) -> Trained:
-    checks = (Check(n, 10 * n, 40, auc, ends_epoch=n % 2 == 0) for n, auc in enumerate(aucs, 1))
+    checks = (
+        IntermediateEvaluation(n, 10 * n, 40, auc, ends_epoch=n % 2 == 0) for n, auc in enumerate(aucs, 1)
+    )
     return Trained(tuple(checks), max(aucs))
 
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sentiment.training.checkpoint import STATE, TornSnapshotError, read_snapshot
+from sentiment.training.checkpoint import STATE_FILE, CorruptCheckpointError, read_checkpoint_file
 from tests.project import Project, kill, wait_for
 
 SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_dim": 256}
@@ -50,11 +50,11 @@ def _kill(
 
 def _position(folder: Path) -> tuple[int, int] | None:
     """Return how many epochs and steps the state is after."""
-    if not (folder / STATE).exists():
+    if not (folder / STATE_FILE).exists():
         return None
     try:
-        state = read_snapshot(folder / STATE)["state"]
-    except TornSnapshotError:  # another took its place while it was read
+        state = read_checkpoint_file(folder / STATE_FILE)["state"]
+    except CorruptCheckpointError:  # another took its place while it was read
         return None
     return len(state["epochs"]), len(state["steps"])
 
@@ -68,7 +68,7 @@ def _after_first_epoch(folder: Path) -> bool:
 
 
 def _while_writing(folder: Path) -> bool:
-    return (folder / f".{STATE}.partial").exists()
+    return (folder / f".{STATE_FILE}.partial").exists()
 
 
 def _checkpoint(project: Project) -> Path:
@@ -142,7 +142,7 @@ def test_killed_before_dvc_records_the_model(before: Project, uninterrupted: Pro
 
 
 def test_run_that_lost_its_checkpoint_is_found_again(before: Project, uninterrupted: Project) -> None:
-    _kill(before, lambda folder: (folder / STATE).exists(), "python -m stages.train", EACH_STEP)
+    _kill(before, lambda folder: (folder / STATE_FILE).exists(), "python -m stages.train", EACH_STEP)
     shutil.rmtree(before.root / ".checkpoints")
     before.stage("train")
     _require_as_if_never_killed(before, uninterrupted)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from sentiment.training.checkpoint import STATE
+from sentiment.training.checkpoint import STATE_FILE
 from tests.project import ROOT, Project, kill, wait_for
 
 
@@ -115,7 +115,10 @@ def _next_job(project: Project, folder: Path) -> Project:
 
 @pytest.mark.parametrize(
     ("moment", "restored"),
-    [(f".checkpoints/*/{STATE}", "tokenize"), (f"mlruns/studies/*/*/checkpoints/*/{STATE}", "train")],
+    [
+        (f".checkpoints/*/{STATE_FILE}", "tokenize"),
+        (f"mlruns/studies/*/*/checkpoints/*/{STATE_FILE}", "train"),
+    ],
     ids=["train", "tune"],
 )
 def test_killed_job_goes_on_in_the_next_one(

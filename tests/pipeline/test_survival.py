@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoint import STATE
+from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, kill, wait_for
 from tests.tuning.postgres import PASSWORD, USER, postgres
@@ -77,7 +77,7 @@ def _study_is_made(root: Path) -> bool:
 
 
 def _states(root: Path, trial: int) -> list[Path]:
-    return list(root.glob(f"mlruns/studies/*/trial-{trial}/checkpoints/*/{STATE}"))
+    return list(root.glob(f"mlruns/studies/*/trial-{trial}/checkpoints/*/{STATE_FILE}"))
 
 
 def _in_trial(number: int) -> Moment:

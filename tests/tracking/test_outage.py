@@ -19,7 +19,7 @@ from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run, tracking_errors
-from sentiment.training.checkpoint import STATE
+from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning import trial as trials
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
@@ -105,7 +105,7 @@ def _require_one_error(said: str) -> None:
 
 
 def test_training_goes_on_in_its_run_when_the_server_is_back(before: Project, server: TrackingServer) -> None:
-    _require_one_error(_killed_under(before, server, "train", f".checkpoints/*/{STATE}"))
+    _require_one_error(_killed_under(before, server, "train", f".checkpoints/*/{STATE_FILE}"))
     server.start()
     again = before.stage("train", **_environment(before, server))
     assert "resuming at epoch" in again.stderr
@@ -119,7 +119,7 @@ def test_training_goes_on_in_its_run_when_the_server_is_back(before: Project, se
 def test_search_ends_with_one_message_and_goes_on(
     before: Project, server: TrackingServer, workers: str
 ) -> None:
-    state = f"mlruns/studies/*/trial-1/checkpoints/*/{STATE}"
+    state = f"mlruns/studies/*/trial-1/checkpoints/*/{STATE_FILE}"
     said = _killed_under(before, server, "tune", state, TUNE_WORKERS=workers)
     _require_one_error(said)
     assert "worker died" not in said

@@ -19,16 +19,16 @@ from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import (
     KEPT_DAYS,
-    STATE,
+    STATE_FILE,
     Checkpoint,
-    TornSnapshotError,
-    checkpointing,
-    read_snapshot,
-    write_snapshot,
+    CorruptCheckpointError,
+    open_checkpoint,
+    read_checkpoint_file,
+    write_checkpoint_file,
 )
-from sentiment.training.epoch_metrics import Epoch
-from sentiment.training.fingerprint import PACKAGE, training_key
-from sentiment.training.loop import Fitted, fit
+from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.fingerprint import PACKAGE, compute_fingerprint
+from sentiment.training.loop import TrainingResult, fit
 from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
 from tests.training.test_loop import NEEDS_BF16, TRAIN, VOCABULARY
@@ -55,7 +55,7 @@ def splits(reviews: pa.Table) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def whole(splits: Splits) -> Fitted:
+def whole(splits: Splits) -> TrainingResult:
     """A run that nobody killed."""
     return _fit(splits, ema_decay=0.9)
 
@@ -85,13 +85,13 @@ class KilledAt(Checkpoint):
         super().__init__(folder, "key", minutes=0)
         self.at = (epoch, step)
 
-    def save_when_due(self, state: TrainingState) -> None:
-        super().save_when_due(state)
+    def save_if_due(self, state: TrainingState) -> None:
+        super().save_if_due(state)
         if (len(state.epochs) + 1, len(state.steps)) == self.at:
             raise Killed
 
 
-def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> Fitted:
+def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, **changes})
     return fit(
         MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
@@ -103,15 +103,15 @@ def _killed(folder: Path, splits: Splits, epoch: int, step: int, **changes: Any)
         _fit(splits, KilledAt(folder, epoch, step), **changes)
 
 
-def _reproducible(epoch: Epoch) -> dict[str, Any]:
+def _reproducible(epoch: EpochMetrics) -> dict[str, Any]:
     return {name: value for name, value in asdict(epoch).items() if name != "tokens_per_second"}
 
 
-def _require_equal(resumed: Fitted, whole: Fitted) -> None:
+def _require_equal(resumed: TrainingResult, whole: TrainingResult) -> None:
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
     assert list(map(_reproducible, resumed.epochs)) == list(map(_reproducible, whole.epochs))
-    assert resumed.best.number == whole.best.number
+    assert resumed.best.epoch == whole.best.epoch
 
 
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "l1": 0.0}
@@ -141,13 +141,13 @@ def test_resumed_training_equals_uninterrupted(
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (1, STEPS), (2, 1), (2, STEPS)])
 def test_no_step_is_a_bad_one_to_be_killed_at(
-    epoch: int, step: int, splits: Splits, whole: Fitted, tmp_path: Path
+    epoch: int, step: int, splits: Splits, whole: TrainingResult, tmp_path: Path
 ) -> None:
     _killed(tmp_path, splits, epoch, step, ema_decay=0.9)
     _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), ema_decay=0.9), whole)
 
 
-def test_killed_again_and_again(splits: Splits, whole: Fitted, tmp_path: Path) -> None:
+def test_killed_again_and_again(splits: Splits, whole: TrainingResult, tmp_path: Path) -> None:
     for epoch, step in ((1, 3), (1, 4), (2, 9)):
         _killed(tmp_path, splits, epoch, step, ema_decay=0.9)
     _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), ema_decay=0.9), whole)
@@ -156,9 +156,9 @@ def test_killed_again_and_again(splits: Splits, whole: Fitted, tmp_path: Path) -
 def test_best_weights_are_those_of_an_epoch_before_the_kill(splits: Splits, tmp_path: Path) -> None:
     rough = {"optimizer": {"kind": "adam", "learning_rate": 0.3, "weight_decay": 0.0, "l1": 0.0}, "epochs": 6}
     whole = _fit(splits, **rough)
-    assert whole.best.number < 6, "the case needs a best epoch that is not the last"
+    assert whole.best.epoch < 6, "the case needs a best epoch that is not the last"
     _killed(tmp_path, splits, epoch=6, step=3, **rough)
-    assert [path.name for path in tmp_path.glob("best-*")] == [f"best-{whole.best.number}.safetensors"]
+    assert [path.name for path in tmp_path.glob("best-*")] == [f"best-{whole.best.epoch}.safetensors"]
     _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2), **rough), whole)
 
 
@@ -169,12 +169,12 @@ def test_run_that_is_over_is_not_trained_again(
     steps: list[int] = []
     params = TrainParams.model_validate({**TRAIN, "epochs": 2})
     found = Checkpoint(tmp_path, "key", 2)
-    assert [epoch.number for epoch in found.epochs] == [1, 2]
+    assert [epoch.epoch for epoch in found.epochs] == [1, 2]
     again = fit(
         MODEL,
         params,
         LearningReviews(VOCABULARY, *splits),
-        on_epoch=lambda epoch: steps.append(epoch.number),
+        on_epoch=lambda epoch: steps.append(epoch.epoch),
         checkpoint=found,
     )
     assert steps == []
@@ -183,7 +183,7 @@ def test_run_that_is_over_is_not_trained_again(
 
 
 def test_resumed_run_says_where(splits: Splits, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = time.strftime("%H:%M", time.localtime((folder / STATE).stat().st_mtime))
+    clock = time.strftime("%H:%M", time.localtime((folder / STATE_FILE).stat().st_mtime))
     _fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9)
     assert f"resuming at epoch 2, step 5 of {STEPS} (checkpoint of {clock})\n" in capsys.readouterr().err
 
@@ -192,13 +192,13 @@ def test_within_an_epoch_states_are_minutes_apart(splits: Splits, tmp_path: Path
     written: list[float] = []
 
     class Watched(Checkpoint):
-        def save_when_due(self, state: TrainingState) -> None:
-            super().save_when_due(state)
-            written.append((self.folder / STATE).stat().st_mtime if self.exists else 0)
+        def save_if_due(self, state: TrainingState) -> None:
+            super().save_if_due(state)
+            written.append((self.folder / STATE_FILE).stat().st_mtime if self.exists else 0)
 
     _fit(splits, Watched(tmp_path, "key", minutes=60), epochs=1)
     assert written == [0] * STEPS
-    assert read_snapshot(tmp_path / STATE)["state"]["steps"] == []
+    assert read_checkpoint_file(tmp_path / STATE_FILE)["state"]["steps"] == []
 
 
 def _truncated(path: Path) -> None:
@@ -220,7 +220,7 @@ SPOILED = {
 }
 
 
-@pytest.mark.parametrize("name", [STATE, "best-1.safetensors"])
+@pytest.mark.parametrize("name", [STATE_FILE, "best-1.safetensors"])
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_torn_checkpoint_is_told_in_one_line_and_ignored(
     spoil: Any, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -232,7 +232,7 @@ def test_torn_checkpoint_is_told_in_one_line_and_ignored(
     assert told.count("\n") == 1
 
 
-def test_training_anew_replaces_what_was_torn(splits: Splits, whole: Fitted, folder: Path) -> None:
+def test_training_anew_replaces_what_was_torn(splits: Splits, whole: TrainingResult, folder: Path) -> None:
     _flipped(folder / "best-1.safetensors")
     _require_equal(_fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9), whole)
     assert len(Checkpoint(folder, "key", 2).epochs) == len(whole.epochs)
@@ -251,9 +251,9 @@ def test_checkpoint_of_another_run_is_told_and_ignored(
     assert "it belongs to another training run" in capsys.readouterr().err
 
 
-def test_kill_while_writing_leaves_the_old_state(splits: Splits, whole: Fitted, folder: Path) -> None:
-    half = (folder / STATE).read_bytes()[:1000]
-    (folder / f".{STATE}.partial").write_bytes(half)
+def test_kill_while_writing_leaves_the_old_state(splits: Splits, whole: TrainingResult, folder: Path) -> None:
+    half = (folder / STATE_FILE).read_bytes()[:1000]
+    (folder / f".{STATE_FILE}.partial").write_bytes(half)
     (folder / "best-2.safetensors").write_bytes(half)
     _require_equal(_fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9), whole)
 
@@ -274,8 +274,8 @@ def test_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:
         "empty": torch.empty(0),
         "transposed": torch.randn(3, 2).t(),
     }
-    write_snapshot(tmp_path / "state", state)
-    found = read_snapshot(tmp_path / "state")
+    write_checkpoint_file(tmp_path / "state", state)
+    found = read_checkpoint_file(tmp_path / "state")
     assert list(map(repr, found["floats"])) == list(map(repr, state["floats"]))
     assert found["nested"]["none"] is None
     assert found["nested"]["half"].dtype == torch.bfloat16
@@ -289,13 +289,13 @@ def test_safetensors_of_somebody_else_is_no_snapshot(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(TornSnapshotError):
-        read_snapshot(tmp_path / "model.safetensors")
+    with pytest.raises(CorruptCheckpointError):
+        read_checkpoint_file(tmp_path / "model.safetensors")
 
 
 def test_checkpoint_goes_when_the_run_is_over(tmp_path: Path) -> None:
     root = tmp_path / "checkpoints"
-    with checkpointing(root, "key", 2) as checkpoint:
+    with open_checkpoint(root, "key", 2) as checkpoint:
         assert checkpoint is not None
         checkpoint.note("log", "17")
         assert (root / "key").is_dir()
@@ -317,7 +317,7 @@ def _diverge(root: Path, splits: Splits, learning_rate: float) -> str:
         "weight_decay": 0.0,
         "l1": 0.0,
     }
-    with pytest.raises(TrainingDivergedError) as error, checkpointing(root, "key", 0) as checkpoint:
+    with pytest.raises(TrainingDivergedError) as error, open_checkpoint(root, "key", 0) as checkpoint:
         _fit(splits, checkpoint, optimizer=optimizer, clip={"kind": "none"})
     return str(error.value)
 
@@ -330,7 +330,7 @@ def test_diverging_run_keeps_its_last_checkpoint_and_ends_there_again(splits: Sp
 
 
 def test_failure_before_the_first_state_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no store"), checkpointing(tmp_path / "root", "key", 2):
+    with pytest.raises(ValueError, match="no store"), open_checkpoint(tmp_path / "root", "key", 2):
         raise ValueError("no store")
     assert list(tmp_path.iterdir()) == []
 
@@ -338,8 +338,8 @@ def test_failure_before_the_first_state_leaves_nothing(tmp_path: Path) -> None:
 def test_second_process_on_the_same_run_goes_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with checkpointing(tmp_path, "key", 2) as first:
-        with checkpointing(tmp_path, "key", 2) as second, checkpointing(tmp_path, "other", 2) as other:
+    with open_checkpoint(tmp_path, "key", 2) as first:
+        with open_checkpoint(tmp_path, "key", 2) as second, open_checkpoint(tmp_path, "other", 2) as other:
             assert first is not None
             assert second is None
             assert other is not None
@@ -351,9 +351,9 @@ def test_checkpoints_that_nobody_came_back_to_are_removed(tmp_path: Path) -> Non
     past = time.time() - (KEPT_DAYS + 1) * 24 * 3600
     for name in ("old", "recent", "key"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / STATE).write_bytes(b"")
+        (tmp_path / name / STATE_FILE).write_bytes(b"")
         os.utime(tmp_path / name, (past, past) if name != "recent" else None)
-    with pytest.raises(Killed), checkpointing(tmp_path, "key", 2):
+    with pytest.raises(Killed), open_checkpoint(tmp_path, "key", 2):
         raise Killed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "recent"]
 
@@ -361,7 +361,7 @@ def test_checkpoints_that_nobody_came_back_to_are_removed(tmp_path: Path) -> Non
 def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
     def key(package: Path = PACKAGE, **changes: Any) -> str:
         given = {"model": MODEL, "params": TrainParams.model_validate(TRAIN), "reviews": reviews}
-        return str(training_key(**{**given, **changes}, package=package))
+        return str(compute_fingerprint(**{**given, **changes}, package=package))
 
     def other(**changes: Any) -> LearningReviews:
         return replace(reviews, **changes)

@@ -16,8 +16,13 @@ from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
 from sentiment.training import epoch_metrics as checks_module
 from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.epoch_metrics import Check, Checks, Epoch, sample_rows
-from sentiment.training.loop import Fitted, fit
+from sentiment.training.epoch_metrics import (
+    EpochMetrics,
+    EvaluationSchedule,
+    IntermediateEvaluation,
+    sample_rows,
+)
+from sentiment.training.loop import TrainingResult, fit
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
 from tests.training.test_checkpoints import MODEL, STEPS, Killed, Splits
@@ -33,17 +38,19 @@ def splits(reviews: pa.Table) -> Splits:
     return train, validation
 
 
-def _fit(splits: Splits, checks: Checks | None, model: Any = MODEL, **changes: Any) -> Fitted:
+def _fit(
+    splits: Splits, checks: EvaluationSchedule | None, model: Any = MODEL, **changes: Any
+) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, "ema_decay": 0.9, **changes})
     reviews = LearningReviews(VOCABULARY, *splits)
-    return fit(model, params, reviews, on_epoch=lambda _: None, checks=checks)
+    return fit(model, params, reviews, on_epoch=lambda _: None, evaluations=checks)
 
 
 @pytest.mark.parametrize("ngrams", [None, NGRAMS], ids=["alone", "ngrams"])
 def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) -> None:
     model = model_params(ngrams=ngrams, dropout={"words": 0.1, "embeddings": 0.1, "layers": 0.0, "head": 0.3})
-    seen: list[Check] = []
-    without, with_checks = _fit(splits, None, model), _fit(splits, Checks(5, seen.append), model)
+    seen: list[IntermediateEvaluation] = []
+    without, with_checks = _fit(splits, None, model), _fit(splits, EvaluationSchedule(5, seen.append), model)
     for name, weight in without.model.state_dict().items():
         assert torch.equal(weight, with_checks.model.state_dict()[name]), name
     assert [epoch.validation_auc for epoch in without.epochs] == [
@@ -56,32 +63,32 @@ def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) 
     ("per_epoch", "steps"), [(1, [10, 20]), (2, [5, 10, 15, 20]), (3, [4, 7, 10, 14, 17, 20])]
 )
 def test_checks_are_spread_over_the_epoch(per_epoch: int, steps: list[int], splits: Splits) -> None:
-    seen: list[Check] = []
-    fitted = _fit(splits, Checks(per_epoch, seen.append))
-    assert [check.steps for check in seen] == steps
-    assert [check.number for check in seen] == list(range(1, len(steps) + 1))
+    seen: list[IntermediateEvaluation] = []
+    fitted = _fit(splits, EvaluationSchedule(per_epoch, seen.append))
+    assert [check.optimizer_steps for check in seen] == steps
+    assert [check.evaluation_index for check in seen] == list(range(1, len(steps) + 1))
     ends = [check for check in seen if check.ends_epoch]
-    assert [check.steps for check in ends] == [STEPS, 2 * STEPS]
-    assert [check.validation_auc for check in ends] == [epoch.validation_auc for epoch in fitted.epochs]
+    assert [check.optimizer_steps for check in ends] == [STEPS, 2 * STEPS]
+    assert [check.intermediate_auc for check in ends] == [epoch.validation_auc for epoch in fitted.epochs]
 
 
 def test_check_scores_the_sample_with_the_weights_of_its_step(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks_module, "SAMPLE", 20)
-    seen: list[Check] = []
+    seen: list[IntermediateEvaluation] = []
     _, validation = splits
     rows = sample_rows(validation.labels, 20)
-    fitted = _fit(splits, Checks(2, seen.append), epochs=1)
+    fitted = _fit(splits, EvaluationSchedule(2, seen.append), epochs=1)
     last = roc_auc_score(validation.labels[rows], score(fitted.model, validation.take(rows)))
-    assert seen[-1].validation_auc == pytest.approx(last, abs=1e-12)
-    assert len({check.validation_auc for check in seen}) == len(seen)
+    assert seen[-1].intermediate_auc == pytest.approx(last, abs=1e-12)
+    assert len({check.intermediate_auc for check in seen}) == len(seen)
 
 
 def test_epoch_tells_the_same_speed_whatever_its_checks_take(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(_: Check) -> None:
+    def slow(_: IntermediateEvaluation) -> None:
         nonlocal clock
         clock += 1000
 
@@ -93,20 +100,20 @@ def test_epoch_tells_the_same_speed_whatever_its_checks_take(
         return clock
 
     monkeypatch.setattr("time.perf_counter", tick)
-    slowed = _fit(splits, Checks(5, slow), epochs=1).best.tokens_per_second
+    slowed = _fit(splits, EvaluationSchedule(5, slow), epochs=1).best.tokens_per_second
     assert slowed > 1000, "or the seconds of a check count"
 
 
 def test_callback_may_end_the_training_in_the_middle_of_an_epoch(splits: Splits) -> None:
     seen: list[int] = []
 
-    def stop(check: Check) -> None:
-        seen.append(check.steps)
-        if check.number == 3:
+    def stop(check: IntermediateEvaluation) -> None:
+        seen.append(check.optimizer_steps)
+        if check.evaluation_index == 3:
             raise StopAsyncIteration
 
     with pytest.raises(StopAsyncIteration):
-        _fit(splits, Checks(2, stop))
+        _fit(splits, EvaluationSchedule(2, stop))
     assert seen == [5, 10, 15]
 
 
@@ -115,32 +122,45 @@ def test_check_that_was_not_kept_is_told_again(killed_after: int, splits: Splits
     """Killed while it tells one, before the checkpoint of that step is written."""
     params = TrainParams.model_validate({**TRAIN, "epochs": 2})
     reviews = LearningReviews(VOCABULARY, *splits)
-    whole: list[Check] = []
-    fit(MODEL, params, reviews, lambda _: None, checks=Checks(2, whole.append))
-    told: list[Check] = []
+    whole: list[IntermediateEvaluation] = []
+    fit(MODEL, params, reviews, lambda _: None, evaluations=EvaluationSchedule(2, whole.append))
+    told: list[IntermediateEvaluation] = []
 
-    def kill(check: Check) -> None:
+    def kill(check: IntermediateEvaluation) -> None:
         told.append(check)
-        if check.number == killed_after:
+        if check.evaluation_index == killed_after:
             raise Killed
 
-    def train(on_check: Any) -> None:
+    def train(on_evaluation: Any) -> None:
         checkpoint = Checkpoint(tmp_path, "key", minutes=0)
-        fit(MODEL, params, reviews, lambda _: None, checkpoint=checkpoint, checks=Checks(2, on_check))
+        fit(
+            MODEL,
+            params,
+            reviews,
+            lambda _: None,
+            checkpoint=checkpoint,
+            evaluations=EvaluationSchedule(2, on_evaluation),
+        )
 
     with pytest.raises(Killed):
         train(kill)
-    again: list[Check] = []
+    again: list[IntermediateEvaluation] = []
     train(again.append)
     assert again[0] == told[-1]
     assert [*told[:-1], *again] == whole
 
 
 def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None:
-    order: list[Check | Epoch] = []
+    order: list[IntermediateEvaluation | EpochMetrics] = []
     params = TrainParams.model_validate({**TRAIN, "epochs": 1})
-    fit(MODEL, params, LearningReviews(VOCABULARY, *splits), order.append, checks=Checks(1, order.append))
-    assert [type(told) for told in order] == [Check, Epoch]
+    fit(
+        MODEL,
+        params,
+        LearningReviews(VOCABULARY, *splits),
+        order.append,
+        evaluations=EvaluationSchedule(1, order.append),
+    )
+    assert [type(told) for told in order] == [IntermediateEvaluation, EpochMetrics]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +170,9 @@ def test_epoch_of_fewer_steps_has_fewer_checks_under_their_own_numbers(
     batch_size: int, numbers: list[int], splits: Splits
 ) -> None:
     """So trials with other batch sizes are compared after equal shares of the training."""
-    seen: list[Check] = []
-    _fit(splits, Checks(4, seen.append), batch_size=batch_size)
-    assert [check.number for check in seen] == numbers
+    seen: list[IntermediateEvaluation] = []
+    _fit(splits, EvaluationSchedule(4, seen.append), batch_size=batch_size)
+    assert [check.evaluation_index for check in seen] == numbers
 
 
 def test_check_of_scores_that_are_not_finite_ends_the_training(
@@ -163,7 +183,7 @@ def test_check_of_scores_that_are_not_finite_ends_the_training(
     with pytest.raises(
         TrainingDivergedError, match="the check after step 5 of epoch 1: scores are not finite"
     ):
-        _fit(splits, Checks(2, lambda _: None))
+        _fit(splits, EvaluationSchedule(2, lambda _: None))
 
 
 def test_sample_is_balanced_evenly_spaced_and_in_order() -> None:

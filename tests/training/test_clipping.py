@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch.nn.utils import get_total_norm
 
 from sentiment.params.train import Clipping
-from sentiment.training.clipping import Clipped, Clipper
+from sentiment.training.clipping import ClippingResult, GradientClipper
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -37,12 +37,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def _clipper(kind: str, **changes: Any) -> Clipper:
+def _clipper(kind: str, **changes: Any) -> GradientClipper:
     clipping: Clipping = TypeAdapter(Clipping).validate_python({"kind": kind, **KINDS[kind], **changes})
-    return Clipper(clipping, LAST_LAYER)
+    return GradientClipper(clipping, LAST_LAYER)
 
 
-def _clip(clipper: Clipper, weights: Arrays, gradients: Arrays) -> tuple[Arrays, Clipped]:
+def _clip(clipper: GradientClipper, weights: Arrays, gradients: Arrays) -> tuple[Arrays, ClippingResult]:
     parameters = {name: torch.from_numpy(weight.copy()).requires_grad_() for name, weight in weights.items()}
     for name, parameter in parameters.items():
         parameter.grad = torch.from_numpy(gradients[name].copy())
@@ -97,7 +97,7 @@ def _assert_equal(after: Arrays, expected: Arrays, rtol: float = 0) -> None:
 def test_norm_over_the_threshold_is_scaled_to_it(weights: Arrays, gradients: Arrays) -> None:
     after, clipped = _clip(_clipper("norm"), weights, gradients)
     norm = _norm(gradients.values())
-    assert clipped == Clipped(pytest.approx(norm, rel=1e-6), pytest.approx(0.5 / norm, rel=1e-6), True)
+    assert clipped == ClippingResult(pytest.approx(norm, rel=1e-6), pytest.approx(0.5 / norm, rel=1e-6), True)
     _assert_equal(after, {name: gradient * 0.5 / norm for name, gradient in gradients.items()}, rtol=1e-5)
 
 
@@ -169,7 +169,9 @@ def test_threshold_not_reached_leaves_the_gradient_alone(
     kind: str, changes: dict[str, Any], weights: Arrays, gradients: Arrays
 ) -> None:
     after, clipped = _clip(_clipper(kind, **changes), weights, gradients)
-    assert clipped == Clipped(pytest.approx(_norm(gradients.values()), rel=1e-6), scale=1.0, changed=False)
+    assert clipped == ClippingResult(
+        pytest.approx(_norm(gradients.values()), rel=1e-6), scale=1.0, changed=False
+    )
     _assert_equal(after, gradients)
 
 
@@ -177,7 +179,7 @@ def test_threshold_not_reached_leaves_the_gradient_alone(
 def test_gradient_of_zeros_is_left_alone(kind: str, weights: Arrays, gradients: Arrays) -> None:
     zeros = {name: np.zeros_like(gradient) for name, gradient in gradients.items()}
     after, clipped = _clip(_clipper(kind), weights, zeros)
-    assert clipped == Clipped(0.0)
+    assert clipped == ClippingResult(0.0)
     _assert_equal(after, zeros)
 
 

@@ -20,19 +20,26 @@ from sentiment.tokens.batches import Batch, Cut, LearningReviews, ordered_batche
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import learn_tokenizer
-from sentiment.training.clipping import Clipper
-from sentiment.training.epoch_metrics import Step
+from sentiment.training.clipping import GradientClipper
+from sentiment.training.epoch_metrics import StepMetrics
 from sentiment.training.gradients import (
     UPDATES_PER_EPOCH,
-    Health,
-    LayerHealth,
+    GradientDiagnostics,
+    LayerDiagnostics,
     UpdateRatios,
+    compute_layer_diagnostics,
     gradient_norms,
-    is_measured,
-    layer_health,
+    is_update_measured,
 )
-from sentiment.training.loop import Fitted, fit, health_table, history_table, take_step, training_metrics
-from sentiment.training.optimization import make_optimizer
+from sentiment.training.loop import (
+    TrainingResult,
+    build_gradients_table,
+    build_history_table,
+    build_training_metrics,
+    fit,
+    take_step,
+)
+from sentiment.training.optimization import build_optimizer
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN
 
@@ -65,10 +72,12 @@ def _joined(model: nn.Module, layer: str, *, gradient: bool = False) -> NDArray[
     return np.concatenate([value.numpy().astype(np.float64).ravel() for value in values if value is not None])
 
 
-def _step(model: SentimentClassifier, batch: Batch, updates: UpdateRatios | None, **changes: Any) -> Step:
+def _step(
+    model: SentimentClassifier, batch: Batch, updates: UpdateRatios | None, **changes: Any
+) -> StepMetrics:
     params = TrainParams.model_validate({**TRAIN, **changes})
-    optimizer = make_optimizer(model.parameters(), params.optimizer)
-    return take_step(model, optimizer, batch, 0.01, Clipper(params.clip), "fp32", "step 1", updates)
+    optimizer = build_optimizer(model.parameters(), params.optimizer)
+    return take_step(model, optimizer, batch, 0.01, GradientClipper(params.clip), "fp32", "step 1", updates)
 
 
 def test_gradient_norms_are_those_of_numpy_and_make_up_the_total(batch: Batch) -> None:
@@ -152,7 +161,7 @@ def test_measuring_does_not_change_the_step(batch: Batch) -> None:
 
 @pytest.mark.parametrize("steps", [1, 7, 20, 21, 272])
 def test_updates_are_measured_at_evenly_spaced_steps(steps: int) -> None:
-    measured = [step for step in range(steps) if is_measured(step, steps)]
+    measured = [step for step in range(steps) if is_update_measured(step, steps)]
     assert len(measured) == min(steps, UPDATES_PER_EPOCH)
     assert measured[-1] == steps - 1
     gaps = np.diff(measured)
@@ -162,14 +171,18 @@ def test_updates_are_measured_at_evenly_spaced_steps(steps: int) -> None:
 def test_epoch_sums_up_its_steps() -> None:
     norms = [{"head": norm, "embedding": 2 * norm} for norm in (1.0, 9.0, 2.0)]
     ratios = [{"head": 0.1, "embedding": 0.2}, {"head": 0.3, "embedding": 0.4}]
-    assert layer_health(norms, ratios) == {
-        "head": LayerHealth(gradient_norm=2.0, gradient_norm_max=9.0, update_ratio=pytest.approx(0.2)),
-        "embedding": LayerHealth(gradient_norm=4.0, gradient_norm_max=18.0, update_ratio=pytest.approx(0.3)),
+    assert compute_layer_diagnostics(norms, ratios) == {
+        "head": LayerDiagnostics(gradient_norm=2.0, gradient_norm_max=9.0, update_ratio=pytest.approx(0.2)),
+        "embedding": LayerDiagnostics(
+            gradient_norm=4.0, gradient_norm_max=18.0, update_ratio=pytest.approx(0.3)
+        ),
     }
 
 
 def test_metrics_are_named_in_sections() -> None:
-    health = Health({"head": LayerHealth(1.0, 2.0, 0.1)}, {"lstm_1_forward": {"forget": 0.25}})
+    health = GradientDiagnostics(
+        {"head": LayerDiagnostics(1.0, 2.0, 0.1)}, {"lstm_1_forward": {"forget": 0.25}}
+    )
     assert health.metrics() == {
         "gradient_norm/head": 1.0,
         "gradient_norm_max/head": 2.0,
@@ -179,33 +192,33 @@ def test_metrics_are_named_in_sections() -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted(tokens: TokenizedReviews) -> Fitted:
+def fitted(tokens: TokenizedReviews) -> TrainingResult:
     params = TrainParams.model_validate(TRAIN)
     shape = model_params(layers=2, chunk_tokens=8)
     return fit(shape, params, LearningReviews(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
 
 
-def test_every_epoch_knows_the_health_of_every_layer(fitted: Fitted) -> None:
+def test_every_epoch_knows_the_health_of_every_layer(fitted: TrainingResult) -> None:
     lstms = {f"lstm_{layer}_{direction}" for layer in (1, 2) for direction in ("forward", "backward")}
     for epoch in fitted.epochs:
-        assert set(epoch.health.layers) == {"embedding", "head"} | lstms
-        for layer in epoch.health.layers.values():
+        assert set(epoch.gradients.layers) == {"embedding", "head"} | lstms
+        for layer in epoch.gradients.layers.values():
             assert 0 < layer.gradient_norm <= layer.gradient_norm_max <= epoch.gradient_norm_max
             assert 0 < layer.update_ratio < 1
-        assert set(epoch.health.gate_saturation) == lstms
-        shares = [share for gates in epoch.health.gate_saturation.values() for share in gates.values()]
+        assert set(epoch.gradients.gate_saturation) == lstms
+        shares = [share for gates in epoch.gradients.gate_saturation.values() for share in gates.values()]
         assert all(0 <= share <= 1 for share in shares)
-    assert fitted.epochs[0].health != fitted.epochs[1].health
+    assert fitted.epochs[0].gradients != fitted.epochs[1].gradients
 
 
-def test_tables_keep_layers_apart_from_epochs(fitted: Fitted) -> None:
-    table = health_table(fitted)
+def test_tables_keep_layers_apart_from_epochs(fitted: TrainingResult) -> None:
+    table = build_gradients_table(fitted)
     assert list(table) == ["epoch", "layer", "gradient_norm", "gradient_norm_max", "update_ratio"]
     assert list(zip(table["epoch"], table["layer"], strict=True)) == [
-        (epoch.number, layer) for epoch in fitted.epochs for layer in epoch.health.layers
+        (epoch.epoch, layer) for epoch in fitted.epochs for layer in epoch.gradients.layers
     ]
-    assert "health" not in history_table(fitted)
-    assert "health" not in training_metrics(fitted)["best"]
+    assert "gradients" not in build_history_table(fitted)
+    assert "gradients" not in build_training_metrics(fitted)["best"]
 
 
 def test_output_gates_driven_shut_show_in_saturation_and_in_the_gradient_below(

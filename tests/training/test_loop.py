@@ -18,10 +18,10 @@ from sentiment.tokens.batches import Cut, LearningReviews, ordered_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training import loop
-from sentiment.training.clipping import Clipped, Clipper
-from sentiment.training.epoch_metrics import Epoch, Step
-from sentiment.training.loop import Fitted, fit, take_step
-from sentiment.training.optimization import make_optimizer
+from sentiment.training.clipping import ClippingResult, GradientClipper
+from sentiment.training.epoch_metrics import EpochMetrics, StepMetrics
+from sentiment.training.loop import TrainingResult, fit, take_step
+from sentiment.training.optimization import build_optimizer
 from sentiment.training.runtime import resolve_precision
 from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
@@ -55,7 +55,7 @@ def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
     return train, validation
 
 
-def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> Fitted:
+def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, **changes})
     return fit(
         model_params(max_tokens=100), params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None
@@ -103,12 +103,12 @@ def test_learns_what_it_is_shown(splits: tuple[TokenizedReviews, TokenizedReview
 def test_average_follows_the_weights_of_every_fourth_step_of_an_epoch() -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
     state = TrainingState.start(model, TrainParams.model_validate({**TRAIN, "ema_decay": 0.9}))
-    step = Step(0.5, 1, 2, 3, Clipped(1.0, 1.0), 0.1, {}, {})
+    step = StepMetrics(0.5, 1, 2, 3, ClippingResult(1.0, 1.0), 0.1, {}, {})
     expected = torch.empty(0)
     for number in range(1, 11):
         with torch.no_grad():
             model.embedding.weight.add_(number)
-        state.close_step(step, 0.0)
+        state.record_step(step, 0.0)
         if number in (1, 5, 9):
             weight = model.embedding.weight.detach().clone()
             expected = weight if number == 1 else 0.9**4 * expected + (1 - 0.9**4) * weight
@@ -143,8 +143,8 @@ def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(
 def test_callback_may_stop_the_run(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
     seen: list[int] = []
 
-    def stop(epoch: Epoch) -> None:
-        seen.append(epoch.number)
+    def stop(epoch: EpochMetrics) -> None:
+        seen.append(epoch.epoch)
         raise StopAsyncIteration
 
     params = TrainParams.model_validate(TRAIN)
@@ -172,12 +172,12 @@ def test_what_is_not_finite_stops_before_the_step(
 ) -> None:
     params = TrainParams.model_validate(TRAIN)
     model = SentimentClassifier(model_params(), VOCABULARY)
-    optimizer = make_optimizer(model.parameters(), params.optimizer)
+    optimizer = build_optimizer(model.parameters(), params.optimizer)
     batch = next(ordered_batches(splits[0], Cut(50, "head"), 8))
     spoil(model)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingDivergedError, match=message):
-        take_step(model, optimizer, batch, 0.01, Clipper(params.clip), "fp32", "step 7")
+        take_step(model, optimizer, batch, 0.01, GradientClipper(params.clip), "fp32", "step 7")
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
     assert not any(state["step"] for state in optimizer.state.values())
@@ -188,16 +188,16 @@ def test_weights_spoiled_by_the_last_step_stop_before_the_epoch_counts(
 ) -> None:
     params = TrainParams.model_validate({**TRAIN, "epochs": 1})
     last = math.ceil(len(splits[0]) / params.batch_size)
-    taken: list[Step] = []
+    taken: list[StepMetrics] = []
 
-    def spoiling(model: SentimentClassifier, *arguments: Any, **keywords: Any) -> Step:
+    def spoiling(model: SentimentClassifier, *arguments: Any, **keywords: Any) -> StepMetrics:
         taken.append(take_step(model, *arguments, **keywords))
         if len(taken) == last:
             model.embedding.weight.data.fill_(float("nan"))
         return taken[-1]
 
     monkeypatch.setattr(loop, "take_step", spoiling)
-    seen: list[Epoch] = []
+    seen: list[EpochMetrics] = []
     message = (
         "the validation of epoch 1: scores are not finite, with weights of embedding that are not finite"
     )
@@ -229,9 +229,9 @@ def test_precision_that_the_processor_lacks_is_refused(
 
 def test_epoch_tells_how_much_was_clipped(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
     loose, tight = (_fit(splits, clip={"kind": "norm", "threshold": t}).epochs[0] for t in (1e3, 1e-3))
-    assert (loose.clipped_share, loose.clip_scale_mean) == (0.0, 1.0)
-    assert tight.clipped_share == 1.0
-    assert 1e-3 / tight.gradient_norm_max <= tight.clip_scale_mean < 1
+    assert (loose.clipping_rate, loose.clipping_scale_mean) == (0.0, 1.0)
+    assert tight.clipping_rate == 1.0
+    assert 1e-3 / tight.gradient_norm_max <= tight.clipping_scale_mean < 1
 
 
 def test_tokens_of_another_vocabulary_are_refused_before_training(

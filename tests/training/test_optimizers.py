@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from sentiment.params.train import Optimizer
-from sentiment.training.optimization import make_optimizer
+from sentiment.training.optimization import build_optimizer
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def _steps(
         {**kind, "learning_rate": 1.0, "weight_decay": weight_decay, "l1": l1}
     )
     parameter = torch.from_numpy(start.copy()).requires_grad_()
-    optimizer = make_optimizer([parameter], params)
+    optimizer = build_optimizer([parameter], params)
     for gradient, rate in zip(gradients, rates, strict=True):
         parameter.grad = torch.from_numpy(gradient.copy())
         for group in optimizer.param_groups:
@@ -119,7 +119,7 @@ def test_adam_has_the_state_before_its_first_step_that_torch_makes_in_it(
     )
     weights = torch.ones(2, 3, requires_grad=True)
     weights.grad = torch.zeros_like(weights)
-    optimizer, stepped = make_optimizer([weights], params), peer([weights], lr=0.0, fused=True)
+    optimizer, stepped = build_optimizer([weights], params), peer([weights], lr=0.0, fused=True)
     stepped.step()
     made, expected = optimizer.state[weights], stepped.state[weights]
     assert list(made) == list(expected)

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.training.fingerprint import ONEDNN_LEVELS, TrainingKey, instruction_sets, onednn_isa
+from sentiment.training.fingerprint import (
+    ONEDNN_LEVELS,
+    TrainingFingerprint,
+    detect_instruction_sets,
+    onednn_isa,
+)
 from tests.project import ROOT
 
 X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86 processors")
@@ -19,8 +24,8 @@ from pathlib import Path
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.training.checkpoint import checkpointing
-from sentiment.training.fingerprint import training_key
+from sentiment.training.checkpoint import open_checkpoint
+from sentiment.training.fingerprint import compute_fingerprint
 from sentiment.training.loop import fit
 from tests.model.shapes import model_params
 from tests.training.test_loop import TRAIN, VOCABULARY
@@ -33,8 +38,8 @@ def stop(epoch):
     if sys.argv[2] == "stop" and epoch.number == 2:
         raise KeyboardInterrupt
 
-key = training_key(model_params(), params, reviews)
-with checkpointing(Path(sys.argv[1]), key, 0) as checkpoint:
+key = compute_fingerprint(model_params(), params, reviews)
+with open_checkpoint(Path(sys.argv[1]), key, 0) as checkpoint:
     print("epochs found:", len(checkpoint.epochs))
     fit(model_params(), params, reviews, on_epoch=stop, checkpoint=checkpoint)
 """
@@ -74,14 +79,14 @@ def test_checkpoint_of_another_instruction_set_is_not_resumed(
 
 
 def test_difference_names_what_only_one_side_has() -> None:
-    key = TrainingKey("recipe", {"threads": "2", "device": "cpu"})
+    key = TrainingFingerprint("recipe", {"threads": "2", "device": "cpu"})
     assert key.differences({"threads": "1", "device": "cpu"}) == ["threads was 1, is 2"]
     assert key.differences({"threads": "2"}) == ["device was not set, is cpu"]
 
 
 ISA = """
 import torch
-from sentiment.training.fingerprint import TrainingKey
+from sentiment.training.fingerprint import TrainingFingerprint
 from sentiment.training.fingerprint import onednn_isa
 print("isa", onednn_isa(), flush=True)
 torch.nn.functional.linear(torch.ones(2, 8, 64), torch.ones(64, 64))
@@ -113,6 +118,6 @@ def test_instruction_set_of_onednn_changes_exactly_where_it_says_so(monkeypatch:
 
 
 def test_limits_of_mkl_are_part_of_the_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = instruction_sets()
+    before = detect_instruction_sets()
     monkeypatch.setenv("MKL_CBWR", "AVX2")
-    assert instruction_sets() == before | {"mkl_cbwr": "AVX2"}
+    assert detect_instruction_sets() == before | {"mkl_cbwr": "AVX2"}

@@ -14,7 +14,7 @@ from sentiment.params.train import (
     PolynomialSchedule,
     StepSchedule,
 )
-from sentiment.training.optimization import check_length, learning_rate_factor
+from sentiment.training.optimization import compute_learning_rate_factor, validate_schedule
 
 CONSTANT = ConstantSchedule(kind="constant", warmup_steps=0)
 STEP = StepSchedule(kind="step", warmup_steps=0, every_epochs=2, factor=0.1)
@@ -49,7 +49,7 @@ NOAM = NoamSchedule(kind="noam", warmup_steps=4)
     ],
 )
 def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
-    assert learning_rate_factor(schedule, step, 10, 4) == pytest.approx(factor)
+    assert compute_learning_rate_factor(schedule, step, 10, 4) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float
 )
 def test_factor_after_a_warm_up_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
     warmed = schedule.model_copy(update={"warmup_steps": 8})
-    assert learning_rate_factor(warmed, step, 10, 4) == pytest.approx(factor)
+    assert compute_learning_rate_factor(warmed, step, 10, 4) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("schedule", [CONSTANT, STEP, EXPONENTIAL, POLYNOMIAL, COSINE, NOAM])
 def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSchedule) -> None:
     warmed = schedule.model_copy(update={"warmup_steps": 8})
-    factors = [learning_rate_factor(warmed, step, 10, 4) for step in range(9)]
+    factors = [compute_learning_rate_factor(warmed, step, 10, 4) for step in range(9)]
     after = math.sqrt(8 / 9) if schedule is NOAM else 1.0
     assert factors == pytest.approx([(step + 1) / 8 for step in range(8)] + [after])
 
@@ -96,7 +96,7 @@ def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSch
 )
 def test_schedule_longer_than_the_run_is_refused(schedule: LearningRateSchedule, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_length(schedule, 10, 4)
+        validate_schedule(schedule, 10, 4)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_schedule_longer_than_the_run_is_refused(schedule: LearningRateSchedule,
     ],
 )
 def test_schedule_that_fits_the_run_is_taken(schedule: LearningRateSchedule) -> None:
-    check_length(schedule, 10, 4)
+    validate_schedule(schedule, 10, 4)
 
 
 def test_run_of_one_epoch_needs_no_drop() -> None:
-    check_length(STEP, 10, 1)
+    validate_schedule(STEP, 10, 1)

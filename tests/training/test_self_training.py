@@ -14,10 +14,10 @@ from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
-from sentiment.training.checkpoint import STATE, Checkpoint, checkpointing
-from sentiment.training.epoch_metrics import Epoch
-from sentiment.training.loop import Fitted, fit
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.checkpoint import STATE_FILE, Checkpoint, open_checkpoint
+from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.loop import TrainingResult, fit
+from sentiment.training.self_training import fit_with_self_training
 from sentiment.training.state import TrainingState
 from tests.model.shapes import model_params
 from tests.tokens.made import tokenizer_of
@@ -42,7 +42,7 @@ def splits(reviews: pa.Table) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def whole(splits: Splits) -> Fitted:
+def whole(splits: Splits) -> TrainingResult:
     """A run that nobody killed."""
     return _fit(splits)
 
@@ -59,28 +59,28 @@ class KilledAt(Checkpoint):
         self.step, self.teachers_step = step, teachers_step
 
     def part(self, name: str) -> Checkpoint:
-        return KilledAt(self.folder / name, f"{self.key}/{name}", self.teachers_step)
+        return KilledAt(self.folder / name, f"{self.fingerprint}/{name}", self.teachers_step)
 
-    def save_when_due(self, state: TrainingState) -> None:
-        super().save_when_due(state)
+    def save_if_due(self, state: TrainingState) -> None:
+        super().save_if_due(state)
         if (len(state.epochs) + 1, len(state.steps)) == (2, self.step):
             raise Killed
 
 
-def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> Fitted:
+def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training", **changes})
-    return fit_with_unlabelled(
+    return fit_with_self_training(
         MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
     )
 
 
-def _require_equal(one: Fitted, other: Fitted) -> None:
+def _require_equal(one: TrainingResult, other: TrainingResult) -> None:
     for name, weight in one.model.state_dict().items():
         assert torch.equal(weight, other.model.state_dict()[name]), name
 
 
 def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
-    splits: Splits, whole: Fitted
+    splits: Splits, whole: TrainingResult
 ) -> None:
     train, validation, unlabelled = splits
     params = TrainParams.model_validate(TRAIN)
@@ -89,11 +89,11 @@ def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
     _require_equal(fit(MODEL, params, LearningReviews(VOCABULARY, joined, validation), lambda _: None), whole)
 
 
-def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: Fitted) -> None:
+def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: TrainingResult) -> None:
     _require_equal(_fit(splits), whole)
 
 
-def test_ignored_reviews_change_nothing(splits: Splits, whole: Fitted) -> None:
+def test_ignored_reviews_change_nothing(splits: Splits, whole: TrainingResult) -> None:
     train, validation, _ = splits
     alone = fit(
         MODEL,
@@ -108,9 +108,9 @@ def test_ignored_reviews_change_nothing(splits: Splits, whole: Fitted) -> None:
 def test_only_the_students_epochs_are_passed_on_and_the_teachers_are_said(
     splits: Splits, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[Epoch] = []
+    seen: list[EpochMetrics] = []
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training"})
-    fitted = fit_with_unlabelled(MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
+    fitted = fit_with_self_training(MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
     assert seen == fitted.epochs
     told = capsys.readouterr().err
     assert "train: a teacher learns from 80 labelled reviews\ntrain, teacher, epoch 1: loss" in told
@@ -138,7 +138,7 @@ def test_unlabelled_reviews_of_another_vocabulary_are_refused_before_training(sp
 
 @pytest.mark.parametrize("steps", [(None, 3), (4, None)], ids=["teacher", "student"])
 def test_resumed_training_equals_uninterrupted(
-    steps: tuple[int | None, int | None], splits: Splits, whole: Fitted, tmp_path: Path
+    steps: tuple[int | None, int | None], splits: Splits, whole: TrainingResult, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
         _fit(splits, KilledAt(tmp_path, "key", *steps))
@@ -164,10 +164,10 @@ def test_teachers_checkpoint_stays_when_the_teacher_diverges_and_goes_with_the_r
     optimizer = {"kind": "sgd", "learning_rate": 1e38, "momentum": 0.0, "weight_decay": 0.0, "l1": 0.0}
     with (
         pytest.raises(TrainingDivergedError, match="The last checkpoint stays in"),
-        checkpointing(tmp_path / "root", "key", 0) as checkpoint,
+        open_checkpoint(tmp_path / "root", "key", 0) as checkpoint,
     ):
         _fit(splits, checkpoint, optimizer=optimizer, clip={"kind": "none"})
-    assert (tmp_path / "root/key/teacher" / STATE).exists()
-    with checkpointing(tmp_path / "root", "key", 0):
+    assert (tmp_path / "root/key/teacher" / STATE_FILE).exists()
+    with open_checkpoint(tmp_path / "root", "key", 0):
         pass
     assert not (tmp_path / "root").exists()

@@ -10,7 +10,7 @@ import pytest
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoint import STATE
+from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 
@@ -57,7 +57,7 @@ def _said_while(project: Project, act: Callable[[BaseStorage], Any], environment
     """Start a search, do something to its storage while its second trial trains; return what it printed."""
     log = project.root / "log"
     process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
-    states = "mlruns/studies/*/trial-{}/checkpoints/*/" + STATE
+    states = "mlruns/studies/*/trial-{}/checkpoints/*/" + STATE_FILE
     try:
         wait_for(lambda: list(project.root.glob(states.format(0))), process)
         storage = _storage(project, environment)  # a database takes a while to open

@@ -21,7 +21,7 @@ from sentiment.data.addresses import redact_urls_in
 from sentiment.files import file_md5
 from sentiment.repository import committed, git
 from sentiment.settings import load_settings, repository_root, secrets_of
-from sentiment.training.fingerprint import instruction_sets
+from sentiment.training.fingerprint import detect_instruction_sets
 
 SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|_KEY|CREDENTIALS?)$", re.IGNORECASE)
 ASSIGNED = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=\s*['\"]?(.*?)['\"]?\s*$", re.MULTILINE)
@@ -92,7 +92,7 @@ def machine_tags() -> dict[str, str]:
         "version.torch": torch.__version__,
         "version.dvc": importlib.metadata.version("dvc"),
         "cpu.threads": str(torch.get_num_threads()),
-        **{f"cpu.{name}": value for name, value in instruction_sets().items()},
+        **{f"cpu.{name}": value for name, value in detect_instruction_sets().items()},
     }
 
 

@@ -19,7 +19,7 @@ from sentiment.settings import environment
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking.mlflow_store import STORE_ERRORS, Store, not_working
 from sentiment.tracking.provenance import SOURCE_TAGS, source_tags
-from sentiment.training.epoch_metrics import Epoch
+from sentiment.training.epoch_metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # 26 MB that training can do without
@@ -126,18 +126,18 @@ class Run:
         now = int(time.time() * 1000)
         self.store.client.log_batch(self.id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
 
-    def log_epoch(self, epoch: Epoch) -> None:
+    def log_epoch(self, epoch: EpochMetrics) -> None:
         """Log one epoch's figures, those of its layers too, once: a run that goes on may have them."""
-        if epoch.number in self._epochs:
+        if epoch.epoch in self._epochs:
             return
-        self._epochs.add(epoch.number)
-        figures = {**asdict(epoch), **epoch.health.metrics()}
-        del figures["number"], figures["health"]
-        self.log_metrics(figures, step=epoch.number)
+        self._epochs.add(epoch.epoch)
+        figures = {**asdict(epoch), **epoch.gradients.metrics()}
+        del figures["epoch"], figures["gradients"]
+        self.log_metrics(figures, step=epoch.epoch)
 
-    def log_best(self, best: Epoch) -> None:
+    def log_best(self, best: EpochMetrics) -> None:
         """Log which epoch's weights were kept, and its validation AUC; the last one need not be the best."""
-        self.log_metrics({"best_epoch": best.number, BEST_VALIDATION_AUC: best.validation_auc})
+        self.log_metrics({"best_epoch": best.epoch, BEST_VALIDATION_AUC: best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path) -> None:
         """Log a split as an input of the run, known by its content's digest."""

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.files import replacing, write_json
-from sentiment.training.epoch_metrics import Epoch
-from sentiment.training.fingerprint import TrainingKey
+from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.fingerprint import TrainingFingerprint
 from sentiment.training.state import EPOCHS, TrainingState
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ TENSOR = "tensor"
 """In the JSON, `{"tensor": name}` stands where the tensor of that name was."""
 
 
-class TornSnapshotError(Exception):
+class CorruptCheckpointError(Exception):
     """The file is not what was written."""
 
 
-def write_snapshot(path: Path, state: Mapping[str, Any]) -> None:
+def write_checkpoint_file(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state; a kill or a power cut at any moment leaves the old file or the new one, whole.
 
     state: nested dictionaries with string keys, of tensors and of what JSON can say.
@@ -49,10 +49,10 @@ def write_snapshot(path: Path, state: Mapping[str, Any]) -> None:
     _flush(path.parent)
 
 
-def read_snapshot(path: Path) -> dict[str, Any]:
+def read_checkpoint_file(path: Path) -> dict[str, Any]:
     """Return the state, equal to the one written: floats to the last bit.
 
-    Raises FileNotFoundError; TornSnapshotError where a byte is missing or differs.
+    Raises FileNotFoundError; CorruptCheckpointError where a byte is missing or differs.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -62,10 +62,10 @@ def read_snapshot(path: Path) -> dict[str, Any]:
             # Copies, aligned as torch aligns its own: the file need not stay mapped.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if header["checksum"] != _checksum(header["rest"], tensors):
-            raise TornSnapshotError(f"{path}: its checksum is another")
+            raise CorruptCheckpointError(f"{path}: its checksum is another")
         return dict(_joined(json.loads(header["rest"]), tensors))
     except (SafetensorError, KeyError, ValueError) as error:
-        raise TornSnapshotError(f"{path}: {error}") from None
+        raise CorruptCheckpointError(f"{path}: {error}") from None
 
 
 def _separated(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -103,7 +103,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-STATE = "state.safetensors"
+STATE_FILE = "state.safetensors"
 NOTES = "notes.json"
 KEY = "key.json"
 """What the run's key was made of, for a run that differs from it in arithmetic alone."""
@@ -119,13 +119,13 @@ class Checkpoint:
     change; the state says of which epoch they are.
     """
 
-    def __init__(self, folder: Path, key: str, minutes: float) -> None:
+    def __init__(self, folder: Path, fingerprint: str, minutes: float) -> None:
         """Read what is there; what is torn or belongs to another run is told in one line and ignored.
 
-        key: of the run, see `training_key`. minutes: between two states within an epoch.
+        key: of the run, see `compute_fingerprint`. minutes: between two states within an epoch.
         """
         self.folder = folder
-        self.key = key
+        self.fingerprint = fingerprint
         self.seconds = 60 * minutes
         self.notes: dict[str, str] = self._read_notes()
         self._best: int | None = None
@@ -133,7 +133,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     @property
-    def epochs(self) -> list[Epoch]:
+    def epochs(self) -> list[EpochMetrics]:
         """Epochs that are over in the state found; none where there is none, or `restore` has taken it."""
         return EPOCHS.validate_python(self._found["state"]["epochs"]) if self._found else []
 
@@ -144,7 +144,7 @@ class Checkpoint:
 
     def part(self, name: str) -> "Checkpoint":
         """Return the checkpoint of a training within this run; its folder goes with the run's."""
-        return Checkpoint(self.folder / name, f"{self.key}/{name}", self.seconds / 60)
+        return Checkpoint(self.folder / name, f"{self.fingerprint}/{name}", self.seconds / 60)
 
     def restore(self, state: TrainingState) -> str | None:
         """Make `state` the one found, and return when that was written; None where there is none.
@@ -155,20 +155,24 @@ class Checkpoint:
             return None
         state.load(self._found["state"], self._found["best_weights"])
         self._found = None  # what it holds is large, and lives on in `state`
-        return _clock((self.folder / STATE).stat().st_mtime)
+        return _clock((self.folder / STATE_FILE).stat().st_mtime)
 
-    def save_when_due(self, state: TrainingState) -> None:
+    def save_if_due(self, state: TrainingState) -> None:
         """Write the state if the last one is old enough."""
         if time.monotonic() - self._last >= self.seconds:
             self.save(state)
 
     def save(self, state: TrainingState) -> None:
         """Write the state in place of the last one. Where that fails, say so: training itself can go on."""
-        best = state.best.number if state.epochs else None
+        best = state.best.epoch if state.epochs else None
         try:
             if best is not None and best != self._best:
-                write_snapshot(self._best_file(best), {"key": self.key, "weights": state.best_weights})
-            write_snapshot(self.folder / STATE, {"key": self.key, "best": best, "state": state.dump()})
+                write_checkpoint_file(
+                    self._best_file(best), {"key": self.fingerprint, "weights": state.best_weights}
+                )
+            write_checkpoint_file(
+                self.folder / STATE_FILE, {"key": self.fingerprint, "best": best, "state": state.dump()}
+            )
             if self._best not in (None, best):
                 self._best_file(self._best).unlink(missing_ok=True)
             self._best = best
@@ -179,7 +183,7 @@ class Checkpoint:
     @property
     def exists(self) -> bool:
         """Whether there is a state to go on from, of the run or of a part of it."""
-        return any(self.folder.rglob(STATE))
+        return any(self.folder.rglob(STATE_FILE))
 
     def remove(self) -> None:
         """Remove the folder: the run is over."""
@@ -187,20 +191,20 @@ class Checkpoint:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found = self._whole(STATE)
+            found = self._whole(STATE_FILE)
             best = found["best"]
             weights = {} if best is None else self._whole(self._best_file(best).name)["weights"]
-        except (FileNotFoundError, TornSnapshotError) as error:
-            if (self.folder / STATE).exists():
+        except (FileNotFoundError, CorruptCheckpointError) as error:
+            if (self.folder / STATE_FILE).exists():
                 logger.info(f"the checkpoint cannot be used, training starts anew: {error}")
             return None
         self._best = best
         return {"state": found["state"], "best_weights": weights}
 
     def _whole(self, name: str) -> dict[str, Any]:
-        content = read_snapshot(self.folder / name)
-        if content.get("key") != self.key:
-            raise TornSnapshotError(f"{self.folder / name}: it belongs to another training run")
+        content = read_checkpoint_file(self.folder / name)
+        if content.get("key") != self.fingerprint:
+            raise CorruptCheckpointError(f"{self.folder / name}: it belongs to another training run")
         return content
 
     def _best_file(self, epoch: int | None) -> Path:
@@ -215,7 +219,9 @@ class Checkpoint:
 
 
 @contextmanager
-def checkpointing(root: Path, key: TrainingKey | str, minutes: float) -> Iterator[Checkpoint | None]:
+def open_checkpoint(
+    root: Path, key: TrainingFingerprint | str, minutes: float
+) -> Iterator[Checkpoint | None]:
     """Yield the checkpoint of the run that `key` names, and remove it when the block ends well.
 
     root: folder with a folder per run. minutes: between two checkpoints within an epoch. Yields None while
@@ -235,7 +241,7 @@ def checkpointing(root: Path, key: TrainingKey | str, minutes: float) -> Iterato
         return
     ended = False
     checkpoint = Checkpoint(folder, str(key), minutes)
-    if isinstance(key, TrainingKey):
+    if isinstance(key, TrainingFingerprint):
         _say_what_is_not_resumed(checkpoint, key)
         write_json(folder / KEY, asdict(key))
     try:
@@ -256,7 +262,7 @@ def checkpointing(root: Path, key: TrainingKey | str, minutes: float) -> Iterato
             root.rmdir()
 
 
-def _say_what_is_not_resumed(checkpoint: Checkpoint, key: TrainingKey) -> None:
+def _say_what_is_not_resumed(checkpoint: Checkpoint, key: TrainingFingerprint) -> None:
     """Name the newest checkpoint that has the same recipe and another arithmetic, where this run has none."""
     if checkpoint.exists:
         return
@@ -267,7 +273,7 @@ def _say_what_is_not_resumed(checkpoint: Checkpoint, key: TrainingKey) -> None:
             recipe, arithmetic = found["recipe"], dict(found["arithmetic"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # removed at this moment, or corrupt
-        states = [state.stat().st_mtime for state in path.parent.rglob(STATE)]
+        states = [state.stat().st_mtime for state in path.parent.rglob(STATE_FILE)]
         if recipe == key.recipe and states:
             others.append((max(states), arithmetic))
     if others:

@@ -24,7 +24,7 @@ SMALLEST_WEIGHT_NORM = 1e-3
 
 
 @dataclass(frozen=True)
-class Clipped:
+class ClippingResult:
     """What one call saw and did."""
 
     norm: float
@@ -34,7 +34,7 @@ class Clipped:
     changed: bool = False
 
 
-class Clipper:
+class GradientClipper:
     """Clips the gradients of one training run in place, step after step.
 
     - norm: where the L2 norm over all gradients together exceeds the threshold, every gradient is scaled by
@@ -55,7 +55,7 @@ class Clipper:
         self.last_layer = last_layer
         self._norms: list[float] = []
 
-    def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float) -> Clipped:
+    def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float) -> ClippingResult:
         """Clip the gradients of named parameters; those without a gradient are passed over.
 
         norm: over all gradients together, which the training loop has measured already.
@@ -67,10 +67,10 @@ class Clipper:
         ]
         gradients = [gradient for _, _, gradient in found]
         if not math.isfinite(norm):
-            return Clipped(norm)
+            return ClippingResult(norm)
         match self.clipping:
             case NoClipping():
-                return Clipped(norm)
+                return ClippingResult(norm)
             case NormClipping():
                 return _scale_to(self.clipping.threshold, gradients, norm)
             case PercentileClipping():
@@ -99,33 +99,33 @@ class Clipper:
             self._norms = state["norms"].tolist()
 
 
-def _scale_to(threshold: float, gradients: Sequence[Tensor], norm: float) -> Clipped:
+def _scale_to(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
     if norm <= threshold:
-        return Clipped(norm)
+        return ClippingResult(norm)
     scale = threshold / norm
     torch._foreach_mul_(list(gradients), scale)
-    return Clipped(norm, scale, changed=True)
+    return ClippingResult(norm, scale, changed=True)
 
 
-def _limit_values(threshold: float, gradients: Sequence[Tensor], norm: float) -> Clipped:
+def _limit_values(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
     # One pass over memory each, which `abs().max()` and the foreach clamps are not.
     ends = torch.stack([end for gradient in gradients for end in torch.aminmax(gradient)])
     if float(ends.abs().max()) <= threshold:
-        return Clipped(norm)
+        return ClippingResult(norm)
     for gradient in gradients:
         gradient.clamp_(-threshold, threshold)
-    return Clipped(norm, float(get_total_norm(gradients)) / norm, changed=True)
+    return ClippingResult(norm, float(get_total_norm(gradients)) / norm, changed=True)
 
 
 def _limit_units(
     threshold: float, bounded: Sequence[tuple[Tensor, Tensor]], free: Sequence[Tensor], norm: float
-) -> Clipped:
+) -> ClippingResult:
     """Clip by unit the gradients of `bounded`, each with its weight; those of `free` count in the norm."""
     units = [_limit_units_of(weight, gradient, threshold) for weight, gradient in bounded]
     if not any(changed for _, changed in units):
-        return Clipped(norm)
+        return ClippingResult(norm)
     norms = [*(after for after, _ in units), *(vector_norm(gradient) for gradient in free)]
-    return Clipped(norm, float(vector_norm(torch.stack(norms))) / norm, changed=True)
+    return ClippingResult(norm, float(vector_norm(torch.stack(norms))) / norm, changed=True)
 
 
 def _limit_units_of(weight: Tensor, gradient: Tensor, threshold: float) -> tuple[Tensor, bool]:

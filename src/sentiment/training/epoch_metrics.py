@@ -13,15 +13,15 @@ from sklearn.metrics import roc_auc_score
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.scoring import score
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.training.clipping import Clipped
-from sentiment.training.gradients import Health, layer_health, require_finite
+from sentiment.training.clipping import ClippingResult
+from sentiment.training.gradients import GradientDiagnostics, compute_layer_diagnostics, require_finite
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """Figures of one epoch; losses are mean binary cross-entropy in nats per review."""
 
-    number: int
+    epoch: int
     """From 1."""
     train_loss: float
     """Mean over the epoch's steps, dropout on, weights as they were at each step."""
@@ -37,21 +37,21 @@ class Epoch:
     """L2 norm over all gradients, before clipping."""
     gradient_norm_p95: float
     gradient_norm_max: float
-    clipped_share: float
+    clipping_rate: float
     """Share of steps whose gradient clipping changed."""
-    clip_scale_mean: float
+    clipping_scale_mean: float
     """What clipping multiplied the gradient's norm with, mean over all steps; 1 where it left it alone."""
-    health: Health
+    gradients: GradientDiagnostics
 
     def __str__(self) -> str:
         return (
-            f"epoch {self.number}: loss {self.train_loss:.4f}, validation loss {self.validation_loss:.4f}, "
+            f"epoch {self.epoch}: loss {self.train_loss:.4f}, validation loss {self.validation_loss:.4f}, "
             f"validation AUC {self.validation_auc:.4f}, {self.tokens_per_second / 1000:.0f}k tokens/s"
         )
 
 
 @dataclass(frozen=True)
-class Step:
+class StepMetrics:
     """What one optimizer step saw and did."""
 
     loss: float
@@ -59,7 +59,7 @@ class Step:
     correct: int
     reviews: int
     tokens: int
-    clipped: Clipped
+    clipped: ClippingResult
     learning_rate: float
     gradient_norms: dict[str, float]
     """L2 norm of the gradient by layer, before clipping."""
@@ -67,14 +67,14 @@ class Step:
     """What the step changed of each layer's weights; empty where that was not measured."""
 
 
-def epoch_figures(
-    number: int,
-    steps: Sequence[Step],
+def compute_epoch_metrics(
+    epoch: int,
+    steps: Sequence[StepMetrics],
     seconds: float,
     logits: NDArray[np.float32],
     labels: NDArray[np.int8],
     gate_saturation: dict[str, dict[str, float]],
-) -> Epoch:
+) -> EpochMetrics:
     """Sum up an epoch: its steps, their seconds, the validation logits after them, shape (reviews,).
 
     gate_saturation: by LSTM layer and gate, after the epoch.
@@ -82,8 +82,8 @@ def epoch_figures(
     reviews = sum(step.reviews for step in steps)
     norms = np.array([step.clipped.norm for step in steps])
     positive = np.asarray(labels) == 1
-    return Epoch(
-        number=number,
+    return EpochMetrics(
+        epoch=epoch,
         train_loss=sum(step.loss * step.reviews for step in steps) / reviews,
         train_accuracy=sum(step.correct for step in steps) / reviews,
         validation_loss=float(-log_expit(np.where(positive, logits, -logits).astype(np.float64)).mean()),
@@ -94,10 +94,10 @@ def epoch_figures(
         gradient_norm_median=float(np.median(norms)),
         gradient_norm_p95=float(np.percentile(norms, 95)),
         gradient_norm_max=float(norms.max()),
-        clipped_share=float(np.mean([step.clipped.changed for step in steps])),
-        clip_scale_mean=float(np.mean([step.clipped.scale for step in steps])),
-        health=Health(
-            layer_health(
+        clipping_rate=float(np.mean([step.clipped.changed for step in steps])),
+        clipping_scale_mean=float(np.mean([step.clipped.scale for step in steps])),
+        gradients=GradientDiagnostics(
+            compute_layer_diagnostics(
                 [step.gradient_norms for step in steps],
                 [step.update_ratios for step in steps if step.update_ratios],
             ),
@@ -111,60 +111,63 @@ SAMPLE = 250
 
 
 @dataclass(frozen=True)
-class Check:
+class IntermediateEvaluation:
     """One look."""
 
-    number: int
+    evaluation_index: int
     """From 1, over all epochs."""
-    steps: int
+    optimizer_steps: int
     """Optimizer steps taken so far."""
     planned_steps: int
     """Those of the whole training."""
-    validation_auc: float
+    intermediate_auc: float
     """On the sample, at the end of an epoch too, so that all checks of a training measure one thing."""
     ends_epoch: bool
 
 
 @dataclass(frozen=True)
-class Checks:
-    """How often to look, and whom to tell.
+class EvaluationSchedule:
+    """How many intermediate evaluations an epoch has, and the callback that receives each of them.
 
-    on_check: gets each check before the checkpoint of its step is written, so that a run that goes on from an
-    earlier one tells again what was not kept, and nothing is lost. An exception that it raises ends the
-    training. Of the last check of an epoch it hears before that epoch's figures are told.
+    Attributes:
+        evaluations_per_epoch: evenly spaced over the epoch's steps; the last one is at its end.
+        on_evaluation: is called before the checkpoint of that step is written. A run that resumes from an
+            earlier checkpoint therefore repeats the evaluations since then, and none is lost. The last
+            evaluation of an epoch is reported before the epoch's metrics. An exception that the callback
+            raises ends the training.
     """
 
-    per_epoch: int
-    on_check: Callable[[Check], None]
+    evaluations_per_epoch: int
+    on_evaluation: Callable[[IntermediateEvaluation], None]
 
 
-class Checker:
+class IntermediateEvaluator:
     """The checks of one training. They change nothing in it: no weight, no random number."""
 
     def __init__(
         self,
-        checks: Checks,
+        schedule: EvaluationSchedule,
         model: SentimentClassifier,
         validation: TokenizedReviews,
         steps_per_epoch: int,
         epochs: int,
     ) -> None:
         """Choose the reviews to look at."""
-        self._checks = checks
+        self._schedule = schedule
         self._steps_per_epoch = steps_per_epoch
         self._planned_steps = epochs * steps_per_epoch
         # Once per epoch costs nothing: all reviews are scored then.
-        size = SAMPLE if checks.per_epoch > 1 else len(validation)
+        size = SAMPLE if schedule.evaluations_per_epoch > 1 else len(validation)
         self._rows = sample_rows(np.asarray(validation.labels), size)
         self._reviews = validation.take(self._rows)
-        self._ngrams = model.find_ngrams(self._reviews) if checks.per_epoch > 1 else None
+        self._ngrams = model.find_ngrams(self._reviews) if schedule.evaluations_per_epoch > 1 else None
         # A number stands for a share of the training, whatever the batch size: of an epoch with few steps,
         # some numbers fall out.
-        parts = range(1, checks.per_epoch)
-        at = {math.ceil(steps_per_epoch * part / checks.per_epoch): part for part in parts}
+        parts = range(1, schedule.evaluations_per_epoch)
+        at = {math.ceil(steps_per_epoch * part / schedule.evaluations_per_epoch): part for part in parts}
         self._at = {step: part for step, part in at.items() if step < steps_per_epoch}
 
-    def look_when_due(self, model: SentimentClassifier, epoch: int, step: int) -> float:
+    def evaluate_if_due(self, model: SentimentClassifier, epoch: int, step: int) -> float:
         """Score the sample and tell, if there is a check after this step of the epoch; return the seconds.
 
         model: with the weights after the step. Raises TrainingDivergedError where a score is not finite.
@@ -177,16 +180,18 @@ class Checker:
         self._tell(epoch, step, self._at[step], logits)
         return time.perf_counter() - started
 
-    def end_epoch(self, epoch: int, logits: NDArray[np.float32]) -> None:
+    def evaluate_epoch_end(self, epoch: int, logits: NDArray[np.float32]) -> None:
         """Tell the epoch's last check; logits: of all validation reviews, shape (reviews,)."""
-        self._tell(epoch, self._steps_per_epoch, self._checks.per_epoch, logits[self._rows])
+        self._tell(epoch, self._steps_per_epoch, self._schedule.evaluations_per_epoch, logits[self._rows])
 
     def _tell(self, epoch: int, step: int, part: int, logits: NDArray[np.float32]) -> None:
-        number = (epoch - 1) * self._checks.per_epoch + part
+        number = (epoch - 1) * self._schedule.evaluations_per_epoch + part
         steps = (epoch - 1) * self._steps_per_epoch + step
         auc = float(roc_auc_score(np.asarray(self._reviews.labels) == 1, logits))
-        ends_epoch = part == self._checks.per_epoch
-        self._checks.on_check(Check(number, steps, self._planned_steps, auc, ends_epoch))
+        ends_epoch = part == self._schedule.evaluations_per_epoch
+        self._schedule.on_evaluation(
+            IntermediateEvaluation(number, steps, self._planned_steps, auc, ends_epoch)
+        )
 
 
 def sample_rows(labels: NDArray[np.int8], size: int) -> NDArray[np.int64]:

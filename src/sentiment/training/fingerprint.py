@@ -42,7 +42,7 @@ MKL_VARIABLES = ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 """Limit MKL, which multiplies matrices. It chooses by maker and model of the processor: both are part too."""
 
 
-def instruction_sets() -> dict[str, str]:
+def detect_instruction_sets() -> dict[str, str]:
     """Return which instructions torch, oneDNN and MKL compute with; equal where sums are rounded alike."""
     found = {
         "processor": processor_model(),
@@ -87,7 +87,7 @@ DECIDING = ("params", "tokens", "model", "training")
 
 
 @dataclass(frozen=True)
-class TrainingKey:
+class TrainingFingerprint:
     """What two runs share where one may resume from the other's state, bit for bit.
 
     recipe: digest of parameters, data and code. arithmetic: by name, what decides how sums are rounded.
@@ -110,12 +110,12 @@ class TrainingKey:
         ]
 
 
-def training_key(
+def compute_fingerprint(
     model: ModelParams,
     params: TrainParams,
     reviews: LearningReviews,
     package: Path = PACKAGE,
-) -> TrainingKey:
+) -> TrainingFingerprint:
     """Return the key of a training.
 
     Two trainings share it where they have the same parameters, data and code, and the same arithmetic:
@@ -128,9 +128,9 @@ def training_key(
         "train": params.model_dump(),
         "vocabulary_size": reviews.vocabulary_size,
         "data": [split.digest for split in used.values()],
-        "code": code_digest(package),
+        "code": compute_code_digest(package),
     }
-    return TrainingKey(_md5(json.dumps(content, sort_keys=True).encode()), arithmetic(params))
+    return TrainingFingerprint(_md5(json.dumps(content, sort_keys=True).encode()), arithmetic(params))
 
 
 def arithmetic(params: TrainParams) -> dict[str, str]:
@@ -145,14 +145,14 @@ def arithmetic(params: TrainParams) -> dict[str, str]:
         "device": device.type,
         "precision": resolve_precision(params.precision, device),
         "threads": str(torch.get_num_threads()),
-        **instruction_sets(),
+        **detect_instruction_sets(),
     }
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
 
 
-def code_digest(package: Path, parts: Iterable[str] = DECIDING) -> str:
+def compute_code_digest(package: Path, parts: Iterable[str] = DECIDING) -> str:
     """Return a digest of the source files in `parts`, folders or files, by their names below `package`."""
     folders = [package / part for part in parts]
     files = sorted(path for part in folders for path in (part.rglob("*.py") if part.is_dir() else [part]))

@@ -19,7 +19,7 @@ REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"
 
 
 @dataclass(frozen=True)
-class LayerHealth:
+class LayerDiagnostics:
     """One layer's figures over an epoch."""
 
     gradient_norm: float
@@ -33,10 +33,10 @@ class LayerHealth:
 
 
 @dataclass(frozen=True)
-class Health:
+class GradientDiagnostics:
     """What an epoch tells about its gradients."""
 
-    layers: dict[str, LayerHealth]
+    layers: dict[str, LayerDiagnostics]
     gate_saturation: dict[str, dict[str, float]]
     """By LSTM layer and gate, share of values on the flat ends, over validation reviews."""
 
@@ -76,7 +76,7 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
     return GradientNorms(total, _by_layer([name for name, _ in held], norms.tolist()))
 
 
-def spoiled_layers(model: nn.Module) -> str:
+def describe_non_finite_layers(model: nn.Module) -> str:
     """Name the layers with a weight that is infinite or not a number, as the end of an error's clause."""
     spoiled = (
         layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
@@ -88,7 +88,9 @@ def spoiled_layers(model: nn.Module) -> str:
 def require_finite(logits: NDArray[np.float32], model: nn.Module, where: str) -> None:
     """Raise TrainingDivergedError where a model's score is not finite; where: the place, for the error."""
     if not np.isfinite(logits).all():
-        raise TrainingDivergedError(f"{where}: scores are not finite{spoiled_layers(model)}; {REMEDY}")
+        raise TrainingDivergedError(
+            f"{where}: scores are not finite{describe_non_finite_layers(model)}; {REMEDY}"
+        )
 
 
 class UpdateRatios:
@@ -118,7 +120,7 @@ class UpdateRatios:
         }
 
 
-def is_measured(step: int, steps_per_epoch: int) -> bool:
+def is_update_measured(step: int, steps_per_epoch: int) -> bool:
     """Tell whether a step's update is measured.
 
     UPDATES_PER_EPOCH of an epoch's are, evenly spaced; all where it has fewer. step: from 0, in the epoch.
@@ -126,12 +128,12 @@ def is_measured(step: int, steps_per_epoch: int) -> bool:
     return (step + 1) * UPDATES_PER_EPOCH // steps_per_epoch > step * UPDATES_PER_EPOCH // steps_per_epoch
 
 
-def layer_health(
+def compute_layer_diagnostics(
     norms: Sequence[Mapping[str, float]], ratios: Sequence[Mapping[str, float]]
-) -> dict[str, LayerHealth]:
+) -> dict[str, LayerDiagnostics]:
     """Sum up an epoch: gradient norms by layer of each step, update ratios by layer of each one measured."""
     return {
-        layer: LayerHealth(
+        layer: LayerDiagnostics(
             gradient_norm=float(np.median([step[layer] for step in norms])),
             gradient_norm_max=max(step[layer] for step in norms),
             update_ratio=float(np.median([step[layer] for step in ratios])),

@@ -26,23 +26,29 @@ from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, sh
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.clipping import Clipper
-from sentiment.training.epoch_metrics import Checker, Checks, Epoch, Step, epoch_figures
+from sentiment.training.clipping import GradientClipper
+from sentiment.training.epoch_metrics import (
+    EpochMetrics,
+    EvaluationSchedule,
+    IntermediateEvaluator,
+    StepMetrics,
+    compute_epoch_metrics,
+)
 from sentiment.training.gradients import (
     REMEDY,
     UpdateRatios,
+    describe_non_finite_layers,
     gradient_norms,
-    is_measured,
+    is_update_measured,
     require_finite,
-    spoiled_layers,
 )
-from sentiment.training.optimization import check_length, learning_rate_factor
+from sentiment.training.optimization import compute_learning_rate_factor, validate_schedule
 from sentiment.training.runtime import (
     Precision,
+    configure_allocator,
     release_memory,
     resolve_device,
     resolve_precision,
-    set_up_memory,
 )
 from sentiment.training.state import TrainingState
 
@@ -50,16 +56,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainingResult:
     """A trained model, with the weights of its best epoch by validation AUC, and how it got there.
 
     The model is on the CPU, wherever it was trained.
     """
 
     model: SentimentClassifier
-    epochs: list[Epoch]
-    best: Epoch
-    logits: NDArray[np.float32]
+    epochs: list[EpochMetrics]
+    best: EpochMetrics
+    validation_logits: NDArray[np.float32]
     """Of the validation reviews, shape (reviews,): those that the best epoch's AUC is of."""
 
 
@@ -67,17 +73,17 @@ def fit(
     model_params: ModelParams,
     params: TrainParams,
     reviews: LearningReviews,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[EpochMetrics], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
-    checks: Checks | None = None,
-) -> Fitted:
+    evaluations: EvaluationSchedule | None = None,
+) -> TrainingResult:
     """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
 
     on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
     checkpoint: where the run goes on if it was killed, with the same result; None goes without. Epochs that
     were over by then are not told to `on_epoch` again.
-    checks: looks at the validation AUC within the epochs; without them the weights are the same.
+    evaluations: looks at the validation AUC within the epochs; without them the weights are the same.
     Raises UserError before the first step where the device or the precision asked for is not there, the
     schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
     optimizer would take a step with a loss or gradient that is not finite.
@@ -86,7 +92,7 @@ def fit(
     precision = resolve_precision(params.precision, device)
     train, validation = reviews.train, reviews.validation
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
-    check_length(params.schedule, steps_per_epoch, params.epochs)
+    validate_schedule(params.schedule, steps_per_epoch, params.epochs)
     for split, tokens in reviews.used(unlabelled=False).items():
         check_vocabulary(tokens, reviews.vocabulary_size, f"{split} split")
     # Before memory is set up for training: what counting takes is mapped apart, and goes back by itself.
@@ -97,7 +103,11 @@ def fit(
     validation_ngrams = model.find_ngrams(validation)
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
-    checker = Checker(checks, model, validation, steps_per_epoch, params.epochs) if checks else None
+    checker = (
+        IntermediateEvaluator(evaluations, model, validation, steps_per_epoch, params.epochs)
+        if evaluations
+        else None
+    )
     cut = Cut(model_params.max_tokens, model_params.truncation)
     if checkpoint and (saved := checkpoint.restore(state)):
         logger.info(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
@@ -113,18 +123,18 @@ def fit(
         for batch in progress(batches, steps_per_epoch, name, done=first):
             index = len(state.steps)
             done = (number - 1) * steps_per_epoch + index
-            factor = learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
+            factor = compute_learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
             learning_rate = params.optimizer.learning_rate * factor
             where = state.position(steps_per_epoch, params.epochs)
-            watched = updates if is_measured(index, steps_per_epoch) else None
+            watched = updates if is_update_measured(index, steps_per_epoch) else None
             step = take_step(
                 model, state.optimizer, batch, learning_rate, state.clipper, precision, where, watched
             )
-            state.close_step(step, time.perf_counter() - started)
+            state.record_step(step, time.perf_counter() - started)
             if checker:  # its seconds are none of the epoch's
-                started += checker.look_when_due(state.candidate, number, index + 1)
+                started += checker.evaluate_if_due(state.candidate, number, index + 1)
             if checkpoint:
-                checkpoint.save_when_due(state)
+                checkpoint.save_if_due(state)
 
         epoch = _close_epoch(state, validation, validation_ngrams, checker, description)
         release_memory()
@@ -133,26 +143,26 @@ def fit(
         on_epoch(epoch)
 
     model.load_state_dict(state.best_weights)
-    return Fitted(model.cpu().eval(), state.epochs, state.best, state.best_logits.numpy())
+    return TrainingResult(model.cpu().eval(), state.epochs, state.best, state.best_logits.numpy())
 
 
 def _close_epoch(
     state: TrainingState,
     validation: TokenizedReviews,
     ngrams: ReviewNGrams | None,
-    checker: Checker | None,
+    checker: IntermediateEvaluator | None,
     description: str,
-) -> Epoch:
+) -> EpochMetrics:
     """Validate what the epoch's steps made of the model, and count the epoch; ngrams: of the reviews."""
     number = len(state.epochs) + 1
     logits = score(state.candidate, validation, f"{description}, validation", ngrams)
     # What the last step spoiled, where the average has it; what an earlier one did is seen by the next.
     require_finite(logits, state.candidate, f"the validation of epoch {number}")
     if checker:
-        checker.end_epoch(number, logits)
+        checker.evaluate_epoch_end(number, logits)
     saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
-    epoch = epoch_figures(number, state.steps, state.seconds, logits, validation.labels, saturation)
-    state.close_epoch(epoch, logits)
+    epoch = compute_epoch_metrics(number, state.steps, state.seconds, logits, validation.labels, saturation)
+    state.record_epoch(epoch, logits)
     return epoch
 
 
@@ -161,11 +171,11 @@ def take_step(
     optimizer: Optimizer,
     batch: Batch,
     learning_rate: float,
-    clipper: Clipper,
+    clipper: GradientClipper,
     precision: Precision,
     where: str,
     updates: UpdateRatios | None = None,
-) -> Step:
+) -> StepMetrics:
     """Forward, backward, clip, update; the figures of all four.
 
     where: the step's name in an error. updates: measures what the step changes; None does without.
@@ -185,7 +195,7 @@ def take_step(
     norms = gradient_norms(model)  # here a GPU is waited for, once a step: all above is only queued
     if not torch.isfinite(objective):
         raise TrainingDivergedError(
-            f"{where}: the loss is {objective.item()}{spoiled_layers(model)}; {NO_STEP}; {REMEDY}"
+            f"{where}: the loss is {objective.item()}{describe_non_finite_layers(model)}; {NO_STEP}; {REMEDY}"
         )
     if not math.isfinite(norms.total):
         spoiled = ", ".join(norms.not_finite) or "all layers together"
@@ -198,11 +208,11 @@ def take_step(
         updates.remember()
     optimizer.step()
     ratios = updates.measure() if updates else {}
-    return Step(*measured, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
+    return StepMetrics(*measured, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
 
 
 def _set_up_torch(seed: int) -> None:
-    set_up_memory()
+    configure_allocator()
     torch.use_deterministic_algorithms(True)
     # It would also fill every new tensor, to show up who reads memory before writing it: a sixth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -220,32 +230,32 @@ OF_THE_MACHINE = "tokens_per_second"
 DECIMALS = 6
 
 
-def training_metrics(fitted: Fitted) -> dict[str, Any]:
+def build_training_metrics(fitted: TrainingResult) -> dict[str, Any]:
     """Return how many epochs there were, and the figures of the one whose weights were kept."""
     return {"epochs": len(fitted.epochs), "best": _reproducible(fitted.best)}
 
 
-def history_table(fitted: Fitted) -> pd.DataFrame:
-    """Return one row per epoch; what there is per layer stands in `health_table`."""
+def build_history_table(fitted: TrainingResult) -> pd.DataFrame:
+    """Return one row per epoch; what there is per layer stands in `build_gradients_table`."""
     return pd.DataFrame([_reproducible(epoch) for epoch in fitted.epochs])
 
 
-def health_table(fitted: Fitted) -> pd.DataFrame:
+def build_gradients_table(fitted: TrainingResult) -> pd.DataFrame:
     """Return one row per epoch and layer: how its gradients and its updates were."""
     return pd.DataFrame(
         [
-            {"epoch": epoch.number, "layer": name, **asdict(layer)}
+            {"epoch": epoch.epoch, "layer": name, **asdict(layer)}
             for epoch in fitted.epochs
-            for name, layer in epoch.health.layers.items()
+            for name, layer in epoch.gradients.layers.items()
         ]
     )
 
 
-def _reproducible(epoch: Epoch) -> dict[str, Any]:
+def _reproducible(epoch: EpochMetrics) -> dict[str, Any]:
     figures = asdict(epoch)
     figures.pop(OF_THE_MACHINE)
-    figures.pop("health")
+    figures.pop("gradients")
     return {
-        "epoch": figures.pop("number"),
+        "epoch": figures.pop("epoch"),
         **{name: round(value, DECIMALS) for name, value in figures.items()},
     }

@@ -24,7 +24,7 @@ from sentiment.params.train import (
 )
 
 
-def make_optimizer(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
+def build_optimizer(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
     """Return the optimizer that `params` describes, in its fused form: one pass over memory per step.
 
     Where `l1` is above 0, each step is followed by the proximal step of that penalty: every weight moves
@@ -83,7 +83,7 @@ def _shrink(weights: Iterable[Tensor], by: float) -> None:
         torch.ops.aten.softshrink.out(weight, by, out=weight)
 
 
-def learning_rate_factor(
+def compute_learning_rate_factor(
     schedule: LearningRateSchedule, step: int, steps_per_epoch: int, epochs: int
 ) -> float:
     """Return what to multiply the base learning rate with at a step.
@@ -120,7 +120,7 @@ def learning_rate_factor(
             return math.sqrt(warmup / (step + 1))
 
 
-def check_length(schedule: LearningRateSchedule, steps_per_epoch: int, epochs: int) -> None:
+def validate_schedule(schedule: LearningRateSchedule, steps_per_epoch: int, epochs: int) -> None:
     """Raise UserError where a run ends before the schedule comes to what it is for.
 
     That is the base learning rate, at the end of the warm-up; of a step schedule also the first drop, but

@@ -70,7 +70,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Options of glibc's mallopt (malloc.h)."""
 
 
-def set_up_memory() -> None:
+def configure_allocator() -> None:
     """Make large tensors cheap to allocate, and kernels few; call it before the first step.
 
     oneDNN reads its variable at its first kernel, cuBLAS its own when it starts.

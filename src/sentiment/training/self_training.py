@@ -11,34 +11,34 @@ from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.epoch_metrics import Checks, Epoch
-from sentiment.training.loop import Fitted, fit
+from sentiment.training.epoch_metrics import EpochMetrics, EvaluationSchedule
+from sentiment.training.loop import TrainingResult, fit
 from sentiment.training.runtime import release_memory, resolve_device
 
 logger = logging.getLogger(__name__)
 
 
-def fit_with_unlabelled(
+def fit_with_self_training(
     model_params: ModelParams,
     params: TrainParams,
     reviews: LearningReviews,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[EpochMetrics], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
-    checks: Checks | None = None,
-) -> Fitted:
+    evaluations: EvaluationSchedule | None = None,
+) -> TrainingResult:
     """Train a classifier as `fit` does, and with the unlabelled reviews where the parameters say so.
 
     In self-training a teacher is trained on the labelled reviews; then a student, which is returned, anew and
     from the same seed on both, with the teacher's probabilities as labels of the others. So the student's
     training loss and accuracy are partly against the teacher; its validation figures are not.
-    on_epoch: gets the student's epochs alone; checks, likewise, are the student's. checkpoint: the teacher
+    on_epoch: gets the student's epochs alone; evaluations: of the student. checkpoint: the teacher
     has one of its own within it, so that a run that was killed while the student learned finds the teacher
     trained.
     Raises what `fit` does, and UserError before the first step where there are no unlabelled reviews.
     """
     if params.unlabelled == "ignore":
-        return fit(model_params, params, reviews, on_epoch, description, checkpoint, checks)
+        return fit(model_params, params, reviews, on_epoch, description, checkpoint, evaluations)
     if not len(reviews.unlabelled):
         raise UserError(
             "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
@@ -50,7 +50,7 @@ def fit_with_unlabelled(
         f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews"
     )
     student = replace(reviews, train=joined)
-    return fit(model_params, params, student, on_epoch, description, checkpoint, checks)
+    return fit(model_params, params, student, on_epoch, description, checkpoint, evaluations)
 
 
 def _labelled_by_teacher(

@@ -14,9 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.params.train import TrainParams
-from sentiment.training.clipping import Clipper
-from sentiment.training.epoch_metrics import Epoch, Step
-from sentiment.training.optimization import make_optimizer
+from sentiment.training.clipping import GradientClipper
+from sentiment.training.epoch_metrics import EpochMetrics, StepMetrics
+from sentiment.training.optimization import build_optimizer
 
 AVERAGE_EVERY = 4
 """Steps of an epoch from one update of the running average to the next, from its first step on.
@@ -24,7 +24,7 @@ AVERAGE_EVERY = 4
 Each reads and writes all weights; at every fourth step they take 0.7% of the time (bench/README.md).
 """
 
-EPOCHS, STEPS = TypeAdapter(list[Epoch]), TypeAdapter(list[Step])
+EPOCHS, STEPS = TypeAdapter(list[EpochMetrics]), TypeAdapter(list[StepMetrics])
 
 
 @dataclass
@@ -37,12 +37,12 @@ class TrainingState:
 
     model: SentimentClassifier
     optimizer: Optimizer
-    clipper: Clipper
+    clipper: GradientClipper
     average: AveragedModel | None
     """Follows the weights' exponential average; None where there is no average."""
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[EpochMetrics] = field(default_factory=list)
     """Figures of the epochs that are over."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepMetrics] = field(default_factory=list)
     """What the steps of the running epoch saw."""
     seconds: float = 0.0
     """What these steps took."""
@@ -54,8 +54,8 @@ class TrainingState:
     @classmethod
     def start(cls, model: SentimentClassifier, params: TrainParams) -> Self:
         """Return the state of a new model before the first step."""
-        optimizer = make_optimizer(model.parameters(), params.optimizer)
-        clipper = Clipper(params.clip, model.last_layer)
+        optimizer = build_optimizer(model.parameters(), params.optimizer)
+        clipper = GradientClipper(params.clip, model.last_layer)
         return cls(model, optimizer, clipper, _running_average(model, params.ema_decay))
 
     @property
@@ -64,7 +64,7 @@ class TrainingState:
         return cast(SentimentClassifier, self.average.module) if self.average else self.model
 
     @property
-    def best(self) -> Epoch:
+    def best(self) -> EpochMetrics:
         """The first epoch with the highest validation AUC. Raises ValueError before one is over."""
         return max(self.epochs, key=lambda epoch: epoch.validation_auc)
 
@@ -77,7 +77,7 @@ class TrainingState:
             return f"the validation of epoch {number}"
         return f"epoch {number}, step {step} of {steps_per_epoch}"
 
-    def close_step(self, step: Step, seconds: float) -> None:
+    def record_step(self, step: StepMetrics, seconds: float) -> None:
         """Take in what a step saw, after it changed the weights.
 
         seconds: what the epoch took so far.
@@ -87,7 +87,7 @@ class TrainingState:
         if self.average and len(self.steps) % AVERAGE_EVERY == 1:  # an epoch of a single step counts too
             self.average.update_parameters(self.model)
 
-    def close_epoch(self, epoch: Epoch, logits: NDArray[np.float32]) -> None:
+    def record_epoch(self, epoch: EpochMetrics, logits: NDArray[np.float32]) -> None:
         """Take in the figures of the epoch that ended, and keep its weights where they are the best.
 
         logits: of the validation reviews.

@@ -19,7 +19,7 @@ from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.settings import repository_root
 from sentiment.tokens.batches import LearningReviews
-from sentiment.training.fingerprint import DECIDING, PACKAGE, code_digest
+from sentiment.training.fingerprint import DECIDING, PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 from sentiment.tuning.holdout import tuning_reviews
 from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
@@ -142,7 +142,7 @@ def study_name(params: Params, reviews: LearningReviews, package: Path = PACKAGE
         "tune": params.tune.model_dump(exclude=TOTALS),
         "vocabulary_size": reviews.vocabulary_size,
         "data": [split.digest for split in reviews.used(unlabelled=unlabelled).values()],
-        "code": code_digest(package, CODE),
+        "code": compute_code_digest(package, CODE),
         "versions": [torch.__version__, np.__version__],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],
     }

@@ -13,12 +13,12 @@ from sentiment.lineage import log_configuration, origin_of
 from sentiment.params import Params
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
-from sentiment.training.checkpoint import Checkpoint, checkpointing
-from sentiment.training.epoch_metrics import Check, Checks, Epoch
-from sentiment.training.fingerprint import training_key
-from sentiment.training.loop import Fitted
+from sentiment.training.checkpoint import Checkpoint, open_checkpoint
+from sentiment.training.epoch_metrics import EpochMetrics, EvaluationSchedule, IntermediateEvaluation
+from sentiment.training.fingerprint import compute_fingerprint
+from sentiment.training.loop import TrainingResult
 from sentiment.training.runtime import release_memory
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (
@@ -49,11 +49,11 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     """
     name = f"trial {trial.number}"
     params = suggest(trial, search.params)
-    key = training_key(params.model, params.train, search.reviews)
+    key = compute_fingerprint(params.model, params.train, search.reviews)
     checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
     run = open_trial_run(parent, search, trial.number, str(key))
     watch = Stopwatch.go_on(trial)
-    with checkpointing(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
+    with open_checkpoint(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
         with run, storage_errors():  # a failed trial too is told to MLflow first: that may fail in its turn
             try:
@@ -97,18 +97,18 @@ def _fit(
     params: Params,
     checkpoint: Checkpoint | None,
     watch: "Stopwatch",
-) -> Fitted:
+) -> TrainingResult:
     """Train; epochs that were over when the trial was killed are told again where they were not kept."""
     reporter = Reporter(trial, run, params, watch)
     reporter.go_on(checkpoint.epochs if checkpoint else [])
-    return fit_with_unlabelled(
+    return fit_with_self_training(
         params.model,
         params.train,
         search.tuning_reviews,
         reporter.on_epoch,
         f"trial {trial.number}",
         checkpoint,
-        Checks(params.tune.evaluations_per_epoch, reporter.on_check),
+        EvaluationSchedule(params.tune.evaluations_per_epoch, reporter.on_evaluation),
     )
 
 
@@ -122,24 +122,24 @@ class Reporter:
         told = trial.storage.get_trial(trial._trial_id).intermediate_values
         self._last = max(told, default=0)
 
-    def on_check(self, check: Check) -> None:
+    def on_evaluation(self, check: IntermediateEvaluation) -> None:
         """Report a check: a training that goes on tells some again."""
-        if check.number < self._last:
+        if check.evaluation_index < self._last:
             return
-        if check.number > self._last:
-            self._last = check.number
-            note_progress(self._trial, Progress(check.steps, check.planned_steps))
-            self._trial.report(check.validation_auc, check.number)
+        if check.evaluation_index > self._last:
+            self._last = check.evaluation_index
+            note_progress(self._trial, Progress(check.optimizer_steps, check.planned_steps))
+            self._trial.report(check.intermediate_auc, check.evaluation_index)
         if not check.ends_epoch:  # at the end of an epoch its figures are told first
             self._end_if_behind()
 
-    def on_epoch(self, epoch: Epoch) -> None:
+    def on_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch."""
         self._run.log_epoch(epoch)
         self._watch.note()
         self._end_if_behind()
 
-    def go_on(self, epochs: list[Epoch]) -> None:
+    def go_on(self, epochs: list[EpochMetrics]) -> None:
         """Log the epochs that were over when the trial was killed, where the run does not have them yet."""
         for epoch in epochs:
             self._run.log_epoch(epoch)

@@ -20,8 +20,8 @@ from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import CONFIG, WEIGHTS, load_model, save_model
 from sentiment.model.scoring import score
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run, start_run
-from sentiment.training.loop import Fitted
-from sentiment.training.self_training import fit_with_unlabelled
+from sentiment.training.loop import TrainingResult
+from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.holdout import folds_of
 from sentiment.tuning.study import IDENTITY, Search, too_many_failed
 from sentiment.tuning.trial_params import configured, ranked
@@ -73,8 +73,8 @@ def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
 STAGE = "tune"
 IDENTITY_TAG = "tune.study.id"
 """What distinguishes the study from one of the same name in another storage."""
-KEY_TAG = "training.key"
-"""On the run of a trial: the `training_key` that its epochs were logged under."""
+FINGERPRINT_TAG = "training.fingerprint"
+"""On the run of a trial: the `compute_fingerprint` that its epochs were logged under."""
 
 
 def open_search_run(store: Store, search: Search) -> Run:
@@ -100,12 +100,12 @@ def open_trial_run(parent: Run, search: Search, number: int, key: str | None = N
     found = find_trial_run(parent, number)
     reopened = reopen_run(parent.store, found.id) if found else None
     if reopened is not None and key is not None:
-        if reopened.has_epochs and reopened.tags().get(KEY_TAG) != key:
+        if reopened.has_epochs and reopened.tags().get(FINGERPRINT_TAG) != key:
             parent.store.client.delete_run(reopened.id)
             reopened = None
         else:
-            reopened.tag({KEY_TAG: key})
-    tags = {STUDY_TAG: search.name, TRIAL_TAG: str(number)} | ({KEY_TAG: key} if key else {})
+            reopened.tag({FINGERPRINT_TAG: key})
+    tags = {STUDY_TAG: search.name, TRIAL_TAG: str(number)} | ({FINGERPRINT_TAG: key} if key else {})
     return reopened or parent.nested(f"trial {number}", STAGE, tags)
 
 
@@ -131,7 +131,7 @@ class Kept:
     logits: NDArray[np.float32]
 
 
-def keep(search: Search, number: int, fitted: Fitted) -> Kept:
+def keep(search: Search, number: int, fitted: TrainingResult) -> Kept:
     """Write a finished trial's model and validation logits to its folder."""
     folder = search.trial_folder(number)
     save_model(folder, fitted.model)
@@ -175,20 +175,20 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
     name = f"trial {trial.number}, again"
     logger.info(f"trial {trial.number}: its model is not there any more, training it again")
     params = configured(search.params, trial.params)
-    fitted = fit_with_unlabelled(
+    fitted = fit_with_self_training(
         params.model, params.train, search.tuning_reviews, lambda epoch: logger.info(f"{name}, {epoch}"), name
     )
     return keep(search, trial.number, fitted)
 
 
-def _of_all_validation(search: Search, number: int, fitted: Fitted) -> NDArray[np.float32]:
+def _of_all_validation(search: Search, number: int, fitted: TrainingResult) -> NDArray[np.float32]:
     """Return the logits of all validation reviews; the training has scored those that steered it."""
     folds = folds_of(search.reviews, search.params.tune.active_holdout)
     if folds is None:
-        return fitted.logits
+        return fitted.validation_logits
     validation = search.reviews.validation
     logits = np.empty(len(validation), dtype=np.float32)
-    logits[folds.first] = fitted.logits
+    logits[folds.first] = fitted.validation_logits
     logits[folds.second] = score(fitted.model, validation.take(folds.second), f"trial {number}, second fold")
     return logits
 
