@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
+from sentiment.logs import configure_logging
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -19,7 +21,9 @@ def in_fresh_process(
 
     It takes over its parent's peak memory when it starts: a parent that measures memory must stay small.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=configure_logging
+    ) as pool:
         return pool.submit(work, *args, **kwargs).result()
 
 
@@ -49,6 +53,7 @@ _resident: list[Callable[..., Any]] = []
 
 
 def _settle(make: Callable[..., Callable[..., Any]], args: tuple[Any, ...]) -> None:
+    configure_logging()
     _resident.append(make(*args))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.gpu import equality, predict, quality, speed
 from bench.gpu.context import Bench
 from bench.gpu.packed import Pack
+from sentiment.logs import configure_logging
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "equality": equality.measure,
@@ -17,6 +18,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 if __name__ == "__main__":
+    configure_logging()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--pack", type=Path, required=True)
