@@ -51,7 +51,7 @@ RATIO_BAR = 0.7
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage's work took: wall-clock and processor seconds, largest resident set in MB, tokens written."""
+    """What a stage's work took: wall-clock and processor seconds, peak memory in MB, tokens written."""
 
     seconds: float
     processor_seconds: float
@@ -80,7 +80,8 @@ def main(sizes: Sequence[int]) -> None:
         tokens = f"{cost.tokens / cost.seconds:,.0f}" if cost.tokens else ""
         speed = f"{size / cost.seconds:,.0f}"
         print(
-            f"| {stage} | {size:,} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | {speed} | {tokens} | {cost.peak:.0f} |"
+            f"| {stage} | {size:,} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | {speed} | {tokens} "
+            f"| {cost.peak:.0f} |"
         )
     bars = [at_least("encoding, share of the bare library's speed", ratios, RATIO_BAR)]
     large = [size for size in sizes if size >= LARGE]
@@ -90,7 +91,7 @@ def main(sizes: Sequence[int]) -> None:
         bars += _growth_bars(stage, [costs[stage, size].peak for size in large])
     for size in large:
         ratio = costs[CHECKED, size].processor_seconds / costs[DOWNLOAD, size].processor_seconds
-        # In processor time: the two run one after the other, and a shared machine changes its pace between them.
+        # In processor time: the two run one after the other, and a shared machine changes its pace.
         what = f"near-duplicates at {size:,}: download's processor time, by that without"
         bars.append(Bar(what, f"{ratio:.2f}", f"≤ {CHECK_BAR:g}", ratio <= CHECK_BAR))
     raise SystemExit(judge(bars))
