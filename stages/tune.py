@@ -37,6 +37,7 @@ def main() -> None:
             tag_model(winner.run, paths.model("tuned"))
             figures = summary(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
+            run.log_metrics({"best_tuning_auc": figures["best"]["tuning_auc"]})
             run.log_metrics(search_metrics(study))
             run.retag("best.", {name: str(value) for name, value in figures["best"]["params"].items()})
             run.log_page("tune.html", search_page(study, params, winner.number))

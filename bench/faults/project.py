@@ -27,7 +27,7 @@ REPRO = ("dvc", "repro")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CHECKPOINT_MINUTES": "0.01", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """One thread, so that two cases at once do not disturb each other, and so that all sums round equally."""
 
-STORED = ("best_validation_auc", "test_auc")
+STORED = ("best_tuning_auc", "best_validation_auc", "test_auc")
 """Metrics of a run that must not differ."""
 
 
@@ -123,7 +123,11 @@ class Faulted:
             return Counter()
         found: Counter[tuple[object, ...]] = Counter()
         for run in client.search_runs([experiment.experiment_id]):
-            history = client.get_metric_history(run.info.run_id, "validation_auc")
+            history = [
+                metric
+                for name in ("validation_auc", "tuning_auc")
+                for metric in client.get_metric_history(run.info.run_id, name)
+            ]
             tags = run.data.tags
             found[
                 (

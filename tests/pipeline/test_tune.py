@@ -70,9 +70,9 @@ def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
     assert counts["pruned"] > 0
     assert _trial_statuses(project)["KILLED"] == counts["pruned"]
     pruned = project.runs("tags.stage = 'tune' AND attributes.status = 'KILLED'")
-    assert all("best_validation_auc" not in run.data.metrics for run in pruned)
+    assert all("best_tuning_auc" not in run.data.metrics for run in pruned)
     table = pd.read_csv(project.root / "reports/tune.csv")
-    share = (table["steps"] / table["planned_steps"])[table["state"] == "pruned"]
+    share = (table["optimizer_steps"] / table["planned_optimizer_steps"])[table["state"] == "pruned"]
     assert ((share >= 0.15) & (share < 1)).all()  # the warm-up of params.yaml
     saved = project.metrics("tune")["compute_saved"]
     assert saved == pytest.approx((1 - share).sum() / len(table), abs=1e-6)
@@ -96,13 +96,11 @@ def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None
     confirm, best = (project.metrics("tune")[name] for name in ("holdout", "best"))
     trials = _trials(project).set_index("trial")
     met = trials["holdout_auc"].dropna()
-    assert (
-        sorted(met.index) == sorted(map(int, confirm)) == sorted(trials["validation_auc"].nlargest(2).index)
-    )
+    assert sorted(met.index) == sorted(map(int, confirm)) == sorted(trials["tuning_auc"].nlargest(2).index)
     assert best["trial"] == met.idxmax()
     for number, aucs in confirm.items():
         assert aucs["holdout_auc"] == pytest.approx(met[int(number)], abs=1e-6)
-        assert aucs["tuning_auc"] == pytest.approx(trials["validation_auc"][int(number)], abs=1e-6)
+        assert aucs["tuning_auc"] == pytest.approx(trials["tuning_auc"][int(number)], abs=1e-6)
     tuned = project.metrics("evaluate")["models"]["tuned"]
     assert tuned["validation"]["auc"] == pytest.approx(best["validation_auc"], abs=1e-6)
 

@@ -87,7 +87,8 @@ def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
     assert statuses.count("FAILED") == counts["failed"]
     assert parent.data.tags["best.model.hidden_units"] in {"4", "8"}
     finished = [run for run in trials if run.info.status == "FINISHED"]
-    assert all(set(run.data.metrics) >= EPOCH_FIGURES for run in finished)
+    of_trials = {name.replace("validation_", "tuning_") for name in EPOCH_FIGURES} | {"best_tuning_auc"}
+    assert all(set(run.data.metrics) >= of_trials for run in finished)
 
 
 def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
@@ -96,6 +97,7 @@ def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
     assert search.data.metrics["best_validation_auc"] == pytest.approx(
         figures["best"]["validation_auc"], abs=1e-6
     )
+    assert search.data.metrics["best_tuning_auc"] == figures["best"]["tuning_auc"]
     assert {name: search.data.metrics[f"trials_{name}"] for name in figures["trials"]} == figures["trials"]
     assert search.data.metrics["best_trial"] == figures["best"]["trial"]
     assert search.data.metrics["compute_saved"] == pytest.approx(figures["compute_saved"], abs=1e-6)

@@ -70,7 +70,7 @@ def searched(
         suggested = suggest(trial, params)
         if number == FAILED:
             trial.set_user_attr(ERROR, "TrainingDivergedError: the loss is nan\nno step was taken")
-            note_progress(trial, Progress(steps=3, planned_steps=3 * STEPS))
+            note_progress(trial, Progress(optimizer_steps=3, planned_optimizer_steps=3 * STEPS))
             study.tell(trial, state=TrialState.FAIL)
         else:
             _run(study, trial, suggested)

@@ -101,8 +101,8 @@ def test_equal_trials_are_ordered_by_the_first_fold_then_by_number() -> None:
 
 
 def test_table_shows_the_second_fold_where_a_trial_met_it() -> None:
-    table = pd.DataFrame({"trial": [0, 1, 2], "validation_auc": [0.5, 0.9, 0.8], "steps": [1, 2, 3]})
+    table = pd.DataFrame({"trial": [0, 1, 2], "tuning_auc": [0.5, 0.9, 0.8], "optimizer_steps": [1, 2, 3]})
     shown = with_holdout_auc(table, rank_on_holdout({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
-    assert list(shown.columns) == ["trial", "validation_auc", "holdout_auc", "steps"]
+    assert list(shown.columns) == ["trial", "tuning_auc", "holdout_auc", "optimizer_steps"]
     assert shown["holdout_auc"].isna().tolist() == [True, False, False]
     assert with_holdout_auc(table, [])["holdout_auc"].isna().all()

@@ -33,8 +33,13 @@ def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optun
         assert _numbers(study, state) == list(table.index[table["state"] == name])
     pruned = study.trials[_numbers(study, TrialState.PRUNED)[0]]
     row = table.loc[pruned.number]
-    assert row["validation_auc"] == list(pruned.intermediate_values.values())[-1]
-    assert row["steps"] == len(pruned.intermediate_values) * STEPS < row["planned_steps"] == 3 * STEPS
+    assert row["intermediate_auc"] == list(pruned.intermediate_values.values())[-1]
+    assert np.isnan(row["tuning_auc"])
+    assert row["optimizer_steps"] == len(pruned.intermediate_values) * STEPS
+    assert row["optimizer_steps"] < row["planned_optimizer_steps"] == 3 * STEPS
+    finished = table.loc[study.best_trial.number]
+    assert finished["tuning_auc"] == study.best_value
+    assert np.isnan(finished["intermediate_auc"])
     assert row["train.optimizer.learning_rate"] == pruned.params["train.optimizer.learning_rate"]
 
 
@@ -44,8 +49,8 @@ def test_error_of_a_failed_trial_is_one_line(study: optuna.Study) -> None:
     assert errors.drop(FAILED).isna().all()
 
 
-def test_best_so_far_never_falls_and_ends_at_the_best(study: optuna.Study) -> None:
-    best = trials_table(study)["best_so_far"]
+def test_best_tuning_auc_never_falls_and_ends_at_the_best(study: optuna.Study) -> None:
+    best = trials_table(study)["best_tuning_auc"]
     assert best.is_monotonic_increasing
     assert best.iloc[-1] == study.best_value
 
@@ -55,8 +60,8 @@ def test_compute_saved_by_hand() -> None:
     study = optuna.create_study(direction="maximize")
     for state, steps in ((TrialState.COMPLETE, 30), (TrialState.PRUNED, 10), (TrialState.FAIL, 3)):
         trial = study.ask()
-        trial.set_user_attr("steps", steps)
-        trial.set_user_attr("planned_steps", 30)
+        trial.set_user_attr("optimizer_steps", steps)
+        trial.set_user_attr("planned_optimizer_steps", 30)
         study.tell(trial, 0.9 if state == TrialState.COMPLETE else None, state=state)
     assert compute_saved(study) == pytest.approx(20 / (30 + 30 + 3))
 

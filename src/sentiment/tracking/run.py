@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -28,7 +28,10 @@ PARAMS_PER_BATCH = 100
 """Most parameters that the MLflow API takes in one request."""
 
 BEST_VALIDATION_AUC = "best_validation_auc"
-"""Metric that every run of a model has: that of the epoch whose weights are the model."""
+"""AUC of the run's model on the whole validation split; of a search, that of its winner."""
+
+Split = Literal["validation", "tuning"]
+"""What a training is validated on: the whole validation split, or a trial's fold of it. Prefix of metrics."""
 
 ERROR_TAG = "error"
 
@@ -126,18 +129,23 @@ class Run:
         now = int(time.time() * 1000)
         self.store.client.log_batch(self.id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
 
-    def log_epoch(self, epoch: EpochMetrics) -> None:
-        """Log one epoch's figures, those of its layers too, once: a run that goes on may have them."""
+    def log_epoch(self, epoch: EpochMetrics, split: Split = "validation") -> None:
+        """Log one epoch's metrics, those of its layers too, once: a resumed run may have them.
+
+        Args:
+            epoch: the metrics of the epoch.
+            split: what the epoch was validated on.
+        """
         if epoch.epoch in self._epochs:
             return
         self._epochs.add(epoch.epoch)
-        figures = {**asdict(epoch), **epoch.gradients.metrics()}
-        del figures["epoch"], figures["gradients"]
-        self.log_metrics(figures, step=epoch.epoch)
+        metrics = {**asdict(epoch), **epoch.gradients.metrics()}
+        del metrics["epoch"], metrics["gradients"]
+        self.log_metrics({_of_split(k, split): value for k, value in metrics.items()}, step=epoch.epoch)
 
-    def log_best(self, best: EpochMetrics) -> None:
-        """Log which epoch's weights were kept, and its validation AUC; the last one need not be the best."""
-        self.log_metrics({"best_epoch": best.epoch, BEST_VALIDATION_AUC: best.validation_auc})
+    def log_best(self, best: EpochMetrics, split: Split = "validation") -> None:
+        """Log which epoch's weights were retained, and its AUC; the last one need not be the best."""
+        self.log_metrics({"best_epoch": best.epoch, f"best_{split}_auc": best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path) -> None:
         """Log a split as an input of the run, known by its content's digest."""
@@ -222,8 +230,13 @@ def reopen_run(store: Store, run_id: str) -> Run | None:
     store.client.update_run(run_id, status="RUNNING")
     if ERROR_TAG in found.data.tags:
         store.client.delete_tag(run_id, ERROR_TAG)
-    history = store.client.get_metric_history(run_id, VALIDATION_AUC)
+    names = (VALIDATION_AUC, _of_split(VALIDATION_AUC, "tuning"))
+    history = [metric for name in names for metric in store.client.get_metric_history(run_id, name)]
     return Run(store, run_id, (metric.step for metric in history))
+
+
+def _of_split(name: str, split: Split) -> str:
+    return f"{split}{suffix}" if (suffix := name.removeprefix("validation")) != name else name
 
 
 def flattened(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -101,5 +101,5 @@ def with_holdout_auc(table: pd.DataFrame, confirmed: list[HoldoutResult]) -> pd.
     by_trial = {one.trial: one.holdout_auc for one in confirmed}
     column = table["trial"].map(by_trial).astype(float)
     table = table.copy()
-    table.insert(list(table.columns).index("validation_auc") + 1, "holdout_auc", column)
+    table.insert(list(table.columns).index("tuning_auc") + 1, "holdout_auc", column)
     return table

@@ -22,7 +22,7 @@ from sentiment.files import write_csv
 from sentiment.params import Params
 from sentiment.params.search_space import replace_values
 from sentiment.tuning.holdout import HoldoutResult, with_holdout_auc
-from sentiment.tuning.winner import STATES, auc_of, trials_table
+from sentiment.tuning.winner import STATES, last_intermediate_auc, trials_table, tuning_auc
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ LEAST_FINISHED = 6
 GOOD_SHARE = 0.25
 """Importance is that for getting among this share of the trials. Optuna's default, a tenth, is one trial of
 ten; with a quarter, more searches of 6 to 25 trials with a known answer had the right parameter first."""
+
+OUTCOME_COLUMNS = ("trial", "state", "tuning_auc", "intermediate_auc")
+"""First columns of a table with rows per trial."""
 
 DIGITS = "%.6g"
 """So that a small learning rate is no zero."""
@@ -82,11 +85,11 @@ def importance_evaluator() -> PedAnovaImportanceEvaluator:
 def intermediate_table(study: optuna.Study) -> pd.DataFrame:
     """Return a row per trial and check: the validation AUC at that step, and what became of the trial."""
     rows = [
-        (trial.number, STATES[trial.state], step, auc)
+        (trial.number, STATES[trial.state], index, auc)
         for trial in study.trials
-        for step, auc in sorted(trial.intermediate_values.items())
+        for index, auc in sorted(trial.intermediate_values.items())
     ]
-    return pd.DataFrame(rows, columns=["trial", "state", "step", "validation_auc"])
+    return pd.DataFrame(rows, columns=["trial", "state", "evaluation_index", "intermediate_auc"])
 
 
 def clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
@@ -99,8 +102,8 @@ def clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
     for trial in _validated(study):
         clip = replace_values(params, trial.params).train.clip
         setting = getattr(clip, "threshold", getattr(clip, "percentile", None))
-        rows.append((trial.number, STATES[trial.state], clip.kind, setting, auc_of(trial)))
-    return pd.DataFrame(rows, columns=["trial", "state", "kind", "setting", "validation_auc"])
+        rows.append((*_outcome(trial), clip.kind, setting))
+    return pd.DataFrame(rows, columns=[*OUTCOME_COLUMNS, "kind", "setting"])
 
 
 def parallel_table(study: optuna.Study) -> pd.DataFrame:
@@ -112,14 +115,14 @@ def parallel_table(study: optuna.Study) -> pd.DataFrame:
     axes = {name: _Axis(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
     rows = [
         (
-            *(trial.number, STATES[trial.state], auc_of(trial)),
+            *_outcome(trial),
             *(name, _written(value), axis.place(value), _written(axis.low), _written(axis.high)),
         )
         for trial in trials
         for name, axis in axes.items()
         if (value := trial.params.get(name)) is not None
     ]
-    columns = ["trial", "state", "validation_auc", "parameter", "value", "place", "low", "high"]
+    columns = [*OUTCOME_COLUMNS, "parameter", "value", "place", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -149,7 +152,11 @@ def _written(value: Any) -> str:
 
 
 def _validated(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.trials if auc_of(trial) is not None]
+    return [trial for trial in study.trials if any(auc is not None for auc in _outcome(trial)[2:])]
+
+
+def _outcome(trial: FrozenTrial) -> tuple[int, str, float | None, float | None]:
+    return trial.number, STATES[trial.state], tuning_auc(trial), last_intermediate_auc(trial)
 
 
 AUC = "validation AUC"
@@ -204,7 +211,7 @@ def _history(study: optuna.Study) -> go.Figure:
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     figure.add_scatter(
         x=[trial.number for trial in pruned],
-        y=[auc_of(trial) for trial in pruned],
+        y=[last_intermediate_auc(trial) for trial in pruned],
         mode="markers",
         marker={"symbol": "x", "color": PRUNED},
         name="pruned",
@@ -248,7 +255,7 @@ def _clipping(study: optuna.Study, params: Params) -> go.Figure:
         has_setting = rows["setting"].notna().all()
         points = go.Scatter(
             x=rows["setting"] if has_setting else ["none"] * len(rows),
-            y=rows["validation_auc"],
+            y=rows["tuning_auc"].fillna(rows["intermediate_auc"]),
             text=[f"trial {number}" for number in rows["trial"]],
             mode="markers",
             marker={

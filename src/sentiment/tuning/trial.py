@@ -61,7 +61,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
                 log_configuration(run, params, search.reviews, origin)
                 fitted = _fit(search, trial, run, params, checkpoint, watch)
                 keep(search, trial.number, fitted)
-                run.log_best(fitted.best)
+                run.log_best(fitted.best, "tuning")
                 state, auc = TrialState.COMPLETE, fitted.best.validation_auc
             except optuna.TrialPruned:
                 run.kill()
@@ -135,14 +135,14 @@ class Reporter:
 
     def on_epoch(self, epoch: EpochMetrics) -> None:
         """Log an epoch."""
-        self._run.log_epoch(epoch)
+        self._run.log_epoch(epoch, "tuning")
         self._watch.note()
         self._end_if_behind()
 
     def go_on(self, epochs: list[EpochMetrics]) -> None:
         """Log the epochs that were over when the trial was killed, where the run does not have them yet."""
         for epoch in epochs:
-            self._run.log_epoch(epoch)
+            self._run.log_epoch(epoch, "tuning")
         if epochs:
             self._end_if_behind()
 

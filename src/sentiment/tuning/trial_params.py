@@ -26,27 +26,29 @@ ERROR = "error"
 WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
 """What a trial took, over all processes that worked on it. Of the machine: for MLflow, for no DVC output."""
 
-STEPS, PLANNED_STEPS = "steps", "planned_steps"
+OPTIMIZER_STEPS, PLANNED_OPTIMIZER_STEPS = "optimizer_steps", "planned_optimizer_steps"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Training steps that a trial took, and those of its whole training."""
+    """Optimizer steps that a trial took, and those of its whole training."""
 
-    steps: int
-    planned_steps: int
+    optimizer_steps: int
+    planned_optimizer_steps: int
 
 
 def note_progress(trial: optuna.Trial, progress: Progress) -> None:
     """Write into the study how far a trial is."""
-    trial.set_user_attr(STEPS, progress.steps)
-    trial.set_user_attr(PLANNED_STEPS, progress.planned_steps)
+    trial.set_user_attr(OPTIMIZER_STEPS, progress.optimizer_steps)
+    trial.set_user_attr(PLANNED_OPTIMIZER_STEPS, progress.planned_optimizer_steps)
 
 
 def progress_of(trial: FrozenTrial) -> Progress | None:
     """Return how far a trial got, None where it never said."""
-    noted = trial.user_attrs
-    return Progress(noted[STEPS], noted[PLANNED_STEPS]) if {STEPS, PLANNED_STEPS} <= noted.keys() else None
+    recorded = trial.user_attrs
+    if not {OPTIMIZER_STEPS, PLANNED_OPTIMIZER_STEPS} <= recorded.keys():
+        return None
+    return Progress(recorded[OPTIMIZER_STEPS], recorded[PLANNED_OPTIMIZER_STEPS])
 
 
 def error_of(trial: FrozenTrial) -> str | None:

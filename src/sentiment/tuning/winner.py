@@ -20,8 +20,8 @@ from sentiment.tuning.holdout import HoldoutResult, rank_on_holdout
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (
     CPU_SECONDS,
-    PLANNED_STEPS,
-    STEPS,
+    OPTIMIZER_STEPS,
+    PLANNED_OPTIMIZER_STEPS,
     WALL_SECONDS,
     configured,
     error_of,
@@ -63,24 +63,27 @@ def gain_over_first(
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial: state, AUC, best so far, steps, parameters, error.
+    """Return a table with one row per trial: state, AUCs, optimizer steps, parameters and error.
 
-    `validation_auc` is the last one seen of a trial that was pruned or failed; `steps` of `planned_steps`
-    is how much of its training it took. Empty: not known, or no parameter of that trial.
+    `tuning_auc` is the AUC of a finished trial on the fold that prunes and ranks trials; `best_tuning_auc` is
+    the highest of them up to that row. `intermediate_auc` is the last intermediate evaluation of a trial that
+    did not finish. A parameter that a trial does not have is missing in its row.
     """
     rows = [
         {
             "trial": trial.number,
             "state": STATES[trial.state],
-            "validation_auc": auc_of(trial),
-            "steps": trial.user_attrs.get(STEPS),
-            "planned_steps": trial.user_attrs.get(PLANNED_STEPS),
+            "tuning_auc": tuning_auc(trial),
+            "intermediate_auc": last_intermediate_auc(trial),
+            "optimizer_steps": trial.user_attrs.get(OPTIMIZER_STEPS),
+            "planned_optimizer_steps": trial.user_attrs.get(PLANNED_OPTIMIZER_STEPS),
         }
         for trial in study.trials
     ]
     table = pd.DataFrame(rows)
-    finished = table["validation_auc"].where(table["state"] == "finished")
-    table.insert(3, "best_so_far", finished.cummax().ffill())
+    table["tuning_auc"] = table["tuning_auc"].astype(float)
+    table["intermediate_auc"] = table["intermediate_auc"].astype(float)
+    table.insert(4, "best_tuning_auc", table["tuning_auc"].cummax().ffill())
     for name in sorted({name for trial in study.trials for name in trial.params}):
         table[name] = [trial.params.get(name) for trial in study.trials]
     table["error"] = [error_of(trial) for trial in study.trials]
@@ -97,7 +100,12 @@ def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = No
     saved = compute_saved(study)
     return {
         "trials": counts_by_state(study),
-        "best": {"trial": best.number, "validation_auc": _rounded(auc), "params": best.params},
+        "best": {
+            "trial": best.number,
+            "tuning_auc": _rounded(value_of(best)),
+            "validation_auc": _rounded(auc),
+            "params": best.params,
+        },
         "gain_over_trial_0": None if gain is None else gain.figures(),
         "compute_saved": None if saved is None else _rounded(saved),
     }
@@ -119,8 +127,8 @@ def compute_saved(study: optuna.Study) -> float | None:
         progress = progress_of(trial)
         if progress is not None:
             pruned = trial.state == TrialState.PRUNED
-            without_pruning += progress.planned_steps if pruned else progress.steps
-            spared += progress.planned_steps - progress.steps if pruned else 0
+            without_pruning += progress.planned_optimizer_steps if pruned else progress.optimizer_steps
+            spared += progress.planned_optimizer_steps - progress.optimizer_steps if pruned else 0
     return spared / without_pruning if without_pruning else None
 
 
@@ -135,10 +143,15 @@ def search_metrics(study: optuna.Study) -> dict[str, float]:
     return {**metrics, **_times(study.trials)}
 
 
-def auc_of(trial: FrozenTrial) -> float | None:
-    """Return the AUC that a trial ended with, the last one seen where it did not finish."""
+def tuning_auc(trial: FrozenTrial) -> float | None:
+    """Return the AUC of a finished trial on the tuning fold; None if the trial did not finish."""
+    return trial.value if trial.state == TrialState.COMPLETE else None
+
+
+def last_intermediate_auc(trial: FrozenTrial) -> float | None:
+    """Return the last intermediate evaluation of a trial that did not finish; None if there is none."""
     values = trial.intermediate_values
-    return trial.value if trial.state == TrialState.COMPLETE else values[max(values)] if values else None
+    return values[max(values)] if values and trial.state != TrialState.COMPLETE else None
 
 
 def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
