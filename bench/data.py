@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.bars import Bar, at_least, judge
+from bench.bars import Bar, at_least, report_bars
 from bench.processes import in_fresh_process, peak_memory, seconds_of
 from bench.resampling import write_resampled
 from sentiment.data.build import build_splits
@@ -61,7 +61,7 @@ class Cost:
 
 @exits_cleanly
 def main(sizes: Sequence[int]) -> None:
-    """Measure, print a table of figures and one of bars; exit with 1 where a bar is missed."""
+    """Measure, print a table of measurements and one of bars; exit with 1 if a bar is missed."""
     costs: dict[tuple[str, int], Cost] = {}
     with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
         ratios = in_fresh_process(_compare, Path(folder))
@@ -94,7 +94,7 @@ def main(sizes: Sequence[int]) -> None:
         # In processor time: the two run one after the other, and a shared machine changes its pace.
         what = f"near-duplicates at {size:,}: download's processor time, by that without"
         bars.append(Bar(what, f"{ratio:.2f}", f"≤ {CHECK_BAR:g}", ratio <= CHECK_BAR))
-    raise SystemExit(judge(bars))
+    raise SystemExit(report_bars(bars))
 
 
 def _peak_bars(stage: str, peaks: dict[int, float]) -> list[Bar]:
@@ -150,9 +150,9 @@ def _tokenize(path: Path) -> Cost:
     start, processor_start = time.perf_counter(), time.process_time()
     reviews = stream_reviews(path)
     tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
-    figures = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
+    metrics = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
     return Cost(
-        time.perf_counter() - start, time.process_time() - processor_start, peak_memory(), figures["tokens"]
+        time.perf_counter() - start, time.process_time() - processor_start, peak_memory(), metrics["tokens"]
     )
 
 

@@ -16,38 +16,38 @@ from sentiment.params import load_params
 @exits_cleanly
 def main() -> None:
     """Fit the linear models; print their AUC beside the AUC of the pipeline's models."""
-    models = {**{name: _judge_linear(make()) for name, make in MODELS.items()}, **_judged_by_pipeline()}
+    models = {**{name: _evaluate_linear(make()) for name, make in MODELS.items()}, **_metrics_of_pipeline()}
     print("| model | validation AUC | test AUC | confidence interval (DeLong) |\n| --- | --- | --- | --- |")
-    for name, figures in models.items():
+    for name, metrics in models.items():
         validation, test, interval = (
-            figures["validation"]["auc"],
-            figures["test"]["auc"],
-            figures["test"]["interval"]["auc"],
+            metrics["validation"]["auc"],
+            metrics["test"]["auc"],
+            metrics["test"]["interval"]["auc"],
         )
         print(f"| {name} | {validation:.4f} | {test:.4f} | {interval['low']:.4f} to {interval['high']:.4f} |")
 
 
-def _judge_linear(linear: Pipeline) -> dict[str, Any]:
+def _evaluate_linear(linear: Pipeline) -> dict[str, Any]:
     params = load_params().evaluate
     train = read_reviews(paths.reviews("train")).to_pandas()
     linear.fit(train["text"], train["label"])
-    figures = {}
+    metrics = {}
     for split in ("validation", "test"):
         reviews = read_reviews(paths.reviews(split)).to_pandas()
         positive = linear.predict_proba(reviews["text"])[:, 1]
-        figures[split] = classification_metrics(
+        metrics[split] = classification_metrics(
             reviews["label"].to_numpy(), positive, params.threshold, params.confidence_level
         )
-    return figures
+    return metrics
 
 
-def _judged_by_pipeline() -> dict[str, Any]:
+def _metrics_of_pipeline() -> dict[str, Any]:
     path = paths.metrics("evaluate")
     try:
         models = json.loads(path.read_text(encoding="utf-8"))["models"]
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `make repro` makes it") from None
-    return {f"LSTM, {name}": figures for name, figures in models.items()}
+        raise UserError(f"{path}: no such file; `make repro` writes it") from None
+    return {f"LSTM, {name}": metrics for name, metrics in models.items()}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from bench.bars import Bar, at_least, judge
+from bench.bars import Bar, at_least, report_bars
 from bench.processes import Resident
 from sentiment.data.imdb import read_package
 from sentiment.errors import UserError, exits_cleanly
@@ -106,7 +106,7 @@ def main(model: Path | None, turns: int) -> None:
         with Resident(BarePasses, model, lines) as bare:
             for where, neighbours in (("alone", 0), (f"beside {NEIGHBOURS} busy neighbours", NEIGHBOURS)):
                 with busy(neighbours):
-                    bare()  # what the first pass sets up is no part of the figures
+                    bare()  # the one-time set-up of the first pass is not measured
                     taken = [_turn(model, lines, bare) for _ in range(turns)]
                 _print_turns(where, taken)
                 bars.append(
@@ -114,7 +114,7 @@ def main(model: Path | None, turns: int) -> None:
                         f"{where}: share of the bare passes' speed", [turn.ratio for turn in taken], RATIO_BAR
                     )
                 )
-    raise SystemExit(judge(bars))
+    raise SystemExit(report_bars(bars))
 
 
 def _turn(model: Path, lines: Path, bare: Resident[[], float]) -> Turn:

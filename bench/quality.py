@@ -1,8 +1,8 @@
 """The LSTM beside linear models, on the review archive's own halves, split by film.
 
-All learn from the train half and are judged on the test half. The linear ones choose nothing, so they also
-learn from the validation split, by which this project's models choose their epoch. Those are trained as
-`params.yaml` says, from several seeds, on labelled reviews only and, by self-training, on the unlabelled too.
+All learn from the train half and are evaluated on the test half. Linear models need no validation split, so
+they learn from it too; the LSTM chooses its epoch by it. The LSTM is trained with `params.yaml` from several
+seeds, on labelled reviews only and, by self-training, on unlabelled ones too.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
-from bench.bars import Bar, judge
+from bench.bars import Bar, report_bars
 from bench.linear_models import MODELS
 from sentiment import paths
 from sentiment.data.build import build_splits
@@ -53,7 +53,7 @@ MINUTES_BAR_UNLABELLED = 40
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """One trained model: seconds of training, and its AUC on both splits."""
 
     seconds: float
@@ -63,8 +63,10 @@ class Judged:
     interval: Interval
 
     @classmethod
-    def on(cls, labels: ArrayLike, scores: ArrayLike, seconds: float, validation: float | None) -> "Judged":
-        """Judge scores of the test split."""
+    def on(
+        cls, labels: ArrayLike, scores: ArrayLike, seconds: float, validation: float | None
+    ) -> "Evaluated":
+        """Evaluate scores of the test split."""
         labels, scores = np.asarray(labels), np.asarray(scores)
         auc = float(roc_auc_score(labels, scores))
         return cls(seconds, validation, auc, delong_interval(labels, scores))
@@ -72,24 +74,24 @@ class Judged:
 
 @exits_cleanly
 def main(archive: Path, seeds: int, seeds_unlabelled: int) -> None:
-    """Train all, print a table of models and one of bars; exit with 1 where a bar is missed.
+    """Train all, print a table of models and one of bars; exit with 1 if a bar is missed.
 
     seeds: trainings on labelled reviews only. seeds_unlabelled: trainings on the unlabelled ones too.
     """
     params = load_params()
     reviews = _reviews(params, archive.resolve())
-    judged = {name: _judge_linear(name, reviews) for name in MODELS}
+    evaluated = {name: _evaluate_linear(name, reviews) for name in MODELS}
     tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
     tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
     test = tokens.pop("test")
     learning = LearningReviews(tokenizer.get_vocab_size(), **tokens)
-    lstm = _judge_lstm(params, "ignore", learning, test, seeds)
-    judged |= {f"LSTM with n-grams, seed {seed}": model for seed, model in lstm.items()}
-    student = _judge_lstm(params, "self_training", learning, test, seeds_unlabelled)
-    judged |= {f"the same, self-training, seed {seed}": model for seed, model in student.items()}
+    lstm = _evaluate_lstm(params, "ignore", learning, test, seeds)
+    evaluated |= {f"LSTM with n-grams, seed {seed}": model for seed, model in lstm.items()}
+    student = _evaluate_lstm(params, "self_training", learning, test, seeds_unlabelled)
+    evaluated |= {f"the same, self-training, seed {seed}": model for seed, model in student.items()}
     print("| model | training, s | validation AUC | test AUC | confidence interval (DeLong) |")
     print("| --- | --- | --- | --- | --- |")
-    for name, model in judged.items():
+    for name, model in evaluated.items():
         validation = "" if model.validation is None else f"{model.validation:.4f}"
         interval = f"{model.interval.low:.4f} to {model.interval.high:.4f}"
         print(f"| {name} | {model.seconds:.0f} | {validation} | {model.test:.4f} | {interval} |")
@@ -97,10 +99,10 @@ def main(archive: Path, seeds: int, seeds_unlabelled: int) -> None:
     bars += _bars(
         "unlabelled reviews too", list(student.values()), AUC_BAR_UNLABELLED, MINUTES_BAR_UNLABELLED
     )
-    raise SystemExit(judge(bars))
+    raise SystemExit(report_bars(bars))
 
 
-def _bars(learned_from: str, models: Sequence[Judged], auc_bar: float, minutes_bar: float) -> list[Bar]:
+def _bars(learned_from: str, models: Sequence[Evaluated], auc_bar: float, minutes_bar: float) -> list[Bar]:
     if not models:
         return []
     aucs = [model.test for model in models]
@@ -113,7 +115,7 @@ def _bars(learned_from: str, models: Sequence[Judged], auc_bar: float, minutes_b
 
 
 def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
-    """Return the archive's splits as the download stage makes them."""
+    """Return the archive's splits as the download stage writes them."""
     source = {"kind": "imdb", "urls": [str(archive)], "checksum": None}
     download = DownloadParams.model_validate({**params.download.model_dump(), "sources": [source]})
     here = Path.cwd()
@@ -130,7 +132,7 @@ def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
             os.chdir(here)
 
 
-def _judge_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Judged:
+def _evaluate_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Evaluated:
     logger.info(name)
     known = pa.concat_tables([reviews[split] for split in paths.LEARNING_SPLITS])
     start = time.perf_counter()
@@ -138,19 +140,19 @@ def _judge_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Judged:
     seconds = time.perf_counter() - start
     test = reviews["test"]
     scores = model.decision_function(test["text"].to_pylist())
-    return Judged.on(test["label"].to_numpy(), scores, seconds, validation=None)
+    return Evaluated.on(test["label"].to_numpy(), scores, seconds, validation=None)
 
 
-def _judge_lstm(
+def _evaluate_lstm(
     params: Params,
     unlabelled: Literal["ignore", "self_training"],
     learning: LearningReviews,
     test: TokenizedReviews,
     seeds: int,
-) -> dict[int, Judged]:
-    """Train from each seed, with the unlabelled reviews used as `train.unlabelled` says."""
+) -> dict[int, Evaluated]:
+    """Train from each seed, with the unlabelled reviews used as `train.unlabelled` sets."""
     return {
-        seed: _judge_training(
+        seed: _evaluate_training(
             params.model,
             params.train.model_copy(update={"seed": seed, "unlabelled": unlabelled}),
             learning,
@@ -160,9 +162,9 @@ def _judge_lstm(
     }
 
 
-def _judge_training(
+def _evaluate_training(
     model: ModelParams, train: TrainParams, learning: LearningReviews, test: TokenizedReviews
-) -> Judged:
+) -> Evaluated:
     start = time.perf_counter()
     fitted = fit_with_self_training(
         model,
@@ -173,7 +175,7 @@ def _judge_training(
     )
     seconds = time.perf_counter() - start
     scores = score(fitted.model, test, f"seed {train.seed}, test")
-    return Judged.on(test.labels, scores, seconds, fitted.best.validation_auc)
+    return Evaluated.on(test.labels, scores, seconds, fitted.best.validation_auc)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     "model.embedding_dim": 8,
     "model.hidden_units": 8,
     "model.head.units": 4,
-    "train.device": "cpu",  # figures are compared to the last digit, which differs from device to device
+    "train.device": "cpu",  # metrics are compared to the last digit, which differs between devices
     "train.epochs": 2,
     "train.schedule.warmup_steps": 2,
     "train.ema_decay": 0.5,

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.request import urlopen
 
-PASSWORD = "s3cret-w0rd"  # noqa: S105  # nobody asks for it; it must show up nowhere
+PASSWORD = "s3cret-w0rd"  # noqa: S105  # the server does not require it; no output may contain it
 START_S = 120.0
 
 
 @dataclass
 class TrackingServer:
-    """A server with its database and artifacts in a folder; it asks nobody for the password."""
+    """A server with its database and artifacts in a folder; it does not require the password."""
 
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
-    """Where it writes what it has to say; None: to where this process writes."""
+    """File for its output; None: the output of this process."""
 
     @property
     def address(self) -> str:

@@ -13,7 +13,7 @@ import logging
 import statistics
 from collections.abc import Sequence
 
-from bench.bars import Bar, at_least, judge, spread
+from bench.bars import Bar, at_least, report_bars, spread
 from bench.processes import in_fresh_process
 from bench.training.memory import measure_memory
 from bench.training.reaching import TARGET, Reached, keras_time, own_time, packed_time, padded_time
@@ -30,7 +30,7 @@ SPEED_BARS = {PACKED: 20, PADDED: 3, KERAS: 3, PRODUCTS: 0.5}
 OUTSIDE_BAR = 0.08
 SOONER_BAR = 3
 LIMIT = 1.05 * SOONER_BAR
-"""A peer is given up after so many times this project's seconds."""
+"""A peer is stopped after this multiple of the project's own seconds."""
 MEMORY_BAR_MB = 1500
 
 
@@ -48,7 +48,7 @@ def main(parts: Sequence[str], turns: int, target: float, changes: Changes) -> N
         count, peak = measure_memory(changes)
         holds = peak <= MEMORY_BAR_MB
         bars.append(Bar(f"peak memory, {count:,} reviews, MB", f"{peak:.0f}", f"≤ {MEMORY_BAR_MB}", holds))
-    raise SystemExit(judge(bars))
+    raise SystemExit(report_bars(bars))
 
 
 def speed_bars(turns: Sequence[Turn]) -> list[Bar]:

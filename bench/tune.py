@@ -1,19 +1,19 @@
-"""A search that is killed, shared by workers, and weighed against bare training.
+"""Searches that are killed or shared by workers, and their cost beside bare training.
 
-- kills: 12 trials by two workers, killed at 20 random moments and started again each time; what is left.
+- kills: 12 trials by two workers, killed at 20 random moments and restarted each time; the final state.
 - workers: the same trials by one worker and by two, seconds.
 - overhead: share of a search that is not training.
 - pruning: training steps that the pruner of params.yaml saves, and what that costs.
-- gain: what the last `dvc repro` gained over params.yaml as it stood; told, not trained again.
+- gain: what the last `dvc repro` gained over params.yaml as it was; read from its results, not trained again.
 
-Needs what the stages download and tokenize make, gain also what tune makes; each other part takes all or
+Needs the outputs of the stages download and tokenize, gain also those of tune; each other part takes all or
 some of those reviews and works in a temporary folder.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 
-from bench.bars import Bar, judge
+from bench.bars import Bar, report_bars
 from bench.tuning.gain import gain_bar
 from bench.tuning.kills import kill_and_resume, kills_bar
 from bench.tuning.overhead import overhead_bar
@@ -27,7 +27,7 @@ SEED = 1
 
 @exits_cleanly
 def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
-    """Measure, print tables; exit with 1 where a bar is missed."""
+    """Measure, print tables; exit with 1 if a bar is missed."""
     measure: dict[str, Callable[[int | None], list[Bar]]] = {
         "kills": lambda count: [kills_bar(kill_and_resume(count, seed))],
         "workers": lambda count: [compare_workers(count)],
@@ -35,7 +35,7 @@ def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
         "pruning": pruning_bars,
         "gain": lambda _: [gain_bar()],
     }
-    raise SystemExit(judge([bar for part in parts for bar in measure[part](reviews or REVIEWS[part])]))
+    raise SystemExit(report_bars([bar for part in parts for bar in measure[part](reviews or REVIEWS[part])]))
 
 
 if __name__ == "__main__":

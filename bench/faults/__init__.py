@@ -1,1 +1,1 @@
-"""`dvc repro` killed, without disk and without tracking server, and what is left when it is started again."""
+"""`dvc repro` killed, without disk and without tracking server, and the result after a restart."""

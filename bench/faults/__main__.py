@@ -1,4 +1,4 @@
-"""`dvc repro` of a small cut, hit by faults and started again until it ends as a run without them.
+"""`dvc repro` of a small cut, hit by faults and restarted until it ends like a run without faults.
 
 - kills: 20 runs with 5 SIGKILLs each to DVC and stage, in each stage at its start, in its middle and while it
   writes outputs, and while DVC works between stages.
@@ -7,8 +7,8 @@
 - server: 10 runs whose MLflow server is killed and started again.
 
 A run holds where it ends with the same dvc.lock, outputs, metrics and study, and each run once in MLflow.
-`--parts kills --only 17` plays case 17 of the kills alone; what its commands said is in the folder that is
-named at the end.
+`--parts kills --only 17` plays case 17 of the kills alone; the output of its commands is in the folder
+that is named at the end.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bench.bars import Bar, judge
+from bench.bars import Bar, report_bars
 from bench.faults.cases import Case, play_disk, play_kills, play_server
 from bench.faults.moments import Moment, dealt, strata
 from bench.faults.project import Faulted
@@ -69,7 +69,7 @@ def play(case: Case, reference: Reference, folder: Path) -> None:
     start = time.monotonic()
     try:
         PLAY[case.part](case, reference, root)
-    except Exception:  # the others go on
+    except Exception:  # the other cases continue
         case.problems.append(traceback.format_exc())
     case.seconds = time.monotonic() - start
     root.with_suffix(".log").write_text("\n".join([str(case), *case.log, "# problems", *case.problems]))
@@ -80,7 +80,7 @@ def play(case: Case, reference: Reference, folder: Path) -> None:
 
 
 def bars(cases: Sequence[Case]) -> list[Bar]:
-    """Return a row for each kind of fault and stage: how many faults of it were in runs that hold."""
+    """Return a row for each kind of fault and stage: the number of faults in runs that hold."""
     met, held = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for case in cases:
         for moment in case.moments:
@@ -91,12 +91,12 @@ def bars(cases: Sequence[Case]) -> list[Bar]:
         for (part, stage), count in met.items()
     ]
     value, bar = held.total(), met.total()
-    return [*rows, Bar("faults in all", str(value), str(bar), value == bar)]
+    return [*rows, Bar("faults in total", str(value), str(bar), value == bar)]
 
 
 @exits_cleanly
 def main(parts: Sequence[str], only: Sequence[int], sample: int | None, seed: int) -> None:
-    """Play, print a table; exit with 1 where a case fails."""
+    """Run the cases, print a table; exit with 1 if a case fails."""
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="bench-faults-"))
     stages = Faulted(ROOT).stages()
@@ -108,7 +108,7 @@ def main(parts: Sequence[str], only: Sequence[int], sample: int | None, seed: in
     reference = Reference.measured(folder / "reference")
     with ThreadPoolExecutor(LANES) as pool:
         list(pool.map(lambda case: play(case, reference, folder), chosen))
-    status = judge(bars(chosen))
+    status = report_bars(bars(chosen))
     repairs = sum(case.repairs for case in chosen)
     print(
         f"\n{(time.monotonic() - start) / 60:.1f} minutes, {repairs} times `sentiment repair`; logs: {folder}"
@@ -124,7 +124,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--parts", nargs="+", choices=PLAY, default=list(PLAY))
     parser.add_argument("--only", nargs="+", type=int, default=(), help="numbers of the cases to play")
-    parser.add_argument("--sample", type=int, help="only so many cases of each part")
+    parser.add_argument("--sample", type=int, help="largest number of cases per part")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     main(arguments.parts, arguments.only, arguments.sample, arguments.seed)

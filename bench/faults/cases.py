@@ -1,4 +1,4 @@
-"""Faulty runs: each is started again until it ends, then compared with a run without faults."""
+"""Runs with faults: each is restarted until it ends, then compared with a run without faults."""
 
 import subprocess
 from collections.abc import Callable
@@ -23,12 +23,12 @@ TRIES = 3
 TRACEBACK = "Traceback (most recent call last)"
 STORE_ERROR = "the MLflow store ("
 NO_SPACE = ("No space left", "File too large", "disk is full", "disk I/O error", "ENOSPC", "os error 28")
-"""What Python, sqlite, Arrow and the tokenizers call a full disk or a file past its limit."""
+"""How Python, sqlite, Arrow and tokenizers report a full disk or a file above its size limit."""
 
 
 @dataclass
 class Case:
-    """One run of the pipeline, what happens to it and what came of it."""
+    """One run of the pipeline, the faults injected into it, and the result."""
 
     part: str
     number: int
@@ -57,7 +57,7 @@ def play_kills(case: Case, reference: Reference, root: Path) -> None:
 
 
 def play_disk(case: Case, reference: Reference, root: Path) -> None:
-    """Fill the disk at each moment; once the run has failed of it, make room."""
+    """Fill the disk at each moment; once the run has failed because of it, free space."""
     with small_disk(root) as disk:
         copy_repository(root / "project")
         project = Faulted(root / "project", log=case.log)
@@ -69,7 +69,7 @@ def play_disk(case: Case, reference: Reference, root: Path) -> None:
 
 
 def play_server(case: Case, reference: Reference, root: Path) -> None:
-    """Kill the tracking server at each moment; once the run has failed of it, start the server again."""
+    """Kill the tracking server at each moment; once the run has failed because of it, restart the server."""
     root.mkdir()
     with tracking_server(root / "server", root / "server.log") as server:
         copy_repository(root / "project")
@@ -84,9 +84,9 @@ def play_server(case: Case, reference: Reference, root: Path) -> None:
 
 
 def _struck(case: Case, project: Faulted, moment: Moment, reference: Reference, strike: Strike) -> bool:
-    """Start the pipeline and strike at a moment; where it cannot start, repair first, as check says.
+    """Start the pipeline and strike at a moment; if it cannot start, run the repair that check names first.
 
-    The process under fault is left to the function that injects it, but for its end.
+    Only the function that injects the fault touches the process, apart from the final kill.
     """
     for _ in range(2):
         process = project.start(*REPRO)
@@ -107,21 +107,21 @@ def _struck(case: Case, project: Faulted, moment: Moment, reference: Reference, 
 
 
 def _require_failure(case: Case, project: Faulted, moment: Moment, causes: tuple[str, ...]) -> None:
-    """Hold the run against what it must do: stop, with the cause in a message and no traceback."""
+    """Require that the run stopped, with the cause in a message and no traceback."""
     project.note(f"struck at {moment}", str(project.status))
-    said = project.said()
+    output = project.output()
     if project.status in (0, None):
         case.problems.append(f"{moment}: it did not stop (status {project.status})")
-    elif not any(cause in said for cause in causes):
-        case.problems.append(f"{moment}: no message names the cause: {said[-300:]!r}")
-    if TRACEBACK in said:
+    elif not any(cause in output for cause in causes):
+        case.problems.append(f"{moment}: no message names the cause: {output[-300:]!r}")
+    if TRACEBACK in output:
         case.problems.append(f"{moment}: a traceback")
 
 
 def _repaired(case: Case, project: Faulted) -> bool:
-    """Whether check names the command that mends what a fault left, and that command works."""
+    """Return whether check names the command that repairs the damage, and that command succeeds."""
     project.run(*CHECK)
-    if HINT not in project.said():
+    if HINT not in project.output():
         return False
     case.repairs += 1
     return project.run(*REPAIR) == 0

@@ -1,4 +1,4 @@
-"""When a fault comes: within which stage, at what it does there, or while DVC works between two stages."""
+"""When a fault is injected: in which stage and phase, or while DVC works between two stages."""
 
 import random
 import subprocess
@@ -16,16 +16,16 @@ Kind = Literal["start", "middle", "writing", "between"]
 KINDS: tuple[Kind, ...] = ("start", "middle", "writing", "between")
 
 FIND_S, LOOK_S = 0.01, 0.0005
-"""Between two looks for a process, and for a file."""
+"""Polling interval for a process, and for a file, in seconds."""
 
 WRITING_S = 0.03
-"""After an output appears, the fault comes within this: the file may still be written, or the next one."""
+"""Seconds after an output appears within which the fault comes: the file may still be incomplete."""
 
 OUTPUT_SHARE = 0.5
-"""Of the faults while a stage writes: so many come as one output appears, the others until it ends."""
+"""Share of the faults during writing that come as an output appears; the others come before the end."""
 
 LOCK_SHARE = 0.5
-"""Of the faults between stages: so many wait until dvc.lock is being written."""
+"""Share of the faults between stages that wait until dvc.lock is being written."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Moment:
         return f"{self.stage}, {self.kind}"
 
     def comes(self, project: Faulted, process: subprocess.Popen[bytes], timing: Timing) -> bool:
-        """Wait for the moment. Return False where the process ended before."""
+        """Wait for the moment. Return False if the process ended before it."""
         rng = random.Random(self.seed)  # noqa: S311  # moments, no secrets
         outputs = [project.root / path for path in project.outputs(self.stage)]
         for _ in polled(process, FIND_S):
@@ -86,7 +86,7 @@ class Moment:
 def measured(project: Faulted) -> dict[str, Timing]:
     """Run the pipeline without a fault and return how long its stages take.
 
-    Raises RuntimeError where it fails.
+    Raises RuntimeError if it fails.
     """
     process = project.start(*REPRO)
     started: dict[str, float] = {}
@@ -110,7 +110,7 @@ def measured(project: Faulted) -> dict[str, Timing]:
                 break
     now = time.monotonic()
     if project.ended(process, "without a fault"):
-        raise RuntimeError(f"the pipeline fails without any fault:\n{project.said()}")
+        raise RuntimeError(f"the pipeline fails without any fault:\n{project.output()}")
     next_start = dict(zip(stages, [*(started[stage] for stage in stages[1:]), now], strict=True))
     for stage in stages:
         first.setdefault(stage, ended.setdefault(stage, now))
@@ -162,7 +162,7 @@ def _exists(path: Path) -> bool:
 
 
 def _waited(process: subprocess.Popen[bytes], seconds: float, until: list[Path] | None = None) -> bool:
-    """Wait so long, or until one of some outputs appears. Return whether the process still runs."""
+    """Wait a number of seconds, or until an output appears. Return whether the process still runs."""
     end = time.monotonic() + seconds
     return any(time.monotonic() >= end or any(map(_exists, until or ())) for _ in polled(process, LOOK_S))
 

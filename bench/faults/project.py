@@ -42,24 +42,24 @@ class Faulted:
     tracking_uri: str | None = None
     """None: the sqlite store in the repository."""
     status: int | None = None
-    """Of the last command that a fault met; None: it did not end."""
+    """Exit status of the last command with a fault; None: it did not end."""
     experiment: str = "sentiment"
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own; what it prints goes to a file below `.git`."""
-        said = (self.root / ".git" / "said").open("wb")
-        with said:
+        output = (self.root / ".git" / "output").open("wb")
+        with output:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
                 env={**inherited(), **ENVIRONMENT, **self.environment},
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
 
     def run(self, *command: str) -> int:
-        """Run a command to its end, note what it said and return its status."""
+        """Run a command to its end, note its output and return its status."""
         process = self.start(*command)
         try:
             return self.ended(process, " ".join(command))
@@ -67,18 +67,18 @@ class Faulted:
             kill(process)
 
     def ended(self, process: subprocess.Popen[bytes], what: str) -> int:
-        """Wait for a process that `start` returned, note what it said and return its status."""
+        """Wait for a process that `start` returned, note its output and return its status."""
         status = process.wait(PATIENCE_S)
         self.note(what, status)
         return status
 
     def note(self, what: str, status: int | str) -> None:
-        """Add to the log what happened and what the last command said."""
-        self.log.append(f"## {what}: {status}\n{self.said()}")
+        """Add an event and the output of the last command to the log."""
+        self.log.append(f"## {what}: {status}\n{self.output()}")
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return what the last command printed."""
-        return (self.root / ".git" / "said").read_text(errors="replace")
+        return (self.root / ".git" / "output").read_text(errors="replace")
 
     def outputs(self, stage: str | None = None) -> list[Path]:
         """Return what dvc.yaml names as outputs and metrics of a stage, None: of all; outputs first."""
@@ -159,7 +159,7 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 def polled(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    """Yield again and again, a pause of so many seconds between, while a process runs."""
+    """Yield repeatedly, with a pause in seconds in between, while a process runs."""
     deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline:
         yield

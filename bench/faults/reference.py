@@ -1,4 +1,4 @@
-"""What a run without faults ends with, and how another one differs from it."""
+"""The result of a run without faults, and the differences of another run."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Reference:
 
     @classmethod
     def measured(cls, root: Path) -> Self:
-        """Run the small cut without a fault. Raises RuntimeError where it fails."""
+        """Run the small cut without a fault. Raises RuntimeError if it fails."""
         copy_repository(root)
         project = Faulted(root)
         timings = measured(project)

@@ -25,7 +25,7 @@ def train(job: dict[str, Any]) -> None:
     """Train, and write the digest of the weights, the validation AUC and the seconds to the job's `out`.
 
     The job's `checkpoints` is the folder that a training which was killed resumes from, its `model` the one
-    that `Predictor.load` can read afterwards; None goes without. What is said goes to its `log`.
+    that `Predictor.load` can read afterwards; None goes without. Its output goes to `log`.
     """
     with Path(job["log"]).open("ab") as log:
         for stream in (1, 2):

@@ -23,7 +23,7 @@ class Configurations(Section):
     """What is tried, in the order of the file."""
 
     speed: Configuration
-    """What the speed of a step is judged by."""
+    """The configuration whose step speed is measured."""
     labelled: Annotated[list[Configuration], Field(min_length=1)]
     """Trained on the labelled reviews; validation chooses one."""
     students: list[Configuration]

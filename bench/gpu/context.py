@@ -33,7 +33,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether figures that only mean something on a GPU are judged."""
+        """Whether bars that only apply to a GPU are evaluated."""
         return self.device != "cpu"
 
     @property
@@ -41,27 +41,27 @@ class Bench:
         """Seconds until the part is killed."""
         return self.deadline - self.clock()
 
-    def row(self, figure: str, value: str, bar: str = "", holds: bool | None = None) -> None:
+    def row(self, metric: str, value: str, bar: str = "", holds: bool | None = None) -> None:
         """Add a row to the table; holds: None prints it without a verdict."""
-        logger.info(f"{figure}: {value}")
-        self._append({"row": asdict(Bar(figure, value, bar, holds))})
+        logger.info(f"{metric}: {value}")
+        self._append({"row": asdict(Bar(metric, value, bar, holds))})
 
-    def gpu_row(self, figure: str, value: str, bar: str, holds: bool) -> None:
+    def gpu_row(self, metric: str, value: str, bar: str, holds: bool) -> None:
         """Add a row whose bar is for a GPU: without a verdict on the CPU."""
-        self.row(figure, value, bar, holds if self.on_gpu else None)
+        self.row(metric, value, bar, holds if self.on_gpu else None)
 
     def note(self, name: str, value: Any) -> None:
         """Add a measurement that goes to the JSON alone."""
         self._append({"note": {name: value}})
 
     @contextmanager
-    def guarded(self, figure: str) -> Iterator[None]:
+    def guarded(self, metric: str) -> Iterator[None]:
         """Turn an exception inside the block into a row that does not hold; the other rows are wanted."""
         try:
             yield
         except Exception as error:
-            self.note(f"failed: {figure}", traceback.format_exc())
-            self.row(figure, f"failed: {brief(error)}", "", holds=False)
+            self.note(f"failed: {metric}", traceback.format_exc())
+            self.row(metric, f"failed: {brief(error)}", "", holds=False)
 
     def _append(self, line: dict[str, Any]) -> None:
         with self.rows.open("a", encoding="utf-8") as file:

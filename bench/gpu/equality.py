@@ -115,17 +115,17 @@ def _compare_cpu(bench: Bench, first: dict[str, Any], on_cpu: "Training | None")
 def _settings(bench: Bench) -> None:
     learning = fewer(bench.pack.learning(), PROBE_REVIEWS, PROBE_REVIEWS // 4)
     clipping = {kind: {"train.clip": clip} for kind, clip in CLIPPING.items()}
-    for figure, kinds in {"each kind of clipping runs": clipping, "other settings run": SETTINGS}.items():
-        told, failed = [], False
+    for metric, kinds in {"each kind of clipping runs": clipping, "other settings run": SETTINGS}.items():
+        results, failed = [], False
         for name, changes in kinds.items():
             try:
                 share = _clipped(bench, learning, changes)
-                told.append(f"{name} (clipped {share:.0%} of steps)" if kinds is clipping else name)
+                results.append(f"{name} (clipped {share:.0%} of steps)" if kinds is clipping else name)
             except Exception as error:  # one that fails must not hide the others
                 failed = True
                 bench.note(f"failed: {name}", traceback.format_exc())
-                told.append(f"{name} FAILED: {brief(error)}")
-        bench.row(figure, "; ".join(told), "all", not failed)
+                results.append(f"{name} FAILED: {brief(error)}")
+        bench.row(metric, "; ".join(results), "all", not failed)
 
 
 def _clipped(bench: Bench, learning: LearningReviews, changes: dict[str, Any]) -> float:

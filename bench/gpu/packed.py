@@ -124,13 +124,13 @@ def changed(sections: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[st
 
 
 def spaced(reviews: TokenizedReviews, count: int) -> TokenizedReviews:
-    """Return at most so many of the reviews, evenly spaced, since labels may stand in order."""
+    """Return at most a number of reviews, evenly spaced, because labels may be sorted."""
     rows: NDArray[np.int64] = np.linspace(0, len(reviews) - 1, min(count, len(reviews))).astype(np.int64)
     return reviews.take(rows)
 
 
 def fewer(learning: LearningReviews, train: int, validation: int) -> LearningReviews:
-    """Return at most so many reviews to learn from and to choose by."""
+    """Return at most a number of reviews for training and for validation."""
     return replace(
         learning, train=spaced(learning.train, train), validation=spaced(learning.validation, validation)
     )

@@ -32,7 +32,9 @@ def measure(bench: Bench) -> None:
         seconds = [seconds_of(predictor.predict, texts) for _ in range(TURNS)]
         rates = [len(texts) / each for each in seconds]
         bench.row(f"predict, reviews/s ({device})", f"{statistics.median(rates):,.0f}")
-        bench.note(f"predict, {device}", {"reviews": len(texts), "seconds": seconds, "told": spread(seconds)})
+        bench.note(
+            f"predict, {device}", {"reviews": len(texts), "seconds": seconds, "summary": spread(seconds)}
+        )
     if bench.on_gpu:
         apart = float(np.abs(found[bench.device] - found["cpu"]).max())
         bench.row(

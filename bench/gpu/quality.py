@@ -73,13 +73,13 @@ def _best(found: Sequence[Tried]) -> Tried:
 
 
 def _students(
-    bench: Bench, learning: LearningReviews, teacher: Tried, entries: Sequence[Configuration]
+    bench: Bench, learning: LearningReviews, labeller: Tried, entries: Sequence[Configuration]
 ) -> list[Tried]:
-    """Train on the unlabelled reviews too, under the teacher's probabilities."""
+    """Train on the unlabelled reviews too, with pseudo-labels from the first model."""
     with bench.guarded("self-training"):
-        joined = _with_soft_labels(bench, learning, teacher)
+        joined = _with_soft_labels(bench, learning, labeller)
         tried = [
-            _tried(bench, f"self-training, {entry.name}", {**teacher.changes, **entry.changes}, joined)
+            _tried(bench, f"self-training, {entry.name}", {**labeller.changes, **entry.changes}, joined)
             for entry in entries
         ]
         return [model for model in tried if model]
@@ -88,8 +88,8 @@ def _students(
 
 def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: LearningReviews) -> Tried | None:
     """Train a configuration and add its row; None where it failed or the time would not have been enough."""
-    figure = f"validation AUC, {name}"
-    with bench.guarded(figure):
+    metric = f"validation AUC, {name}"
+    with bench.guarded(metric):
         model, train = bench.pack.configuration(changes, device=bench.device)
         started = time.perf_counter()
 
@@ -100,35 +100,35 @@ def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: Learni
                 raise OutOfTimeError(f"given up after epoch {epoch.epoch}, {passed:.0f} s")
 
         if bench.left < 2 * RESERVE:
-            bench.row(figure, "skipped: no time left")
+            bench.row(metric, "skipped: no time left")
             return None
         try:
             fitted = fit(model, train, learning, on_epoch, name)
         except OutOfTimeError as error:
-            bench.row(figure, str(error))
+            bench.row(metric, str(error))
             return None
         tried = Tried(name, changes, fitted, time.perf_counter() - started)
-        bench.row(figure, f"{tried.auc:.4f}, {tried.seconds:.0f} s")
+        bench.row(metric, f"{tried.auc:.4f}, {tried.seconds:.0f} s")
         epochs = [(epoch.validation_auc, epoch.tokens_per_second) for epoch in fitted.epochs]
-        bench.note(figure, {"changes": dict(changes), "epochs": epochs, "seconds": tried.seconds})
+        bench.note(metric, {"changes": dict(changes), "epochs": epochs, "seconds": tried.seconds})
         return tried
     return None
 
 
-def _with_soft_labels(bench: Bench, learning: LearningReviews, teacher: Tried) -> LearningReviews:
+def _with_soft_labels(bench: Bench, learning: LearningReviews, labeller: Tried) -> LearningReviews:
     """Return the reviews with the unlabelled ones among those to learn from, as self-training has them."""
-    model = teacher.fitted.model.to(bench.device)
+    model = labeller.fitted.model.to(bench.device)
     logits = score(model, learning.unlabelled, "pseudo-labels")
     return replace(learning, train=learning.train.joined(learning.unlabelled, probability(logits)))
 
 
 def _read_test(bench: Bench, chosen: Tried) -> None:
-    figure = "test AUC of what validation chose"
-    with bench.guarded(figure):
+    metric = "test AUC of what validation chose"
+    with bench.guarded(metric):
         test = bench.pack.read_test()
         scores = score(chosen.fitted.model.to(bench.device), test, "test")
         auc = float(roc_auc_score(test.labels, scores))
         interval = delong_interval(test.labels, scores)
         value = f"{auc:.4f} ({interval.low:.4f} to {interval.high:.4f}): {chosen.name}"
-        bench.gpu_row(figure, value, f"≥ {TEST_BAR}", auc >= TEST_BAR)
+        bench.gpu_row(metric, value, f"≥ {TEST_BAR}", auc >= TEST_BAR)
         bench.note("test", {"chosen": chosen.name, "changes": dict(chosen.changes), "auc": auc})

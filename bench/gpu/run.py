@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.bars import Bar, judge
+from bench.bars import Bar, report_bars
 from bench.gpu import packed
 from bench.gpu.context import read_rows
 from sentiment.errors import UserError, exits_cleanly
@@ -64,11 +64,11 @@ def main(parts: list[str], folder: Path, out: Path, seconds: float, smoke: bool,
             limit = deadline - time.monotonic() - kept
             measured[part] = measure_part(part, folder, Path(scratch), limit, smoke)
             _write(out, facts, smoke, measured)  # after each, in case this process is killed
-    raise SystemExit(judge([bar for result in measured.values() for bar in result.bars]))
+    raise SystemExit(report_bars([bar for result in measured.values() for bar in result.bars]))
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures are figures of, asked in a process of its own: a broken driver may crash it."""
+    """Describe the machine that is measured, in a separate process: a broken driver may crash it."""
     asked = (
         "import json, torch\n"
         "facts = {'torch': torch.__version__, 'cuda': torch.version.cuda}\n"
@@ -81,7 +81,7 @@ def machine() -> dict[str, Any]:
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"torch does not work here: {' '.join(done.stderr.strip().splitlines()[-1:])}")
+        raise UserError(f"cannot import or use torch: {' '.join(done.stderr.strip().splitlines()[-1:])}")
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),

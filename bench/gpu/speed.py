@@ -29,11 +29,11 @@ from sentiment.training.state import TrainingState
 OWN, BARE, SPLIT = "training step", "bare LSTM", "bare LSTM, a direction at a time"
 BAR = 0.8
 TURNS, STEPS = 7, 20
-"""Each turn takes so many steps of either, on the same batches; the median of the turns' ratios is held."""
+"""Steps of each per turn, on the same batches; the median of the turns' ratios is held."""
 
 
 def measure(bench: Bench) -> None:
-    """Measure the parameters of params.yaml and those of the configuration that speed is judged by."""
+    """Measure the parameters of params.yaml and those of the configuration whose speed is evaluated."""
     configure_allocator()
     torch.use_deterministic_algorithms(True)  # as in training
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ class Own:
         return prefetched(batches) if self.bench.on_gpu else batches
 
     def step(self, batch: Batch) -> None:
-        """Take a training step at a small learning rate, with the running average."""
+        """Take a training step at a small learning rate, with the exponential moving average."""
         state = self.state
         step = take_step(state.model, state.optimizer, batch, 1e-5, state.clipper, self.precision, "bench")
         state.record_step(step, 0.0)
@@ -166,7 +166,7 @@ class Bare:
         self._inputs: dict[int, Tensor] = {}
 
     def step(self, batch: Batch) -> None:
-        """Read as many words of as many pieces as the batch has, padding included."""
+        """Read as many tokens in as many chunks as the batch has, padding included."""
         inputs = self._inputs_for(batch)
         for lstm in self.lstms:
             states, _ = lstm(inputs)

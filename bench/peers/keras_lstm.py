@@ -31,7 +31,7 @@ class KerasPeer:
         self.labels = np.asarray(task.reviews.train.labels, dtype=np.float32)
 
     def train(self, rows: NDArray[np.int64]) -> None:
-        """Go once through these reviews; what is left over of the last batch would be compiled anew."""
+        """Train one epoch; an incomplete last batch is dropped, because it would be compiled separately."""
         whole = rows[: max(1, len(rows) // BATCH_SIZE) * BATCH_SIZE]
         self.model.fit(
             self.ids[whole], self.labels[whole], batch_size=BATCH_SIZE, epochs=1, shuffle=False, verbose=0

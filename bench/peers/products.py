@@ -36,7 +36,7 @@ class LSTMProducts:
         ]
 
     def rate(self, steps: int) -> float:
-        """Return tokens per second over so many steps."""
+        """Return tokens per second over a number of steps."""
         started = time.perf_counter()
         for _ in range(steps):
             for direction in self.directions:

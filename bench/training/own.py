@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochCost:
-    """What an epoch told of itself and took, in seconds; scoring is left out.
+    """What an epoch reported, and its duration in seconds without scoring.
 
     seconds: data, steps and logging. since_last: all since the last epoch, before the first one since the
     start: so also learning the n-grams, making the model, gate saturation, keeping the best weights.
@@ -37,7 +37,7 @@ class ReachedError(Exception):
 
 
 def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[EpochCost]:
-    """Train as params.yaml says, logging to a sqlite store in a folder; return what each epoch took.
+    """Train with params.yaml, logging to a sqlite store in a folder; return the cost of each epoch.
 
     Training ends early with the epoch whose validation AUC reaches the target.
     """

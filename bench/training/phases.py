@@ -28,7 +28,7 @@ class Phases:
 
 @contextmanager
 def timed_phases() -> Iterator[Phases]:
-    """Time the phases of all training inside the block, from outside; they are told when it ends."""
+    """Time the phases of all training inside the block; log them when it ends."""
     phases = Phases()
     started = 0.0
 

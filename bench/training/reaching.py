@@ -42,7 +42,7 @@ class Reached:
 
 
 def own_time(target: float, changes: Changes) -> Reached:
-    """Train as params.yaml says; the target counts as reached with the first epoch that ends above it."""
+    """Train with params.yaml; the target counts as reached with the first epoch that ends above it."""
     task = open_task(changes)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         costs = train_logged(task, Path(folder), target)

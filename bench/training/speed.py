@@ -32,7 +32,7 @@ PACKED, PADDED, KERAS, PRODUCTS = "PyTorch, packed", "PyTorch, padded", "Keras, 
 STEPS = {PACKED: 3, PADDED: 16, KERAS: 20, PRODUCTS: 40}
 """Steps of each in a turn: a few seconds on two cores. This project takes a whole epoch."""
 VALIDATION = 200
-"""Reviews scored after this project's turn: `fit` asks for some. The figures leave the scoring out."""
+"""Reviews scored after this project's turn: `fit` asks for some. The measurements leave scoring out."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Turn:
 
 
 def measure_speed(turns: int, changes: Changes) -> list[Turn]:
-    """Take so many turns, after a short one that warms up."""
+    """Measure a number of turns, after a short warm-up."""
     with ExitStack() as stack:
         own = stack.enter_context(Resident(Own, changes))
         others = {name: stack.enter_context(Resident(make, name, changes)) for name, make in OTHERS.items()}
@@ -59,8 +59,8 @@ def measure_speed(turns: int, changes: Changes) -> list[Turn]:
             rates = {OWN: rate, **{name: other(number) for name, other in others.items()}}
             if number:  # the first one compiles
                 measured.append(Turn(rates, phases, seconds))
-            told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
-            logger.info(f"turn {number} of {turns}, tokens/s: {told}")
+            rates_text = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
+            logger.info(f"turn {number} of {turns}, tokens/s: {rates_text}")
     return measured
 
 

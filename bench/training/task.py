@@ -47,7 +47,7 @@ class Task:
 class Changes:
     """What a measurement has otherwise than `dvc repro`; None is the same.
 
-    reviews: at most so many of each split, drawn at random. hidden_units: of the LSTM, per direction.
+    reviews: largest number of reviews per split, drawn at random. hidden_units: of the LSTM, per direction.
     """
 
     reviews: int | None = None

@@ -1,4 +1,4 @@
-"""A search that is killed again and again, and what is left of it in the end."""
+"""A search that is killed repeatedly, and its final state."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ TRIALS = 12
 KILLS = 20
 WORKERS = 2
 STARTING_SHARE = 0.3
-"""Of a search that nobody kills, about: until its workers train."""
+"""About how long an uninterrupted search takes until its workers train."""
 CHANGES = {"tune.trials": TRIALS, "train.epochs": 2}
 
 
@@ -71,7 +71,7 @@ def remains(project: SearchProject) -> Remains:
 
 
 def kills_bar(left: Remains) -> Bar:
-    """Hold what is left against what has to be: each trial once, ended, in study and store."""
+    """Compare the final state with the expected one: each trial once, finished, in study and store."""
     done = left.states[TrialState.COMPLETE] + left.states[TrialState.PRUNED]
     running = left.states[TrialState.RUNNING] + left.statuses["RUNNING"] + left.parents["RUNNING"]
     logged = left.statuses["FINISHED"] + left.statuses["KILLED"]

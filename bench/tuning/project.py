@@ -27,7 +27,7 @@ LOG = "tune.log"
 FEW_STEPS = {"train.schedule.warmup_steps": 5}
 """On fewer reviews, a run is shorter than the warm-up of the default one."""
 PLACES = ("DVC_", "MLFLOW_", "TUNE_")
-"""How variables begin that say where the pipeline runs: the measured one runs in its own folder."""
+"""Prefixes of variables that set where the pipeline runs: the measured one runs in its own folder."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class SearchProject:
         """Run the stage to its end. Raises RuntimeError where it fails."""
         status = self.start(workers).wait()
         if status:
-            said = (self.root / LOG).read_text().splitlines()
-            raise RuntimeError(f"stages.tune in {self.root}: status {status}: {said[-1:]}")
+            output = (self.root / LOG).read_text().splitlines()
+            raise RuntimeError(f"stages.tune in {self.root}: status {status}: {output[-1:]}")
 
     def study(self) -> optuna.Study:
         """Return the only study."""

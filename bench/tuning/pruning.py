@@ -1,8 +1,8 @@
 """What the default pruner saves of a search, and what it costs.
 
 The same trials are trained once, each to its end, with the AUC of every check kept. A check changes nothing
-in a training, and equal trainings are equal: so the pruner's verdicts on those figures, in the order in which
-a search would tell them, are those that it gives in a search of the same trials.
+in a training, and equal trainings are equal: so the pruner's decisions on those values, in the order in
+which a search would report them, are those that it makes in a search of the same trials.
 """
 
 import logging
@@ -56,7 +56,7 @@ def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
     trained = train_all(task.params, task.reviews, trials)
     pruned = replay(task.params, trained)
     best = max(trial.auc for trial in trained)
-    logger.info(f"{pruned.ended} of {trials} trials ended early")
+    logger.info(f"{pruned.ended} of {trials} trials were pruned")
     worse = best - pruned.best
     value = f"{worse:.4f} ({pruned.best:.4f} against {best:.4f})"
     return [
@@ -95,7 +95,7 @@ def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Tra
 
 
 def replay(params: Params, trained: Sequence[Trained]) -> Pruned:
-    """Tell the trials' checks to the pruner of `params`, and end each trial where it says so."""
+    """Report the trials' intermediate values to the pruner of `params`; end each trial that it prunes."""
     study = optuna.create_study(direction="maximize", study_name="tune", pruner=make_pruner(params))
     taken, ended, best = 0, 0, 0.0
     for each in trained:

@@ -1,8 +1,8 @@
-"""A bar that is missed is told, in the table and by the exit status."""
+"""A missed bar shows in the table and in the exit status."""
 
 import pytest
 
-from bench.bars import Bar, at_least, judge
+from bench.bars import Bar, at_least, report_bars
 from bench.train import sooner_bar, speed_bars
 from bench.training.phases import Phases
 from bench.training.reaching import Reached
@@ -15,7 +15,7 @@ HOLDS, MISSED = Bar("one", "2", "≥ 1", holds=True), Bar("other", "0", "≥ 1",
 def test_exit_status_says_whether_all_hold(
     bars: list[Bar], status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(bars) == status
+    assert report_bars(bars) == status
     assert capsys.readouterr().out.count("| no |") == status
 
 

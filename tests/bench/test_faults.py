@@ -1,4 +1,4 @@
-"""The parts of bench-faults that a wrong pass would come from."""
+"""The parts of bench-faults whose errors could report a pass that is wrong."""
 
 import subprocess
 from collections import Counter
@@ -38,7 +38,7 @@ def test_a_case_with_a_problem_holds_for_none_of_its_faults() -> None:
     assert bars([good, bad]) == [
         Bar("kills, train", "1", "2", False),
         Bar("kills, tune", "0", "1", False),
-        Bar("faults in all", "1", "3", False),
+        Bar("faults in total", "1", "3", False),
     ]
 
 

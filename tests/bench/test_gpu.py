@@ -78,10 +78,10 @@ def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "gpu.json").read_bytes())
     assert list(content["parts"]) == list(LEAST)
-    rows = {row["figure"]: row for part in content["parts"].values() for row in part["rows"]}
-    assert all(f"| {figure} | {row['value']} |" in done.stdout for figure, row in rows.items())
-    judged = {figure: row["holds"] for figure, row in rows.items() if row["holds"] is not None}
-    assert judged == dict.fromkeys(
+    rows = {row["metric"]: row for part in content["parts"].values() for row in part["rows"]}
+    assert all(f"| {metric} | {row['value']} |" in done.stdout for metric, row in rows.items())
+    verdicts = {metric: row["holds"] for metric, row in rows.items() if row["holds"] is not None}
+    assert verdicts == dict.fromkeys(
         [
             "two trainings from one seed, bits",
             "SIGKILL and resume against uninterrupted",
@@ -91,8 +91,8 @@ def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
         True,
     )
     assert rows["test AUC of what validation chose"]["bar"] == "≥ 0.985"
-    assert sum("self-training" in figure for figure in rows) == 2
-    assert {row["figure"].split(",")[0] for row in content["parts"]["predict"]["rows"]} == {"predict"}
+    assert sum("self-training" in metric for metric in rows) == 2
+    assert {row["metric"].split(",")[0] for row in content["parts"]["predict"]["rows"]} == {"predict"}
 
 
 @needs_no_cuda
@@ -111,12 +111,12 @@ def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
 
 
 def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
-    spoiled = tmp_path / "pack"
-    spoiled.mkdir()
+    broken = tmp_path / "pack"
+    broken.mkdir()
     for file in folder.iterdir():
-        (spoiled / file.name).write_bytes(b"" if file.name == packed.TEXTS else file.read_bytes())
-    measured = measure_part("predict", spoiled, tmp_path, 60, smoke=True)
-    assert [(bar.figure, bar.holds) for bar in measured.bars] == [("part predict", False)]
+        (broken / file.name).write_bytes(b"" if file.name == packed.TEXTS else file.read_bytes())
+    measured = measure_part("predict", broken, tmp_path, 60, smoke=True)
+    assert [(bar.metric, bar.holds) for bar in measured.bars] == [("part predict", False)]
     assert "Traceback" in measured.notes["failed: part predict"]
 
 
@@ -130,24 +130,24 @@ def test_rows_before_a_kill_survive(bench: Bench) -> None:
     bench.row("speed", "1", "≥ 0", holds=True)
     bench.note("detail", [1, 2])
     with bench.rows.open("a") as file:
-        file.write('{"row": {"figure": "cut sho')
+        file.write('{"row": {"metric": "cut sho')
     bars, notes = read_rows(bench.rows)
-    assert [bar.figure for bar in bars] == ["speed"]
+    assert [bar.metric for bar in bars] == ["speed"]
     assert notes == {"detail": [1, 2]}
 
 
-def test_bars_for_a_gpu_are_not_judged_on_the_cpu(bench: Bench) -> None:
+def test_bars_for_a_gpu_are_not_evaluated_on_the_cpu(bench: Bench) -> None:
     bench.gpu_row("speed", "0.1", "≥ 0.8", holds=False)
     assert [bar.holds for bar in read_rows(bench.rows)[0]] == [None]
 
 
 def test_every_configuration_is_valid(folder: Path) -> None:
     opened, file = Pack.open(folder, smoke=False), load_configurations()
-    for teacher in [file.speed, *file.labelled]:
+    for configuration in [file.speed, *file.labelled]:
         for student in file.students:
-            model, train = opened.configuration(teacher.changes, student.changes, device="cuda")
+            model, train = opened.configuration(configuration.changes, student.changes, device="cuda")
             assert train.device == "cuda"
-            assert model.hidden_units == teacher.changes.get("model.hidden_units", 128)
+            assert model.hidden_units == configuration.changes.get("model.hidden_units", 128)
 
 
 def test_packed_arrays_are_those_of_the_stages(reviews: pa.Table, tmp_path: Path) -> None:
