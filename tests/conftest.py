@@ -1,7 +1,11 @@
 import os
 import shutil
 import signal
+import sys
+import warnings
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -20,24 +24,75 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A job in the background has Ctrl-C ignored, and so would all that it starts: no test could interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW = (
+    "tests/pipeline/",
+    "tests/repair/",
+    "tests/inputs/test_lines.py",
+    "tests/test_ignored.py",
+    "tests/test_predict.py",
+    "tests/tracking/test_store.py",
+    "tests/tracking/test_story.py",
+    "tests/tracking/test_trash.py",
+    "tests/training/test_checkpoints.py",
+    "tests/training/test_checks.py",
+    "tests/training/test_loop.py",
+)
+"""Folders and files of which every test is marked `slow`."""
+
 INTEGRATION = (
     "tests/pipeline/test_resume.py",
     "tests/pipeline/test_retrain.py",
     "tests/pipeline/test_survival.py",
+    "tests/tracking/test_outage.py",
+    "tests/tracking/test_serving.py",
+    "tests/tuning/test_dashboard.py",
+    "tests/tuning/test_deleted.py",
 )
 """Files of which every test is marked `integration`."""
 
-PROJECT_FIXTURES = {"project", "reproduced"}
-"""Fixtures that run the pipeline: a test that asks for one is marked `slow`."""
+STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+"""Audit events of Python that start a process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their file and fixtures, so that `make test-fast` and `make test` leave them out."""
+    """Mark tests by their file, so that `make test-fast` and `make test` leave them out."""
     for item in items:
         if item.nodeid.startswith(INTEGRATION):
             item.add_marker(pytest.mark.integration)
-        elif PROJECT_FIXTURES & set(getattr(item, "fixturenames", ())):
+        elif item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+class _Started:
+    """Records the processes that the running test starts; an audit hook cannot be removed again."""
+
+    def __init__(self) -> None:
+        self.commands: list[str] | None = None
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.commands is not None and event in STARTS:
+            self.commands.append(f"{event} {arguments[:1]}")
+
+
+_started = _Started()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Record from here on which processes a test of the fast tier starts, its fixtures included."""
+    fast = not any(item.get_closest_marker(name) for name in ("slow", "integration"))
+    _started.commands = [] if fast else None
+    yield
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that starts a process and is not marked `slow` or `integration`."""
+    yield
+    commands, _started.commands = _started.commands, None
+    if commands:
+        warnings.warn(f"mark {item.nodeid} `slow`: it starts {commands}", stacklevel=1)
 
 
 @pytest.fixture(scope="session")

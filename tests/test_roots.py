@@ -85,6 +85,7 @@ def test_what_is_missing_is_named(
         enter_repository()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "predict", "ui", "dashboard", "retrain"])
 def test_outside_a_repository_nothing_is_made(command: str, tmp_path: Path) -> None:
     done = Project(tmp_path).run("sentiment", command, status=2)
@@ -93,6 +94,7 @@ def test_outside_a_repository_nothing_is_made(command: str, tmp_path: Path) -> N
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_check_in_a_subfolder_reads_the_roots_params(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     subfolder = root / "sub" / "folder"
@@ -102,6 +104,7 @@ def test_check_in_a_subfolder_reads_the_roots_params(tmp_path: Path) -> None:
     assert "train.epochs" in Project(subfolder).run("sentiment", "check", status=2).stderr
 
 
+@pytest.mark.slow
 def test_model_path_is_relative_to_where_the_user_stands(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     (root / "sub").mkdir()
@@ -111,6 +114,7 @@ def test_model_path_is_relative_to_where_the_user_stands(tmp_path: Path) -> None
     assert "models/selected: no model" in done.stderr
 
 
+@pytest.mark.slow
 def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     (root / "sub").mkdir()
@@ -148,6 +152,7 @@ def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Pat
         process.communicate()
 
 
+@pytest.mark.slow
 def test_server_that_ends_before_it_answers_is_an_error_and_announces_nothing() -> None:
     script = (
         "import sys; from sentiment.servers import serve_until_ended; "

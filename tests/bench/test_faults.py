@@ -42,6 +42,7 @@ def test_a_case_with_a_problem_holds_for_none_of_its_faults() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_mounted", [True, False])
 def test_full_disk_takes_no_byte_until_there_is_room(tmp_path: Path, is_mounted: bool) -> None:
     with small_disk(tmp_path / "disk", mount=is_mounted) as disk:

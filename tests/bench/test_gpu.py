@@ -69,6 +69,7 @@ def bench(folder: Path, tmp_path: Path) -> Bench:
     return Bench(opened, "cpu", tmp_path, tmp_path / "rows.jsonl", time.monotonic() + 60)
 
 
+@pytest.mark.slow
 def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
     """Beside the other tests it may take longer than its three minutes."""
     command = [RUN, "--smoke", "--pack", folder, "--seconds", "600"]
@@ -95,6 +96,7 @@ def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
     assert {row["metric"].split(",")[0] for row in content["parts"]["predict"]["rows"]} == {"predict"}
 
 
+@pytest.mark.slow
 @needs_no_cuda
 def test_without_cuda_it_says_so(folder: Path) -> None:
     command = [RUN, "--pack", folder]
@@ -103,6 +105,7 @@ def test_without_cuda_it_says_so(folder: Path) -> None:
     assert done.stderr.startswith("error: torch finds no CUDA device here")
 
 
+@pytest.mark.slow
 def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
     command = [RUN, "--smoke", "--pack", tmp_path / "nowhere"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
@@ -110,6 +113,7 @@ def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
     assert "bench/gpu/pack.sh writes it" in done.stderr
 
 
+@pytest.mark.slow
 def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "pack"
     broken.mkdir()
@@ -120,12 +124,14 @@ def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
     assert "Traceback" in measured.notes["failed: part predict"]
 
 
+@pytest.mark.slow
 def test_part_that_takes_too_long_is_stopped(folder: Path, tmp_path: Path) -> None:
     measured = measure_part("equality", folder, tmp_path, 1.5, smoke=True)
     assert measured.bars[-1].value == "stopped after 2 s"
     assert measured.seconds < 10
 
 
+@pytest.mark.slow
 def test_rows_before_a_kill_survive(bench: Bench) -> None:
     bench.row("speed", "1", "≥ 0", holds=True)
     bench.note("detail", [1, 2])
@@ -136,11 +142,13 @@ def test_rows_before_a_kill_survive(bench: Bench) -> None:
     assert notes == {"detail": [1, 2]}
 
 
+@pytest.mark.slow
 def test_bars_for_a_gpu_are_not_evaluated_on_the_cpu(bench: Bench) -> None:
     bench.gpu_row("speed", "0.1", "≥ 0.8", holds=False)
     assert [bar.holds for bar in read_rows(bench.rows)[0]] == [None]
 
 
+@pytest.mark.slow
 def test_every_configuration_is_valid(folder: Path) -> None:
     opened, file = Pack.open(folder, smoke=False), load_configurations()
     for configuration in [file.speed, *file.labelled]:
@@ -169,6 +177,7 @@ def test_pack_that_would_not_travel_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_measuring_imports_nothing_that_a_bare_machine_lacks() -> None:
     code = f"import sys, bench.gpu.run, bench.gpu.part; print(sorted({BARE} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -182,6 +191,7 @@ def test_kernels_that_overlap_count_once(spans: list[tuple[float, float]], lengt
     assert covered(spans) == length
 
 
+@pytest.mark.slow
 def test_remembered_ngrams_train_as_learned_ones(task: Task) -> None:
     changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}}
     sections = {

@@ -41,6 +41,7 @@ def test_members_come_as_they_were_put_in(mode: str, form: int, tmp_path: Path) 
     assert list(stream_members(tmp_path / "a.tar", LIMITS)) == list(names.items())
 
 
+@pytest.mark.slow
 def test_archive_of_the_tar_command_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.txt").write_bytes(b"one")
@@ -136,6 +137,7 @@ def test_more_bytes_in_all_than_allowed_are_refused(tmp_path: Path) -> None:
         read(path, total_bytes=4_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [True, False])
 def test_bomb_is_refused_in_little_memory(wanted: bool, tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar.gz", {f"{i}": b"\0" * 10_000_000 for i in range(4)})

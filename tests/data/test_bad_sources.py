@@ -77,6 +77,7 @@ def run_stage(*before: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THROUGH_A_PROCESS)
 def test_spoiled_source_ends_the_process(name: str, place: Place) -> None:
     (case,) = (case for case in CASES if case.name == name)
@@ -90,6 +91,7 @@ def test_spoiled_source_ends_the_process(name: str, place: Place) -> None:
     assert not downloads_here()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["data", "reports"])
 def test_full_disk(folder: str, place: Place) -> None:
     """A real one, of 100 kB: a tmpfs in a namespace of its own."""

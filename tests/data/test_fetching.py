@@ -205,6 +205,7 @@ def test_pieces_of_two_versions_that_look_alike_are_replaced_whole(server: Serve
     assert second is None
 
 
+@pytest.mark.slow
 def test_killed_process_resumes(server: Served, cache: Path) -> None:
     server.seconds_per_chunk = 0.05
     code = "import sys; from sentiment.data.download import fetch; fetch(sys.argv[1:], None)"
@@ -233,6 +234,7 @@ def test_download_that_was_killed_when_whole_is_not_fetched_again(server: Served
     assert len(server.downloads) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(server: Served) -> None:
     server.seconds_per_chunk = 0.01
     code = "import sys; from sentiment.data.download import fetch; fetch(sys.argv[1:], None)"
@@ -361,6 +363,7 @@ def test_missing_package_is_named(url: str, need: str, monkeypatch: pytest.Monke
         fetch([url], None)
 
 
+@pytest.mark.slow
 def test_full_disk_names_the_cache_and_leaves_nothing(server: Served, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -416,6 +419,7 @@ def test_no_address_is_a_user_error() -> None:
         fetch([], None)
 
 
+@pytest.mark.slow
 def test_stage_starts_without_the_http_library() -> None:
     code = "import sys, sentiment.data.download; print({'fsspec', 'aiohttp'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

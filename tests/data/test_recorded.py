@@ -66,6 +66,7 @@ def test_without_a_record_nothing_is_said(folder: Path) -> None:
     assert _changed() == []
 
 
+@pytest.mark.slow
 def test_old_commit_does_not_quietly_read_todays_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_reviews_without_labels_are_tokenized_too(
         assert set(figures["length"].values()) == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["word", "bpe"])
 def test_vocabulary_does_not_depend_on_threads(kind: str, parquet: Path) -> None:
     threads = (("true", "1"), ("true", "2"), ("true", "4"), ("false", "2"))

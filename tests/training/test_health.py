@@ -198,6 +198,7 @@ def fitted(tokens: TokenizedReviews) -> TrainingResult:
     return fit(shape, params, LearningReviews(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
 
 
+@pytest.mark.slow
 def test_every_epoch_knows_the_health_of_every_layer(fitted: TrainingResult) -> None:
     lstms = {f"lstm_{layer}_{direction}" for layer in (1, 2) for direction in ("forward", "backward")}
     for epoch in fitted.epochs:
@@ -211,6 +212,7 @@ def test_every_epoch_knows_the_health_of_every_layer(fitted: TrainingResult) -> 
     assert fitted.epochs[0].gradients != fitted.epochs[1].gradients
 
 
+@pytest.mark.slow
 def test_tables_keep_layers_apart_from_epochs(fitted: TrainingResult) -> None:
     table = build_gradients_table(fitted)
     assert list(table) == ["epoch", "layer", "gradient_norm", "gradient_norm_max", "update_ratio"]

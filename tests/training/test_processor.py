@@ -56,6 +56,7 @@ def _train(folder: Path, how: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 @X86
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
@@ -105,6 +106,7 @@ def _said_by_onednn(limit: str) -> tuple[str, str]:
     return theirs, ours
 
 
+@pytest.mark.slow
 @X86
 def test_instruction_set_of_onednn_changes_exactly_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every limit that changes what oneDNN prints changes the name, and no other does."""

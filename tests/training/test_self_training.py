@@ -79,6 +79,7 @@ def _require_equal(one: TrainingResult, other: TrainingResult) -> None:
         assert torch.equal(weight, other.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
     splits: Splits, whole: TrainingResult
 ) -> None:
@@ -93,6 +94,7 @@ def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: TrainingResult)
     _require_equal(_fit(splits), whole)
 
 
+@pytest.mark.slow
 def test_ignored_reviews_change_nothing(splits: Splits, whole: TrainingResult) -> None:
     train, validation, _ = splits
     alone = fit(

@@ -104,6 +104,7 @@ def _claim_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
                 trial.study.tell(trial, 0.5)
 
 
+@pytest.mark.slow
 def test_processes_at_once_run_each_trial_once(root: Path) -> None:
     context = multiprocessing.get_context("spawn")
     numbers = context.Queue()

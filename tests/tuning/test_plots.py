@@ -86,6 +86,7 @@ def test_place_on_an_axis_is_between_low_and_high_on_its_own_scale(study: optuna
     assert (0, "train.clip.percentile") not in table.index
 
 
+@pytest.mark.slow
 def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sentiment.tuning.report import write_tables;"
@@ -107,6 +108,7 @@ def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) 
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "other" / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_dvc_draws_every_table(tmp_path: Path) -> None:
     """With rows in each, which a search of three trials, as other tests have it, does not give."""
     project = Project(tmp_path)

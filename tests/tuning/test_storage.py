@@ -91,6 +91,7 @@ def _hold_lock(path: Path, held: "multiprocessing.synchronize.Event") -> None:
     signal.pause()
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_lock_behind(journal: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held = context.Event()
@@ -113,6 +114,7 @@ def _secret_spellings() -> set[str]:
     return {"wrong s3cret", quote("wrong s3cret"), "s3cret"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [
@@ -143,12 +145,14 @@ def test_database_that_does_not_work_is_told_without_the_password(
     assert not [secret for secret in _secret_spellings() if secret in said], said
 
 
+@pytest.mark.slow
 def test_wrong_password_is_told_as_what_it_is(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNE_STORAGE", f"postgresql+psycopg://{USER}:nope-9@127.0.0.1:{server}/postgres")
     with pytest.raises(UserError, match="password authentication failed"):
         open_storage()
 
 
+@pytest.mark.slow
 def test_database_keeps_the_study(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"postgresql+psycopg://{USER}:{quote(PASSWORD)}@127.0.0.1:{server}/postgres"
     monkeypatch.setenv("TUNE_STORAGE", address)
