@@ -42,7 +42,7 @@ SLOW = (
 INTEGRATION = (
     "tests/pipeline/test_resume.py",
     "tests/pipeline/test_retrain.py",
-    "tests/pipeline/test_survival.py",
+    "tests/pipeline/test_tune_resume.py",
     "tests/tracking/test_outage.py",
     "tests/tracking/test_serving.py",
     "tests/tuning/test_dashboard.py",

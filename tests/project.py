@@ -1,4 +1,4 @@
-"""A throw-away copy of the repository, driven as a user drives it: through `dvc`, git and the stages."""
+"""A temporary copy of the repository, used as a user uses it: through `dvc`, git and the stages."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Project:
-    """A repository in a folder of its own."""
+    """A repository in its own folder."""
 
     root: Path
 
@@ -47,17 +47,17 @@ class Project:
         return done
 
     def start(self, *command: str, log: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a command at the root, in a process group of its own, and do not wait for it.
+        """Start a command at the root in its own process group; do not wait for it.
 
         log: where its standard output and error go.
         """
-        with (log or Path(os.devnull)).open("wb") as said:
+        with (log or Path(os.devnull)).open("wb") as output:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
                 env={**inherited(), **environment},
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
 
@@ -86,7 +86,7 @@ class Project:
         return list(client.search_runs(experiments, condition))
 
     def tree(self) -> dict[str, bytes]:
-        """Return every file of the working tree but git's, DVC's and MLflow's own, with its content."""
+        """Return the content of every file in the working tree, without those of git, DVC and MLflow."""
         files = (path for path in self.root.rglob("*") if path.is_file())
         inside = ((path.relative_to(self.root), path) for path in files)
         skipped = {".git", ".dvc", "mlruns", "__pycache__"}
@@ -94,15 +94,16 @@ class Project:
 
 
 def wait_for(look: Callable[[], Seen], process: subprocess.Popen[bytes]) -> Seen:
-    """Return what a look finds, as soon as it is true, while a process of `Project.start` runs.
+    """Poll `look` until it returns a true value while a process of `Project.start` runs; return it.
 
-    Raises AssertionError, with the process killed, if it ends before or nothing is found.
+    Raises:
+        AssertionError: The process ended or the time limit passed before; the process is killed.
     """
     deadline = time.monotonic() + PATIENCE_S
     try:
         while not (seen := look()):
-            assert process.poll() is None, f"it ended first: {process.returncode}"
-            assert time.monotonic() < deadline, "that never came"
+            assert process.poll() is None, f"the process ended before: {process.returncode}"
+            assert time.monotonic() < deadline, "the time limit passed before"
             time.sleep(0.001)
     except AssertionError:
         kill(process)
@@ -111,7 +112,7 @@ def wait_for(look: Callable[[], Seen], process: subprocess.Popen[bytes]) -> Seen
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that `Project.start` returned, with all that it started."""
+    """Kill the process group of a process that `Project.start` returned."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(PATIENCE_S)

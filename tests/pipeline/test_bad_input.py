@@ -1,4 +1,4 @@
-"""A user's mistake: a message that says what is wrong and where, status 2, no file touched, no traceback."""
+"""Input errors: a message with file and problem, exit status 2, no file changed, no traceback."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ def test_broken_input_is_named_and_nothing_is_written(stage: str, project: Proje
     assert project.tree() == before  # each file was put back: no case saw another one's
 
 
-def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Project) -> None:
+def test_all_errors_of_params_are_reported_before_any_file_is_changed(project: Project) -> None:
     project.set_params({"train.clip.threshold": -1, "train.epoch": 3, "model.layers": "two", "seed": 1})
     before = project.tree()
     for command in (("sentiment", "check"), ("python", "-m", "stages.train")):
@@ -41,7 +41,7 @@ def test_every_fault_of_params_at_once_before_any_file_is_touched(project: Proje
     assert project.tree() == before
 
 
-def test_schedule_longer_than_the_run_ends_before_the_first_step(project: Project) -> None:
+def test_schedule_longer_than_the_run_is_refused_before_the_first_step(project: Project) -> None:
     project.set_params({"train.schedule.warmup_steps": 1000})
     before = project.tree()
     failed = project.stage("train", status=2)
@@ -60,7 +60,7 @@ def test_self_training_without_unlabelled_reviews_trains_nothing(project: Projec
     assert project.tree() == before
 
 
-def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
+def test_divergence_exits_with_status_3_and_no_model(project: Project) -> None:
     project.set_params(
         {
             "train.optimizer": {
@@ -89,8 +89,8 @@ def test_divergence_ends_with_status_3_and_no_model(project: Project) -> None:
     assert {run.info.status for run in project.runs("tags.stage = 'tune'")} == {"FAILED"}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_device_that_is_not_there_trains_nothing(project: Project) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_missing_device_trains_nothing(project: Project) -> None:
     project.set_params({"train.device": "cuda"})
     before = project.tree()
     for stage in ("train", "tune"):
@@ -122,7 +122,7 @@ def test_unusable_address_hides_the_password(uri: str, project: Project) -> None
     assert "Traceback" not in failed.stderr
 
 
-def test_taken_port_is_told_before_the_server_starts(project: Project) -> None:
+def test_port_in_use_is_reported_before_the_server_starts(project: Project) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -131,7 +131,7 @@ def test_taken_port_is_told_before_the_server_starts(project: Project) -> None:
     assert f"port {port} is taken" in failed.stderr
 
 
-def test_predict_names_what_it_cannot_read(project: Project) -> None:
+def test_predict_names_unreadable_input(project: Project) -> None:
     failed = project.run("sentiment", "predict", "--model", "models/baseline", "Fine.", status=2)
     assert "models/baseline: no model with its tokenizer there" in failed.stderr
     failed = project.run("sh", "-c", r"printf '\377\376' | sentiment predict", status=2)

@@ -1,4 +1,4 @@
-"""dvc.yaml says what each stage really depends on: no more, no less."""
+"""dvc.yaml declares exactly the code, data and parameters that each stage uses."""
 
 import ast
 import json
@@ -26,7 +26,7 @@ INFRASTRUCTURE = (
     "settings",
     "tracking",
 )
-"""Modules of `sentiment` that carry a stage but do not decide its result, so no stage depends on them.
+"""Modules of `sentiment` that stages use but that do not affect results, so no stage depends on them.
 
 `params` only types what dvc.yaml declares as params; the rest writes files, runs and messages.
 """
@@ -52,7 +52,7 @@ def record(self, key):
 
 import sentiment.params
 load, validate = sentiment.params.load_params, sentiment.params.Params.model_validate
-kept = []  # a section that is gone would pass its id on
+kept = []  # a section that is garbage-collected would pass on its id
 
 def validate_and_name(content):
     params = validate(content)
@@ -71,8 +71,8 @@ runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__")
 del Section.__getattribute__
 print("READ " + json.dumps(sorted(read)))
 """
-"""Runs a stage and prints every parameter that it read by name. Dumping a section whole, as for the log of a
-run or for the digest, reads nothing by name but the kind of each variant."""
+"""Runs a stage and prints every parameter that it read by name. Dumping a whole section, as for the MLflow
+parameters or the fingerprint, reads nothing by name but the kind of each variant."""
 
 
 def _declared(root: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_code_used_is_code_declared(stage: str) -> None:
 
 
 def _reached(start: str) -> set[str]:
-    """Return the modules of `sentiment` that a file imports, by way of others that decide results too."""
+    """Return the modules of `sentiment` that a file imports, directly or through modules that affect results."""
     found: set[str] = set()
     waiting = [ROOT / start]
     while waiting:
@@ -139,7 +139,7 @@ def _file(module: str) -> Path:
 
 
 def _package(module: str) -> str | None:
-    """Return what a stage depends on to use a module: its package, or itself where it stands alone."""
+    """Return the dependency of a stage that uses a module: its package, or the module itself."""
     part = module.split(".")[1]
     if part in INFRASTRUCTURE:
         return None
@@ -148,7 +148,7 @@ def _package(module: str) -> str | None:
 
 
 @pytest.mark.parametrize("recorded", [DATA_OF_TRAINING, evaluate.READ], ids=["training", "evaluate"])
-def test_inputs_that_a_run_records_are_outputs_by_the_same_name(recorded: tuple[Path, ...]) -> None:
+def test_inputs_recorded_by_a_run_are_outputs_of_dvc_yaml(recorded: tuple[Path, ...]) -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     outputs = {out for stage in stages.values() for out in stage["outs"]}
     assert {path.as_posix() for path in recorded} <= outputs

@@ -1,4 +1,4 @@
-"""DVC experiments: they run in a copy of the repository, their runs belong to the real one."""
+"""DVC experiments run in a copy of the repository and log to the MLflow store of the original."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_temporary_experiment_logs_to_the_main_store(project: Project) -> None:
 
 
 def test_temporary_experiment_takes_the_code_of_its_copy(project: Project) -> None:
-    """Not that of the tree which the environment was installed from."""
+    """The package is not imported from the tree that the environment was installed from."""
     marker = (
         "import sentiment.paths, pathlib; pathlib.Path('taken_from').write_text(sentiment.paths.__file__)"
     )

@@ -1,4 +1,4 @@
-"""Labelled files in data/incoming re-run the pipeline; what DVC tracks there is read whole or not at all."""
+"""Labelled files in data/incoming re-run the pipeline; tracked files are read completely or not at all."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ FILE = "data/incoming/week-47.csv"
 
 @pytest.fixture(scope="module")
 def more_reviews() -> pa.Table:
-    """Forty real reviews that the small cut of the package has not; half of them are positive."""
+    """Forty real reviews that are not in the small cut of the package; half of them are positive."""
     package = read_package().select(["text", "label"])
     return pa.concat_tables([package.slice(8000, 20), package.slice(len(package) - 20, 20)])
 
 
 @pytest.fixture
 def file(project: Project, more_reviews: pa.Table) -> Path:
-    """A labelled file, put there by hand."""
+    """A labelled file in data/incoming that DVC does not track."""
     return write_rows(project.root / FILE, more_reviews.to_pylist())
 
 
@@ -52,7 +52,7 @@ def _changes(project: Project) -> str:
     return project.run("git", "status", "--porcelain").stdout
 
 
-def test_file_put_there_by_hand_reruns_the_pipeline(project: Project, file: Path) -> None:
+def test_new_file_reruns_the_pipeline(project: Project, file: Path) -> None:
     before = project.metrics("download")
     planned = project.run("dvc", "repro", "--dry").stdout
     assert "Running stage 'download'" in planned
@@ -68,7 +68,7 @@ def test_file_put_there_by_hand_reruns_the_pipeline(project: Project, file: Path
     assert project.metrics("download") == before
 
 
-def test_check_warns_of_a_file_that_dvc_does_not_watch(project: Project) -> None:
+def test_check_warns_about_a_file_that_dvc_does_not_track(project: Project) -> None:
     assert "warning" not in project.run("sentiment", "check").stderr
     file = project.root / "metrics/download.json"
     content = json.loads(file.read_text())
@@ -79,7 +79,7 @@ def test_check_warns_of_a_file_that_dvc_does_not_watch(project: Project) -> None
     assert "dvc repro --force --single-item download" in warned
 
 
-def test_readme_and_hidden_files_are_no_data(project: Project) -> None:
+def test_readme_and_hidden_files_are_ignored(project: Project) -> None:
     (project.root / "data/incoming/README.md").write_text("Another text.\n")
     (project.root / "data/incoming/.DS_Store").write_bytes(b"\0")
     (project.root / "data/incoming/.ipynb_checkpoints").mkdir()
@@ -90,7 +90,7 @@ def test_readme_and_hidden_files_are_no_data(project: Project) -> None:
     assert set(_changes(project).split()) == {"M", "??", *changed}
 
 
-def test_file_of_no_known_format_is_named(project: Project) -> None:
+def test_file_of_unknown_format_is_named(project: Project) -> None:
     (project.root / "data/incoming/week-47.xlsx").write_bytes(b"PK")
     failed = project.stage("download", status=2)
     assert "data/incoming/week-47.xlsx" in failed.stderr
@@ -181,7 +181,7 @@ def test_imported_file_is_read_and_updated(project: Project, file: Path, tmp_pat
     assert project.metrics("download")["sources"]["incoming"]["rows"] == 1
 
 
-def test_experiment_in_a_copy_reads_all_or_stops(project: Project, file: Path) -> None:
+def test_experiment_in_a_copy_reads_all_files_or_stops(project: Project, file: Path) -> None:
     experiment = ("dvc", "exp", "run", "--temp", "-S", "download.checks.max_characters=99999", "download")
     failed = project.run(*experiment, status=None)
     assert failed.returncode != 0
@@ -196,7 +196,7 @@ def test_experiment_in_a_copy_reads_all_or_stops(project: Project, file: Path) -
 
 
 def test_experiment_that_only_trains_does_not_train_on_less(project: Project, file: Path) -> None:
-    """DVC finds nothing to do for download, since the copy has the committed files."""
+    """DVC skips download, because the copy has the committed files."""
     failed = project.run("dvc", "exp", "run", "--temp", "-S", "train.clip.threshold=0.7", status=None)
     assert failed.returncode != 0
     assert "Running stage 'train'" in failed.stdout

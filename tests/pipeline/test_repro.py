@@ -11,7 +11,7 @@ from tests.project import Project
 STAGES = ("download", "tokenize", "train", "tune", "evaluate")
 
 
-def test_one_repro_makes_every_metric_and_model(reproduced: Project) -> None:
+def test_one_repro_writes_every_metric_and_model(reproduced: Project) -> None:
     assert all(reproduced.metrics(stage) for stage in STAGES)
     evaluate = reproduced.metrics("evaluate")
     assert evaluate["selected"] in {"baseline", "tuned"}
@@ -36,7 +36,7 @@ def test_forced_repro_is_equal_bit_for_bit(project: Project) -> None:
 
 
 def test_tuned_trial_zero_is_the_baseline(reproduced: Project) -> None:
-    """Same configuration, same seed, other process: the same figures to the last digit kept."""
+    """Same configuration, same seed, other process: the same metrics to the last digit."""
     rows = (reproduced.root / "reports/tune.csv").read_text().splitlines()
     first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
     assert float(first["tuning_auc"]) == reproduced.metrics("train")["best"]["validation_auc"]
@@ -48,11 +48,11 @@ def test_evaluate_scores_validation_as_training_did(reproduced: Project) -> None
     assert models["tuned"]["validation"]["auc"] == reproduced.metrics("tune")["best"]["validation_auc"]
 
 
-def test_trials_are_the_total(reproduced: Project) -> None:
+def test_trial_counts_add_up_to_the_total(reproduced: Project) -> None:
     assert sum(reproduced.metrics("tune")["trials"].values()) == 3
 
 
-def test_gain_over_trial_zero_is_told_with_its_interval(reproduced: Project) -> None:
+def test_gain_over_trial_zero_is_reported_with_its_interval(reproduced: Project) -> None:
     gain = reproduced.metrics("tune")["gain_over_trial_0"]
     rows = pd.read_csv(reproduced.root / "reports/tune.csv").set_index("trial")["tuning_auc"]
     best = reproduced.metrics("tune")["best"]
@@ -61,10 +61,10 @@ def test_gain_over_trial_zero_is_told_with_its_interval(reproduced: Project) -> 
     assert (gain["interval"]["low"] < gain["interval"]["high"]) == (best["trial"] != 0)
 
 
-def test_gain_on_test_is_told_with_its_interval(reproduced: Project) -> None:
-    figures = reproduced.metrics("evaluate")
-    aucs = {name: model["test"]["auc"] for name, model in figures["models"].items()}
-    gain = figures["test_gain_over_baseline"]
+def test_gain_on_test_is_reported_with_its_interval(reproduced: Project) -> None:
+    metrics = reproduced.metrics("evaluate")
+    aucs = {name: model["test"]["auc"] for name, model in metrics["models"].items()}
+    gain = metrics["test_gain_over_baseline"]
     assert gain["auc"] == pytest.approx(aucs["tuned"] - aucs["baseline"], abs=2e-6)
     assert gain["interval"]["low"] <= gain["auc"] <= gain["interval"]["high"]
 
@@ -79,7 +79,7 @@ def test_changed_clipping_leaves_data_stages_alone(project: Project) -> None:
 
 
 def test_learning_stages_run_without_the_test_split(project: Project) -> None:
-    """No stage but evaluate opens it: where it is missing, the others make the same outputs."""
+    """Only evaluate opens it: without it, the other stages write the same outputs."""
     before = project.tree()
     (project.root / "data/reviews/test.parquet").unlink()
     for stage in ("tokenize", "train", "tune"):

@@ -1,4 +1,4 @@
-"""`sentiment clean` removes what nothing needs, and nothing else."""
+"""`sentiment clean` removes only files that nothing needs."""
 
 import os
 import time
@@ -19,7 +19,7 @@ def _cached(project: Project) -> set[Path]:
 
 
 def _version(project: Project, text: str, *, commit: bool = True) -> Path:
-    """Track another content of a file, commit it, and return where the cache has it."""
+    """Track a new version of a file, commit it, and return its path in the cache."""
     before = _cached(project)
     (project.root / FILE).unlink(missing_ok=True)
     (project.root / FILE).write_text(f"text,label\n{text},1\n")
@@ -36,7 +36,7 @@ def _backdate(folder: Path, days: float) -> None:
         os.utime(path, (then, then))
 
 
-def test_cache_keeps_what_commits_tags_and_experiments_need(project: Project) -> None:
+def test_cache_retains_files_of_commits_tags_and_experiments(project: Project) -> None:
     needed = _cached(project)
     tagged = _version(project, "In a release")
     project.run("git", "tag", "v1")
@@ -96,7 +96,7 @@ def store(project: Project) -> MlflowClient:
     return client
 
 
-def test_stores_keep_what_is_in_use(project: Project, store: MlflowClient) -> None:
+def test_stores_retain_runs_and_studies_in_use(project: Project, store: MlflowClient) -> None:
     experiment = store.get_experiment_by_name("sentiment")
     assert experiment is not None
     kept, deleted = (store.create_run(experiment.experiment_id).info.run_id for _ in range(2))
@@ -128,7 +128,7 @@ def test_cache_that_others_may_use_is_left_alone(project: Project, tmp_path: Pat
     assert "left alone" in project.run("sentiment", "clean", "--yes").stderr
 
 
-def test_nothing_goes_where_git_cannot_say_what_is_needed(project: Project) -> None:
+def test_nothing_is_removed_without_git_history(project: Project) -> None:
     dropped = _version(project, "Superseded")
     _version(project, "In the last commit")
     (project.root / ".git").rename(project.root / ".no-git")

@@ -48,7 +48,7 @@ def test_second_retraining_without_a_commit_reports_the_same(project: Project) -
     assert "Nothing new" in _report(project)
 
 
-def test_unchanged_parameters_are_said_to_be(project: Project) -> None:
+def test_report_states_that_no_parameter_changed(project: Project) -> None:
     lock = project.root / "dvc.lock"
     lock.write_text(lock.read_text().replace("python -m stages.evaluate", "python stages/evaluate.py"))
     project.commit("as if the command had been another one")
@@ -93,19 +93,19 @@ def _cached_by_the_workflow() -> list[list[str]]:
 
 
 def test_workflow_restores_the_paths_that_it_saves() -> None:
-    """Under another list of paths GitHub does not find what was saved."""
+    """GitHub finds a cache only under the list of paths that it was saved with."""
     assert len({tuple(paths) for paths in _cached_by_the_workflow()}) == 1
 
 
 def _kill(project: Project, moment: str) -> None:
-    """Start a retraining and kill it, with all that it started, when there is a file like that."""
+    """Start a retraining and kill its process group once a file matches the pattern."""
     process = project.start("sentiment", "retrain", CHECKPOINT_MINUTES="0.001")
     wait_for(lambda: list(project.root.glob(moment)), process)
     kill(process)
 
 
 def _next_job(project: Project, folder: Path) -> Project:
-    """Return a fresh clone with what the workflow's cache brings there."""
+    """Return a fresh clone with the files that the workflow's cache restores."""
     project.run("git", "clone", "--quiet", str(project.root), str(folder))
     for path in _cached_by_the_workflow()[0]:
         if (project.root / path).exists():
@@ -121,7 +121,7 @@ def _next_job(project: Project, folder: Path) -> Project:
     ],
     ids=["train", "tune"],
 )
-def test_killed_job_goes_on_in_the_next_one(
+def test_killed_job_resumes_in_the_next_one(
     moment: str, restored: str, project: Project, tmp_path: Path
 ) -> None:
     # A vocabulary of its own, so that there is a stage before training that need not run again.

@@ -1,4 +1,4 @@
-"""Every kind of source, from `dvc exp run -S` to a judged model."""
+"""Every kind of source, from `dvc exp run -S` to an evaluated model."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,7 +25,9 @@ def enough_reviews() -> pa.Table:
 
 def _archive(folder: Path, reviews: pa.Table) -> str:
     members = {
-        name: text + b" So much for it." if "/unsup/" in name else text  # else repeats, which go
+        name: text + b" That is all."
+        if "/unsup/" in name
+        else text  # otherwise duplicates, which are removed
         for name, text in imdb_members(reviews).items()
     }
     path = write_archive(folder / "aclImdb.tar.gz", members)
@@ -34,7 +36,7 @@ def _archive(folder: Path, reviews: pa.Table) -> str:
 
 
 def _phrases(folder: Path, reviews: pa.Table) -> str:
-    """Lay reviews out as Kaggle's train.tsv: phrases of a sentence, sentiment from 0 to 4."""
+    """Write reviews like Kaggle's train.tsv: phrases of a sentence, sentiment from 0 to 4."""
     lines = ["PhraseId\tSentenceId\tPhrase\tSentiment"]
     for sentence, row in enumerate(reviews.to_pylist()):
         words = row["text"].replace('"', "").replace("<br />", " ").split()[:60]
@@ -56,21 +58,21 @@ def test_source_runs_end_to_end(
         overrides.append("train.unlabelled=self_training")
     settings = [part for override in overrides for part in ("-S", override)]
     project.run("dvc", "exp", "run", *settings)
-    figures = project.metrics("download")
+    metrics = project.metrics("download")
     groups = {
         split: set(pq.read_table(project.root / f"data/reviews/{split}.parquet")["group"].to_pylist())
         for split in ("train", "validation", "test")
     }
-    assert all(figures[split]["reviews"] > 0 for split in groups)
+    assert all(metrics[split]["reviews"] > 0 for split in groups)
     assert groups["train"] & groups["validation"] == set()
     assert 0 <= project.metrics("evaluate")["test"]["auc"] <= 1
     if made is _archive:  # its own halves: half of the films are in both, as in no real archive
-        assert figures["test"]["reviews"] == 500
-        assert figures["unlabelled"]["reviews"] == 10
+        assert metrics["test"]["reviews"] == 500
+        assert metrics["unlabelled"]["reviews"] == 10
         assert project.metrics("tokenize")["unlabelled"]["tokens"] > 0
         (run,) = project.runs("tags.stage = 'train'")
         inputs = [given.dataset.name for given in run.inputs.dataset_inputs]
         assert sorted(inputs) == ["reviews-train", "reviews-unlabelled", "reviews-validation"]
     else:
         assert groups["train"] & groups["test"] == set()
-        assert sum(figures[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each
+        assert sum(metrics[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each

@@ -1,4 +1,4 @@
-"""A search that goes on past trials that fail, and ends early those that lag behind."""
+"""A search continues after failed trials and prunes trials with low intermediate AUC."""
 
 from collections import Counter
 from typing import Any
@@ -16,14 +16,14 @@ def _trial_statuses(project: Project) -> Counter[str]:
 
 
 def _counts_of_search(project: Project, changes: dict[str, Any]) -> dict[str, int]:
-    """Search with some parameters changed; return how many trials finished, were pruned and failed."""
+    """Search with some parameters changed; return the numbers of finished, pruned and failed trials."""
     project.set_params(changes)
     project.stage("tune")
     counts: dict[str, int] = project.metrics("tune")["trials"]
     return counts
 
 
-def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> None:
+def test_search_continues_after_a_diverging_trial(project: Project) -> None:
     rates = {"kind": "categorical", "choices": [0.003, 1e39]}
     space = {"train.optimizer.learning_rate": rates}
     counts = _counts_of_search(project, {"tune.trials": 6, "tune.max_failed": 6, "tune.space": space})
@@ -41,7 +41,7 @@ def test_diverging_trial_is_failed_and_the_search_goes_on(project: Project) -> N
     assert errors.str.match(r"TrainingDivergedError: .*epoch 1").all()
 
 
-def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: Project) -> None:
+def test_search_continues_after_a_trial_without_enough_memory(project: Project) -> None:
     sizes = {"kind": "categorical", "choices": [8, 10**10]}  # of an embedding of some sixty terabytes
     space = {"model.embedding_dim": sizes}
     counts = _counts_of_search(project, {"tune.trials": 4, "tune.max_failed": 4, "tune.space": space})
@@ -51,15 +51,15 @@ def test_trial_without_enough_memory_is_failed_and_the_search_goes_on(project: P
     assert all("allocate" in run.data.tags["error"] for run in failed)
 
 
-def test_lagging_trial_is_pruned_after_the_warm_up(project: Project) -> None:
+def test_trial_with_low_auc_is_pruned_after_the_warm_up(project: Project) -> None:
     rates = {"kind": "categorical", "choices": [0.03, 1e-9]}
     project.set_params(
         {
-            "download.limit": 2000,  # a few hundred teach too little for one trial to lag behind another
+            "download.limit": 2000,  # a few hundred teach too little for a difference between trials
             "tune.trials": 8,
             "train.epochs": 3,
             "train.ema_decay": 0.0,
-            "model.ngrams": None,  # they are naive Bayes before the first step: no trial would lag behind
+            "model.ngrams": None,  # they are naive Bayes before the first step: no trial would be pruned
             "train.optimizer.learning_rate": 0.03,
             "tune.space": {"train.optimizer.learning_rate": rates},
         }
@@ -89,7 +89,7 @@ def _trials(project: Project) -> pd.DataFrame:
     return pd.read_csv(project.root / "reports/tune.csv")
 
 
-def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None:
+def test_winner_has_the_best_auc_on_the_holdout_fold(project: Project) -> None:
     project.set_params({"tune.holdout": {"trials": 2, "share": 0.4}, "tune.pruner": {"kind": "none"}})
     project.stage("tune")
     project.stage("evaluate")
@@ -116,7 +116,9 @@ def test_winner_is_the_best_where_no_trial_was_steered(project: Project) -> None
     ],
     ids=["gp", "hyperband"],
 )
-def test_search_by_other_strategies_is_the_same_each_time(changes: dict[str, Any], project: Project) -> None:
+def test_search_with_other_samplers_and_pruners_is_reproducible(
+    changes: dict[str, Any], project: Project
+) -> None:
     project.set_params({**changes, "tune.trials": 4, "tune.space": SPACE, "tune.evaluations_per_epoch": 2})
     project.stage("tune")
     first = project.tree()
@@ -126,7 +128,7 @@ def test_search_by_other_strategies_is_the_same_each_time(changes: dict[str, Any
         assert first[name] == again[name], name
 
 
-def test_grid_is_searched_to_its_end(project: Project) -> None:
+def test_grid_is_searched_completely(project: Project) -> None:
     project.set_params({"tune.sampler": {"kind": "grid"}, "tune.trials": 20, "tune.space": SPACE})
     project.stage("tune")
     trials = _trials(project)
@@ -135,7 +137,7 @@ def test_grid_is_searched_to_its_end(project: Project) -> None:
 
 
 def test_reopened_search_is_tagged_with_the_parameters_of_its_winner_alone(project: Project) -> None:
-    """The tag of an older winner, drawn with another kind of clipping, is put there by hand."""
+    """The test sets the tag of an older winner, which was drawn with another kind of clipping."""
     project.set_params({"tune.trials": 1})
     project.stage("tune")
     (parent,) = project.runs("attributes.run_name = 'tune'")

@@ -1,4 +1,4 @@
-"""`tune` killed at any moment, by any means, and started again with the same command."""
+"""`tune` is killed or interrupted at several moments and resumes with the same command."""
 
 import os
 import re
@@ -28,7 +28,7 @@ SLOW: dict[str, Any] = {
     "train.batch_size": 4,
     "model.embedding_dim": 64,
 }
-"""Trials of a few seconds, of which the last are drawn by what the first ones found."""
+"""Trials of a few seconds; the sampler draws the last from the results of the first."""
 
 OUTPUTS = ("models/tuned/model.safetensors", "reports/tune.csv", "metrics/tune.json")
 OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
@@ -52,14 +52,14 @@ def tokenized(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def before(tokenized: Project, tmp_path: Path) -> Project:
-    """A copy of it."""
+    """A copy of `tokenized`."""
     shutil.copytree(tokenized.root, tmp_path / "project")
     return Project(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tokenized: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose `tune` ran through."""
+    """A project whose `tune` was not interrupted."""
     root = tmp_path_factory.mktemp("uninterrupted") / "project"
     shutil.copytree(tokenized.root, root)
     project = Project(root)
@@ -86,7 +86,7 @@ def _in_trial(number: int) -> Moment:
 
 
 def _between(ended: int) -> Moment:
-    """When so many trials have been told to have ended."""
+    """After a number of trials have been recorded as finished."""
     return lambda root: len(re.findall(r'"op_code":6.*"datetime_complete"', _journal(root))) >= ended
 
 
@@ -98,7 +98,7 @@ def _after(seconds: float) -> Moment:
 def _stop_at(
     project: Project, moment: Moment, sign: signal.Signals = signal.SIGKILL, **environment: str
 ) -> int:
-    """Start the stage, send it and all that it started a signal at a moment; return its status."""
+    """Start the stage, send its process group a signal once `moment` is true; return its exit status."""
     process = project.start(*TUNE, **OFTEN, **environment)
     wait_for(lambda: moment(project.root), process)
     os.killpg(process.pid, sign)
@@ -112,7 +112,7 @@ def _studies(project: Project) -> list[optuna.Study]:
 
 
 def _content(study: optuna.Study) -> list[tuple[object, ...]]:
-    """Return all of a study but times."""
+    """Return the content of a study without times."""
     return [
         (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
         for trial in study.trials
@@ -120,7 +120,7 @@ def _content(study: optuna.Study) -> list[tuple[object, ...]]:
 
 
 def _require_whole(project: Project, study: optuna.Study, trials: int) -> None:
-    """Each trial once, in study and store, and none that seems to run."""
+    """Require each trial once, in study and store, and none in state RUNNING."""
     states = [trial.state for trial in study.trials]
     assert len(states) == trials
     assert set(states) <= set(RUN_STATUS)
@@ -137,7 +137,7 @@ def _require_whole(project: Project, study: optuna.Study, trials: int) -> None:
     assert not list(project.root.glob("mlruns/studies/*/*/checkpoints"))
 
 
-def _require_as_if_never_stopped(project: Project, uninterrupted: Project) -> None:
+def _require_equal_to_uninterrupted(project: Project, uninterrupted: Project) -> None:
     (study,), (straight,) = _studies(project), _studies(uninterrupted)
     _require_whole(project, study, SLOW["tune.trials"])
     assert _content(study) == _content(straight)
@@ -145,30 +145,30 @@ def _require_as_if_never_stopped(project: Project, uninterrupted: Project) -> No
         assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
 
 
-def test_killed_at_several_moments(before: Project, uninterrupted: Project) -> None:
+def test_resumes_after_kills_at_several_moments(before: Project, uninterrupted: Project) -> None:
     moments = (_study_is_made, _in_trial(0), _between(1), _after(5), _in_trial(2), _in_trial(3), _between(4))
     for moment in moments:
         assert _stop_at(before, moment) == -signal.SIGKILL
     before.stage("tune")
-    _require_as_if_never_stopped(before, uninterrupted)
+    _require_equal_to_uninterrupted(before, uninterrupted)
 
 
-def test_interrupted_by_the_user(before: Project, uninterrupted: Project) -> None:
+def test_resumes_after_ctrl_c(before: Project, uninterrupted: Project) -> None:
     assert _stop_at(before, _in_trial(1), signal.SIGINT) == 130
     assert Counter(run.info.status for run in before.runs()) == Counter(FINISHED=1, KILLED=2)
     before.stage("tune")
-    _require_as_if_never_stopped(before, uninterrupted)
+    _require_equal_to_uninterrupted(before, uninterrupted)
 
 
-def test_killed_under_dvc(before: Project, uninterrupted: Project) -> None:
+def test_resumes_after_a_kill_under_dvc(before: Project, uninterrupted: Project) -> None:
     process = before.start("dvc", "repro", "tune", **OFTEN)
     wait_for(lambda: _states(before.root, trial=1), process)
     kill(process)
     before.run("dvc", "repro", "tune")
-    _require_as_if_never_stopped(before, uninterrupted)
+    _require_equal_to_uninterrupted(before, uninterrupted)
 
 
-def test_finished_search_gives_its_results_at_once(uninterrupted: Project, tmp_path: Path) -> None:
+def test_finished_search_writes_its_results_without_training(uninterrupted: Project, tmp_path: Path) -> None:
     shutil.copytree(uninterrupted.root, tmp_path / "project")
     project = Project(tmp_path / "project")
     for name in OUTPUTS:
@@ -180,7 +180,7 @@ def test_finished_search_gives_its_results_at_once(uninterrupted: Project, tmp_p
         assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
 
 
-def test_winner_is_trained_again_where_its_model_is_gone(uninterrupted: Project, tmp_path: Path) -> None:
+def test_winner_without_model_file_is_trained_again(uninterrupted: Project, tmp_path: Path) -> None:
     shutil.copytree(uninterrupted.root, tmp_path / "project")
     project = Project(tmp_path / "project")
     shutil.rmtree(project.root / "mlruns/studies")
@@ -190,13 +190,13 @@ def test_winner_is_trained_again_where_its_model_is_gone(uninterrupted: Project,
         assert (project.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
 
 
-def test_more_trials_are_added_and_fewer_are_a_part(before: Project, uninterrupted: Project) -> None:
+def test_search_can_grow_and_shrink(before: Project, uninterrupted: Project) -> None:
     before.set_params({"tune.trials": 2})
     before.stage("tune")
     two = [(before.root / name).read_bytes() for name in OUTPUTS]
     before.set_params({"tune.trials": 4})
     before.stage("tune")
-    _require_as_if_never_stopped(before, uninterrupted)
+    _require_equal_to_uninterrupted(before, uninterrupted)
     before.set_params({"tune.trials": 2})
     before.stage("tune")
     assert [(before.root / name).read_bytes() for name in OUTPUTS] == two
@@ -215,7 +215,7 @@ def test_another_space_is_another_study(before: Project) -> None:
     assert {run.data.tags["tune.study"] for run in runs} == {old.study_name, new.study_name}
 
 
-def test_two_workers_killed_at_several_moments(before: Project) -> None:
+def test_two_workers_resume_after_kills_at_several_moments(before: Project) -> None:
     for moment in (_after(4), _in_trial(1), _between(2)):
         _stop_at(before, moment, TUNE_WORKERS="2")
     before.stage("tune", TUNE_WORKERS="2")
@@ -223,7 +223,7 @@ def test_two_workers_killed_at_several_moments(before: Project) -> None:
     _require_whole(before, study, SLOW["tune.trials"])
 
 
-def test_workers_end_with_their_parent(before: Project) -> None:
+def test_workers_exit_with_their_parent(before: Project) -> None:
     process = before.start(*TUNE, **OFTEN, TUNE_WORKERS="2")
     workers = wait_for(lambda: _two_holders(before), process)
     process.kill()
@@ -241,7 +241,7 @@ def test_interrupted_workers_leave_nothing_running(before: Project) -> None:
     _require_whole(before, _studies(before)[0], SLOW["tune.trials"])
 
 
-def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
+def test_killed_worker_is_replaced_and_a_trial_that_kills_three_fails(
     before: Project, tmp_path: Path
 ) -> None:
     process = before.start(*TUNE, log=tmp_path / "log", **OFTEN, TUNE_WORKERS="2")
@@ -251,8 +251,8 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
         os.kill(worker, signal.SIGKILL)
         killed.add(worker)
     assert process.wait(PATIENCE_S) == 0
-    said = (tmp_path / "log").read_text()
-    assert said.count("trial 1: its worker died (SIGKILL)") == 3
+    output = (tmp_path / "log").read_text()
+    assert output.count("trial 1: its worker died (SIGKILL)") == 3
     (study,) = _studies(before)
     _require_whole(before, study, SLOW["tune.trials"])
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
@@ -265,7 +265,7 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_is_given_up(
 def _next_in_training(
     project: Project, trial: int, earlier: set[int], process: subprocess.Popen[bytes]
 ) -> int:
-    """Wait for another process that trains a trial: one that wrote a checkpoint has told what it runs."""
+    """Wait for another process that trains a trial: its first checkpoint shows which one."""
     (worker,) = wait_for(lambda: _holders(project, trial) - earlier, process)
     found = _last_checkpoint(project, trial)
     wait_for(lambda: _last_checkpoint(project, trial) > found, process)
@@ -273,13 +273,13 @@ def _next_in_training(
 
 
 def _holders(project: Project, trial: int | None = None) -> set[int]:
-    """Return the processes that hold the lock of a trial; None: of any.
+    """Return the processes that hold the lock of a trial; None: of any trial.
 
     A process that merely tries a lock has the file open too, but no `lock:` beside it.
     """
     holders = set()
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended, or is somebody else's
+        with suppress(OSError):  # it ended, or belongs to another user
             for link in (process / "fd").iterdir():
                 target = link.readlink()
                 found = re.fullmatch(r"trial-(\d+)\.lock", target.name)
@@ -302,14 +302,14 @@ def _two_holders(project: Project) -> set[int]:
 def test_two_searches_at_once_share_the_trials(before: Project, tmp_path: Path) -> None:
     both = [before.start(*TUNE, log=tmp_path / f"log{number}") for number in range(2)]
     statuses = [process.wait(PATIENCE_S) for process in both]
-    said = [(tmp_path / f"log{number}").read_text() for number in range(2)]
-    assert statuses == [0, 0], said
+    output = [(tmp_path / f"log{number}").read_text() for number in range(2)]
+    assert statuses == [0, 0], output
     (study,) = _studies(before)
     _require_whole(before, study, SLOW["tune.trials"])
-    assert all(text.count("validation AUC") + text.count("pruned") for text in said)
+    assert all(text.count("validation AUC") + text.count("pruned") for text in output)
 
 
-def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project) -> None:
+def test_too_many_failed_trials_stop_the_search_with_their_errors(before: Project) -> None:
     rates = {"kind": "categorical", "choices": [1e39, 2e39]}
     before.set_params(
         {
@@ -321,10 +321,10 @@ def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project
     )
     for workers, most in (("1", 2), ("2", 3)):  # one may be under way when the second one fails
         shutil.rmtree(before.root / "mlruns", ignore_errors=True)
-        said = before.stage("tune", status=2, TUNE_WORKERS=workers).stderr
-        assert "tune.max_failed" in said
-        assert re.search(r"trial 1: TrainingDivergedError: .*(not finite|the loss is)", said)
-        assert "Traceback" not in said
+        output = before.stage("tune", status=2, TUNE_WORKERS=workers).stderr
+        assert "tune.max_failed" in output
+        assert re.search(r"trial 1: TrainingDivergedError: .*(not finite|the loss is)", output)
+        assert "Traceback" not in output
         (study,) = _studies(before)
         states = [trial.state for trial in study.trials]
         assert set(states) == {TrialState.FAIL}
@@ -335,18 +335,18 @@ def test_too_many_failed_trials_end_the_search_with_their_errors(before: Project
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_torn_journal_stops_the_search_and_is_left_as_it_is(
+def test_truncated_journal_stops_the_search_and_stays_unchanged(
     uninterrupted: Project, tmp_path: Path, workers: str
 ) -> None:
     shutil.copytree(uninterrupted.root, tmp_path / "project")
     project = Project(tmp_path / "project")
     journal = project.root / "mlruns/optuna.journal"
-    torn = journal.read_bytes()[:-10]
-    journal.write_bytes(torn)
-    said = project.stage("tune", status=2, TUNE_WORKERS=workers).stderr
-    assert "optuna.journal: line" in said
-    assert "Traceback" not in said
-    assert journal.read_bytes() == torn
+    truncated = journal.read_bytes()[:-10]
+    journal.write_bytes(truncated)
+    output = project.stage("tune", status=2, TUNE_WORKERS=workers).stderr
+    assert "optuna.journal: line" in output
+    assert "Traceback" not in output
+    assert journal.read_bytes() == truncated
 
 
 def test_study_of_another_major_version_is_refused(uninterrupted: Project, tmp_path: Path) -> None:
@@ -354,8 +354,8 @@ def test_study_of_another_major_version_is_refused(uninterrupted: Project, tmp_p
     project = Project(tmp_path / "project")
     _studies(project)[0].set_user_attr("optuna", "4.9.0")
     before = _journal(project.root)
-    said = project.stage("tune", status=2).stderr
-    assert "was made by optuna 4.9.0" in said
+    output = project.stage("tune", status=2).stderr
+    assert "was made by optuna 4.9.0" in output
     assert _journal(project.root) == before
 
 
@@ -370,9 +370,9 @@ def test_killed_with_the_study_in_a_database(server: int, before: Project, unint
     address = f"postgresql+psycopg://{USER}:{quote(PASSWORD)}@127.0.0.1:{server}/postgres"
     for moment in (_in_trial(0), _in_trial(2)):
         _stop_at(before, moment, TUNE_STORAGE=address)
-    said = before.stage("tune", TUNE_STORAGE=address)
-    assert PASSWORD not in said.stderr + said.stdout
-    assert quote(PASSWORD) not in said.stderr + said.stdout
+    output = before.stage("tune", TUNE_STORAGE=address)
+    assert PASSWORD not in output.stderr + output.stdout
+    assert quote(PASSWORD) not in output.stderr + output.stdout
     study = optuna.load_study(storage=address, study_name=_studies(uninterrupted)[0].study_name)
     _require_whole(before, study, SLOW["tune.trials"])
     assert _content(study) == _content(_studies(uninterrupted)[0])
@@ -380,9 +380,9 @@ def test_killed_with_the_study_in_a_database(server: int, before: Project, unint
         assert (before.root / name).read_bytes() == (uninterrupted.root / name).read_bytes(), name
 
 
-def test_wrong_password_ends_the_stage_without_it(server: int, before: Project) -> None:
+def test_wrong_password_is_reported_without_the_password(server: int, before: Project) -> None:
     address = f"postgresql+psycopg://{USER}:not-this-0ne@127.0.0.1:{server}/postgres"
-    said = before.stage("tune", status=2, TUNE_STORAGE=address)
-    assert "password authentication failed" in said.stderr
-    assert "not-this-0ne" not in said.stderr + said.stdout
-    assert "Traceback" not in said.stderr
+    output = before.stage("tune", status=2, TUNE_STORAGE=address)
+    assert "password authentication failed" in output.stderr
+    assert "not-this-0ne" not in output.stderr + output.stdout
+    assert "Traceback" not in output.stderr
