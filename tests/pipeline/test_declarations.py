@@ -111,7 +111,7 @@ def test_code_used_is_code_declared(stage: str) -> None:
 
 
 def _reached(start: str) -> set[str]:
-    """Return the modules of `sentiment` that a file imports, directly or through modules that affect results."""
+    """Return the modules of `sentiment` that a file imports, also through modules that affect results."""
     found: set[str] = set()
     waiting = [ROOT / start]
     while waiting:
