@@ -2,7 +2,6 @@ import os
 import shutil
 import signal
 import sys
-import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = (
+    "tests/bench/test_own.py",
+    "tests/bench/test_peers.py",
+    "tests/inputs/test_lines.py",
     "tests/pipeline/",
     "tests/repair/",
-    "tests/inputs/test_lines.py",
     "tests/test_ignored.py",
     "tests/test_predict.py",
-    "tests/tracking/test_store.py",
-    "tests/tracking/test_story.py",
-    "tests/tracking/test_trash.py",
+    "tests/tracking/",
     "tests/training/test_checkpoints.py",
     "tests/training/test_checks.py",
     "tests/training/test_loop.py",
+    "tests/training/test_self_training.py",
 )
 """Folders and files of which every test is marked `slow`."""
 
@@ -91,8 +91,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Fail a test that starts a process and is not marked `slow` or `integration`."""
     yield
     commands, _started.commands = _started.commands, None
-    if commands:
-        warnings.warn(f"mark {item.nodeid} `slow`: it starts {commands}", stacklevel=1)
+    assert not commands, f"mark {item.nodeid} `slow`: it starts {commands}"
 
 
 @pytest.fixture(scope="session")

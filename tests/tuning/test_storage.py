@@ -44,6 +44,7 @@ def test_default_is_the_journal_below_the_root(journal: Path) -> None:
     assert len(optuna.load_study(storage=open_storage(), study_name="two").trials) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 20])
 def test_journal_cut_in_its_last_line_is_refused_and_left_as_it_is(journal: Path, cut: int) -> None:
     torn = journal.read_bytes()[:-cut]
