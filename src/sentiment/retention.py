@@ -160,7 +160,7 @@ def _old_downloads(root: Path, days: float) -> dict[Path, int]:
     for source in load_params().download.sources:
         if isinstance(source, ImdbSource | FilesSource):
             checksum = Checksum.parse(source.checksum) if source.checksum else None
-            remote = [url for url in source.addresses if to_local_path(url) is None]
+            remote = [url for url in source.locations if to_local_path(url) is None]
             needed |= {CacheEntry.of(url, checksum).folder for url in remote}
             by_pattern = by_pattern or any(set(url) & set("*?[") for url in remote)
     if by_pattern:  # which of them it matches, only the server knows

@@ -136,7 +136,7 @@ def test_named_file_is_read_though_its_name_is_a_pattern_of_its_neighbour() -> N
 
 def test_label_in_two_spellings_is_refused_and_named() -> None:
     assert len(read("labels_dup.csv", labels={1: 1})) == 1
-    with pytest.raises(ValidationError, match="the label 1 stands there twice, in two spellings"):
+    with pytest.raises(ValidationError, match="label 1 is given twice, in two notations"):
         source("labels_dup.csv", labels={1: 1, "1": 0})
 
 

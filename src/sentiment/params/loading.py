@@ -1,4 +1,4 @@
-"""From the text of `params.yaml` to checked parameters, or to a list of everything that is wrong with it."""
+"""Load and validate `params.yaml`; all validation errors are reported at once."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams, TokenizeParams
 from sentiment.params.model import ModelParams
-from sentiment.params.search_space import validate_sampler_and_pruner, validate_search_space
+from sentiment.params.search_space import format_message, validate_sampler_and_pruner, validate_search_space
 from sentiment.params.section import Section, list_variant_fields
 from sentiment.params.train import TrainParams
 from sentiment.params.tune import TuneParams
@@ -36,57 +36,76 @@ FORMER_NAMES = {
     "shortest": "min_characters",
     "unknown_rate": "oov_rate",
 }
-"""Keys under other names of today, which spelling does not suggest."""
+"""Renamed parameters, old to new, for which the spelling alone suggests no or another new name."""
 
 
 class EvaluateParams(Section):
-    """How the models are judged."""
+    """Evaluation of the models on the test split."""
 
     confidence_level: Annotated[float, Field(gt=0, lt=1)]
     """Confidence level of the intervals."""
     threshold: Annotated[float, Field(gt=0, lt=1)]
-    """Probability from which a review counts as positive."""
+    """Minimum predicted probability for a review to be classified as positive."""
 
 
 class Params(Section):
-    """Every knob that changes the result, a section per stage; `model` serves train and tune."""
+    """All parameters that affect the results, in sections by stage. train and tune share `model`."""
 
     download: DownloadParams
+    """Sources, splits and validation of the reviews."""
     tokenize: TokenizeParams
+    """Tokenization."""
     model: ModelParams
+    """Model architecture."""
     train: TrainParams
+    """Training."""
     tune: TuneParams
+    """Hyperparameter tuning."""
     evaluate: EvaluateParams
+    """Evaluation."""
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:
-    """Read and check every parameter.
+    """Load and validate all parameters.
 
-    Raises UserError that lists all faults at once, each with the file, the dotted path and what would be
-    right, where the file is missing, not YAML 1.2, or not what `Params` describes.
+    Args:
+        path: YAML 1.2 file.
+
+    Returns:
+        The validated parameters.
+
+    Raises:
+        UserError: The file does not exist, is not valid YAML or does not conform to `Params`. The message
+            lists every validation error with the dotted path of the parameter and the expected value.
     """
     content = _read_yaml(path)
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        faults = [_format_error(fault, content) for fault in error.errors() if not _is_consequence(fault)]
-        raise UserError(_format_errors(path, faults + _validate_other_entries(error, content))) from None
-    faults = validate_search_space(params) or validate_sampler_and_pruner(params)
-    if faults:
-        raise UserError(_format_errors(path, faults))
+        messages = [
+            _format_error(details, content) for details in error.errors() if not _is_consequence(details)
+        ]
+        raise UserError(_format_report(path, messages + _validate_other_entries(error, content))) from None
+    messages = validate_search_space(params) or validate_sampler_and_pruner(params)
+    if messages:
+        raise UserError(_format_report(path, messages))
     return params
 
 
 def _validate_other_entries(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
-    """Return the faults of the search space's other entries, where nothing but some entries is at fault."""
-    spoiled = {fault["loc"][2] for fault in error.errors() if fault["loc"][:2] == SPACE_LOCATION}
-    if any(fault["loc"][:2] != SPACE_LOCATION or len(fault["loc"]) == 2 for fault in error.errors()):
+    """Validate the remaining entries of the search space if all errors so far are in other entries of it.
+
+    The remaining entries are validated against the rest of params.yaml, which must be valid.
+    """
+    locations = [details["loc"] for details in error.errors()]
+    if any(location[:2] != SPACE_LOCATION or len(location) == 2 for location in locations):
         return []
+    invalid = {location[2] for location in locations}
     tune = content["tune"]
-    rest = {name: entry for name, entry in tune["space"].items() if name not in spoiled}
+    rest = {name: entry for name, entry in tune["space"].items() if name not in invalid}
     try:
         return validate_search_space(Params.model_validate({**content, "tune": {**tune, "space": rest}}))
-    except ValidationError:  # a key that is no text is named otherwise than it stands there
+    except ValidationError:  # pydantic reports a key that is not a string under another name
         return []
 
 
@@ -94,7 +113,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the root of the repository") from None
+        raise UserError(f"{path}: no such file; run the command in the root of the repository") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except MarkedYAMLError as error:
@@ -107,52 +126,51 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _format_errors(path: Path, faults: Iterable[str]) -> str:
-    lines = list(faults)
-    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+def _format_report(path: Path, messages: Iterable[str]) -> str:
+    lines = list(messages)
+    count = "1 validation error" if len(lines) == 1 else f"{len(lines)} validation errors"
     return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)])
 
 
-def _is_consequence(fault: ErrorDetails) -> bool:
-    """Whether a list is called too short only because pydantic does not count its faulty items."""
-    return fault["type"] == "too_short" and len(fault["input"]) >= fault["ctx"]["min_length"]
+def _is_consequence(details: ErrorDetails) -> bool:
+    """Whether a list is reported as too short only because pydantic does not count its invalid items."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
-def _format_error(fault: ErrorDetails, content: Mapping[str, Any]) -> str:
-    keys, siblings = _resolve_location(fault["loc"], content)
+def _format_error(details: ErrorDetails, content: Mapping[str, Any]) -> str:
+    keys, siblings = _resolve_location(details["loc"], content)
     name = ".".join(keys)
-    match fault["type"]:
+    match details["type"]:
         case "missing":
-            return f"{name}: required, but not there"
+            return f"{name}: required key is missing"
         case "extra_forbidden":
             return f"{name}: unknown key{_suggest_key(keys, siblings)}"
         case "union_tag_not_found":
-            return f"{name}.kind: required, but not there"
+            return f"{name}.kind: required key is missing"
         case "union_tag_invalid":
-            context = fault["ctx"]
+            context = details["ctx"]
             return f"{name}.kind: must be one of {context['expected_tags']}, not '{context['tag']}'"
         case "too_short":
-            context = fault["ctx"]
+            context = details["ctx"]
             items = "1 item" if context["min_length"] == 1 else f"{context['min_length']} items"
-            return f"{name}: at least {items}, found {context['actual_length']}"
+            return f"{name}: must have at least {items}, found {context['actual_length']}"
         case "tuple_type":
-            return f"{name}: a list (found {fault['input']!r})"
-    if keys[-1] == "[key]":  # YAML reads 0, true and null as no text
-        return f"{'.'.join(keys[:-2])}: the key {keys[-2]} must be text: write it in quotes"
-    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    given = "" if isinstance(fault["input"], Mapping) else f" (found {fault['input']!r})"
-    return f"{name}: {expected if expected != fault['msg'] else fault['msg']}{given}"
+            return f"{name}: must be a list (found {details['input']!r})"
+    if keys[-1] == "[key]":  # YAML parses 0, true and null as non-strings
+        return f"{'.'.join(keys[:-2])}: the key {keys[-2]} must be a string; write it in quotes"
+    given = "" if isinstance(details["input"], Mapping) else f" (found {details['input']!r})"
+    return f"{name}: {format_message(details)}{given}"
 
 
 def _resolve_location(location: tuple[int | str, ...], content: Any) -> tuple[list[str], Mapping[str, Any]]:
-    """Return the keys of a fault without the variant names that pydantic puts between them.
+    """Return the keys of an error location, without the variant names that pydantic inserts.
 
-    Also returns the mapping that holds the last key.
+    Also returns the mapping that contains the last key.
     """
     keys: list[str] = []
-    holder: Mapping[str, Any] = {}
+    parent: Mapping[str, Any] = {}
     node = content
-    entered = True  # a variant may have a key of its own name: only the first one is the variant's
+    entered = True  # a variant may have a key of the same name; only the first one is the variant's name
     for part in location:
         if entered and isinstance(node, Mapping) and node.get("kind") == part:
             entered = False
@@ -160,11 +178,11 @@ def _resolve_location(location: tuple[int | str, ...], content: Any) -> tuple[li
         entered = True
         keys.append(str(part))
         if isinstance(node, Mapping):
-            holder = node
+            parent = node
             node = node.get(part)
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
-    return keys, holder
+    return keys, parent
 
 
 def _suggest_key(keys: list[str], siblings: Mapping[str, Any]) -> str:
@@ -172,4 +190,4 @@ def _suggest_key(keys: list[str], siblings: Mapping[str, Any]) -> str:
     unused = [name for name in known if name not in siblings]
     close = [name for name in unused if name == FORMER_NAMES.get(keys[-1])]
     close = close or difflib.get_close_matches(keys[-1], unused, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}"
+    return f"; did you mean '{close[0]}'?" if close else f"; valid keys: {', '.join(known)}"

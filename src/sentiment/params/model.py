@@ -1,4 +1,4 @@
-"""Parameters of the classifier's shape."""
+"""Parameters of the model's architecture."""
 
 from typing import Annotated, Literal, Self
 
@@ -10,74 +10,82 @@ DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Dropout(Section):
-    """Share of values set to zero while training, by place."""
+    """Dropout rates: fractions of the values that are set to zero during training."""
 
     words: DropoutRate
-    """Whole words, replaced by the unknown-word entry."""
+    """Word dropout: fraction of tokens that are replaced by the out-of-vocabulary token."""
     embeddings: DropoutRate
-    """Channels of the embedded review, each channel for the whole review (Gal and Ghahramani, 2016)."""
+    """Variational dropout: fraction of embedding channels dropped for a whole review (Gal and Ghahramani,
+    2016)."""
     layers: DropoutRate
-    """Values between one LSTM layer and the next; nothing where there is one layer."""
+    """Dropout between LSTM layers; no effect with one layer."""
     head: DropoutRate
-    """Values of the pooled review in front of the head."""
+    """Dropout on the pooled review vector, before the classification head."""
 
 
 class Head(Section):
-    """From the pooled review to one logit."""
+    """Classification head: maps the pooled review vector to one logit."""
 
     units: Annotated[int, Field(ge=0)]
-    """Units of the hidden layer in between; 0 is a linear head, and then the activation plays no part."""
+    """Units of the hidden layer. 0: no hidden layer, a linear head; the activation is then ignored."""
     activation: Literal["relu", "tanh", "gelu", "silu"]
-    """Of that hidden layer. The LSTM's own stay sigmoid and tanh: with others the fused kernel is lost."""
+    """Activation of the hidden layer. The LSTM's activations stay sigmoid and tanh, because the fused kernel
+    supports no others."""
 
 
 class NGrams(Section):
-    """A linear classifier of word n-grams beside the LSTM, trained with it."""
+    """N-gram branch (wide and deep): a linear classifier of word n-grams, trained jointly with the LSTM."""
 
     order: Annotated[int, Field(ge=1, le=5)]
-    """Words of the longest n-gram; all shorter ones are in it too."""
+    """Tokens of the longest n-gram; all shorter n-grams are included."""
     min_reviews: PositiveInt
-    """Training reviews that must contain an n-gram for it to have a weight."""
+    """Minimum document frequency: training reviews that must contain an n-gram for it to be a feature."""
     smoothing: PositiveFloat
-    """Share of all training reviews that is added to those of each label that contain an n-gram, before they
-    are compared (Laplace). Much of it makes rare n-grams quiet: names of films that no other split has."""
+    """Laplace smoothing of the document frequencies per label, as a fraction of the training reviews. Higher
+    values shrink the weights of rare n-grams, such as names of films that occur in no other split."""
     weight: Annotated[float, Field(ge=0, le=1)]
-    """Of the model's logit, which is a weighted mean of both; the rest is the LSTM's."""
+    """Branch weight: weight of the n-gram branch in the model's logit. The LSTM has 1 - weight."""
 
 
 class ModelParams(Section):
-    """Embedding, LSTM, pooling over the words, head; an n-gram part beside them."""
+    """Architecture: embedding, LSTM, pooling over the tokens, classification head, optional n-gram branch."""
 
     max_tokens: PositiveInt
-    """Longest review that the model reads; of a longer one it keeps the part that `keep` names."""
+    """Maximum tokens of a review that the model reads. `truncation` selects the part of a longer review."""
     truncation: Literal["head", "tail", "both"]
-    """`both` keeps the first and the last half of `max_tokens`."""
+    """Part of a longer review that is read: its beginning, its end, or half of `max_tokens` from each."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None
-    """Cut a review into chunks of at most this many words, all about equally long unless the state
-    is carried. Null reads it in one go."""
+    """Maximum tokens of a chunk. Reviews are split into chunks of nearly equal length, or of exactly this
+    length if the state is carried over. Null: reviews are not split."""
     carry_state: bool
-    """True hands the state after a chunk on to the next one, without its gradient: truncated BPTT (Williams
-    and Peng, 1990); scores are those of a review read in one go. False: each chunk from a zero state."""
+    """True: the LSTM state at the end of a chunk is the initial state of the next chunk, without gradient:
+    truncated BPTT (Williams and Peng, 1990); the scores equal those of the unsplit review. False: each chunk
+    starts from a zero state."""
     embedding_dim: PositiveInt
+    """Size of a token's embedding vector."""
     hidden_units: PositiveInt
-    """Width of the cell state, per direction."""
+    """Size of the LSTM's hidden state and cell state, per direction."""
     layers: Annotated[int, Field(ge=1, le=4)]
+    """Number of stacked LSTM layers."""
     bidirectional: bool
+    """Whether a second LSTM reads the review backwards."""
     pooling: Literal["last", "mean", "max", "attention"]
-    """`last`: the state after the last word (and, backwards, after the first). `attention`: a mean
-    weighted by learned scores (Yang et al., 2016)."""
+    """How the LSTM outputs of all tokens become one vector. `last`: the output at the last token (backward
+    direction: at the first token). `attention`: a weighted mean with learned scores (Yang et al., 2016)."""
     dropout: Dropout
+    """Dropout rates."""
     head: Head
+    """Classification head."""
     ngrams: NGrams | None
-    """Null: the LSTM alone."""
+    """N-gram branch. Null: the LSTM alone."""
 
     @model_validator(mode="after")
-    def _settings_go_together(self) -> Self:
+    def _validate_combinations(self) -> Self:
         if self.carry_state and self.chunk_tokens is None:
-            raise ValueError("carry_state: true hands the state from chunk to chunk: it needs chunk_tokens")
+            raise ValueError("carry_state: true carries the LSTM state between chunks and needs chunk_tokens")
         if self.carry_state and self.pooling == "attention":
             raise ValueError(
-                "pooling: attention weighs all chunks together, which carry_state: true would train without "
-                "the gradient between them; use carry_state: false, or pooling last, mean or max"
+                "pooling: attention weights the tokens of all chunks together, but carry_state: true blocks "
+                "the gradient between chunks; use carry_state: false, or pooling last, mean or max"
             )
         return self

@@ -1,4 +1,4 @@
-"""The search space: its dotted parameter names, its grid, and the rules between its settings."""
+"""Search space: access to parameters by dotted path, validation, and grid search."""
 
 import itertools
 import math
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from sentiment.params.section import find_variants, get_kind, list_variant_fields
 from sentiment.params.tune import Choices, Dimension, GridSampling, HyperbandPruning, IntRange
@@ -15,36 +16,44 @@ if TYPE_CHECKING:  # `loading` imports this module
     from sentiment.params.loading import Params
 
 SEARCHABLE = ("model", "train")
-"""Sections that the search may change: what made the data stays as it is."""
+"""Sections that can be tuned. The data stages run once, before tuning."""
 
 Value = bool | int | float | str
 Values = Mapping[str, Value]
+"""Hyperparameter values by dotted path."""
 
 
 def replace_values(params: "Params", values: Values) -> "Params":
-    """Return `params` with the parameters that `values` names by dotted path replaced.
+    """Return a copy of `params` with some parameters replaced.
 
-    Where a `kind` changes, the keys that the new variant does not have are dropped.
-    Raises ValidationError where a value is out of range, KeyError where a name does not exist.
+    If a `kind` changes, the keys that the new variant does not have are removed.
+
+    Args:
+        params: Parameters to start from.
+        values: New values by dotted path.
+
+    Raises:
+        pydantic.ValidationError: A value is out of range.
+        KeyError: A path does not exist.
     """
     content = params.model_dump()
     for name in sorted(values, key=kind_first_sort_key):
         *sections, key = name.split(".")
-        holder = content
+        parent = content
         for section in sections:
-            holder = holder[section]
-        holder[key] = values[name]
+            parent = parent[section]
+        parent[key] = values[name]
         if key == "kind":
             known = list_variant_fields(type(params), sections, values[name])
-            for stale in [k for k in holder if k not in known]:
-                del holder[stale]
+            for stale in [k for k in parent if k not in known]:
+                del parent[stale]
     return type(params).model_validate(content)
 
 
 def is_applicable(params: "Params", name: str, values: Values) -> bool:
-    """Whether `name` is a parameter of the variants that `params` and `values` choose.
+    """Whether the variants selected by `params` and `values` have the parameter `name`.
 
-    `train.clip.threshold` is one of clipping by norm and by value, but not of no clipping.
+    For example, clipping by norm and by value have `train.clip.threshold`, but no clipping does not.
     """
     *sections, key = name.split(".")
     kind = values.get(".".join([*sections, "kind"]), get_value(params, ".".join([*sections, "kind"])))
@@ -52,23 +61,23 @@ def is_applicable(params: "Params", name: str, values: Values) -> bool:
 
 
 def validate_search_space(params: "Params") -> list[str]:
-    """Say what is wrong with the search space: names that do not exist, values out of range."""
-    faults = []
+    """Return the validation errors of the search space: unknown parameters and values out of range."""
+    errors = []
     for name, dimension in params.tune.space.items():
         where = f"tune.space.{name}"
         *sections, key = name.split(".")
         if sections[:1] == [] or sections[0] not in SEARCHABLE:
-            faults.append(f"{where}: only parameters of {' and '.join(SEARCHABLE)} can be searched")
+            errors.append(f"{where}: only parameters of {' and '.join(SEARCHABLE)} can be searched")
         elif not any(key in variant.model_fields for variant in find_variants(type(params), sections)):
-            faults.append(f"{where}: no such parameter in params.yaml")
+            errors.append(f"{where}: no such parameter in params.yaml")
         else:
-            faults += [f"{where}: {fault}" for fault in _validate_values(params, name, dimension)]
+            errors += [f"{where}: {error}" for error in _validate_values(params, name, dimension)]
             start = get_value(params, name)
             if getattr(dimension, "log", False) and start is not None and start <= 0:
-                faults.append(
-                    f"{where}: a logarithmic range cannot hold {start}, the value of {name} (trial 0)"
+                errors.append(
+                    f"{where}: a logarithmic range cannot include {start}, the value of {name} in trial 0"
                 )
-    return faults
+    return errors
 
 
 def _validate_values(params: "Params", name: str, dimension: Dimension) -> list[str]:
@@ -77,34 +86,40 @@ def _validate_values(params: "Params", name: str, dimension: Dimension) -> list[
     if key == "kind":
         known = {str(get_kind(variant)): variant for variant in find_variants(type(params), sections)}
         unknown = [f"{end!r} is not one of {', '.join(known)}" for end in ends if end not in known]
-        holder = ".".join(sections)
+        parent = ".".join(sections)
         needed = [
-            f"{end!r} needs {holder}.{field}, which neither params.yaml nor tune.space has"
+            f"{end!r} needs {parent}.{field}, which neither params.yaml nor tune.space has"
             for end in ends
             if end in known
             for field, info in known[str(end)].model_fields.items()
-            if info.is_required() and get_value(params, f"{holder}.{field}") is None
-            if f"{holder}.{field}" not in params.tune.space
+            if info.is_required() and get_value(params, f"{parent}.{field}") is None
+            if f"{parent}.{field}" not in params.tune.space
         ]
         return unknown + needed
-    faults = []
+    errors = []
     for end in ends:
         if not is_applicable(params, name, {}):
-            break  # belongs to a variant that only the search chooses; its trials are checked as they come
+            break  # parameter of a variant that only the search selects; validated in each trial
         try:
             replace_values(params, {name: end})
         except ValidationError as error:
-            faults.append(f"{end!r}: {error.errors()[0]['msg']}")
-    return faults
+            errors.append(f"{end!r}: {format_message(error.errors()[0])}")
+    return errors
+
+
+def format_message(details: ErrorDetails) -> str:
+    """Return the message of a validation error, worded as what the value must be."""
+    message = details["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "must be", 1)
 
 
 def kind_first_sort_key(name: str) -> tuple[bool, str]:
-    """Sort key that puts every `kind` in front, since it decides which other keys there are."""
+    """Sort key that puts every `kind` first, because it determines which other keys exist."""
     return not name.endswith(".kind"), name
 
 
 def get_value(params: "Params", name: str) -> Any:
-    """Return the parameter that a dotted path names, None where the present variants do not have it."""
+    """Return the parameter at a dotted path, or None if the selected variants do not have it."""
     node: Any = params
     for key in name.split("."):
         node = getattr(node, key, None)
@@ -115,7 +130,7 @@ Combination = dict[str, Value]
 
 
 def compute_grid_size(params: "Params") -> int:
-    """Return how many combinations there are, without making them: there may be billions.
+    """Return the number of combinations without enumerating them, because there may be billions.
 
     Every range must have `points`.
     """
@@ -124,14 +139,14 @@ def compute_grid_size(params: "Params") -> int:
 
 
 def count_grid_trials(params: "Params") -> int:
-    """Return how many trials a grid makes, trial 0 among them. Every range must have `points`."""
+    """Return the number of trials of a grid search, including trial 0. Every range must have `points`."""
     return compute_grid_size(params) + (not is_trial_0_in_grid(params))
 
 
 def iterate_grid(params: "Params") -> Iterator[Combination]:
-    """Yield every combination once, in order; a parameter is left out where no variant drawn has it.
+    """Yield every combination once, in a fixed order.
 
-    Every range must have `points`.
+    Parameters that the variants of a combination do not have are omitted. Every range must have `points`.
     """
     axes = _list_axes(params)
     for kinds, names in _iterate_kinds(params, axes):
@@ -140,7 +155,7 @@ def iterate_grid(params: "Params") -> Iterator[Combination]:
 
 
 def is_trial_0_in_grid(params: "Params") -> bool:
-    """Whether the configuration of params.yaml is one of the combinations."""
+    """Whether the configuration in params.yaml, which is trial 0, is one of the combinations."""
     present = [name for name in params.tune.space if is_applicable(params, name, {})]
     return all(
         any(
@@ -152,7 +167,7 @@ def is_trial_0_in_grid(params: "Params") -> bool:
 
 
 def is_same_combination(one: Combination, other: Combination) -> bool:
-    """Whether two combinations are one but for rounding."""
+    """Whether two combinations are equal up to rounding."""
     return one.keys() == other.keys() and all(_is_same_value(one[name], other[name]) for name in one)
 
 
@@ -167,21 +182,21 @@ def _list_axes(params: "Params") -> dict[str, list[Value]]:
 
 
 def list_grid_values(dimension: Dimension) -> list[Value]:
-    """Return the values of one dimension that a grid takes: evenly spaced, by factors where `log` is set."""
+    """Return the grid points of a dimension: all choices, or evenly spaced values (geometric if `log`)."""
     if isinstance(dimension, Choices):
         return list(dimension.choices)
     if dimension.points is None:
-        raise ValueError("a grid needs points of every range")
+        raise ValueError("grid search needs points for every range")
     space = np.geomspace if dimension.log else np.linspace
     values = space(dimension.low, dimension.high, dimension.points).tolist()
-    values[0], values[-1] = dimension.low, dimension.high  # rounding may have led outside
+    values[0], values[-1] = dimension.low, dimension.high  # rounding may exceed the bounds
     if isinstance(dimension, IntRange):
         values = [round(value) for value in values]
     return list(dict.fromkeys(values))
 
 
 def _iterate_kinds(params: "Params", axes: dict[str, list[Value]]) -> Iterator[tuple[Combination, list[str]]]:
-    """Yield each combination of the space's kinds, and which of the other parameters there are under it."""
+    """Yield each combination of the kinds in the space, with the other parameters that exist under it."""
     kinds = [name for name in axes if name.endswith(".kind")]
     others = [name for name in axes if name not in kinds]
     for chosen in itertools.product(*(axes[name] for name in kinds)):
@@ -190,7 +205,7 @@ def _iterate_kinds(params: "Params", axes: dict[str, list[Value]]) -> Iterator[t
 
 
 def compute_max_evaluations(params: "Params") -> int:
-    """Return the checks of the longest training that the search may draw."""
+    """Return the maximum number of intermediate evaluations of a trial in the search space."""
     epochs = [params.train.epochs]
     dimension = params.tune.space.get("train.epochs")
     if isinstance(dimension, Choices):
@@ -201,7 +216,7 @@ def compute_max_evaluations(params: "Params") -> int:
 
 
 def validate_sampler_and_pruner(params: "Params") -> list[str]:
-    """Say what is wrong with sampler and pruner; the search space must be without fault."""
+    """Return the validation errors of sampler and pruner. The search space must be valid."""
     return _validate_grid(params) + _validate_pruner(params)
 
 
@@ -211,28 +226,29 @@ def _validate_grid(params: "Params") -> list[str]:
         return []
     ranges = {name: dimension for name, dimension in tune.space.items() if not isinstance(dimension, Choices)}
     if tune.warm_start is not None:
-        return ["tune.warm_start: null with tune.sampler.kind: grid, which tries every combination anyway"]
-    without = [
-        f"tune.space.{name}.points: required by tune.sampler.kind: grid, but not there"
+        return ["tune.warm_start: must be null with tune.sampler.kind: grid, which runs every combination"]
+    missing = [
+        f"tune.space.{name}.points: required key is missing, needed by tune.sampler.kind: grid"
         for name, dimension in ranges.items()
         if dimension.points is None
     ]
-    if without:
-        return without
+    if missing:
+        return missing
     size, needed = compute_grid_size(params), count_grid_trials(params)
     if needed <= tune.trials:
         return []
+    reason = f"the grid has {size:,} points" + (" and trial 0 is not one of them" if needed > size else "")
     return [
-        f"tune.trials: the grid has {size:,} points, which with trial 0 make {needed:,} trials: "
-        f"allow so many, or make the grid smaller (found {tune.trials:,})"
+        f"tune.trials: must be at least {needed:,}, because {reason}; or reduce the grid "
+        f"(found {tune.trials:,})"
     ]
 
 
 def _validate_pruner(params: "Params") -> list[str]:
-    pruner, checks = params.tune.pruner, compute_max_evaluations(params)
-    if not isinstance(pruner, HyperbandPruning) or pruner.min_resource <= checks:
+    pruner, evaluations = params.tune.pruner, compute_max_evaluations(params)
+    if not isinstance(pruner, HyperbandPruning) or pruner.min_resource <= evaluations:
         return []
     return [
-        f"tune.pruner.min_resource: at most {checks}, the checks of a training "
+        f"tune.pruner.min_resource: must be at most {evaluations}, the intermediate evaluations of a trial "
         f"(train.epochs times tune.evaluations_per_epoch) (found {pruner.min_resource})"
     ]

@@ -1,4 +1,4 @@
-"""The base of every section of `params.yaml`."""
+"""Base class of every section of `params.yaml`, and look-ups in the tree of sections."""
 
 import types
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A frozen group of parameters that knows its keys and refuses all others.
+    """Immutable group of parameters that rejects unknown keys.
 
-    Strict: a quoted number is a string, not a number, so that DVC and the code see the same value.
+    Validation is strict: a quoted number is a string, not a number, so that DVC and the code read the same
+    value.
     """
 
     model_config = ConfigDict(
@@ -19,27 +20,39 @@ class Section(BaseModel):
 
 
 def get_kind(section: type[Section]) -> str | None:
-    """Return the value of `kind` that selects this section, None where it has no variants."""
+    """Return the value of `kind` that selects this section, or None if the section has no `kind`."""
     field = section.model_fields.get("kind")
     return None if field is None else str(get_args(field.annotation)[0])
 
 
 def find_variants(root: type[Section], path: Sequence[str]) -> list[type[Section]]:
-    """Return the sections that may stand at a path below `root`, none where the path does not exist.
+    """Return the section classes that are allowed at a path below `root`.
 
-    Numbers in the path, which are positions in a list, are passed over: all its items are of the same kinds.
+    Args:
+        root: Section class at which the path starts.
+        path: Keys from `root` down. Numeric keys, which are list positions, are skipped, because all items of
+            a list have the same variants.
+
+    Returns:
+        The allowed classes; an empty list if the path does not exist.
     """
     found = [root]
     for name in path:
         if name.isdigit():
             continue
-        fields = [holder.model_fields[name] for holder in found if name in holder.model_fields]
+        fields = [parent.model_fields[name] for parent in found if name in parent.model_fields]
         found = [section for field in fields for section in _find_sections(field.annotation)]
     return found
 
 
 def list_variant_fields(root: type[Section], path: Sequence[str], kind: object) -> list[str]:
-    """Return the keys of the section at a path: those of the variant `kind`, where there are variants."""
+    """Return the sorted keys of the section at a path.
+
+    Args:
+        root: Section class at which the path starts.
+        path: Keys from `root` down.
+        kind: Selects the variant. If no variant has this kind, the keys of all variants are returned.
+    """
     found = find_variants(root, path)
     chosen = [section for section in found if get_kind(section) == kind]
     return sorted({field for section in chosen or found for field in section.model_fields})

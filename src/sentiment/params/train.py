@@ -1,4 +1,4 @@
-"""Parameters of one training run."""
+"""Parameters of training: optimizer, learning-rate schedule, gradient clipping."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,40 +13,41 @@ Percentile = Annotated[float, Field(gt=0, le=100)]
 
 
 class NoClipping(Section):
-    """Leave every gradient alone."""
+    """No gradient clipping."""
 
     kind: Literal["none"]
 
 
 class NormClipping(Section):
-    """Scale the whole gradient when its L2 norm exceeds a threshold (Pascanu et al., 2013)."""
+    """Clipping by global norm: scale the gradient to a maximum L2 norm (Pascanu et al., 2013)."""
 
     kind: Literal["norm"]
     threshold: PositiveFloat
-    """Largest norm let through unchanged. 0.5 to 10 times the mean norm is the useful range."""
+    """Maximum L2 norm of the whole gradient. 0.5 to 10 times the mean norm is the useful range."""
 
 
 class ValueClipping(Section):
-    """Limit each gradient value to between -threshold and +threshold."""
+    """Clipping by value: clamp each gradient value to [-threshold, threshold]."""
 
     kind: Literal["value"]
     threshold: PositiveFloat
+    """Maximum absolute value of a gradient value."""
 
 
 class PercentileClipping(Section):
-    """Scale the whole gradient down to a percentile of the norms seen so far (Seetharaman et al., 2020)."""
+    """AutoClip: clip to a percentile of the gradient norms of all steps so far (Seetharaman et al., 2020)."""
 
     kind: Literal["percentile"]
     percentile: Percentile
-    """Of the run's own gradient norms: 10 clips about nine steps out of ten, 100 none."""
+    """Percentile of the gradient norms of this run: 10 clips about nine of ten steps, 100 clips none."""
 
 
 class AdaptiveClipping(Section):
-    """Scale a unit's gradient when it is large against the unit's own weight (Brock et al., 2021)."""
+    """Adaptive gradient clipping: clip per unit, relative to the norm of its weights (Brock et al., 2021)."""
 
     kind: Literal["adaptive"]
     threshold: PositiveFloat
-    """Largest ratio, norm of the gradient to norm of the weight, let through unchanged. 0.01 is usual."""
+    """Maximum ratio of a unit's gradient norm to its weight norm. 0.01 is a common value."""
 
 
 Clipping = Annotated[
@@ -56,12 +57,14 @@ Clipping = Annotated[
 
 
 class BaseOptimizer(Section):
-    """What every optimizer shares."""
+    """Parameters that all optimizers have."""
 
     learning_rate: PositiveFloat
+    """Base learning rate, which the schedule scales."""
     weight_decay: NonNegativeFloat
+    """Weight decay: decoupled for AdamW, an L2 penalty for Adam and SGD."""
     l1: NonNegativeFloat
-    """Weight of an L1 penalty on the weight matrices: it makes weights exactly zero; 0 goes without."""
+    """Coefficient of the L1 penalty on the weight matrices, which sets weights to exactly zero. 0: none."""
 
 
 class AdamW(BaseOptimizer):
@@ -71,68 +74,77 @@ class AdamW(BaseOptimizer):
 
 
 class Adam(BaseOptimizer):
-    """Adam (Kingma and Ba, 2015); its weight decay is an L2 penalty, added to the gradient."""
+    """Adam (Kingma and Ba, 2015) with weight decay as an L2 penalty, which is added to the gradient."""
 
     kind: Literal["adam"]
 
 
 class SGD(BaseOptimizer):
-    """Stochastic gradient descent with momentum; weight decay as an L2 penalty."""
+    """Stochastic gradient descent with momentum and weight decay as an L2 penalty."""
 
     kind: Literal["sgd"]
     momentum: Momentum
+    """Momentum factor; 0: none."""
 
 
 Optimizer = Annotated[AdamW | Adam | SGD, Field(discriminator="kind")]
 
 
 class Schedule(Section):
-    """What every schedule shares: the learning rate rises linearly over the first steps."""
+    """Parameters that all learning-rate schedules have."""
 
     warmup_steps: NonNegativeInt
+    """Optimizer steps of the linear warm-up to the base learning rate; 0: none."""
 
 
 class ConstantSchedule(Schedule):
-    """The base learning rate throughout."""
+    """Constant learning rate."""
 
     kind: Literal["constant"]
 
 
 class StepSchedule(Schedule):
-    """Times `factor` after every `every_epochs` epochs."""
+    """Step decay: the learning rate is multiplied by `factor` every `every_epochs` epochs."""
 
     kind: Literal["step"]
     every_epochs: PositiveInt
+    """Epochs between two decays."""
     factor: DecayFactor
+    """Factor of each decay."""
 
 
 class ExponentialSchedule(Schedule):
-    """Times `factor` per epoch, a little at each step."""
+    """Exponential decay: the learning rate is multiplied by `factor` per epoch, applied at every step."""
 
     kind: Literal["exponential"]
     factor: DecayFactor
+    """Decay factor per epoch."""
 
 
 class PolynomialSchedule(Schedule):
-    """Down to `end_factor` of the base rate along (1 - progress) ** power."""
+    """Polynomial decay to `end_factor` times the base learning rate, along (1 - progress) ** power."""
 
     kind: Literal["polynomial"]
     power: PositiveFloat
+    """Exponent; 1 is linear decay."""
     end_factor: EndFactor
+    """Learning rate at the end of training, as a fraction of the base learning rate."""
 
 
 class CosineSchedule(Schedule):
-    """Down to `end_factor` of the base rate along half a cosine (Loshchilov and Hutter, 2017)."""
+    """Cosine annealing to `end_factor` times the base learning rate (Loshchilov and Hutter, 2017)."""
 
     kind: Literal["cosine"]
     end_factor: EndFactor
+    """Learning rate at the end of training, as a fraction of the base learning rate."""
 
 
 class NoamSchedule(Schedule):
-    """Linear warm-up, then the inverse square root of the step (Vaswani et al., 2017)."""
+    """Linear warm-up, then decay with the inverse square root of the step (Vaswani et al., 2017)."""
 
     kind: Literal["noam"]
     warmup_steps: PositiveInt
+    """Optimizer steps of the warm-up, at the end of which the learning rate is highest."""
 
 
 LearningRateSchedule = Annotated[
@@ -147,29 +159,37 @@ LearningRateSchedule = Annotated[
 
 
 class TrainParams(Section):
-    """How the weights are found."""
+    """Parameters of training, of the baseline model and of each trial."""
 
     seed: NonNegativeInt
+    """Seed of weight initialization, batch order and dropout."""
     epochs: PositiveInt
+    """Maximum epochs. The weights of the epoch with the highest validation AUC become the model."""
     batch_size: PositiveInt
+    """Reviews per batch."""
     unlabelled: Literal["ignore", "self_training"]
-    """What to do with reviews that have no label. `self_training`: a teacher learns from the labelled ones,
-    and a student, the model, from all, with the teacher's probabilities as labels of the others (Lee, 2013,
-    with soft labels). The student learns under dropout, the teacher labels without (Xie et al., 2020)."""
+    """How unlabelled reviews are used. `self_training`: a first model, trained on the labelled reviews,
+    predicts soft pseudo-labels for the unlabelled ones, and the final model is trained on all reviews (Lee,
+    2013, with soft labels). Dropout is on when the final model is trained and off when the pseudo-labels are
+    predicted (Xie et al., 2020)."""
     device: Literal["auto", "cpu", "cuda", "mps"]
-    """`auto` is a CUDA device where there is one, else the CPU; the choice made is logged. Equal runs are
-    equal bit for bit on one kind of device, not from one kind to another."""
+    """Device for training. `auto`: CUDA if available, else CPU; the choice is logged. Results are
+    bit-identical between runs on one type of device, but differ between types."""
     precision: Literal["fp32", "bf16", "auto"]
-    """`auto` is bf16 where the device multiplies it in hardware, else fp32; the choice made is logged."""
+    """Precision of matrix products. `auto`: bf16 if the device supports it in hardware, else fp32; the choice
+    is logged."""
     optimizer: Optimizer
+    """Optimizer and its hyperparameters."""
     schedule: LearningRateSchedule
+    """Learning-rate schedule."""
     clip: Clipping
+    """Gradient clipping."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    """Decay per step of a running average of the weights, which is then the model; 0 keeps the last weights.
-    It is moved at every fourth step, by four steps' decay."""
+    """Decay per step of the exponential moving average of the weights, which becomes the model. 0: no
+    averaging. The average is updated every fourth step, with the decay of four steps."""
 
     @model_validator(mode="after")
-    def _rate_drops_within_the_run(self) -> Self:
+    def _validate_step_schedule(self) -> Self:
         if (
             isinstance(self.schedule, StepSchedule)
             and self.epochs > 1
@@ -177,6 +197,6 @@ class TrainParams(Section):
         ):
             raise ValueError(
                 f"schedule.every_epochs ({self.schedule.every_epochs}) must be less than epochs "
-                f"({self.epochs}), or the learning rate never drops"
+                f"({self.epochs}), or the learning rate never decays"
             )
         return self

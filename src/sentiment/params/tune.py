@@ -1,4 +1,4 @@
-"""Parameters of the search."""
+"""Parameters of hyperparameter tuning."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,23 +8,26 @@ from sentiment.params.section import Section
 
 
 class NumberRange(Section):
-    """A number between two bounds, both included."""
+    """Range of a numeric hyperparameter; both bounds are included."""
 
     low: float
+    """Lower bound."""
     high: float
+    """Upper bound."""
     log: bool = False
+    """Whether values are sampled on a logarithmic scale."""
     points: Annotated[int, Field(ge=2)] | None = None
-    """How many values a grid takes from the range, both ends among them; no other sampler reads it."""
+    """Number of grid points, including both bounds. Only the grid sampler reads it."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        faults = []
+    def _validate_bounds(self) -> Self:
+        problems = []
         if self.low > self.high:
-            faults.append(f"low ({self.low}) must not exceed high ({self.high})")
+            problems.append(f"low ({self.low}) must not exceed high ({self.high})")
         if self.log and self.low <= 0:
-            faults.append(f"a logarithmic range needs low above 0, not {self.low}")
-        if faults:
-            raise ValueError("; ".join(faults))
+            problems.append(f"a logarithmic range needs low above 0, not {self.low}")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     def __str__(self) -> str:
@@ -32,30 +35,33 @@ class NumberRange(Section):
 
 
 class FloatRange(NumberRange):
-    """A real number."""
+    """Range of a floating-point hyperparameter."""
 
     kind: Literal["float"]
 
 
 class IntRange(NumberRange):
-    """A whole number."""
+    """Range of an integer hyperparameter."""
 
     kind: Literal["int"]
     low: int
+    """Lower bound."""
     high: int
+    """Upper bound."""
 
 
 class Choices(Section):
-    """One of a few values."""
+    """Categorical hyperparameter."""
 
     kind: Literal["categorical"]
     choices: Annotated[list[bool | int | float | str], Field(min_length=2)]
+    """Values to choose from, all different."""
 
     @field_validator("choices")
     @classmethod
-    def _are_distinct(cls, choices: list[bool | int | float | str]) -> list[bool | int | float | str]:
+    def _validate_distinct(cls, choices: list[bool | int | float | str]) -> list[bool | int | float | str]:
         if len(set(choices)) < len(choices):
-            raise ValueError("no choice twice")
+            raise ValueError("choices must be distinct")
         return choices
 
     def __str__(self) -> str:
@@ -66,29 +72,29 @@ Dimension = Annotated[FloatRange | IntRange | Choices, Field(discriminator="kind
 
 
 class TPESampling(Section):
-    """Draw where trials were good so far: the tree-structured Parzen estimator (Bergstra et al., 2011)."""
+    """Tree-structured Parzen estimator (Bergstra et al., 2011)."""
 
     kind: Literal["tpe"]
     startup_trials: NonNegativeInt
-    """Trials drawn at random before it models the space."""
+    """Trials that are sampled at random before the estimator is used."""
 
 
 class RandomSampling(Section):
-    """Draw every parameter by itself, evenly over its range (Bergstra and Bengio, 2012)."""
+    """Random search: independent uniform sampling (Bergstra and Bengio, 2012)."""
 
     kind: Literal["random"]
 
 
 class GPSampling(Section):
-    """Draw where a Gaussian process expects to gain most (Snoek et al., 2012)."""
+    """Bayesian optimization with a Gaussian process (Snoek et al., 2012)."""
 
     kind: Literal["gp"]
     startup_trials: PositiveInt
-    """Trials that must have finished before it models the space; until then it draws at random."""
+    """Trials that must be complete before the Gaussian process is used; sampling is random until then."""
 
 
 class GridSampling(Section):
-    """Try every combination, after trial 0: all choices, and of each range its `points`."""
+    """Grid search: after trial 0, every combination of all choices and of the `points` of each range."""
 
     kind: Literal["grid"]
 
@@ -97,75 +103,83 @@ Sampling = Annotated[TPESampling | RandomSampling | GPSampling | GridSampling, F
 
 
 class NoPruning(Section):
-    """Train every trial to its end."""
+    """No pruning: every trial is trained for all epochs."""
 
     kind: Literal["none"]
 
 
 class MedianPruning(Section):
-    """End a trial whose best check so far is below the median of the finished trials at the same check."""
+    """Median pruning: prune a trial whose best intermediate AUC is below the median of completed trials."""
 
     kind: Literal["median"]
     startup_trials: NonNegativeInt
-    """Trials that must have finished before any is ended."""
+    """Trials that must be complete before any trial is pruned."""
     warmup: Annotated[float, Field(ge=0, lt=1)]
-    """Share of its checks that every trial gets before it may be ended."""
+    """Fraction of its intermediate evaluations during which a trial is not pruned."""
 
 
 class HyperbandPruning(Section):
-    """At a few checks, let the best of those who came that far go on (Li et al., 2018).
+    """Hyperband: successive halving in several brackets (Li et al., 2018).
 
-    Trials fall into brackets, some with few such checks and some with many: what learns slowly at first has
-    its chance in the former.
+    Brackets differ in the number of intermediate evaluations before the first pruning, so that
+    hyperparameters with slow initial progress are not always pruned.
     """
 
     kind: Literal["hyperband"]
     reduction_factor: Annotated[int, Field(ge=2)]
-    """One trial of so many goes on. The next time comes after so many times as many checks."""
+    """One of this many trials is promoted at each rung, and the rungs are spaced by the same factor."""
     min_resource: PositiveInt
-    """Checks that every trial gets before it may be ended."""
+    """Intermediate evaluations before a trial can be pruned."""
 
 
 Pruning = Annotated[NoPruning | MedianPruning | HyperbandPruning, Field(discriminator="kind")]
 
 
 class WarmStart(Section):
-    """Begin with the best trials of an older study, in place of random ones."""
+    """Start with the best trials of an earlier study, in place of random ones."""
 
     study: Annotated[str, Field(min_length=1)]
-    """Its name in the storage."""
+    """Name of the earlier study in the same storage."""
     trials: PositiveInt
-    """How many of its finished trials, the best first; they count towards `tune.trials`."""
+    """Number of its best completed trials to repeat; they count towards `tune.trials`."""
 
 
 class Holdout(Section):
-    """Choose the winner among the best trials on reviews that have steered none of them."""
+    """Select the winner among the best trials on a holdout fold of the validation split.
+
+    The holdout fold takes no part in early stopping, pruning and ranking.
+    """
 
     trials: PositiveInt
-    """How many of the best are scored again; 1 takes the best as it is, and sets no reviews aside."""
+    """Number of best trials that are evaluated on the holdout fold. 1: no reviews are held out."""
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of the validation split, set aside for this. The rest prunes, picks each trial's epoch, ranks."""
+    """Fraction of the validation split that is held out. The rest drives early stopping, pruning, ranking."""
 
 
 class TuneParams(Section):
-    """The search around the configuration of `model` and `train`, which is trial 0."""
+    """Hyperparameter search around the configuration in `model` and `train`, which is trial 0."""
 
     trials: PositiveInt
-    """Trials in all, trial 0 and pruned ones included."""
+    """Number of trials, including trial 0 and pruned trials."""
     max_failed: PositiveInt
-    """The search gives up when so many trials failed: something is wrong then."""
+    """Number of failed trials after which the search stops with an error."""
     seed: NonNegativeInt
+    """Seed of the sampler."""
     sampler: Sampling
+    """How the hyperparameters of a trial are chosen."""
     pruner: Pruning
+    """When an unpromising trial is stopped."""
     evaluations_per_epoch: PositiveInt
-    """Times per epoch that the validation AUC is looked at, for pruning; the last is the epoch's end."""
+    """Intermediate evaluations per epoch, which measure the validation AUC for the pruner. The last one is at
+    the end of the epoch."""
     warm_start: WarmStart | None
+    """Trials of an earlier study to start with. Null: none."""
     holdout: Holdout | None
-    """None, like `trials: 1` in it: no reviews are set aside, and the best trial wins."""
+    """Selection of the winner on held-out reviews. Null, or `trials: 1`: the best trial wins."""
     space: dict[str, Dimension]
-    """By dotted name, any parameter of `model` and `train`."""
+    """Search space: a range or choices for each hyperparameter, by its dotted path in `model` or `train`."""
 
     @property
     def active_holdout(self) -> Holdout | None:
-        """How the winner is confirmed; None where no reviews are set aside."""
+        """The holdout settings, or None if no reviews are held out."""
         return self.holdout if self.holdout and self.holdout.trials > 1 else None

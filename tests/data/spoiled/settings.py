@@ -9,7 +9,7 @@ ARCHIVE = {"kind": "imdb", "urls": ["https://example.com/a.tar.gz"], "checksum":
 
 
 def _fault(title: str, changes: dict[str, Any], *says: str) -> Case:
-    return case(title, lambda _: changes, "params.yaml: 1 fault", *says)
+    return case(title, lambda _: changes, "params.yaml: 1 validation error", *says)
 
 
 def _source(title: str, changes: dict[str, Any], *says: str) -> Case:
@@ -18,14 +18,14 @@ def _source(title: str, changes: dict[str, Any], *says: str) -> Case:
 
 CASES = [
     _fault("no sources", {"sources": []}, "download.sources: ", "at least 1 item"),
-    _fault("sources are no list", {"sources": 3}, "download.sources: ", "a list (found 3)"),
+    _fault("sources are no list", {"sources": 3}, "download.sources: ", "must be a list (found 3)"),
     _fault(
         "unknown kind",
         {"sources": [{"kind": "kaggle"}]},
         "download.sources.0.kind: must be one of",
         "'kaggle'",
     ),
-    _fault("no kind", {"sources": [{"name": "mine"}]}, "download.sources.0.kind: required, but not there"),
+    _fault("no kind", {"sources": [{"name": "mine"}]}, "download.sources.0.kind: required key is missing"),
     _fault(
         "checksum without its kind",
         {"sources": [{**ARCHIVE, "checksum": "0" * 32}]},
@@ -39,22 +39,22 @@ CASES = [
     _fault(
         "no limit at all",
         {"sources": [{**ARCHIVE, "limits": {"members": 0}}]},
-        "download.sources.0.limits.members: greater than 0 (found 0)",
+        "download.sources.0.limits.members: must be greater than 0 (found 0)",
     ),
     _fault(
         "same name twice",
         {"sources": [files_source("a.csv"), files_source("b.csv")]},
-        "download: two sources have the same name: mine",
+        "download: duplicate source name: mine",
     ),
     _fault(
         "same archive twice",
         {"sources": [ARCHIVE, {**ARCHIVE, "name": "again"}]},
-        "download: sources imdb and again have an address in common",
+        "download: sources imdb and again have a path or URL in common",
     ),
     _fault(
         "same file twice",
         {"sources": [files_source("a.csv", "b.csv"), files_source("b.csv", name="again")]},
-        "download: sources mine and again have an address in common",
+        "download: sources mine and again have a path or URL in common",
     ),
     _fault(
         "package twice",
@@ -64,28 +64,32 @@ CASES = [
     _source("no paths", {"paths": []}, "download.sources.0.paths: ", "at least 1 item"),
     _source("empty path", {"paths": [""]}, "download.sources.0.paths.0: ", "at least 1 character"),
     _source(
-        "label mapped to 2", {"labels": {"bad": 0, "good": 2}}, "sources.0.labels.good: 0 or 1 (found 2)"
+        "label mapped to 2",
+        {"labels": {"bad": 0, "good": 2}},
+        "sources.0.labels.good: must be 0 or 1 (found 2)",
     ),
     _source("no labels", {"labels": {}}, "download.sources.0.labels: ", "at least 1 item"),
-    _source("no label", {"labels": {None: 0}}, "sources.0.labels: the key None must be text"),
+    _source("no label", {"labels": {None: 0}}, "sources.0.labels: the key None must be a string"),
     _source(
         "label in two spellings",
         {"labels": {1: 1, "1": 0}},
-        "sources.0.labels: the label 1 stands there twice, in two spellings",
+        "sources.0.labels: label 1 is given twice, in two notations",
     ),
     _source("column without a name", {"columns": {"text": "", "label": "label"}}, "sources.0.columns.text: "),
-    _source("quoting that csv has not", {"quoting": "all"}, "quoting: 'none' or 'minimal' (found 'all')"),
+    _source(
+        "quoting that csv has not", {"quoting": "all"}, "quoting: must be 'none' or 'minimal' (found 'all')"
+    ),
     _source("two quote characters", {"quote_character": "''"}, "quote_character: ", "at most 1 character"),
     _source("no escape character", {"escape_character": ""}, "escape_character: ", "at least 1 character"),
     _source(
         "quote that is the delimiter",
         {"quote_character": ","},
-        "quote_character must be neither the delimiter",
+        "quote_character must not be the delimiter",
     ),
     _source(
         "escape that is a line break",
         {"escape_character": "\n"},
-        "escape_character must be neither the delimiter nor a line break",
+        "escape_character must not be the delimiter or a line break",
     ),
     _source(
         "escape that is the quote",
@@ -95,29 +99,42 @@ CASES = [
     _source(
         "quote where nothing is quoted",
         {"quoting": "none", "quote_character": "'"},
-        "quote_character has no use with quoting: none",
+        "quote_character has no effect with quoting: none",
     ),
     _source(
-        "quoting of JSON Lines", {"format": "jsonl", "quoting": "none"}, "are for csv and tsv, not for jsonl"
+        "quoting of JSON Lines", {"format": "jsonl", "quoting": "none"}, "apply to csv and tsv, not to jsonl"
     ),
     _source(
         "escape in Parquet",
         {"format": "parquet", "escape_character": "\\"},
-        "are for csv and tsv, not for parquet",
+        "apply to csv and tsv, not to parquet",
     ),
-    _source("unknown role", {"role": "test"}, "download.sources.0.role: 'all' or 'train' (found 'test')"),
+    _source(
+        "unknown role", {"role": "test"}, "download.sources.0.role: must be 'all' or 'train' (found 'test')"
+    ),
     _source("name with a space", {"name": "My reviews"}, "download.sources.0.name: "),
-    _source("unknown format", {"format": "xlsx"}, "download.sources.0.format: 'auto', 'csv'", "found 'xlsx'"),
+    _source(
+        "unknown format",
+        {"format": "xlsx"},
+        "download.sources.0.format: must be 'auto', 'csv'",
+        "found 'xlsx'",
+    ),
     _source("column not named", {"columns": {"text": "text"}}, "download.sources.0.columns.label: required"),
-    _source("misspelt key", {"lables": {}}, "download.sources.0.lables: unknown key", "known here: "),
+    _source("misspelt key", {"lables": {}}, "download.sources.0.lables: unknown key", "valid keys: "),
     _source(
         "checksum of two files",
         {"paths": ["a.csv", "b.csv"], "checksum": "md5:" + "0" * 32},
-        "download.sources.0: a checksum is of one file",
+        "download.sources.0: checksum applies to a single file",
     ),
-    _fault("bad rows", {"checks": {"bad_rows": "drop"}}, "download.checks.bad_rows: 'stop' or 'quarantine'"),
     _fault(
-        "imbalance", {"checks": {"imbalance": 0.9}}, "download.checks.imbalance: less than or equal to 0.5"
+        "bad rows",
+        {"checks": {"bad_rows": "drop"}},
+        "download.checks.bad_rows: must be 'stop' or 'quarantine'",
     ),
-    _fault("limit", {"limit": 5}, "download.limit: greater than or equal to 20 (found 5)"),
+    _fault(
+        "imbalance",
+        {"checks": {"imbalance": 0.9}},
+        "download.checks.imbalance: must be less than or equal to 0.5",
+    ),
+    _fault("limit", {"limit": 5}, "download.limit: must be greater than or equal to 20 (found 5)"),
 ]
