@@ -1,33 +1,33 @@
-"""Texts as they are kept: review text normalized, labels and groups in one canonical spelling."""
+"""Normalization of review texts, and the canonical text of labels and groups."""
 
 import re
 from decimal import Decimal
 
-_NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_DECIMAL_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
-_TRUTH_VALUES = {"True", "False", "TRUE", "FALSE"}
-"""As pandas and spreadsheets write them; JSON and Parquet have `true` and `false`."""
+_BOOLEANS = {"True", "False", "TRUE", "FALSE"}
+"""Booleans as pandas and spreadsheets write them; JSON and Parquet have `true` and `false`."""
 
 MAX_EXPONENT = 40
-"""Power of ten past which a number stays in scientific notation: 1e999999999 written out is a gigabyte."""
+"""Numbers with a larger power of ten stay in scientific notation: 1e999999999 in digits is a gigabyte."""
 
 
 def canonicalize_text(text: str) -> str:
-    """Return the text of a label or group: that of its value where it is a plain decimal numeral.
+    """Return the canonical text of a label or group, which is equal for equal decimal numbers.
 
-    `1`, `1.0` and `1.00` become `1`, because a column of integers with one empty cell is written as
-    fractions. Everything else is an identifier and stays as it is: `007`, `1e3`, `+1`, `.5`.
+    `1`, `1.0` and `1.00` become `1`, because a column of integers with one empty cell is often written with
+    decimals. All other texts are identifiers and are not changed: `007`, `1e3`, `+1`, `.5`.
     """
-    if text in _TRUTH_VALUES:
+    if text in _BOOLEANS:
         return text.lower()
-    if not _NUMERAL.fullmatch(text):
+    if not _DECIMAL_NUMBER.fullmatch(text):
         return text
     value = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if value == "-0" else value
 
 
 def canonicalize_number(number: int | float | Decimal) -> str:
-    """Return the text of a value that its format has as a number: a truth value as in JSON, 1e3 as `1000`."""
+    """Return the canonical text of a number or boolean: 1e3 becomes `1000`, True becomes `true`."""
     if isinstance(number, bool):
         return "true" if number else "false"
     if isinstance(number, int):
@@ -39,7 +39,7 @@ def canonicalize_number(number: int | float | Decimal) -> str:
 
 
 def canonicalize_group(text: str | None) -> str | None:
-    """Return the text of a group without white space around it; None, no group, where nothing is left."""
+    """Return the canonical text of a group without surrounding whitespace, or None if it is empty."""
     return canonicalize_text(text.strip()) or None if text else None
 
 
@@ -47,5 +47,5 @@ _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def normalize_text(text: str) -> str:
-    """Return text without HTML line breaks and with each run of white space as one space."""
+    """Replace HTML line breaks and each sequence of whitespace by one space, and strip the text."""
     return " ".join(_LINE_BREAK.sub(" ", text).split())

@@ -95,7 +95,7 @@ def test_file_address_is_decoded_once_and_has_no_query(root: Path) -> None:
     assert expand_pattern(f"{base}/a%5B1%5D*.csv") == [f"{root}/a[1].csv"]
     assert fetch(expand_pattern(f"{base}/x#y?.csv"), None).name == "x#y?.csv"
     assert expand_pattern(f"{base}/x#?z.csv") == [f"{root}/x#yz.csv"]
-    with pytest.raises(UserError, match=r"names the host mine; .* file:///folder/name"):
+    with pytest.raises(UserError, match=r"has the host mine; .* file:///folder/name"):
         expand_pattern("file://mine/*.csv")
 
 

@@ -1,1 +1,1 @@
-"""Reviews and their labels: where they come from, what is dropped, which split each one is in."""
+"""Reviews and their labels: sources, validation, deduplication, splits and storage."""

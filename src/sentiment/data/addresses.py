@@ -1,4 +1,4 @@
-"""Addresses of files: local paths and URLs, how to display them, and patterns that match several."""
+"""Locations of files: local paths, URLs and glob patterns."""
 
 import os
 import re
@@ -18,9 +18,11 @@ MAX_NAME_LENGTH = 100
 
 
 def redact_url(url: str) -> str:
-    """Return an address without user, password, query or fragment: fit for a message or a log."""
+    """Return a URL without user, password, query and fragment, for messages and logs."""
     parts = _parse_url(url)
-    if parts is None or ("@" in parts.netloc and "@" in parts.path):  # perhaps a password with a slash in it
+    if parts is None or (
+        "@" in parts.netloc and "@" in parts.path
+    ):  # perhaps a password that contains a slash
         return f"{url.partition('://')[0]}://…"
     if not parts.netloc:
         return url
@@ -28,28 +30,30 @@ def redact_url(url: str) -> str:
 
 
 def redact_urls_in(text: str, url: str) -> str:
-    """Return a library's message with every address in it as `shown` gives it."""
+    """Redact `url` and all other URLs in a library's message."""
     return _URL_IN_TEXT.sub(lambda match: redact_url(match[0]), text.replace(url, redact_url(url)))
 
 
 def to_local_path(url: str) -> Path | None:
-    """Return the path behind a `file:` address or a plain path, None for what lies elsewhere.
+    """Return the local path that a `file:` URL or a plain path refers to, or None for other URLs.
 
-    A relative path that does not exist here is taken from the repository's root: DVC may run the stage in a
-    copy, where files that git and DVC do not know are missing. Raises UserError where a `file:` address names
-    a host, which most often is the first folder of a path with a slash too few.
+    A relative path that does not exist in the working directory is resolved against the repository's root,
+    because DVC may run the stage in a copy without the files that git and DVC do not track.
+
+    Raises:
+        UserError: A `file:` URL has a host, which usually is the first folder of a path with a slash missing.
     """
     scheme = get_scheme(url)
     if scheme and scheme != "file":
         return None
     path = Path(url2pathname(parse_file_url(url)) if scheme else url)
-    if not scheme and not os.path.lexists(repository_root() / path):  # a file may be called `~x.csv`
+    if not scheme and not os.path.lexists(repository_root() / path):  # a file name may start with ~
         path = expand_home(path)
     return path if path.is_absolute() or path.exists() else repository_root() / path
 
 
 def expand_home(path: Path) -> Path:
-    """Return a path with a leading `~` or `~name` replaced by that user's folder, where there is one."""
+    """Expand a leading `~` or `~name` to that user's home folder, if the user exists."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -57,28 +61,28 @@ def expand_home(path: Path) -> Path:
 
 
 def parse_file_url(url: str) -> str:
-    """Return the path in a `file:` address, percent-encoded as it stands there.
+    """Return the path in a `file:` URL, still percent-encoded.
 
-    `?` and `#` are a part of it, as characters of patterns and names: such an address has no query.
+    `?` and `#` are part of the path, because they occur in patterns and file names; a query is not supported.
     """
     path = url.partition(":")[2]
     if not path.startswith("//"):
         return path
     host, slash, rest = path[2:].partition("/")
     if host not in ("", "localhost"):
-        raise UserError(f"{url}: names the host {host}; a file of this machine is file:///folder/name")
+        raise UserError(f"{url}: has the host {host}; the URL of a local file is file:///folder/name")
     return slash + rest
 
 
 def get_scheme(url: str) -> str:
-    """Return `https`, `s3` and the like; nothing for a path, with a colon or drive letter in it too."""
+    """Return the scheme, such as `https`, or an empty string for a path, even one with a colon or drive."""
     parts = _parse_url(url)
     scheme = parts.scheme if parts else url.partition("://")[0]
     return scheme if len(scheme) > 1 and ("://" in url or scheme == "file") else ""
 
 
 def make_file_name(url: str) -> str:
-    """Return the last part of an address as a name that every file system takes."""
+    """Return the last path component of a URL as a file name that is valid on every file system."""
     parts = _parse_url(url)
     last = unquote(parts.path if parts else url).rstrip("/").rpartition("/")[2]
     return _UNSAFE_IN_NAMES.sub("_", last)[-MAX_NAME_LENGTH:].lstrip(".") or "file"
@@ -88,7 +92,7 @@ def _parse_url(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # such as a bracket that is not closed, a port that is no number
+    except ValueError:  # such as an unclosed bracket or a port that is not a number
         return None
     return parts
 
@@ -99,14 +103,16 @@ _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
 def expand_pattern(address: str) -> list[str]:
-    """Return the addresses of the files that a path or a pattern (`*`, `?`, `[…]`, `**`) stands for, sorted.
+    """Return the files that match a path or glob pattern (`*`, `?`, `[…]`, `**`), sorted.
 
-    An address without a pattern, or that is the path of an existing file, stands for itself; so does any on
-    the web, which has no listings. A pattern applies below the repository's root, or below the folders that
-    it begins with and that exist by just that name: never to a name that happens to hold a bracket. Hidden
-    files, and those in hidden folders, match only where the pattern writes the leading dot, as in a shell.
-    What a relative pattern stands for is relative too: such names do not differ from one copy of the
-    repository to the next. Raises UserError where a pattern matches nothing, or its place cannot be listed.
+    A path without a pattern, the path of an existing file and an HTTP URL, which has no directory listing,
+    are returned unchanged. A pattern is matched below the repository's root, or below the existing folders
+    at its beginning; brackets in the names of these folders are not part of the pattern. As in a shell,
+    hidden files and files in hidden folders match only if the pattern has the leading dot. Matches of a
+    relative pattern are relative paths, so that they are equal in every copy of the repository.
+
+    Raises:
+        UserError: A pattern matches no file, or the files cannot be listed.
     """
     if not has_magic(address) or get_scheme(address) in ("http", "https"):
         return [address]
@@ -120,8 +126,8 @@ def expand_pattern(address: str) -> list[str]:
 
 
 def _expand_local(address: str) -> list[str]:
-    """Return the paths of files, relative to the repository's root where the pattern is relative."""
-    # An encoded bracket is a letter of a name, not a part of the pattern.
+    """Return the matching paths, relative to the repository's root if the pattern is relative."""
+    # A percent-encoded bracket is part of a name, not of the pattern.
     pattern = (
         _ENCODED.sub(lambda match: escape(unquote(match[0])), parse_file_url(address))
         if get_scheme(address)
@@ -142,16 +148,16 @@ def _expand_local(address: str) -> list[str]:
 
 def _glob(base: Path, parts: list[str], address: str) -> list[Path]:
     if parts[-1] == RECURSIVE_WILDCARD:
-        parts = [*parts, "*"]  # the files below, as newer versions of pathlib have it
+        parts = [*parts, "*"]  # all files below, as in newer versions of pathlib
     try:
         found = set(base.glob("/".join(parts)))
-    except ValueError as error:  # such as a segment `**.csv`
+    except ValueError as error:  # such as the component `**.csv`
         raise UserError(f"{redact_url(address)}: {error}") from None
     return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches segment by segment, where only a written dot matches a leading dot."""
+    """Whether a path matches a pattern component by component. A leading dot must be matched explicitly."""
     if not pattern:
         return not parts
     first, *rest = pattern
@@ -165,7 +171,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _find_folder(base: Path, segment: str) -> Path | None:
-    """Return the folder that has the name of a segment, written plainly or as `glob.escape` writes it."""
+    """Return the folder with the name `segment`, unescaped or escaped by `glob.escape`, or None."""
     names = (segment, _ESCAPED.sub(r"\1", segment))
     return next((base / name for name in names if (base / name).is_dir()), None)
 
@@ -178,9 +184,9 @@ def _expand_remote(address: str) -> list[str]:
         if system.isfile(pattern):
             return [address]
         listed = system.glob(pattern, detail=True)
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises its own exceptions
         raise UserError(
-            f"{redact_url(address)}: cannot be listed: {redact_urls_in(str(error), address)}"
+            f"{redact_url(address)}: cannot list files: {redact_urls_in(str(error), address)}"
         ) from None
     segments = pattern.strip("/").split("/")
     if segments[-1] == RECURSIVE_WILDCARD:
@@ -190,6 +196,6 @@ def _expand_remote(address: str) -> list[str]:
         for path, details in listed.items()
         if details.get("type") != "directory" and _is_match(path.strip("/").split("/"), segments)
     ]
-    if address.endswith(pattern):  # what stands before it may name a host, which no path of a listing does
+    if address.endswith(pattern):  # the part before the pattern may have a host, unlike the listed paths
         return [address.removesuffix(pattern) + path for path in files]
     return [system.unstrip_protocol(path) for path in files]

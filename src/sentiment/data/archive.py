@@ -1,7 +1,7 @@
-"""Members of a tar archive, read in a stream: nothing is unpacked to disk, nothing in it is trusted.
+"""Streaming reader of untrusted tar archives: nothing is extracted to disk, and resources are limited.
 
-Python's `tarfile` opens such streams too, but it takes a damaged header or a missing end for the end of the
-archive, and reads extended headers of any size into memory. So it parses single headers here, no more.
+Python's `tarfile` can read streams, too, but it takes a corrupt header or a missing end for the end of the
+archive and reads extended headers of any size into memory. It is only used to parse single headers.
 """
 
 import gzip
@@ -19,11 +19,11 @@ from sentiment.params.data import ArchiveLimits
 BLOCK = tarfile.BLOCKSIZE
 GZIP_MAGIC = b"\x1f\x8b"
 SKIP_BYTES = 1 << 20
-"""Bytes read at a time where a member is skipped."""
+"""Bytes that are read at a time when a member is skipped."""
 MIN_BYTES_FOR_RATIO = 1 << 20
-"""Unpacked bytes that any archive may have: a tiny one is mostly padding and no bomb."""
+"""Decompressed bytes below which the ratio is not limited: a tiny archive consists mostly of padding."""
 MAX_EXTENSION_BYTES = 1 << 16
-"""Most bytes of an extended header: it holds a name, and the longest path on Linux has 4,096."""
+"""Maximum size of an extended header. It contains a name, and paths on Linux have at most 4,096 bytes."""
 
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -33,12 +33,18 @@ _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 def stream_members(
     path: Path, limits: ArchiveLimits, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each regular file in a tar archive, gzipped or plain, in its order.
+    """Yield name and content of each regular file in a tar archive, in order. One member is in memory.
 
-    wanted: which names to yield; the others are checked and passed over without being held in memory.
-    Holds one member at a time. Nothing at all should be kept of an archive that raises on the way.
-    Raises UserError that names the archive, the member and the rule: links, devices, sparse files, paths that
-    lead out of the archive, more than `limits` allow; a truncated or damaged archive, or none at all.
+    The caller must discard everything that was read if an exception is raised.
+
+    Args:
+        path: Tar archive, uncompressed or compressed with gzip.
+        limits: Resource limits.
+        wanted: Selects members by name; the others are validated and skipped. None selects all.
+
+    Raises:
+        UserError: The archive is not a tar archive, is truncated or corrupt, exceeds a limit, or contains a
+            link, device, sparse file or a path that leads out of the archive.
     """
     try:
         with path.open("rb") as file:
@@ -51,48 +57,51 @@ def stream_members(
             stream = _Stream(path, unpacked, packed_bytes if gzipped else None, limits)
             yield from _iterate_members(stream, limits, wanted or (lambda _: True))
     except EOFError:
-        raise UserError(f"{path}: truncated: the compressed data ends too early") from None
+        raise UserError(f"{path}: truncated: unexpected end of the compressed data") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
+        raise UserError(f"{path}: corrupt: {error}") from None
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
 class _Stream:
-    """The unpacked bytes, counted against the limits as they come."""
+    """Decompressed stream that enforces the limits while it is read."""
 
     def __init__(
         self, path: Path, file: BinaryIO | gzip.GzipFile, packed_bytes: int | None, limits: ArchiveLimits
     ) -> None:
         self.path, self.file = path, file
         self.count = 0
-        self.most, self.rule = limits.total_bytes, f"more than {limits.total_bytes:,} bytes when unpacked"
+        self.max_bytes, self.rule = (
+            limits.total_bytes,
+            f"more than {limits.total_bytes:,} bytes when decompressed",
+        )
         if packed_bytes is not None:
             by_ratio = max(int(packed_bytes * limits.ratio), MIN_BYTES_FOR_RATIO)
-            if by_ratio < self.most:
-                self.most = by_ratio
-                self.rule = f"more than {limits.ratio:g} times its size when unpacked"
+            if by_ratio < self.max_bytes:
+                self.max_bytes = by_ratio
+                self.rule = f"more than {limits.ratio:g} times its size when decompressed"
 
     def read(self, amount: int, member: str = "") -> bytes:
-        """Return exactly this many bytes."""
+        """Read exactly `amount` bytes. Raises UserError if the stream ends before."""
         content = self.read_up_to(amount, member)
         if len(content) < amount:
-            where = f"inside {member!r}" if member else "without an end-of-archive mark"
-            raise self.refusal(f"truncated: it ends {where}")
+            where = f"inside {member!r}" if member else "without an end-of-archive marker"
+            raise self.build_error(f"truncated: it ends {where}")
         return content
 
     def read_up_to(self, amount: int, member: str = "") -> bytes:
         content = self.file.read(amount)
         self.count += len(content)
-        if self.count > self.most:
-            raise self.refusal(self.rule, member)
+        if self.count > self.max_bytes:
+            raise self.build_error(self.rule, member)
         return content
 
     def skip(self, amount: int, member: str) -> None:
         while amount > 0:
             amount -= len(self.read(min(amount, SKIP_BYTES), member))
 
-    def refusal(self, rule: str, member: str = "") -> UserError:
+    def build_error(self, rule: str, member: str = "") -> UserError:
         return UserError(f"{self.path}: member {member!r}: {rule}" if member else f"{self.path}: {rule}")
 
 
@@ -105,11 +114,13 @@ def _iterate_members(
         name = header.name
         _validate_path(stream, name)
         if header.type not in (*_PLAIN, tarfile.DIRTYPE):
-            raise stream.refusal(f"{_describe_type(header)}, where only files and folders may be", name)
+            raise stream.build_error(f"{_describe_type(header)}, expected only files and folders", name)
         if count > limits.members:
-            raise stream.refusal(f"more than {limits.members:,} members", name)
+            raise stream.build_error(f"more than {limits.members:,} members", name)
         if not 0 <= header.size <= limits.member_bytes:
-            raise stream.refusal(f"{header.size:,} bytes, of {limits.member_bytes:,} allowed", name)
+            raise stream.build_error(
+                f"{header.size:,} bytes, more than the limit of {limits.member_bytes:,}", name
+            )
         padding = -header.size % BLOCK
         name = name.removeprefix("./")
         if header.type == tarfile.DIRTYPE or not wanted(name):
@@ -118,12 +129,12 @@ def _iterate_members(
         content = stream.read(header.size, name)
         stream.skip(padding, name)
         yield name, content
-    while stream.read_up_to(SKIP_BYTES):  # gzip's own checksum stands behind the last byte
+    while stream.read_up_to(SKIP_BYTES):  # to the end, where gzip verifies its checksum
         pass
 
 
 def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
-    """Return the next member's header, long names and sizes resolved; None at the end-of-archive mark."""
+    """Return the header of the next member with its long name and size, or None at the end of the archive."""
     override: dict[str, str] = {}
     while True:
         block = stream.read_up_to(BLOCK) if stream.count == 0 else stream.read(BLOCK)
@@ -133,8 +144,8 @@ def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if stream.count == len(block):
-                raise stream.refusal("not a tar archive, neither plain nor compressed by gzip") from None
-            raise stream.refusal(f"damaged header ({error}) at byte {stream.count - BLOCK:,}") from None
+                raise stream.build_error("not a tar archive, uncompressed or compressed with gzip") from None
+            raise stream.build_error(f"corrupt header ({error}) at byte {stream.count - BLOCK:,}") from None
         if header.type not in (*_EXTENSIONS, *_LONG_NAMES):
             break
         override |= _read_extension(stream, header)
@@ -148,9 +159,9 @@ def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
 
 
 def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
-    """Read a block that only says more about the next member; global ones say nothing that is used."""
+    """Read an extended header and return the name and size of the next member. Global headers are ignored."""
     if not 0 <= header.size <= MAX_EXTENSION_BYTES:
-        raise stream.refusal(f"an extended header of {header.size:,} bytes", header.name)
+        raise stream.build_error(f"an extended header of {header.size:,} bytes", header.name)
     content = stream.read(header.size, header.name)
     stream.skip(-header.size % BLOCK, header.name)
     if header.type == tarfile.GNUTYPE_LONGNAME:
@@ -161,7 +172,7 @@ def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
 
 
 def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
-    """Parse POSIX extended records: `<length> <key>=<value>` and a line feed, the length counting all."""
+    """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed, with the length of all."""
     found: dict[str, str] = {}
     rest = io.BytesIO(content)
     while match := re.match(rb"(\d{1,6}) ", content[rest.tell() : rest.tell() + 8]):
@@ -171,17 +182,17 @@ def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> 
             break
         found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
     if content[rest.tell() :].strip(b"\0"):
-        raise stream.refusal("damaged: an extended header that cannot be read", header.name)
+        raise stream.build_error("corrupt: an extended header cannot be parsed", header.name)
     return found
 
 
 def _validate_path(stream: _Stream, name: str) -> None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        raise stream.refusal("an absolute path", name)
+        raise stream.build_error("an absolute path", name)
     if "\\" in name:
-        raise stream.refusal("a backslash in its path", name)
+        raise stream.build_error("a backslash in its path", name)
     if ".." in name.split("/"):
-        raise stream.refusal("a path that leads out of the archive", name)
+        raise stream.build_error("a path that leads out of the archive", name)
 
 
 def _describe_type(header: tarfile.TarInfo) -> str:

@@ -79,7 +79,7 @@ CASES = [
     case(
         "page instead of the archive",
         lambda place: imdb(place.serve(b"<html><body>Please log in</body></html>" * 40).url()),
-        "reviews.tar.gz: not a tar archive, neither plain nor compressed by gzip",
+        "reviews.tar.gz: not a tar archive, uncompressed or compressed with gzip",
         keeps_download=True,
     ),
     case(

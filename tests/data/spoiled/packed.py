@@ -1,4 +1,4 @@
-"""Archives that are damaged, dangerous, or of something else."""
+"""Archives that are corrupt, malicious or not of the expected format."""
 
 import gzip
 import io
@@ -97,7 +97,7 @@ def _flipped(place: Place) -> dict[str, Any]:
     return _written(bytes(content))
 
 
-NOT_TAR = f"{NAME}: not a tar archive, neither plain nor compressed by gzip"
+NOT_TAR = f"{NAME}: not a tar archive, uncompressed or compressed with gzip"
 
 CASES = [
     case("archive is missing", lambda _: _source(), f"{NAME}: no such file"),
@@ -125,30 +125,30 @@ CASES = [
     _cut("cut by one byte", lambda size: size - 1, "truncated"),
     _cut("plain, cut in the middle", lambda size: size // 2, "truncated: it ends", "w"),
     _cut("plain, cut before its end mark", lambda size: size // 10240 * 10240 - 10240, "truncated", "w"),
-    case("bit flipped in gzip's checksum", _flipped, f"{NAME}: damaged: CRC check failed"),
+    case("bit flipped in gzip's checksum", _flipped, f"{NAME}: corrupt: CRC check failed"),
     _with(_of_type(tarfile.REGTYPE, "/etc/cron.d/evil"), "an absolute path", b"evil"),
     _with(_of_type(tarfile.REGTYPE, "C:/evil.txt"), "an absolute path", b"evil"),
     _with(_of_type(tarfile.REGTYPE, "aclImdb/../../evil"), "a path that leads out of the archive", b"evil"),
     _with(_of_type(tarfile.REGTYPE, ".."), "a path that leads out of the archive", b"evil"),
     _with(_of_type(tarfile.REGTYPE, "..\\evil"), "a backslash in its path", b"evil"),
-    _with(_of_type(tarfile.SYMTYPE), "a symbolic link, where only files and folders may be"),
-    _with(_of_type(tarfile.LNKTYPE), "a hard link, where only files and folders may be"),
-    _with(_of_type(tarfile.CHRTYPE), "a device or pipe, where only files and folders may be"),
-    _with(_of_type(tarfile.BLKTYPE), "a device or pipe, where only files and folders may be"),
-    _with(_of_type(tarfile.FIFOTYPE), "a device or pipe, where only files and folders may be"),
-    _with(_of_type(tarfile.GNUTYPE_SPARSE), "a sparse file, where only files and folders may be"),
+    _with(_of_type(tarfile.SYMTYPE), "a symbolic link, expected only files and folders"),
+    _with(_of_type(tarfile.LNKTYPE), "a hard link, expected only files and folders"),
+    _with(_of_type(tarfile.CHRTYPE), "a device or pipe, expected only files and folders"),
+    _with(_of_type(tarfile.BLKTYPE), "a device or pipe, expected only files and folders"),
+    _with(_of_type(tarfile.FIFOTYPE), "a device or pipe, expected only files and folders"),
+    _with(_of_type(tarfile.GNUTYPE_SPARSE), "a sparse file, expected only files and folders"),
     _limited("more than 100 members", members=100),
-    _limited("bytes, of 500 allowed", member_bytes=500),
-    _limited("more than 50,000 bytes when unpacked", total_bytes=50_000),
+    _limited("bytes, more than the limit of 500", member_bytes=500),
+    _limited("more than 50,000 bytes when decompressed", total_bytes=50_000),
     _changed(
         "member that packs a thousandfold",
         lambda members: members.update({"aclImdb/README": bytes(20_000_000)}),
-        "'aclImdb/README': more than 100 times its size when unpacked",
+        "'aclImdb/README': more than 100 times its size when decompressed",
     ),
     _changed(
         "member of more than a review ever has",
         lambda members: members.update({MEMBER: b"x" * 100_000_001}),
-        f"{MEMBER!r}: 100,000,001 bytes, of 100,000,000 allowed",
+        f"{MEMBER!r}: 100,000,001 bytes, more than the limit of 100,000,000",
     ),
     case(
         "no reviews in it",
