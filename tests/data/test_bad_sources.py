@@ -110,7 +110,7 @@ def test_full_disk(folder: str, place: Place) -> None:
     if "unshare" in done.stderr or done.returncode == 77:
         pytest.skip("this machine lets nobody mount a small disk")
     assert done.returncode == 2
-    assert "the disk is full: no room in data/reviews or reports" in done.stderr
+    assert "the disk is full: cannot write to data/reviews or reports" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert files_here() == before

@@ -83,7 +83,7 @@ def test_refusal_counts_all_rows_names_ten_and_leaves_no_file(tmp_path: Path) ->
                 quarantine.add("mine", f"row {row}", "no text", "")
             quarantine.raise_if_any()
 
-    with pytest.raises(UserError, match=r"25 unfit row\(s\)") as caught:
+    with pytest.raises(UserError, match=r"25 invalid row\(s\)") as caught:
         refuse()
     assert str(caught.value).count("mine: row ") == MAX_EXAMPLES == 10
     assert list(tmp_path.iterdir()) == []

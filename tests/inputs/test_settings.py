@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sentiment.data.build import read_source
+from sentiment.data.splits import read_source
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
 from tests.data.written import download_section, files_source, write_params, write_rows

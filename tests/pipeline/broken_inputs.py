@@ -89,20 +89,20 @@ def _other_model(path: Path) -> None:
 
 CASES = [
     Case("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
-    Case("tokenize", "data/reviews/train.parquet", _truncated, "not a whole Parquet file"),
-    Case("tokenize", "data/reviews/train.parquet", _zero_bytes, "not a whole Parquet file"),
-    Case("tokenize", "data/reviews/train.parquet", _flipped_bit, "not a whole Parquet file"),
-    Case("tokenize", "data/reviews/validation.parquet", _flipped_bit, "not a whole Parquet file"),
+    Case("tokenize", "data/reviews/train.parquet", _truncated, "truncated or corrupt Parquet file"),
+    Case("tokenize", "data/reviews/train.parquet", _zero_bytes, "truncated or corrupt Parquet file"),
+    Case("tokenize", "data/reviews/train.parquet", _flipped_bit, "truncated or corrupt Parquet file"),
+    Case("tokenize", "data/reviews/validation.parquet", _flipped_bit, "truncated or corrupt Parquet file"),
     Case(
         "tokenize",
         "data/reviews/train.parquet",
         _one_class,
         "expected reviews with labels 0 and 1, found [1]",
     ),
-    Case("tokenize", "data/reviews/validation.parquet", _empty, "no reviews in it"),
+    Case("tokenize", "data/reviews/validation.parquet", _empty, "contains no reviews"),
     Case("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
     Case("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
-    Case("tokenize", "data/reviews/unlabelled.parquet", _truncated, "not a whole Parquet file"),
+    Case("tokenize", "data/reviews/unlabelled.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("train", "data/tokens/tokenizer.json", _missing, "no such file"),
     Case("train", "data/tokens/tokenizer.json", _truncated, "not a whole tokenizer file"),
     Case("train", "data/tokens/train/ids.npy", _missing, "no such file"),
@@ -116,7 +116,7 @@ CASES = [
     Case("evaluate", "models/tuned/model.safetensors", _truncated, "not a whole safetensors file"),
     Case("evaluate", "models/baseline/config.json", _truncated, "not the configuration of a model"),
     Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
-    Case("evaluate", "data/reviews/test.parquet", _truncated, "not a whole Parquet file"),
+    Case("evaluate", "data/reviews/test.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case(
         "evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"
     ),

@@ -136,12 +136,12 @@ def test_one_flipped_bit_in_a_page_is_told_and_nothing_is_written(
 ) -> None:
     _tear_a_page(parquet)
     stream = stream_reviews(parquet)  # footer and labels are whole
-    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
         encode_to(tmp_path / "out" / "train", tokenizer, stream, "tokenize")
     assert list((tmp_path / "out").iterdir()) == []
-    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
         learn_tokenizer(texts_of(stream, "learn"), WORD)
-    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
         read_reviews(parquet)
 
 

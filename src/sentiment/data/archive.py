@@ -172,7 +172,7 @@ def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
 
 
 def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
-    """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed, with the length of all."""
+    """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed."""
     found: dict[str, str] = {}
     rest = io.BytesIO(content)
     while match := re.match(rb"(\d{1,6}) ", content[rest.tell() : rest.tell() + 8]):

@@ -1,91 +1,158 @@
-"""Build the splits: read every source, validate, deduplicate and write, one batch at a time in memory."""
+"""Build the splits: read every source, then validate, deduplicate and write the reviews in batches."""
 
 import errno
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentiment import paths
-from sentiment.data.deduplication import SPLIT_PRECEDENCE, Duplicates, find_duplicates
-from sentiment.data.download import fetch
-from sentiment.data.imdb import read_imdb, read_package
+from sentiment.data.deduplication import DIGEST, SPLIT_PRECEDENCE, Duplicates, find_duplicates, hash_texts
 from sentiment.data.near_duplicates import find_near_duplicates, writing_empty_report
-from sentiment.data.parquet import ORIGIN_SCHEMA, SCHEMA, open_reviews_writer, sample_reviews, to_batches
-from sentiment.data.recorded_files import read_incoming, require_tracked_files
-from sentiment.data.review_files import read_files, require_distinct_files
-from sentiment.data.row_spool import (
-    RowTable,
-    open_spool,
-    read_spool,
+from sentiment.data.parquet import ORIGIN_SCHEMA, open_reviews_writer, release_freed_memory
+from sentiment.data.review_files import require_distinct_files
+from sentiment.data.splits import read_source
+from sentiment.data.validation import (
+    MAX_EXAMPLES,
+    Quarantine,
+    RowValidator,
+    open_quarantine,
     require_balanced_labels,
     require_few_duplicates,
-    require_few_near_duplicates,
+    summarize_split,
 )
-from sentiment.data.splits import assign_to_train, split_by_hash, split_in_blocks, split_validation_from_train
-from sentiment.data.validation import MAX_EXAMPLES, Quarantine, RowValidator, open_quarantine, summarize_split
 from sentiment.errors import UserError
 from sentiment.files import scratch
 from sentiment.logs import progress, progress_bar
-from sentiment.params.data import (
-    AnySource,
-    DownloadParams,
-    FilesSource,
-    ImdbSource,
-    IncomingSource,
-    PackageSource,
-)
+from sentiment.params.data import DownloadParams
+from sentiment.text import normalize_text
 
 logger = logging.getLogger(__name__)
 
-
-def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.RecordBatch]:
-    """Yield a source's reviews in batches of `rows.SCHEMA`, each review in a split.
-
-    What split a review is in does not depend on the other sources.
-    Raises UserError where the source cannot be reached or read.
-    """
-    match source:
-        case PackageSource():
-            batches = _split_package(params)
-        case ImdbSource():
-            path = fetch(source.urls, source.checksum)
-            archive = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
-            batches = split_validation_from_train(archive, params.split, params.seed)
-        case IncomingSource():
-            rows = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
-            batches = split_by_hash(rows, params.split, params.seed)
-        case FilesSource():
-            if any(paths.INCOMING in Path(path).parents for path in source.paths):
-                require_tracked_files(paths.INCOMING)
-            rows = sample_reviews(lambda: read_files(source), params.limit, params.seed)
-            batches = split_by_hash(rows, params.split, params.seed)
-    return assign_to_train(batches) if source.role == "train" else batches
-
-
-def _split_package(params: DownloadParams) -> Iterator[pa.RecordBatch]:
-    whole = read_package()
-    taken = pa.Table.from_batches(
-        sample_reviews(lambda: to_batches(whole), params.limit, params.seed), SCHEMA
-    )
-    splits = split_in_blocks(taken["label"], params.split, params.seed)
-    yield from to_batches(taken.set_column(SCHEMA.get_field_index("split"), "split", splits))
-
-
+NO_LABEL = -1
 CONFLICT_REASON = "equal texts have different labels"
 
 
-def build_splits(params: DownloadParams) -> dict[str, Any]:
-    """Write one Parquet file per split, the unlabelled one included, and the reports on rows.
+@dataclass(frozen=True)
+class RowTable:
+    """The columns of all rows that are kept in memory, each of shape (rows,): 6 bytes per review.
 
-    Returns the figures of all of it. Raises UserError, with nothing written, where a source cannot be read, a
-    row fails the checks and bad rows are to stop, a split lacks a class, duplicates, near-duplicates or
-    balance are past their limits, or the disk is full.
+    Attributes:
+        splits: Positions in SPLIT_PRECEDENCE.
+        labels: 0, 1 or NO_LABEL.
+        words: Words per review, separated by whitespace.
+    """
+
+    splits: NDArray[np.uint8]
+    labels: NDArray[np.int8]
+    words: NDArray[np.int32]
+
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Return a mask of the rows in a split, shape (rows,)."""
+        mask: NDArray[np.bool_] = self.splits == SPLIT_PRECEDENCE.index(split)
+        return mask
+
+
+class RowSpool:
+    """Normalizes and validates batches of `parquet.SCHEMA` and writes the valid rows to a temporary file."""
+
+    def __init__(
+        self, writer: pa.RecordBatchStreamWriter, validator: RowValidator, quarantine: Quarantine
+    ) -> None:
+        self._writer = writer
+        self._validator = validator
+        self._quarantine = quarantine
+        # Grown in place: concatenating arrays at the end would need twice the memory.
+        self._digests, self._splits, self._labels, self._words = (bytearray() for _ in range(4))
+        self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
+        """Number of rows read and of rows quarantined, by source."""
+
+    def append(self, batch: pa.RecordBatch, source: str) -> None:
+        """Add a batch of reviews that have a split."""
+        texts = [normalize_text(text or "") for text in batch["text"].to_pylist()]
+        labels = pd.array(batch["label"].to_pylist(), dtype="Int8")
+        is_valid = np.ones(len(texts), dtype=bool)
+        for invalid in self._validator.find_invalid(
+            pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": labels})
+        ):
+            is_valid[invalid.position] = False
+            row = batch["row"][invalid.position].as_py()
+            self._quarantine.add(source, row, invalid.reason, texts[invalid.position])
+        self.counts[source]["rows"] += len(texts)
+        self.counts[source]["quarantined"] += int((~is_valid).sum())
+        normalized = batch.set_column(0, "text", pa.array(texts, pa.string()))
+        self._append_valid(normalized.filter(pa.array(is_valid)), source)
+
+    def rows(self) -> RowTable:
+        """Return the columns of all valid rows, in the order of the file. No row can be added afterwards."""
+        return RowTable(
+            np.frombuffer(self._splits, np.uint8),
+            np.frombuffer(self._labels, np.int8),
+            np.frombuffer(self._words, np.int32),
+        )
+
+    def digests(self) -> NDArray[np.void]:
+        """Return the `hash_texts` digests of all valid rows. No row can be added afterwards."""
+        return np.frombuffer(self._digests, DIGEST)
+
+    def _append_valid(self, batch: pa.RecordBatch, source: str) -> None:
+        texts = batch["text"].to_pylist()
+        self._digests += hash_texts(texts).tobytes()
+        self._splits += bytes(SPLIT_PRECEDENCE.index(split) for split in batch["split"].to_pylist())
+        self._labels += batch["label"].fill_null(NO_LABEL).to_numpy(zero_copy_only=False).tobytes()
+        self._words += np.array([len(text.split()) for text in texts], np.int32).tobytes()
+        with_source = batch.append_column("source", pa.array([source] * len(texts), pa.string()))
+        self._writer.write_batch(with_source.select(ORIGIN_SCHEMA.names))
+        release_freed_memory()
+
+
+@contextmanager
+def open_spool(path: Path, validator: RowValidator, quarantine: Quarantine) -> Iterator[RowSpool]:
+    """Open a spool for writing an Arrow stream, which is complete at the end of the block."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, ORIGIN_SCHEMA, options=options) as writer,
+    ):
+        yield RowSpool(writer, validator, quarantine)
+
+
+def read_spool(path: Path, selected: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Yield the selected rows of a spool in batches of ORIGIN_SCHEMA, with their positions.
+
+    Args:
+        path: Arrow stream written by `open_spool`.
+        selected: Mask of the rows, shape (rows,). Reading ends after the last selected row.
+    """
+    remaining, start = int(selected.sum()), 0
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        while remaining:
+            batch = reader.read_next_batch()
+            mask = selected[start : start + batch.num_rows]
+            positions = np.flatnonzero(mask) + start
+            start += batch.num_rows
+            remaining -= len(positions)
+            if len(positions):
+                yield positions, batch.filter(pa.array(mask))
+
+
+def build_splits(params: DownloadParams) -> dict[str, Any]:
+    """Write one Parquet file per split, the quarantine and the near-duplicate report.
+
+    Returns:
+        Metrics of the sources, the dropped rows and the splits.
+
+    Raises:
+        UserError: A source cannot be read, a validation rule is violated, or the disk is full. No output is
+            written.
     """
     with (
         _reporting_full_disk(),
@@ -94,30 +161,33 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
     ):
         file = folder / "rows.arrows"
         rows, duplicates, counts = _read_sources(params, file, quarantine)
-        kept = duplicates.retained
+        retained = duplicates.retained
         if params.checks.bad_rows == "stop":
             quarantine.raise_if_any()
-        dropped_share = float(np.mean(~kept)) if len(kept) else 0.0
-        require_few_duplicates(dropped_share, lambda: _list_examples(file, ~kept), params.checks)
-        require_balanced_labels(rows, kept, params.checks)
-        with _searching_near_duplicates(params, file, rows, kept) as near:
+        rate = float(np.mean(~retained)) if len(retained) else 0.0
+        require_few_duplicates(rate, lambda: _list_examples(file, ~retained), params.checks)
+        require_balanced_labels(
+            {split: rows.labels[retained & rows.in_split(split)] for split in paths.LABELLED_SPLITS},
+            params.checks,
+        )
+        with _searching_near_duplicates(params, file, rows, retained) as near_duplicates:
             _quarantine_conflicts(file, duplicates, quarantine)
-            _write_splits(file, rows, kept)
-    dropped_rows = int((~kept).sum())
+            _write_splits(file, rows, retained)
+    dropped = int((~retained).sum())
     read = "; ".join(
         f"{name}: {count['rows']:,} rows, {count['quarantined']:,} quarantined"
         for name, count in counts.items()
     )
-    logger.info(f"{read}; {dropped_rows:,} dropped as duplicates or for conflicting labels")
+    logger.info(f"{read}; {dropped:,} dropped as duplicates or for conflicting labels")
     return {
         "sources": counts,
-        "dropped_duplicates": _count_by_split(~kept, rows),
+        "dropped_duplicates": _count_by_split(~retained, rows),
         "conflicting_labels": _count_by_split(duplicates.conflicting, rows),
-        **near,
+        **near_duplicates,
         **{
-            split: summarize_split(rows.words[of_split], rows.labels[of_split])
+            split: summarize_split(rows.words[in_split], rows.labels[in_split])
             for split in SPLIT_PRECEDENCE
-            for of_split in [kept & rows.in_split(split)]
+            for in_split in [retained & rows.in_split(split)]
         },
     }
 
@@ -125,9 +195,9 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
 def _read_sources(
     params: DownloadParams, file: Path, quarantine: Quarantine
 ) -> tuple[RowTable, Duplicates, dict[str, dict[str, int]]]:
-    """Spool every source; return what is kept of the rows, which of them stay, and counts by source.
+    """Spool every source. Return the columns in memory, the duplicates, and the row counts by source.
 
-    The digests, most of what is kept, go with the spool when this ends: writing needs the memory.
+    The digests, which take most of the memory, are freed on return.
     """
     require_distinct_files((source.name, source.paths) for source in params.sources if source.kind == "files")
     with open_spool(file, RowValidator(params.checks), quarantine) as spool:
@@ -142,9 +212,9 @@ def _read_sources(
 
 @contextmanager
 def _searching_near_duplicates(
-    params: DownloadParams, file: Path, rows: RowTable, kept: NDArray[np.bool_]
+    params: DownloadParams, file: Path, rows: RowTable, retained: NDArray[np.bool_]
 ) -> Iterator[dict[str, Any]]:
-    """Search for near-duplicates of test reviews and yield the figures; the list appears at the end."""
+    """Search for near-duplicates of test reviews; yield the metrics and write the report at the end."""
     limits = params.checks.near_duplicates
     if limits is None:
         with writing_empty_report(paths.NEAR_DUPLICATES):
@@ -153,49 +223,49 @@ def _searching_near_duplicates(
     in_test = rows.in_split("test")
     with find_near_duplicates(
         lambda: _read_with_progress(file, in_test, "index test"),
-        lambda: _read_with_progress(file, kept & ~in_test, "look for near-duplicates"),
+        lambda: _read_with_progress(file, retained & ~in_test, "search near-duplicates"),
         lambda position: SPLIT_PRECEDENCE[rows.splits[position]],
         limits.similarity,
         paths.NEAR_DUPLICATES,
         file.parent,
     ) as found:
-        require_few_near_duplicates(found, limits)
+        found.require_few(limits)
         yield {"near_duplicates": found.metrics()}
 
 
 def _quarantine_conflicts(file: Path, duplicates: Duplicates, quarantine: Quarantine) -> None:
-    """List the rows that are dropped because an equal text has the other label."""
+    """Add the rows that are dropped because an equal text has another label to the quarantine."""
     for _, batch in read_spool(file, duplicates.conflicting & ~duplicates.retained):
         for row in batch.to_pylist():
             quarantine.add(row["source"], row["row"], CONFLICT_REASON, row["text"])
 
 
-def _write_splits(file: Path, rows: RowTable, kept: NDArray[np.bool_]) -> None:
-    with ExitStack() as stack:  # all files appear at its end, or none
-        for split in SPLIT_PRECEDENCE:  # together they would hold a row group each
-            stays = kept & rows.in_split(split)
+def _write_splits(file: Path, rows: RowTable, retained: NDArray[np.bool_]) -> None:
+    with ExitStack() as stack:  # all files are moved into place together at its end, or none
+        for split in SPLIT_PRECEDENCE:  # one after another, because each writer holds a row group in memory
+            selected = retained & rows.in_split(split)
             writer = stack.enter_context(open_reviews_writer(paths.reviews(split), ORIGIN_SCHEMA))
-            for _, batch in _read_with_progress(file, stays, f"write {split}"):
+            for _, batch in _read_with_progress(file, selected, f"write {split}"):
                 writer.append(batch)
             writer.flush()
 
 
 def _read_with_progress(
-    file: Path, chosen: NDArray[np.bool_], description: str
+    file: Path, selected: NDArray[np.bool_], description: str
 ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
-    """Yield some of the spooled reviews, as `spooled` does, while showing how far it is."""
+    """Yield the selected rows of a spool, as `read_spool` does, and show the progress."""
     return progress(
-        read_spool(file, chosen), int(chosen.sum()), description, size=lambda found: found[1].num_rows
+        read_spool(file, selected), int(selected.sum()), description, size=lambda item: item[1].num_rows
     )
 
 
-def _count_by_split(chosen: NDArray[np.bool_], rows: RowTable) -> dict[str, int]:
-    return {split: int((chosen & rows.in_split(split)).sum()) for split in SPLIT_PRECEDENCE}
+def _count_by_split(selected: NDArray[np.bool_], rows: RowTable) -> dict[str, int]:
+    return {split: int((selected & rows.in_split(split)).sum()) for split in SPLIT_PRECEDENCE}
 
 
-def _list_examples(file: Path, chosen: NDArray[np.bool_]) -> list[str]:
-    """Return source and row of the first of some reviews in the spool."""
-    first = chosen & (np.cumsum(chosen) <= MAX_EXAMPLES)
+def _list_examples(file: Path, selected: NDArray[np.bool_]) -> list[str]:
+    """Return source and row of the first selected reviews."""
+    first = selected & (np.cumsum(selected) <= MAX_EXAMPLES)
     return [
         f"{row['source']}: {row['row']}"
         for _, batch in read_spool(file, first)
@@ -211,6 +281,6 @@ def _reporting_full_disk() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"the disk is full: no room in {paths.REVIEWS} or {paths.REPORTS}, which need about twice what "
-            f"the reviews have ({error})"
+            f"the disk is full: cannot write to {paths.REVIEWS} or {paths.REPORTS}, which need about twice "
+            f"the size of the reviews ({error})"
         ) from None

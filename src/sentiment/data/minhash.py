@@ -10,22 +10,22 @@ from rensa import RMinHash
 from sentiment.data.deduplication import LATIN1_FOLDED, encode_latin1, fold_text
 
 SHINGLE_WORDS = 3
-"""Words of a shingle. Between reviews of different films, few runs of three words are equal."""
+"""Words of a shingle. Reviews of different films have few word trigrams in common."""
 
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED_SCRIPTS = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff])"
 )
-"""Scripts without spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 _SEPARATOR = b"\xff"
-"""Stands between reviews; no byte of UTF-8."""
+"""Separator of reviews. UTF-8 has no such byte."""
 
 _ASCII_WORDS = bytes(
     ord(to) if byte < 128 and (to := LATIN1_FOLDED[byte]).isalnum() else byte if byte > 127 else 0
     for byte in range(256)
 )
-"""Of UTF-8, where all but ASCII is folded already: lower case where a word is, zero elsewhere."""
+"""Table for UTF-8 whose non-ASCII words are folded: lowercase for letters and digits, zero for the rest."""
 
 _LATIN1_WORDS = bytes(
     ord(to) if len(to) == 1 and to.isalnum() and to <= "\xff" else 32 for to in LATIN1_FOLDED
@@ -38,38 +38,38 @@ _HEAD_BLOCKS = 3
 _PADDING = b" " * (_BLOCK * _HEAD_BLOCKS)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(_BLOCK)] + [2**64 - 1], np.uint64)
 _ODD_CONSTANTS = np.array(
-    # Odd numbers without a pattern: the 64-bit constants of splitmix64 and xxHash.
+    # Odd pseudorandom numbers: the 64-bit constants of splitmix64 and xxHash.
     [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9],
     np.uint64,
 )
 
 
 def split_words(text: str) -> list[str]:
-    """Return the letters and digits of a text, word by word, without case and punctuation."""
+    """Split a text into words of letters and digits, without case and punctuation."""
     return _WORD.findall(_UNSPACED_SCRIPTS.sub(r" \1 ", fold_text(text)))
 
 
 def build_shingles(text: str) -> set[tuple[str, ...]]:
-    """Return each word with the two after it; the last two words have fewer."""
+    """Return the set of word trigrams of a text, including the shorter ones at its end."""
     words = split_words(text)
     return {tuple(words[start : start + SHINGLE_WORDS]) for start in range(len(words))}
 
 
 def compute_jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
-    """Return the Jaccard similarity of two sets of shingles, the share that both have; 0 without words."""
-    shared = len(one & other)
-    return shared / max(1, len(one) + len(other) - shared)
+    """Return the Jaccard similarity of two sets of shingles; 0 if both are empty."""
+    common = len(one & other)
+    return common / max(1, len(one) + len(other) - common)
 
 
 def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return a 64-bit hash of each word with the two after it, of all reviews after one another.
+    """Return a 64-bit hash of each word and its two successors, for all texts.
 
     Args:
-        texts: In UTF-8.
+        texts: Texts in UTF-8.
 
     Returns:
-        Hashes, shape (words,), and where each review starts, shape (reviews + 1,). Words of more than 32
-        bytes that agree in their length, first 24 and last 8 bytes are taken for equal.
+        Hashes of all texts, shape (words,), and the start of each text in them, shape (texts + 1,). Words of
+        more than 32 bytes are treated as equal if their length, first 24 and last 8 bytes are equal.
     """
     parts = [text if text.isascii() else _separate_words(text.decode()) for text in texts]
     buffer = _SEPARATOR.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_INVISIBLE)
@@ -83,13 +83,13 @@ def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[n
     hashes = words * _ODD_CONSTANTS[0]
     for odd in _ODD_CONSTANTS[1:SHINGLE_WORDS]:
         following = np.append(following[1:], np.uint64(0))
-        following[last] = 0  # what follows there is another review
+        following[last] = 0  # the successor is in another text
         hashes += following * odd
     return _mix_bits(hashes), offsets
 
 
 def _separate_words(text: str) -> bytes:
-    """Return folded words, in UTF-8, with ASCII between them."""
+    """Return the folded words of a text in UTF-8, separated by ASCII characters."""
     latin = encode_latin1(text)
     if latin is not None:
         return latin.translate(_LATIN1_WORDS, _LATIN1_INVISIBLE).decode("latin-1").encode()
@@ -97,8 +97,10 @@ def _separate_words(text: str) -> bytes:
 
 
 def _hash_words(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return a hash of each word, from its first three blocks of 8 bytes, its last 8 bytes and its length."""
-    blocks = np.ndarray(len(buffer) - _BLOCK + 1, np.dtype("<u8"), buffer, strides=(1,))  # at every byte
+    """Return a hash of each word from its first three 8-byte blocks, its last 8 bytes and its length."""
+    blocks = np.ndarray(
+        len(buffer) - _BLOCK + 1, np.dtype("<u8"), buffer, strides=(1,)
+    )  # a block at each byte offset
     sizes = ends - starts
     hashes = (blocks[starts] & _MASKS[np.minimum(sizes, _BLOCK)]) * _ODD_CONSTANTS[0] + sizes.astype(
         np.uint64
@@ -113,7 +115,7 @@ def _hash_words(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64
 
 
 def _mix_bits(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread each bit over all, in place (the finalizer of splitmix64)."""
+    """Apply the finalizer of splitmix64 in place, so that each bit affects all bits."""
     for shift, odd in ((30, _ODD_CONSTANTS[1]), (27, _ODD_CONSTANTS[2])):
         hashes ^= hashes >> np.uint64(shift)
         hashes *= odd
@@ -122,22 +124,22 @@ def _mix_bits(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 SIGNATURE_LENGTH = 96
-"""Numbers in a signature. The estimate of the similarity is off by 0.05, one standard deviation."""
+"""Number of MinHash permutations. The estimated similarity has a standard deviation of 0.05."""
 SEED = 42
 MIN_RECALL = 0.98
-"""Least probability that a pair just as alike as asked for becomes a candidate."""
+"""Minimum probability that a pair with exactly the minimum similarity becomes a candidate."""
 ESTIMATE_MARGIN = 0.15
-"""A candidate may be estimated so much below the similarity asked for: three standard deviations."""
+"""Tolerance of the estimate of a candidate below the minimum similarity: three standard deviations."""
 TEXTS_PER_CHUNK = 256
-"""Reviews whose words stay in the processor's cache."""
+"""Number of reviews whose words fit into the processor's cache."""
 MAX_PAIRS = 100_000
-"""Candidates held at a time, with their signatures 77 MB."""
+"""Maximum candidates in memory; with their signatures they take 77 MB."""
 
 _ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def compute_signatures(texts: Sequence[bytes]) -> NDArray[np.uint32]:
-    """Return the signatures of texts in UTF-8, shape (texts, SLOTS); without words, all slots at the most."""
+    """Return the MinHash signatures of UTF-8 texts, shape (texts, SIGNATURE_LENGTH)."""
     parts = [np.empty((0, SIGNATURE_LENGTH), np.uint32)]
     for start in range(0, len(texts), TEXTS_PER_CHUNK):
         hashes, offsets = hash_shingles(texts[start : start + TEXTS_PER_CHUNK])
@@ -149,10 +151,10 @@ def compute_signatures(texts: Sequence[bytes]) -> NDArray[np.uint32]:
 
 
 class SignatureIndex:
-    """Finds indexed reviews that are probably like others. Holds some 0.7 kB of a review."""
+    """Locality-sensitive hashing index of MinHash signatures; it takes about 0.7 kB per review."""
 
     def __init__(self, signatures: NDArray[np.uint32], similarity: float) -> None:
-        """Index signatures, shape (reviews, SLOTS), for pairs of at least this Jaccard similarity."""
+        """Index signatures, shape (reviews, SIGNATURE_LENGTH), for a minimum Jaccard similarity."""
         self._signatures = signatures
         self._similarity = similarity
         self._rows_in_band = _compute_rows_per_band(similarity)
@@ -163,13 +165,14 @@ class SignatureIndex:
         self._keys = [of_band[positions] for of_band, positions in zip(keys, self._positions, strict=True)]
 
     def candidates(self, queries: NDArray[np.uint32]) -> Iterator[NDArray[np.int64]]:
-        """Yield pairs of a query and an indexed review, shape (pairs, 2), estimated to be alike enough.
+        """Yield candidate pairs of a query and an indexed review, shape (pairs, 2).
 
-        In the order of the queries, and each pair once. What is retired between two yields is left out after.
+        Each pair is yielded once, in the order of the queries. Reviews that are retired between two yields
+        are left out from then on.
         """
-        waiting = [(0, len(queries))]
-        while waiting:
-            start, end = waiting.pop()
+        pending = [(0, len(queries))]
+        while pending:
+            start, end = pending.pop()
             keys = self._band_keys(queries[start:end])
             spans = [
                 _find_equal_spans(of_index, of_band)
@@ -177,7 +180,7 @@ class SignatureIndex:
             ]
             if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MAX_PAIRS:
                 half = (start + end) // 2
-                waiting += [(half, end), (start, half)]
+                pending += [(half, end), (start, half)]
                 continue
             pairs = [
                 np.column_stack([np.repeat(hits, counts), positions[_concatenate_ranges(first, counts)]])
@@ -185,26 +188,28 @@ class SignatureIndex:
             ]
             found = np.concatenate(pairs).astype(np.int64)
             codes = np.unique((found[:, 0] + start) * len(self._signatures) + found[:, 1])
-            yield self._alike(np.column_stack(np.divmod(codes, max(1, len(self._signatures)))), queries)
+            yield self._select_similar(
+                np.column_stack(np.divmod(codes, max(1, len(self._signatures)))), queries
+            )
 
     def retire(self, reviews: NDArray[np.int64]) -> None:
-        """Leave these indexed reviews out of all later candidates."""
+        """Exclude indexed reviews from all further candidates."""
         self._retired_since += int((~self._retired[reviews]).sum())
         self._retired[reviews] = True
-        if self._retired_since > len(self._retired) // 100:  # seldom, as it copies the index
+        if self._retired_since > len(self._retired) // 100:  # rarely, because it copies the index
             self._retired_since = 0
-            stays = [~self._retired[positions] for positions in self._positions]
-            self._keys = [keys[mask] for keys, mask in zip(self._keys, stays, strict=True)]
-            self._positions = [rows[mask] for rows, mask in zip(self._positions, stays, strict=True)]
+            active = [~self._retired[positions] for positions in self._positions]
+            self._keys = [keys[mask] for keys, mask in zip(self._keys, active, strict=True)]
+            self._positions = [rows[mask] for rows, mask in zip(self._positions, active, strict=True)]
 
-    def _alike(self, pairs: NDArray[np.int64], queries: NDArray[np.uint32]) -> NDArray[np.int64]:
+    def _select_similar(self, pairs: NDArray[np.int64], queries: NDArray[np.uint32]) -> NDArray[np.int64]:
         pairs = pairs[~self._retired[pairs[:, 1]]]
         estimates = (queries[pairs[:, 0]] == self._signatures[pairs[:, 1]]).mean(axis=1)
-        alike: NDArray[np.int64] = pairs[estimates >= self._similarity - ESTIMATE_MARGIN]
-        return alike
+        similar: NDArray[np.int64] = pairs[estimates >= self._similarity - ESTIMATE_MARGIN]
+        return similar
 
     def _band_keys(self, signatures: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Return a number per band and review, shape (bands, reviews), equal where all its slots are."""
+        """Return the key of each band, shape (bands, reviews), equal if all values of the band are equal."""
         bands = SIGNATURE_LENGTH // self._rows_in_band
         slots = signatures[:, : bands * self._rows_in_band].T.reshape(bands, self._rows_in_band, -1)
         keys = np.zeros((bands, len(signatures)), np.uint64)
@@ -215,7 +220,7 @@ class SignatureIndex:
 
 
 def _compute_rows_per_band(similarity: float) -> int:
-    """Return the most slots per band with which pairs of this similarity are found, by RECALL."""
+    """Return the maximum rows per band for which pairs of this similarity are found with MIN_RECALL."""
     enough = [
         rows
         for rows in range(1, SIGNATURE_LENGTH + 1)
@@ -227,8 +232,8 @@ def _compute_rows_per_band(similarity: float) -> int:
 def _find_equal_spans(
     ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return which keys stand in an ordered array, where the first of each stands there, and how many."""
-    order = np.argsort(keys)  # searching in order reads the array in order, so from the processor's cache
+    """Return the positions of the keys that are in a sorted array, their first position there and count."""
+    order = np.argsort(keys)  # sorted keys are searched in order, which uses the processor's cache
     first = np.searchsorted(ordered, keys[order])
     hits = np.flatnonzero(ordered.take(first, mode="clip") == keys[order]) if len(ordered) else first[:0]
     counts = np.searchsorted(ordered, keys[order[hits]], side="right") - first[hits]
@@ -236,6 +241,6 @@ def _find_equal_spans(
 
 
 def _concatenate_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return first, first + 1, ... of each, `counts` of them, after one another."""
+    """Concatenate the ranges that start at `first` and have `counts` elements."""
     ends = np.cumsum(counts)
     return np.repeat(first - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)

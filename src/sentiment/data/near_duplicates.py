@@ -1,7 +1,8 @@
-"""Which reviews outside the test split are almost a test review: a re-posted or lightly edited one.
+"""Search for near-duplicates of test reviews in the other splits, such as re-posted or edited reviews.
 
-A model that has learned from such a review has all but seen the test review. Test reviews, the fewer, are
-indexed; the others are streamed past them. So of the others nothing is held.
+A model that is trained on a near-duplicate of a test review has practically seen the test review. The test
+reviews, which are fewer, are indexed, and the other reviews are streamed, so that their texts are not held in
+memory.
 """
 
 import csv
@@ -26,24 +27,26 @@ from sentiment.data.minhash import (
     compute_signatures,
 )
 from sentiment.data.parquet import ORIGIN_SCHEMA, release_freed_memory
+from sentiment.errors import UserError
 from sentiment.files import replacing
+from sentiment.params.data import NearDuplicateLimits
 
 REPORT_COLUMNS = ("similarity", "test_source", "test_row", "split", "source", "row")
 MAX_EXAMPLES = 10
-"""The closest pairs, which an error names."""
+"""Most similar pairs, which an error message lists."""
 MAX_PAIRS_PER_REVIEW = 5
-"""Near-duplicates of one test review that are listed; with so many, no more are looked for."""
+"""Near-duplicates of a test review that are listed, after which its search ends."""
 MAX_COMPARISONS = 200
-"""Candidates of one test review that are compared word by word; with none alike, it stays undecided."""
+"""Candidates of a test review that are compared exactly. If none of them is similar, it is undecided."""
 CACHED_SHINGLE_SETS = 1_000
 
 ReviewReader = Callable[[], Iterable[tuple[NDArray[np.int64], pa.RecordBatch]]]
-"""Reads reviews anew: positions of rows, and those rows with the columns of ORIGIN_SCHEMA."""
+"""Function that reads reviews from the start: positions of rows, and these rows in ORIGIN_SCHEMA."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A test review and another review, exactly compared."""
+    """A test review and a near-duplicate of it, each by source and row."""
 
     similarity: float
     test: tuple[str, str]
@@ -59,11 +62,14 @@ class Pair:
 
 @dataclass
 class NearDuplicates:
-    """What was found.
+    """Result of the search.
 
-    test_reviews: in all. similar: those with a near-duplicate elsewhere. undecided: those with none among the
-    candidates that were compared, and more candidates. pairs: listed ones, by the split of the other review.
-    closest: the most similar pairs, the closest first.
+    Attributes:
+        test_reviews: Number of test reviews.
+        similar: Number of test reviews with a near-duplicate in another split.
+        undecided: Number of test reviews with more than MAX_COMPARISONS candidates, of which none is similar.
+        pairs: Number of listed pairs, by the split of the other review.
+        closest: The most similar pairs in descending order.
     """
 
     test_reviews: int = 0
@@ -74,11 +80,11 @@ class NearDuplicates:
 
     @property
     def fraction(self) -> float:
-        """Share of the test reviews that have a near-duplicate elsewhere."""
+        """Fraction of the test reviews with a near-duplicate in another split."""
         return self.similar / max(1, self.test_reviews)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what the metric file says of it."""
+        """Return the metrics for `metrics/download.json`."""
         return {
             "test_reviews": self.similar,
             "test_fraction": round(self.fraction, 6),
@@ -87,10 +93,20 @@ class NearDuplicates:
             "max_similarity": round(self.closest[0].similarity, 6) if self.closest else 0.0,
         }
 
+    def require_few(self, limits: NearDuplicateLimits) -> None:
+        """Raise UserError with the most similar pairs if the fraction exceeds the limit."""
+        if self.fraction > limits.max_share:
+            message = (
+                f"reviews: {self.fraction:.1%} of the test reviews have a near-duplicate in another split, "
+                f"more than download.checks.near_duplicates.max_share ({limits.max_share:.1%}). Remove them "
+                "from the other sources, or increase the limit; for example:"
+            )
+            raise UserError("\n  ".join([message, *map(str, self.closest)]))
+
 
 @contextmanager
 def writing_empty_report(report: Path) -> Iterator[None]:
-    """Write a report without pairs, since none were looked for; it appears when this ends well."""
+    """Write a report without pairs; it is moved into place only if the block succeeds."""
     with replacing(report) as temporary:
         temporary.write_text(",".join(REPORT_COLUMNS) + "\n", encoding="utf-8")
         yield
@@ -105,15 +121,15 @@ def find_near_duplicates(
     report: Path,
     folder: Path,
 ) -> Iterator[NearDuplicates]:
-    """Compare the test reviews with all others and yield what was found.
+    """Compare the test reviews with all other reviews and yield the result.
 
     Args:
-        test: The test reviews.
-        others: All reviews that shall not be like them.
-        split_at: Returns the split of another review by its position.
-        similarity: Least Jaccard similarity, of runs of three words, of a near-duplicate.
-        report: CSV with REPORT_COLUMNS, a row for each pair; it appears when this ends well.
-        folder: Where a file with the test reviews may lie meanwhile.
+        test: Reads the test reviews.
+        others: Reads the reviews of the other splits.
+        split_at: Returns the split of a review in `others` by its position.
+        similarity: Minimum Jaccard similarity of the word trigrams of near-duplicates.
+        report: CSV with REPORT_COLUMNS, one row per pair. It is moved into place only if the block succeeds.
+        folder: Folder for a temporary file with the test reviews.
     """
     with replacing(report) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -133,7 +149,7 @@ def _find_pairs(
     path: Path,
     found: NearDuplicates,
 ) -> Iterator[Pair]:
-    """Yield the pairs that are alike, and count them in `found`."""
+    """Yield the near-duplicate pairs and count them in `found`."""
     with _indexed_test_reviews(test, path) as tested:
         search = _Search(tested, similarity, found)
         for positions, batch in others():
@@ -144,11 +160,11 @@ def _find_pairs(
 
 @dataclass(frozen=True)
 class _TestReviews:
-    """Test reviews in a file, of which only what is asked for is in memory."""
+    """Test reviews in a memory-mapped file."""
 
     reader: pa.RecordBatchFileReader
     starts: NDArray[np.int64]
-    """First review of each batch, and the number of all."""
+    """Position of the first review of each batch, and the number of all reviews."""
     signatures: NDArray[np.uint32]
 
     def __getitem__(self, row: int) -> dict[str, str]:
@@ -171,7 +187,7 @@ def _indexed_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestRevie
 
 
 class _Search:
-    """The search on its way."""
+    """State of the search."""
 
     def __init__(self, tested: _TestReviews, similarity: float, found: NearDuplicates) -> None:
         self._found = found
@@ -186,7 +202,7 @@ class _Search:
     def pairs(
         self, positions: NDArray[np.int64], batch: pa.RecordBatch, split_at: Callable[[int], str]
     ) -> Iterator[Pair]:
-        """Yield the pairs of a test review and one of the batch, in the order of the batch."""
+        """Yield the pairs of a test review and a review of the batch, in the order of the batch."""
         queries = compute_signatures(batch["text"].cast(pa.binary()).to_pylist())
         for candidates in self._index.candidates(queries):
             done: set[int] = set()
@@ -203,7 +219,7 @@ class _Search:
             self._index.retire(np.fromiter(done, np.int64, len(done)))
 
     def finish(self) -> None:
-        """Count what was not decided."""
+        """Count the undecided test reviews."""
         self._found.undecided = int(np.sum((self._compared >= MAX_COMPARISONS) & (self._listed == 0)))
 
     def _pair(self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str) -> Pair:
@@ -213,7 +229,7 @@ class _Search:
         self._found.similar += int(self._listed[row] == 0)
         self._listed[row] += 1
         self._found.pairs[split] = self._found.pairs.get(split, 0) + 1
-        # The sort is stable: of pairs that are as close the one found first stays first.
+        # The sort is stable: of equally similar pairs, the one found first stays first.
         self._found.closest = sorted([*self._found.closest, pair], key=lambda pair: -pair.similarity)[
             :MAX_EXAMPLES
         ]
@@ -221,6 +237,6 @@ class _Search:
 
 
 def _group_by_query(pairs: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
-    """Yield each query with its indexed reviews, from pairs in the order of the queries."""
+    """Yield each query with its indexed reviews, from pairs that are sorted by query."""
     for query, group in groupby(pairs.tolist(), key=itemgetter(0)):
         yield query, [row for _, row in group]

@@ -18,150 +18,152 @@ SCHEMA = pa.schema(
     [
         ("text", pa.string()),
         ("label", pa.int8()),  # 0 negative, 1 positive, null where unlabelled
-        ("group", pa.string()),  # rows of one group stay on one side of every split; null: a group of its own
-        ("split", pa.string()),  # train, validation, test or unlabelled; null where the source has no split
-        ("row", pa.string()),  # where the row stands in its source, for a person to find it
+        ("group", pa.string()),  # rows of a group are in the same split; null: no group
+        ("split", pa.string()),  # train, validation, test or unlabelled; null: not assigned yet
+        ("row", pa.string()),  # location of the row in its source, for messages
     ]
 )
 ROWS_PER_BATCH = 2_000
 
 _POSITION_BITS = 40
-"""Of a rank: what is left of its lower end holds the position of a row among a trillion."""
+"""Lower bits of a rank that hold the position of a row, among up to a trillion rows."""
 
 
 def to_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yield a table of this schema in batches."""
+    """Yield a table in batches of SCHEMA."""
     yield from table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().to_batches(ROWS_PER_BATCH)
 
 
 def sample_reviews(
     read: Callable[[], Iterable[pa.RecordBatch]], limit: int | None, seed: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield a sample of a source's reviews, in the source's order.
+    """Yield a sample of a source's reviews, in the order of the source.
 
-    The source is read twice, so that no texts are held: once to choose, once to yield what was chosen.
+    The source is read twice, first to select reviews and then to yield them, so that no texts are held in
+    memory. The reviews whose texts have the smallest hashes are selected, so that the sample does not depend
+    on the order of the source, and a larger limit only adds reviews.
 
     Args:
-        read: Begins to read the source; called twice where there is a limit.
-        limit: Most reviews of each split of the source, half of each label, or `limit` where there is none.
-            None takes all.
-        seed: Of the hash that chooses: the reviews whose texts have the smallest ones. So the sample does
-            not depend on where a review stands, and a larger limit only adds to it.
+        read: Starts reading the source. It is called twice if there is a limit.
+        limit: Maximum reviews of each predefined split of the source, half of them of each label. Of
+            unlabelled reviews, `limit` are selected. None selects all reviews.
+        seed: Seed of the hash.
 
     Raises:
-        UserError: The second reading gave fewer or more rows than the first.
+        UserError: The number of rows differs between the two passes.
     """
     if limit is None:
         yield from read()
         return
-    chosen, rows = _select_smallest(read(), limit, seed)
-    waiting = iter(chosen)
-    position = next(waiting, None)
+    selected, rows = _select_smallest(read(), limit, seed)
+    remaining = iter(selected)
+    position = next(remaining, None)
     start = 0
     for batch in read():
-        kept = []
+        indices = []
         while position is not None and position < start + batch.num_rows:
-            kept.append(position - start)
-            position = next(waiting, None)
+            indices.append(position - start)
+            position = next(remaining, None)
         start += batch.num_rows
-        if kept:
-            yield batch.take(pa.array(kept))
+        if indices:
+            yield batch.take(pa.array(indices))
     if start != rows:
-        raise UserError(f"a source changed while it was read: {rows:,} rows, then {start:,}")
+        raise UserError(f"a source changed while it was read: it had {rows:,} rows, then {start:,}")
 
 
 def _select_smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple[list[int], int]:
-    """Return the positions of the rows to take, in order, and the number of rows.
+    """Return the sorted positions of the selected rows, and the number of all rows.
 
-    Held are the ranks of the best rows alone, largest first out: each is a number of a hash and, where the
-    texts are equal, the position.
+    Only the ranks of the best rows so far are held, in heaps with the largest first. A rank consists of the
+    hash and, to order equal texts, the position.
     """
     best: dict[tuple[str | None, int | None], list[int]] = {}
     position = 0
     for batch in batches:
         columns = (batch[name].to_pylist() for name in ("text", "split", "label"))
         for text, split, label in zip(*columns, strict=True):
-            held = best.setdefault((split, label), [])
+            heap = best.setdefault((split, label), [])
             rank = -(_sampling_hash(text or "", seed) << _POSITION_BITS | position)
-            if len(held) < (limit if label is None else limit // 2):
-                heappush(held, rank)
-            elif rank > held[0]:
-                heapreplace(held, rank)
+            if len(heap) < (limit if label is None else limit // 2):
+                heappush(heap, rank)
+            elif rank > heap[0]:
+                heapreplace(heap, rank)
             position += 1
     mask = (1 << _POSITION_BITS) - 1
-    return sorted(-rank & mask for held in best.values() for rank in held), position
+    return sorted(-rank & mask for heap in best.values() for rank in heap), position
 
 
 def _sampling_hash(text: str, seed: int) -> int:
-    """Return a number of 64 bits that has nothing to do with the one that splits: else all would be test."""
+    """Return a 64-bit hash that is independent of the split hash; otherwise the sample would be all test."""
     key = compute_duplicate_key(text)
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8, person=b"limit").digest()
     return int.from_bytes(digest, "big")
 
 
 FILE_SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int8())])
-"""What a model needs of a review."""
+"""Columns for training."""
 
 ORIGIN_SCHEMA = pa.schema(
     [*FILE_SCHEMA, ("source", pa.string()), ("row", pa.string()), ("group", pa.string())]
 )
-"""What a person needs besides: the source's name, where in it the review stands, and its group."""
+"""Additional columns for messages: name of the source, location of the row in it, and group."""
 
 ROW_GROUP_SIZE = 10_000
-"""Reviews in a row group: about 13 MB of text, of which a writer holds one and a reader decodes pages."""
+"""Reviews in a row group, about 13 MB of text. A writer holds one row group in memory."""
 
 READ_BYTES = 2**16
-"""Read from the file at a time; else a column of a row group is, however large another writer made it."""
+"""Read buffer. Without it a whole column of a row group is read, which may be large in other files."""
 
 BATCH_ROWS = 1024
-"""Reviews in a batch: enough to keep all cores busy with encoding, few enough to hold at no cost."""
+"""Reviews in a batch: enough to use all cores for encoding, with little memory."""
 
 
 def release_freed_memory() -> None:
-    """Hand back what Arrow has freed; its pool, left to itself, keeps up to 40 MB more, by chance."""
+    """Return freed memory to the system. Arrow's memory pool would keep up to 40 MB of it."""
     pa.default_memory_pool().release_unused()
 
 
 class ReviewsWriter:
-    """Gathers batches of any size into row groups of one size, so that equal reviews make equal bytes."""
+    """Writes row groups of fixed size, so that files with equal reviews are equal byte for byte."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
-        self._waiting = writer.schema.empty_table()
+        self._pending = writer.schema.empty_table()
 
     def append(self, reviews: pa.RecordBatch | pa.Table) -> None:
-        """Add reviews, with the columns of the file, after those that are there."""
+        """Append reviews, which must have the columns of the file."""
         added = pa.Table.from_batches([reviews]) if isinstance(reviews, pa.RecordBatch) else reviews
-        self._waiting = pa.concat_tables([self._waiting, added.cast(self._writer.schema)])
-        while self._waiting.num_rows >= ROW_GROUP_SIZE:
-            self._write(self._waiting.slice(0, ROW_GROUP_SIZE))
-            self._waiting = self._waiting.slice(ROW_GROUP_SIZE)
+        self._pending = pa.concat_tables([self._pending, added.cast(self._writer.schema)])
+        while self._pending.num_rows >= ROW_GROUP_SIZE:
+            self._write(self._pending.slice(0, ROW_GROUP_SIZE))
+            self._pending = self._pending.slice(ROW_GROUP_SIZE)
 
     def flush(self) -> None:
-        """Write what waits as the last row group, which may be a short one."""
-        if self._waiting.num_rows:
-            self._write(self._waiting)
-            self._waiting = self._writer.schema.empty_table()
+        """Write the pending reviews as the last row group."""
+        if self._pending.num_rows:
+            self._write(self._pending)
+            self._pending = self._writer.schema.empty_table()
 
     def _write(self, reviews: pa.Table) -> None:
         self._writer.write_table(
             reviews.combine_chunks(), row_group_size=ROW_GROUP_SIZE
-        )  # pages end with chunks
+        )  # a page ends at the end of a chunk
         release_freed_memory()
 
 
 @contextmanager
 def open_reviews_writer(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator[ReviewsWriter]:
-    """Write one split, batch after batch; the file appears whole or not at all.
+    """Open a writer for the reviews of one split. The file is moved to `path` only if the block succeeds.
 
-    schema: FILE_SCHEMA or ORIGIN_SCHEMA.
+    Args:
+        path: Parquet file.
+        schema: FILE_SCHEMA or ORIGIN_SCHEMA.
     """
     options = {
         "compression": "zstd",
-        "use_dictionary": [
-            name for name in schema.names if name not in ("text", "row")
-        ],  # those never repeat
-        "write_page_checksum": True,  # else a flipped bit may pass for another text
+        # text and row are unique, so a dictionary would not compress them
+        "use_dictionary": [name for name in schema.names if name not in ("text", "row")],
+        "write_page_checksum": True,  # detects flipped bits in texts
     }
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
         writer = ReviewsWriter(parquet)
@@ -170,16 +172,16 @@ def open_reviews_writer(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator
 
 
 def write_reviews(path: Path, reviews: pa.Table) -> None:
-    """Write one split; equal reviews make equal bytes."""
+    """Write the reviews of one split."""
     with open_reviews_writer(path) as writer:
         writer.append(reviews)
 
 
 @dataclass(frozen=True)
 class ReviewStream:
-    """Reviews in a Parquet file, read anew, BATCH_ROWS at most at a time, whenever it is iterated.
+    """Reviews in a Parquet file, read in batches of up to BATCH_ROWS from the start at each iteration.
 
-    Iterating raises UserError where a page is torn or a text is missing.
+    Iterating raises UserError if a page is corrupt or a text is missing.
     """
 
     path: Path
@@ -187,19 +189,27 @@ class ReviewStream:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with _reporting_corrupt_file(self.path), _open(self.path) as parquet:
-            for row_group in range(parquet.num_row_groups):  # in one go, RSS grows from group to group
+            for row_group in range(
+                parquet.num_row_groups
+            ):  # one row group at a time, because otherwise RSS grows with each
                 for batch in parquet.iter_batches(BATCH_ROWS, [row_group], FILE_SCHEMA.names):
                     if batch["text"].null_count:
-                        raise UserError(f"{self.path}: expected a text in every row, found none in some")
+                        raise UserError(f"{self.path}: expected a text in every row, but some rows have none")
                     yield batch
 
 
 def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
-    """Check one split and return it unread but for its labels; batches have columns text and label.
+    """Validate the file of one split and return its reviews as a stream of text and label.
 
-    labelled: False for the split of reviews without labels, which may be empty; its labels are null.
-    Raises UserError where the file is missing, torn or has other columns; a labelled split also where it has
-    no rows or one class only, the other one where it has labels.
+    Only the labels are read.
+
+    Args:
+        path: Parquet file.
+        labelled: False for the unlabelled split, which may be empty and whose labels are null.
+
+    Raises:
+        UserError: The file is missing, corrupt or has other columns. A labelled split has no reviews or
+            reviews of one label only, or the unlabelled split has labels.
     """
     with _reporting_corrupt_file(path), _open(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
@@ -207,32 +217,32 @@ def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
             found = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
         if rows == 0 and labelled:
-            raise UserError(f"{path}: no reviews in it")
+            raise UserError(f"{path}: contains no reviews")
         labels = parquet.read(["label"])["label"].unique().sort().to_pylist()
     if labelled and labels != [0, 1]:
-        raise UserError(f"{path}: expected reviews with labels 0 and 1, found {labels} alone")
+        raise UserError(f"{path}: expected reviews with labels 0 and 1, found only labels {labels}")
     if not labelled and labels not in ([], [None]):
         raise UserError(f"{path}: expected reviews without labels, found labels {labels}")
     return ReviewStream(path, rows)
 
 
 def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
-    """Read one split whole, with columns text (string) and label (int8).
+    """Read one split into memory, with columns text (string) and label (int8).
 
-    labelled, and what is raised: as of `stream_reviews`.
+    Args and exceptions are those of `stream_reviews`.
     """
     return pa.Table.from_batches(stream_reviews(path, labelled=labelled), FILE_SCHEMA)
 
 
 def read_origins(path: Path, rows: Sequence[int]) -> list[str]:
-    """Return the source and the place in it of some rows of a split, for a person to find them."""
+    """Return the source of some rows of a split and their location in it, for messages."""
     with _reporting_corrupt_file(path), _open(path) as parquet:
         table = parquet.read(["source", "row"]).take(list(rows))
     return [f"{source}: {row}" for source, row in zip(*table.to_pydict().values(), strict=True)]
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
+    # With Arrow's default, reading ahead, everything read is held in memory until the end of the file.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True)
 
 
@@ -241,6 +251,8 @@ def _reporting_corrupt_file(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
+        raise UserError(
+            f"{path}: no such file; create it with `dvc repro`, or fetch it with `dvc pull`"
+        ) from None
     except (pa.ArrowInvalid, pa.ArrowIOError) as error:
-        raise UserError(f"{path}: not a whole Parquet file: {error}") from None
+        raise UserError(f"{path}: truncated or corrupt Parquet file: {error}") from None

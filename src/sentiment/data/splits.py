@@ -1,90 +1,149 @@
-"""Which split each review is in."""
+"""Read the sources and assign each review to a split, independently of the other sources."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from sentiment import paths
 from sentiment.data.deduplication import compute_duplicate_key
+from sentiment.data.download import fetch
+from sentiment.data.imdb import read_imdb, read_package
+from sentiment.data.parquet import SCHEMA, sample_reviews, to_batches
+from sentiment.data.recorded_files import read_incoming, require_tracked_files
+from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import SplitFractions
+from sentiment.params.data import (
+    AnySource,
+    DownloadParams,
+    FilesSource,
+    ImdbSource,
+    IncomingSource,
+    PackageSource,
+    SplitFractions,
+)
 
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"
 
 
+def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.RecordBatch]:
+    """Yield the reviews of a source in batches of `parquet.SCHEMA`, each review with its split.
+
+    Raises:
+        UserError: The source cannot be fetched or read.
+    """
+    match source:
+        case PackageSource():
+            batches = _split_package(params)
+        case ImdbSource():
+            path = fetch(source.urls, source.checksum)
+            archive = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
+            batches = split_validation_from_train(archive, params.split, params.seed)
+        case IncomingSource():
+            rows = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
+            batches = split_by_hash(rows, params.split, params.seed)
+        case FilesSource():
+            if any(paths.INCOMING in Path(path).parents for path in source.paths):
+                require_tracked_files(paths.INCOMING)
+            rows = sample_reviews(lambda: read_files(source), params.limit, params.seed)
+            batches = split_by_hash(rows, params.split, params.seed)
+    return assign_to_train(batches) if source.role == "train" else batches
+
+
+def _split_package(params: DownloadParams) -> Iterator[pa.RecordBatch]:
+    table = read_package()
+    batches = sample_reviews(lambda: to_batches(table), params.limit, params.seed)
+    sample = pa.Table.from_batches(batches, SCHEMA)
+    splits = split_in_blocks(sample["label"], params.split, params.seed)
+    yield from to_batches(sample.set_column(SCHEMA.get_field_index("split"), "split", splits))
+
+
 def hash_to_unit_interval(key: str, seed: int) -> float:
-    """Return a number from 0 up to 1 that depends on key and seed alone, uniform over keys."""
+    """Return a number in [0, 1) that depends only on key and seed and is uniform over keys."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def split_by_hash(
-    batches: Iterable[pa.RecordBatch], shares: SplitFractions, seed: int
+    batches: Iterable[pa.RecordBatch], fractions: SplitFractions, seed: int
 ) -> Iterator[pa.RecordBatch]:
-    """Put each group in a split by its hash, a review without one by the hash of its text's key."""
+    """Assign reviews to splits by the hash of the group, or of the duplicate key if they have no group."""
     for batch in batches:
         keys = (
             compute_duplicate_key(text or "") if group is None else group
             for text, group in zip(batch["text"].to_pylist(), batch["group"].to_pylist(), strict=True)
         )
-        yield _replace_split(batch, [_select_split(hash_to_unit_interval(key, seed), shares) for key in keys])
+        yield _replace_split(
+            batch, [_select_split(hash_to_unit_interval(key, seed), fractions) for key in keys]
+        )
 
 
 def split_validation_from_train(
-    batches: Iterable[pa.RecordBatch], shares: SplitFractions, seed: int
+    batches: Iterable[pa.RecordBatch], fractions: SplitFractions, seed: int
 ) -> Iterator[pa.RecordBatch]:
-    """Move groups of a source's own train half to validation, by hash; test and the unlabelled stay."""
-    share = shares.validation / (shares.train + shares.validation)
+    """Move groups of the predefined train split to validation by hash; the other splits do not change."""
+    fraction = fractions.validation / (fractions.train + fractions.validation)
     for batch in batches:
         splits = [
-            "validation" if split == "train" and hash_to_unit_interval(group, seed) < share else split
+            "validation" if split == "train" and hash_to_unit_interval(group, seed) < fraction else split
             for split, group in zip(batch["split"].to_pylist(), batch["group"].to_pylist(), strict=True)
         ]
         yield _replace_split(batch, splits)
 
 
 def assign_to_train(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Put every labelled review in the training split."""
+    """Assign every labelled review to the training split."""
     for batch in batches:
         yield _replace_split(
             batch, [UNLABELLED if split == UNLABELLED else "train" for split in batch["split"].to_pylist()]
         )
 
 
-def _select_split(share: float, shares: SplitFractions) -> str:
-    if share < shares.test:
+def _select_split(number: float, fractions: SplitFractions) -> str:
+    if number < fractions.test:
         return "test"
-    return "validation" if share < shares.test + shares.validation else "train"
+    return "validation" if number < fractions.test + fractions.validation else "train"
 
 
 def _replace_split(batch: pa.RecordBatch, splits: list[str]) -> pa.RecordBatch:
     return batch.set_column(batch.schema.get_field_index("split"), "split", pa.array(splits, pa.string()))
 
 
-def split_in_blocks(labels: pa.ChunkedArray, shares: SplitFractions, seed: int) -> pa.Array:
-    """Return the split of each review: one contiguous block per split within each label.
+def split_in_blocks(labels: pa.ChunkedArray, fractions: SplitFractions, seed: int) -> pa.Array:
+    """Split the reviews of each label in contiguous blocks, so that films are rarely in two splits.
 
-    labels: shape (reviews,), 0 or 1, in the source's order. The default source has no film ids, but a film's
-    reviews stand together in it, and both labels list the films in the same order (rank correlation 0.999 in
-    the archive, where ids can be compared). So each label is seen as a circle that starts at the same seeded
-    share of its length and is cut at the same shares: a film is cut apart only where a block ends. Labels are
-    balanced in each split as they are in the source.
-    Raises UserError where a split would lack one label.
+    The package has no film ids, but the reviews of a film are adjacent, and both labels list the films in the
+    same order (rank correlation 0.999 in the archive, where ids can be compared). So each label is treated as
+    a ring that starts at the same seeded fraction of its length and is cut at the same fractions. A film is
+    in two splits only where a block ends. The label balance of each split is that of the source.
+
+    Args:
+        labels: 0 or 1 in the source's order, shape (reviews,).
+        fractions: Size of the splits.
+        seed: Determines the start of the ring.
+
+    Returns:
+        Split of each review, shape (reviews,).
+
+    Raises:
+        UserError: A split would have no review of a label.
     """
     start = np.random.default_rng(seed).random()
     splits = np.empty(len(labels), dtype=object)
-    known = labels.to_numpy()
+    values = labels.to_numpy()
     for label in (0, 1):
-        rows = np.flatnonzero(known == label)
-        circle = np.roll(rows, -int(start * len(rows)))
-        ends = np.round(np.cumsum([shares.train, shares.validation, shares.test]) * len(rows)).astype(int)
-        for split, block in zip(SPLITS, np.split(circle, ends[:-1]), strict=True):
+        rows = np.flatnonzero(values == label)
+        ring = np.roll(rows, -int(start * len(rows)))
+        ends = np.cumsum([fractions.train, fractions.validation, fractions.test])
+        ends = np.round(ends * len(rows)).astype(int)
+        for split, block in zip(SPLITS, np.split(ring, ends[:-1]), strict=True):
             if not len(block):
                 raise UserError(
-                    f"reviews: no review with label {label} is left for the {split} split "
-                    f"({len(rows)} in all); raise download.limit or the split's share"
+                    f"reviews: the {split} split would have no review with label {label} (of {len(rows)} in "
+                    "total); increase download.limit or the fraction in download.split"
                 )
             splits[block] = split
     return pa.array(splits, pa.string())

@@ -1,8 +1,8 @@
-"""Validation of reviews: of each row, of a source's columns, and of the data set as a whole."""
+"""Validation of reviews: of each row, of a file's columns, and of the data set."""
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,79 +18,57 @@ from sentiment.errors import UserError
 from sentiment.files import replacing
 from sentiment.params.data import Columns, ReviewChecks
 
-
-def summarize_split(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
-    """Sum up one split: its reviews, the share of positive ones, and words per review.
-
-    words: shape (reviews,), words of each, split at white space. labels: shape (reviews,), 0 or 1; anything
-    else is no label.
-    """
-    if not len(words):
-        return {"reviews": 0}
-    labelled = labels[(labels == 0) | (labels == 1)]
-    balance = {"positive_fraction": round(float(labelled.mean()), 6)} if len(labelled) else {}
-    return {
-        "reviews": len(words),
-        **balance,
-        "words": {
-            "mean": round(float(words.mean()), 2),
-            "median": float(np.median(words)),
-            "p95": float(np.percentile(words, 95)),
-            "max": int(words.max()),
-        },
-    }
-
-
 MAX_EXAMPLES = 10
-"""Offending rows that an error names."""
+"""Invalid rows that an error message lists."""
 
 
 class Quarantine:
-    """A CSV with the columns source, row, reason and text; only its header where every row is fit."""
+    """CSV of invalid rows with the columns source, row, reason and text. It may have no rows."""
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
         self._writer.writerow(["source", "row", "reason", "text"])
         self.rows = 0
-        self._named: list[str] = []
+        self._examples: list[str] = []
 
     def add(self, source: str, row: str, reason: str, text: str) -> None:
-        """Set a row aside."""
+        """Write an invalid row."""
         self.rows += 1
         self._writer.writerow([source, row, reason, text])
         if self.rows <= MAX_EXAMPLES:
-            self._named.append(f"{source}: {row}: {reason}")
+            self._examples.append(f"{source}: {row}: {reason}")
 
     def raise_if_any(self) -> None:
-        """Raise UserError that names the first rows, where there are any."""
+        """Raise UserError with examples if there are invalid rows."""
         if self.rows:
-            what = (
-                f"reviews: {self.rows} unfit row(s); mend them, or set download.checks.bad_rows: quarantine"
+            message = (
+                f"reviews: {self.rows} invalid row(s); correct them, or set download.checks.bad_rows: "
+                "quarantine"
             )
-            raise UserError("\n  ".join([what, *self._named]))
+            raise UserError("\n  ".join([message, *self._examples]))
 
 
 @contextmanager
 def open_quarantine(path: Path) -> Iterator[Quarantine]:
-    """Write a quarantine file, whole or not at all."""
+    """Open a quarantine file for writing. It is moved to `path` only if the block succeeds."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield Quarantine(file)
 
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufffd]")
-"""Control characters other than white space, and what stands where bytes could not be decoded."""
+"""Control characters other than whitespace, and the replacement character for undecodable bytes."""
 
 
 @dataclass(frozen=True)
 class InvalidRow:
-    """A row that fails, by its position in the batch, and every reason."""
+    """An invalid row: its position in the batch, and all rules that it violates."""
 
     position: int
     reason: str
 
 
 class RowValidator:
-    """The schema that each review must fit, after its text was normalized."""
+    """Validates normalized reviews against a pandera schema."""
 
     def __init__(self, params: ReviewChecks) -> None:
         self._schema = pa.DataFrameSchema(
@@ -122,7 +100,11 @@ class RowValidator:
         )
 
     def find_invalid(self, reviews: pd.DataFrame) -> Iterator[InvalidRow]:
-        """Yield the rows that fail, in order. reviews: columns text (str) and label (Int8), any index."""
+        """Yield the invalid rows in order.
+
+        Args:
+            reviews: Columns text (str) and label (Int8), any index.
+        """
         try:
             self._schema.validate(reviews.reset_index(drop=True), lazy=True)
         except SchemaErrors as error:
@@ -140,37 +122,91 @@ def _compute_control_fraction(text: str) -> float:
     return len(_CONTROL.findall(text)) / max(1, len(text))
 
 
+def require_few_duplicates(
+    rate: float, list_examples: Callable[[], Sequence[str]], checks: ReviewChecks
+) -> None:
+    """Raise UserError with examples if the fraction of dropped duplicates exceeds the limit."""
+    if rate > checks.duplicates:
+        message = (
+            f"reviews: {rate:.1%} are duplicates, more than download.checks.duplicates "
+            f"({checks.duplicates:.1%}); for example:"
+        )
+        examples = (f"{row}: its text also occurs in another row" for row in list_examples())
+        raise UserError("\n  ".join([message, *examples]))
+
+
+def require_balanced_labels(labels_by_split: Mapping[str, NDArray[np.int8]], checks: ReviewChecks) -> None:
+    """Raise UserError if a labelled split lacks a label, or if its imbalance exceeds the limit."""
+    for split, labels in labels_by_split.items():
+        found = np.unique(labels)
+        if found.tolist() != [0, 1]:
+            raise UserError(
+                f"reviews: the {split} split has {len(labels)} review(s) with labels {found.tolist()}, but "
+                "needs both 0 and 1; add reviews or change download.split"
+            )
+        positive = float(labels.mean())
+        if abs(positive - 0.5) > checks.imbalance:
+            raise UserError(
+                f"reviews: {positive:.1%} of the {split} split are positive, which differs from 50% by more "
+                f"than download.checks.imbalance ({checks.imbalance:.1%})"
+            )
+
+
+def summarize_split(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
+    """Return the number of reviews in a split, the fraction of positive ones, and statistics of their length.
+
+    Args:
+        words: Words of each review, separated by whitespace, shape (reviews,).
+        labels: 0 or 1, or any other value for no label, shape (reviews,).
+    """
+    if not len(words):
+        return {"reviews": 0}
+    labelled = labels[(labels == 0) | (labels == 1)]
+    balance = {"positive_fraction": round(float(labelled.mean()), 6)} if len(labelled) else {}
+    return {
+        "reviews": len(words),
+        **balance,
+        "words": {
+            "mean": round(float(words.mean()), 2),
+            "median": float(np.median(words)),
+            "p95": float(np.percentile(words, 95)),
+            "max": int(words.max()),
+        },
+    }
+
+
 Cells = tuple[list[str | None], list[str | None], list[str | None]]
-"""Texts, labels and groups of some rows; labels and groups in their canonical text."""
+"""Texts, labels and groups of some rows; labels and groups are canonical texts."""
 
 CHARACTERS_PER_BATCH = 1 << 25
-"""A batch of real reviews has 3 million characters; one of huge texts ends here."""
+"""Limit for batches of very long texts. A batch of real reviews has 3 million characters."""
 
 MAX_EXCERPT_CHARACTERS = 200
-"""Characters of a file that a message repeats: the first line of a page can be all of it."""
+"""Characters of a file that a message quotes, because the first line may be a whole page."""
 
 
 def list_columns(columns: Columns) -> list[str]:
-    """Return the names of the columns to read, each once."""
+    """Return the distinct names of the columns to read."""
     names = (columns.text, columns.label, columns.group)
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def require_columns(where: str, wanted: Sequence[str], found: Sequence[str]) -> None:
-    """Raise UserError where a wanted column is missing or there more than once."""
+    """Raise UserError if a wanted column is missing or not unique."""
     missing = [name for name in wanted if name not in found]
     if missing:
         raise UserError(
             f"{where}: no column {', '.join(missing)}; columns found: {shorten(', '.join(found))}"
         )
-    double = [name for name in wanted if found.count(name) > 1]
-    if double:
+    duplicate = [name for name in wanted if found.count(name) > 1]
+    if duplicate:
         raise UserError(
-            f"{where}: more than one column {', '.join(double)}; columns found: {shorten(', '.join(found))}"
+            f"{where}: more than one column {', '.join(duplicate)}; "
+            f"columns found: {shorten(', '.join(found))}"
         )
 
 
 def shorten(text: str) -> str:
-    """Return the beginning of what a file says, fit for a terminal."""
+    """Return the beginning of a text from a file without unprintable characters, for a message."""
     first = text.partition("\n")[0][:MAX_EXCERPT_CHARACTERS]
     return "".join(character if character.isprintable() else "\ufffd" for character in first)

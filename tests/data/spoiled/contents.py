@@ -21,7 +21,7 @@ def _among(title: str, text: str | None, reason: str, name: str = "a.jsonl", **c
         rows = place.rows
         return _rows(name, [*rows[:7], {"text": text, "label": 1}, *rows[7:]], checks=checks)
 
-    return case(title, spoil, "1 unfit row(s)", f"mine: {name} row 8: {reason}", rows_named=1)
+    return case(title, spoil, "1 invalid row(s)", f"mine: {name} row 8: {reason}", rows_named=1)
 
 
 def _one_side(place: Place) -> dict[str, Any]:
@@ -74,7 +74,7 @@ CASES = [
     case(
         "many empty rows",
         lambda place: _rows("a.csv", place.rows + [{"text": "", "label": 0}] * 25),
-        "25 unfit row(s); mend them, or set download.checks.bad_rows: quarantine",
+        "25 invalid row(s); correct them, or set download.checks.bad_rows: quarantine",
         "mine: a.csv row 201: no text",
         rows_named=10,
     ),
@@ -91,9 +91,9 @@ CASES = [
         "one class only",
         lambda place: _rows("a.csv", [row for row in place.rows if row["label"] == 1]),
         "the train split has",
-        "with labels [1]; it needs both 0 and 1",
+        "with labels [1], but needs both 0 and 1",
     ),
-    case("one class in a split", _one_side, "split has", "with labels [1]; it needs both 0 and 1"),
+    case("one class in a split", _one_side, "split has", "with labels [1], but needs both 0 and 1"),
     case("one review", lambda place: _rows("a.csv", place.rows[:1]), "split has", "needs both 0 and 1"),
     case(
         "every label dropped",
@@ -101,7 +101,7 @@ CASES = [
             _rows("a.csv", place.rows, limit=100)
             | {"sources": [files_source("a.csv", labels={"0": None, "1": None})]}
         ),
-        "the train split has 0 review(s), with labels []",
+        "the train split has 0 review(s) with labels []",
     ),
     case(
         "every row set aside",
@@ -140,6 +140,6 @@ CASES = [
     case(
         "imbalance past the limit",
         _few_positive,
-        "of the train split are positive, further from half than download.checks.imbalance (20.0%)",
+        "which differs from 50% by more than download.checks.imbalance (20.0%)",
     ),
 ]
