@@ -1,4 +1,4 @@
-"""Take the reviews from their sources, check them, drop duplicates, split."""
+"""Download the reviews from their sources, validate, deduplicate and split them."""
 
 import logging
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 @exits_cleanly
 def main() -> None:
-    """Write one Parquet file per split, the reports on rows, the metrics, which name the files read."""
+    """Write one Parquet file per split, the row reports and the metrics, which include the files read."""
     require_incoming_in_copy()
     with recording_files() as files:
-        figures = build_splits(load_params().download)
+        metrics = build_splits(load_params().download)
     warn_about_different_files(files)
     if unread := sorted(set(incoming_files()) - set(files)):
-        logger.info(f"no source reads {', '.join(unread)}: no pattern of its paths matches")
-    write_json(paths.metrics("download"), {**figures, "files": files})
+        logger.info(f"no source reads {', '.join(unread)}, because no pattern in its paths matches")
+    write_json(paths.metrics("download"), {**metrics, "files": files})
 
 
 if __name__ == "__main__":

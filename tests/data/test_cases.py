@@ -119,7 +119,7 @@ def test_group_is_one_however_json_writes_it() -> None:
         (1, "row 1, line 1: the text is a list, expected a string"),
         (2, "row 1, line 1: the text is an object, expected a string"),
         (3, "row 1, line 1: the text is a boolean, expected a string"),
-        (4, "line 1: not JSON: NaN is no JSON number"),
+        (4, "line 1: not JSON: NaN is not a JSON number"),
         (5, "row 1, line 1: the text is a number, expected a string"),
     ],
 )

@@ -99,21 +99,21 @@ SWALLOWED = 'text\tlabel\n"Oh\t1\nA, longer, row\t0\nragged\nno"\t0\n'
         (HEAD + '"A" b,1\n', "row 1, line 2: text between a closing quote and the next delimiter"),
         (
             HEAD + '"A\nB,1\nC",1\n',
-            "row 1, lines 2 to 4: a quoted field with line breaks, and its lines look",
+            "row 1, lines 2 to 4: a quoted field has line breaks, and its lines look",
         ),
         (HEAD + '"A,1\nC",1\n', "row 1, lines 2 to 3: a quoted field with line breaks"),
-        (HEAD + '\n\n"A",1\n\nB\n', "row 2, line 6: 1 field(s), where the header has 2"),
-        (HEAD + "A,1,\n", "row 1, line 2: 3 field(s), where the header has 2"),
+        (HEAD + '\n\n"A",1\n\nB\n', "row 2, line 6: 1 field(s), but the header has 2"),
+        (HEAD + "A,1,\n", "row 1, line 2: 3 field(s), but the header has 2"),
         (HEAD + '"A,1\n"', "a.csv"),
         ('text,"label\nA,1\n', "a.csv header, lines 1 to 2: a quote is never closed"),
         ("text,label,text\nA,1,B\n", "more than one column text"),
-        (",text,label,\nA,1\n", "row 1, line 2: 2 field(s), where the header has 4"),
+        (",text,label,\nA,1\n", "row 1, line 2: 2 field(s), but the header has 4"),
         ("te\0xt,label\nA,1\n", "not UTF-8 text: zero bytes in the header"),
         (HEAD.encode() + b"A,1\nSch\xf6n,1\n", "a.csv, line 3: not UTF-8 text (byte 0xf6)"),
         ((HEAD + "A,1\n").encode("utf-16"), "not UTF-8 text"),
         ((HEAD + "A,1\n").encode("utf-16-le"), "not UTF-8 text"),
         ("", "a.csv: empty, zero bytes"),
-        ("\n\n", "a.csv: empty, no header in it"),
+        ("\n\n", "a.csv: empty, has no header"),
         (HEAD + "A\rB,1\n", "row 1, line 2: 1 field(s)"),
         (HEAD + " \nA,1\n", "row 1, line 2: 1 field(s)"),
     ],
@@ -133,7 +133,7 @@ def test_swallowed_row_is_seen_whatever_its_label(cell: str) -> None:
 
 
 def test_rows_that_a_quote_swallowed_are_seen_though_some_are_ragged() -> None:
-    with pytest.raises(UserError, match=r"row 1, lines 2 to 5: a quoted field with line breaks.*minimal"):
+    with pytest.raises(UserError, match=r"row 1, lines 2 to 5: a quoted field has line breaks.*minimal"):
         written(SWALLOWED, "a.tsv")
     assert written(SWALLOWED, "a.tsv", quoting="minimal") == [("Oh\t1\nA, longer, row\t0\nragged\nno", 0)]
 
@@ -185,7 +185,7 @@ def test_quote_that_is_never_closed_is_given_up_before_it_fills_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 10_000)
-    says = r"row 1, lines 2 to [0-9]+: a field with more than .* a quote may not be closed; .*quoting: none"
+    says = r"row 1, lines 2 to [0-9]+: a field of more than .* a quote may be unclosed; .*quoting: none"
     with pytest.raises(UserError, match=says) as raised:
         written(HEAD + '"A,1\n' + "B,0\n" * 100_000)
     last = int(str(raised.value).partition(" to ")[2].partition(":")[0])
@@ -193,5 +193,5 @@ def test_quote_that_is_never_closed_is_given_up_before_it_fills_the_memory(
 
 
 def test_quoting_of_a_file_that_has_none_is_refused() -> None:
-    with pytest.raises(UserError, match=r"a\.jsonl: quoting, quote_character .* are for CSV and TSV"):
+    with pytest.raises(UserError, match=r"a\.jsonl: quoting, quote_character .* apply to CSV and TSV"):
         written('{"text": "A", "label": 1}\n', "a.jsonl", quoting="none")

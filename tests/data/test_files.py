@@ -87,7 +87,7 @@ def test_pattern_takes_files_in_order_of_name_and_names_them_as_they_stand_in_th
 def test_format_can_be_named_where_the_file_does_not() -> None:
     write_rows(Path("a.tsv"), ROWS).rename("export.txt")
     assert len(read("export.txt", format="tsv")) == 3
-    with pytest.raises(UserError, match=r"export\.txt: format not known by its name; known: \.csv"):
+    with pytest.raises(UserError, match=r"export\.txt: unknown file name extension; known: \.csv"):
         read("export.txt")
 
 

@@ -132,7 +132,9 @@ def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) 
 
 def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews: pa.Table) -> None:
     write_rows(Path("mine/a.csv"), reviews.to_pylist())
-    with pytest.raises(UserError, match=r"mine/a\.csv: named twice, by one: mine/a\.csv and by two: mine/\*"):
+    with pytest.raises(
+        UserError, match=r"mine/a\.csv: matched twice, by one: mine/a\.csv and by two: mine/\*"
+    ):
         gathered(files_source("mine/a.csv", name="one"), files_source("mine/*", name="two", role="train"))
 
 

@@ -57,19 +57,19 @@ def test_batches_are_bounded(
 @pytest.mark.parametrize("name", ["train/urls_pos.txt", "test/urls_neg.txt"])
 def test_missing_list_of_films_is_named(name: str, members: dict[str, bytes], tmp_path: Path) -> None:
     del members[f"aclImdb/{name}"]
-    with pytest.raises(UserError, match=f"aclImdb/{name} is missing"):
+    with pytest.raises(UserError, match=f"aclImdb/{name}, which has the films"):
         table(write_archive(tmp_path / "a.tar.gz", members))
 
 
 def test_review_without_a_line_in_the_list_is_named(members: dict[str, bytes], tmp_path: Path) -> None:
     members["aclImdb/train/pos/999_9.txt"] = b"Late addition."
-    with pytest.raises(UserError, match=r"train/pos/999_9.txt: aclImdb/train/urls_pos.txt has 50 lines"):
+    with pytest.raises(UserError, match=r"train/pos/999_9.txt: aclImdb/train/urls_pos.txt has only 50 lines"):
         table(write_archive(tmp_path / "a.tar.gz", members))
 
 
 def test_line_without_a_film_is_named(members: dict[str, bytes], tmp_path: Path) -> None:
     members["aclImdb/test/urls_pos.txt"] += b"http://example.com/\n"
-    with pytest.raises(UserError, match=r"test/urls_pos.txt, line 51: no film in 'http://example.com/'"):
+    with pytest.raises(UserError, match=r"test/urls_pos.txt, line 51: no film id in 'http://example.com/'"):
         table(write_archive(tmp_path / "a.tar.gz", members))
 
 
@@ -81,5 +81,5 @@ def test_text_that_is_not_utf8_is_named(members: dict[str, bytes], tmp_path: Pat
 
 def test_archive_without_reviews_says_what_was_expected(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar.gz", {"imdb/reviews.txt": b"Good."})
-    with pytest.raises(UserError, match="no reviews in it; expected members named aclImdb/"):
+    with pytest.raises(UserError, match="contains no reviews; expected members named aclImdb/"):
         table(path)

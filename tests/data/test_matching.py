@@ -138,9 +138,9 @@ def test_patterns_of_a_store_leave_out_what_is_hidden_and_prefer_an_object_by_it
 def test_file_that_is_named_twice_is_refused(one: str, other: str, root: Path) -> None:
     (root / "linked").symlink_to("mine")
     both = FilesSource.model_validate(files_source(one, other))
-    with pytest.raises(UserError, match=r"a\.csv: named twice, by mine: "):
+    with pytest.raises(UserError, match=r"a\.csv: matched twice, by mine: "):
         list(read_files(both))
-    with pytest.raises(UserError, match=r"a\.csv: named twice, by first: .* and by second: "):
+    with pytest.raises(UserError, match=r"a\.csv: matched twice, by first: .* and by second: "):
         require_distinct_files([("first", [one]), ("second", [other])])
 
 

@@ -17,7 +17,7 @@ def test_only_imdb_rows_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", HEADER + "good,positive,imdb\n", HEADER + "good,1\n"])
 def test_file_of_another_shape_is_refused_by_name(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(UserError, match="not the reviews that were expected"):
+    with pytest.raises(UserError, match="not the expected reviews"):
         read_reviews_csv(tmp_path / "a.csv")
 
 

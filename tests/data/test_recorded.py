@@ -51,7 +51,7 @@ def test_changed_new_and_missing_files_are_named(folder: Path) -> None:
     Path("mine/b.csv").rename("mine/c.csv")
     assert _changed() == [
         "mine/a.csv: changed since download read it",
-        "mine/c.csv: new, download has not read it yet",
+        "mine/c.csv: new, not read by download yet",
         "mine/b.csv: missing",
     ]
     for file in folder.glob("mine/*.csv"):

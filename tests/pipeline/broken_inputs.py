@@ -97,7 +97,7 @@ CASES = [
         "tokenize",
         "data/reviews/train.parquet",
         _one_class,
-        "expected reviews with labels 0 and 1, found [1]",
+        "expected reviews with labels 0 and 1, found only labels [1]",
     ),
     Case("tokenize", "data/reviews/validation.parquet", _empty, "contains no reviews"),
     Case("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
@@ -118,7 +118,7 @@ CASES = [
     Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
     Case("evaluate", "data/reviews/test.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case(
-        "evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found [1]"
+        "evaluate", "data/reviews/test.parquet", _one_class, "expected reviews with labels 0 and 1, found only labels [1]"
     ),
 ]
 

@@ -1,8 +1,8 @@
-"""CSV and TSV: strictly as RFC 4180 says, or as the source says that its fields are quoted.
+"""Strict parser of CSV and TSV files, by RFC 4180 or with the quoting that the source specifies.
 
-Many files quote nothing, and some of their texts begin with a quote all the same. Read by RFC 4180, all up to
-the next quote is one field then, and the rows in between are lost without an error. So where the source does
-not say how fields are quoted, whatever could be such a file is refused, with the row.
+Many files have no quoting although some of their texts begin with a quote. Parsed by RFC 4180, all text up to
+the next quote is one field, and the rows in between are lost without an error. If the source does not specify
+the quoting, rows that may come from such a file are rejected.
 """
 
 import csv
@@ -18,48 +18,50 @@ from sentiment.params.data import FilesSource
 from sentiment.text import canonicalize_group, canonicalize_text
 
 MAX_ROW_CHARACTERS = 4_000_000
-"""Characters of a row, line breaks inside it included: it bounds the memory where a quote is never closed."""
+"""Maximum characters of a row, including line breaks. Limits the memory if a quote is never closed."""
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
-"""What stands for a byte that is not UTF-8 where the error handler is `surrogateescape`."""
+"""Bytes that are not UTF-8, decoded with the error handler `surrogateescape`."""
 
 
 class RowTooLongError(Exception):
-    """The lines of one row have more than MAX_ROW_CHARACTERS characters."""
+    """A row has more than MAX_ROW_CHARACTERS characters."""
 
 
 class LineReader(Iterator[str]):
-    """Yields lines, ends included, for a parser that takes just those of the row that it returns."""
+    """Iterator over lines for `csv.reader`, which records the lines of the current row."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
-        """stream: opened with `newline=""` and `errors="surrogateescape"`."""
+        """Read `stream`, which must be opened with `newline=""` and `errors="surrogateescape"`."""
         self._stream = stream
         self._name = name
         self._count = 0
-        self.of_row: list[str] = []
-        """The lines of the row that is being read."""
+        self.row_lines: list[str] = []
+        """Lines of the current row."""
         self._characters = 0
 
-    def begin_row(self) -> None:
-        """Let go of the last row's lines."""
-        self.of_row.clear()
+    def start_row(self) -> None:
+        """Discard the lines of the previous row."""
+        self.row_lines.clear()
         self._characters = 0
 
-    def where(self) -> str:
-        """Return the numbers of the lines of the row, for a message."""
-        lines = len(self.of_row)
+    def format_position(self) -> str:
+        """Return the line numbers of the current row, for a message."""
+        lines = len(self.row_lines)
         return f"line {self._count}" if lines < 2 else f"lines {self._count - lines + 1} to {self._count}"
 
     def __next__(self) -> str:
-        """Return the next line.
+        """Return the next line, including its line break.
 
-        Raises RowTooLongError, and UserError where the line is not UTF-8.
+        Raises:
+            RowTooLongError: The row is too long.
+            UserError: The line is not UTF-8.
         """
         line = self._stream.readline(MAX_ROW_CHARACTERS + 1)
         if not line:
             raise StopIteration
         self._count += 1
-        self.of_row.append(line)
+        self.row_lines.append(line)
         self._characters += len(line)
         if self._characters > MAX_ROW_CHARACTERS:
             raise RowTooLongError
@@ -70,18 +72,25 @@ class LineReader(Iterator[str]):
 
 
 DEFAULT_QUOTE = '"'
-QUOTING_HINT = "where quotes are ordinary characters, set quoting: none"
-ESCAPE_HINT = "where quotes inside a field are written \\\", set escape_character: '\\'"
+QUOTING_HINT = "if quotes are ordinary characters, set quoting: none"
+ESCAPE_HINT = "if quotes inside a field are written \\\", set escape_character: '\\'"
 
 
 def read_delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimiter: str) -> Iterator[Cells]:
     """Yield the rows of a file with a header.
 
-    Raises UserError, with row and line, where a row has not as many fields as the header, a quote is not
-    closed, text stands behind a closing quote, a row is longer than any review, or bytes are not UTF-8; and,
-    where the source does not set `quoting`, where line breaks inside a field could be the ends of rows.
+    Args:
+        stream: Decompressed file.
+        name: Name of the file, for messages.
+        source: Columns and quoting.
+        delimiter: Comma or tab.
+
+    Raises:
+        UserError: A row has another number of fields than the header, an unclosed quote, text after a closing
+            quote, or too many characters; the file is not UTF-8; or, if the source does not set `quoting`,
+            line breaks inside a field may be ends of rows. The message has the row and the line.
     """
-    csv.field_size_limit(MAX_ROW_CHARACTERS)  # of the whole process; `Lines` stops before
+    csv.field_size_limit(MAX_ROW_CHARACTERS)  # global; LineReader raises before it is reached
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     table = _TableReader(LineReader(text, name), name, source, delimiter)
     columns = source.columns
@@ -104,7 +113,7 @@ def read_delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimi
 
 
 class _TableReader:
-    """The rows behind a header, each checked against it."""
+    """Rows of a file, validated against its header."""
 
     def __init__(self, lines: LineReader, name: str, source: FilesSource, delimiter: str) -> None:
         self._lines = lines
@@ -114,10 +123,10 @@ class _TableReader:
         self._quote = None if source.quoting == "none" else source.quote_character or DEFAULT_QUOTE
         self._reader = csv.reader(lines, **self._dialect())
         self._row = 0
-        """Number of the row being read, blank lines not counted; 0 is the header."""
+        """Number of the current row without blank lines; 0 is the header."""
         header = self._next()
         if header is None:
-            raise UserError(f"{name}: empty, no header in it")
+            raise UserError(f"{name}: empty, has no header")
         if "\0" in "".join(header):
             raise UserError(f"{name}: not UTF-8 text: zero bytes in the header; save it as UTF-8")
         require_columns(name, list_columns(source.columns), header)
@@ -129,24 +138,24 @@ class _TableReader:
         self._row = 1
         while (fields := self._next()) is not None:
             if len(fields) != width:
-                hint = f"; {QUOTING_HINT}" if self._may_quote_nothing() else ""
-                self._refuse(f"{len(fields)} field(s), where the header has {width}{hint}")
-            if len(self._lines.of_row) > 1 and self._source.quoting is None:
-                self._refuse_rows_in_a_field()
+                hint = f"; {QUOTING_HINT}" if self._may_be_unquoted() else ""
+                self._fail(f"{len(fields)} field(s), but the header has {width}{hint}")
+            if len(self._lines.row_lines) > 1 and self._source.quoting is None:
+                self._require_no_rows_in_field()
             yield fields
             self._row += 1
 
     def _next(self) -> list[str] | None:
-        """Return the fields of the next line that is not blank, None at the end."""
+        """Return the fields of the next row, skipping blank lines, or None at the end."""
         fields: list[str] | None = []
         while fields == []:
-            self._lines.begin_row()
+            self._lines.start_row()
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                self._refuse(self._explained(str(error)))
+                self._fail(self._explain(str(error)))
             except RowTooLongError:
-                self._refuse(self._too_long())
+                self._fail(self._explain_long_row())
         return fields
 
     def _dialect(self) -> dict[str, Any]:
@@ -155,17 +164,17 @@ class _TableReader:
             "quotechar": self._quote,
             "escapechar": self._source.escape_character,
             "quoting": csv.QUOTE_NONE if self._quote is None else csv.QUOTE_MINIMAL,
-            "doublequote": True,  # without it, csv takes text behind a closing quote for a part of the field
+            "doublequote": True,  # without it, csv appends text after a closing quote to the field
             "strict": True,
         }
 
-    def _may_quote_nothing(self) -> bool:
+    def _may_be_unquoted(self) -> bool:
         return self._source.quoting is None and any(
-            (self._quote or "") in line for line in self._lines.of_row
+            (self._quote or "") in line for line in self._lines.row_lines
         )
 
-    def _explained(self, reason: str) -> str:
-        """Return what csv's message means for the file, and which parameters change it."""
+    def _explain(self, reason: str) -> str:
+        """Return the meaning of a message of the csv module, and the parameters that may help."""
         hints = [] if self._source.quoting else [QUOTING_HINT]
         if self._source.escape_character is None:
             hints.append(ESCAPE_HINT)
@@ -177,23 +186,23 @@ class _TableReader:
             return f"{what}{hint}"
         return shorten(reason)
 
-    def _too_long(self) -> str:
-        most = f"more than {MAX_ROW_CHARACTERS:,} characters, too long for a review"
-        if len(self._lines.of_row) == 1:
-            return f"a row of {most}"
-        return f"a field with {most}; a quote may not be closed; {QUOTING_HINT}"
+    def _explain_long_row(self) -> str:
+        size = f"more than {MAX_ROW_CHARACTERS:,} characters, too long for a review"
+        if len(self._lines.row_lines) == 1:
+            return f"a row of {size}"
+        return f"a field of {size}; a quote may be unclosed; {QUOTING_HINT}"
 
-    def _refuse_rows_in_a_field(self) -> None:
-        """Stop where the lines of a row look like rows themselves: one in between, or both first and last."""
-        first, *between, last = self._lines.of_row
-        if any(map(self._looks_like_a_row, between)) or all(map(self._looks_like_a_row, (first, last))):
-            self._refuse(
-                "a quoted field with line breaks, and its lines look like rows themselves; "
-                f"{QUOTING_HINT}; where the line breaks belong to the text, quoting: minimal"
+    def _require_no_rows_in_field(self) -> None:
+        """Raise UserError if lines of a row look like rows: an inner line, or both the first and the last."""
+        first, *between, last = self._lines.row_lines
+        if any(map(self._looks_like_row, between)) or all(map(self._looks_like_row, (first, last))):
+            self._fail(
+                "a quoted field has line breaks, and its lines look like rows; "
+                f"{QUOTING_HINT}; if the line breaks are part of the text, set quoting: minimal"
             )
 
-    def _looks_like_a_row(self, line: str) -> bool:
-        """Whether a line has the header's fields, or more, as texts hold delimiters, and a label or none."""
+    def _looks_like_row(self, line: str) -> bool:
+        """Whether a line has at least as many fields as the header, and an empty or known label."""
         fields = line.rstrip("\r\n").split(self._delimiter)
         columns = self._source.columns
         label_at, text_at = self.header.index(columns.label), self.header.index(columns.text)
@@ -203,6 +212,6 @@ class _TableReader:
         label = label.strip().strip(self._quote).strip()
         return not label or canonicalize_text(label) in self._source.labels
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _fail(self, what: str) -> NoReturn:
         row = f"row {self._row}" if self._row else "header"
-        raise UserError(f"{self._name} {row}, {self._lines.where()}: {what}")
+        raise UserError(f"{self._name} {row}, {self._lines.format_position()}: {what}")

@@ -1,4 +1,4 @@
-"""The one door: a file by its mirrors and its checksum."""
+"""Download of files from mirrors: resumed, retried, verified by checksum and cached."""
 
 import errno
 import logging
@@ -17,18 +17,29 @@ logger = logging.getLogger(__name__)
 
 
 MAX_ATTEMPTS = 4
-"""Tries in a row that bring not one byte before a mirror is given up."""
+"""Consecutive attempts without any new byte after which the next mirror is tried."""
 FIRST_WAIT = 1.0
-"""Seconds before the second try; each further wait is twice as long."""
+"""Seconds before the second attempt; each further wait is twice as long."""
 MAX_WAIT = 30.0
+"""Seconds."""
 
 
 def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
-    """Make `entry` hold the file: as `file` where that is still what the server has, else as `partial`.
+    """Download a URL to `entry.partial`, unless `entry.file` is already the current version.
 
-    A download goes on where it broke off, if the server still has that version: by its tag or, where it gives
-    none, by its size, which will do only if a checksum follows. Returns whether `partial` is of several
-    pieces. Raises MirrorError when the mirror cannot or, after some tries, does not give the file.
+    An interrupted download is resumed if the server still has that version. Versions are compared by tag, or
+    only by size if the server sends no tag, which is sufficient if a checksum is verified afterwards.
+
+    Args:
+        url: Mirror.
+        entry: Cache entry of the file.
+        has_checksum: Whether the file is verified by a checksum afterwards.
+
+    Returns:
+        Whether the download was resumed, so that `partial` may consist of parts of two versions.
+
+    Raises:
+        MirrorError: The mirror does not serve the file, even after retries.
     """
     retrying = Retrying(
         stop=stop_after_attempt(MAX_ATTEMPTS),
@@ -58,7 +69,7 @@ def _attempt(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
             return True
         have = 0
     if not have:
-        entry.begin(version)
+        entry.start(version)
     try:
         start = _append_to_partial(remote, entry, version, have)
     except RangeError:
@@ -66,15 +77,15 @@ def _attempt(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
         raise
     found = entry.partial_bytes()
     if version.size is not None and found != version.size:
-        if found > version.size:  # not a beginning of anything
+        if found > version.size:  # unusable for resuming
             entry.clear()
-        raise TransientError(f"ended after {found:,} bytes of {version.size:,}")
+        raise TransientError(f"the connection ended after {found:,} of {version.size:,} bytes")
     return start > 0
 
 
 def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersion, have: int) -> int:
-    """Write what the server sends from byte `have`, or from 0 where it cannot; return which it was."""
-    with remote.reading(have, version) as (start, chunks):
+    """Append the bytes from offset `have`. Return the actual offset: 0 if the server cannot resume."""
+    with remote.open_stream(have, version) as (start, chunks):
         size = "size unknown" if version.size is None else f"{version.size / 1e6:.1f} MB"
         at = f", from byte {start:,}" if start else ""
         logger.info(f"fetching {redact_url(remote.url)} ({size}{at})")
@@ -92,24 +103,30 @@ def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersi
 def _log_retry(url: str, state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    logger.info(f"{redact_url(url)}: {reason}; trying again in {wait:.0f} s")
+    logger.info(f"{redact_url(url)}: {reason}; retrying in {wait:.0f} s")
 
 
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(urls: Sequence[str], checksum: str | None) -> Path:
-    """Return the path of a file on this machine that is at one of `urls` and has the checksum.
+    """Return the local path of a file, which is downloaded if it is not in the cache.
 
-    urls: mirrors, the preferred one first: anything that fsspec opens (https, s3, gs, ssh and more, some of
-    them after `pip install "fsspec[s3]"` and the like); `file:` addresses and plain paths are used where they
-    are. checksum: "md5:<hex>" or "sha256:<hex>", checked before this returns; None takes the file as it is.
-    What was downloaded once is taken from the cache: by its checksum without asking anybody, else for as long
-    as the server's size and tag are the same. A download that broke off, or was killed, goes on from there.
-    Raises UserError that gives each mirror's reason, or says that the disk is full; no secrets of an address.
+    A cached file is used without a request if it has the checksum. Without a checksum, it is used as long as
+    the size and tag on the server do not change. Interrupted downloads are resumed.
+
+    Args:
+        urls: Mirrors in order of preference: URLs of any protocol that fsspec supports (https, s3, gs, ssh
+            and others, some after `pip install "fsspec[s3]"` or similar), `file:` URLs or paths. Local files
+            are not copied.
+        checksum: "md5:<hex>" or "sha256:<hex>", or None if the file is not verified.
+
+    Raises:
+        UserError: No mirror serves the file, with the reason of each, or the disk is full. The message
+            contains no secrets of the URLs.
     """
     if not urls:
-        raise UserError("no address to fetch the reviews from")
+        raise UserError("no URL to fetch the reviews from")
     path = _fetch_mirrors(urls, None if checksum is None else Checksum.parse(checksum))
     record_file(redact_url(urls[0]), path)
     return path
@@ -129,11 +146,11 @@ def _fetch_mirrors(urls: Sequence[str], wanted: Checksum | None) -> Path:
             logger.info(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
     if len(reasons) == 1:
         raise UserError(f"cannot fetch {reasons[0]}")
-    raise UserError("\n".join([f"none of {len(urls)} mirrors gives the file", *(f"  {r}" for r in reasons)]))
+    raise UserError("\n".join([f"none of {len(urls)} mirrors serves the file", *(f"  {r}" for r in reasons)]))
 
 
 def _find_cached(urls: Sequence[str], wanted: Checksum | None) -> Path | None:
-    """Return a mirror's copy that has the checksum, whichever mirror it came from."""
+    """Return a cached file with the checksum, from any mirror, or None."""
     if wanted is None:
         return None
     files = (CacheEntry.of(url, wanted).file for url in urls if to_local_path(url) is None)
@@ -148,13 +165,15 @@ def _fetch_from_mirror(url: str, wanted: Checksum | None) -> Path:
     try:
         with entry.locked():
             return _find_cached([url], wanted) or _download_and_verify(url, entry, wanted)
-    except OSError as error:  # the mirror's own are MirrorErrors: this is our disk
+    except OSError as error:  # of the local disk; errors of the mirror are MirrorErrors
         if error.errno not in DISK_FULL_ERRORS:
-            raise UserError(f"cannot keep a download in {get_cache_folder()}: {error.strerror}") from None
+            raise UserError(
+                f"cannot write to the download cache {get_cache_folder()}: {error.strerror}"
+            ) from None
         entry.clear()
         raise UserError(
-            f"the disk is full: no room in {get_cache_folder()} for {redact_url(url)}; "
-            "make room, or name another folder in DOWNLOAD_CACHE"
+            f"the disk is full: cannot write {redact_url(url)} to {get_cache_folder()}; "
+            "free some space, or set DOWNLOAD_CACHE to another folder"
         ) from None
 
 
@@ -162,25 +181,25 @@ def _verify_local_file(path: Path, wanted: Checksum | None) -> Path:
     if not path.is_file():
         raise MirrorError("a folder, not a file" if path.is_dir() else f"no such file ({path})")
     try:
-        fault = wanted.find_mismatch(path) if wanted else None
+        mismatch = wanted.find_mismatch(path) if wanted else None
     except OSError as error:
         raise MirrorError(f"cannot be read: {error.strerror}") from None
-    if fault:
-        raise MirrorError(fault)
+    if mismatch:
+        raise MirrorError(mismatch)
     return path
 
 
 def _download_and_verify(url: str, entry: CacheEntry, wanted: Checksum | None) -> Path:
-    in_pieces = download(url, entry, has_checksum=wanted is not None)
-    fault = _find_mismatch(entry, wanted)
-    if fault and in_pieces:  # the pieces may be of two versions; whole, the file may be right
-        logger.info(f"{redact_url(url)}: {fault}; starting over")
+    resumed = download(url, entry, has_checksum=wanted is not None)
+    mismatch = _find_mismatch(entry, wanted)
+    if mismatch and resumed:  # the parts may be of two versions; a full download may be correct
+        logger.info(f"{redact_url(url)}: {mismatch}; restarting the download")
         entry.clear()
         download(url, entry, has_checksum=True)
-        fault = _find_mismatch(entry, wanted)
-    if fault:
+        mismatch = _find_mismatch(entry, wanted)
+    if mismatch:
         entry.clear()
-        raise MirrorError(fault)
+        raise MirrorError(mismatch)
     return entry.finish() if entry.partial.exists() else entry.file
 
 

@@ -1,4 +1,4 @@
-"""Downloaded files on this machine: their checksums, their versions and their recorded hashes."""
+"""Cache of downloaded files, their checksums, and the record of the files that a stage reads."""
 
 import hashlib
 import json
@@ -25,24 +25,22 @@ HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 @dataclass(frozen=True)
 class Checksum:
-    """A hash of a whole file. MD5 notices accidents; against ill will only SHA-256 helps."""
+    """Checksum of a file. MD5 detects accidental changes; only SHA-256 detects manipulation."""
 
     algorithm: str
     value: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read "md5:<hex>" or "sha256:<hex>"; raises UserError for anything else."""
+        """Parse "md5:<hex>" or "sha256:<hex>". Raises UserError for any other text."""
         algorithm, _, value = text.strip().lower().partition(":")
         digits = HEX_DIGITS.get(algorithm)
         if digits is None or len(value) != digits or not set(value) <= set("0123456789abcdef"):
-            raise UserError(
-                f"checksum {text!r}: expected md5: and 32 hexadecimal digits, or sha256: and 64 of them"
-            )
+            raise UserError(f"checksum {text!r}: expected md5: with 32 or sha256: with 64 hexadecimal digits")
         return cls(algorithm, value)
 
     def find_mismatch(self, path: Path) -> str | None:
-        """Say how the file differs, None where it is the right one."""
+        """Return a message with both checksums if the file has another one, else None."""
         with path.open("rb") as file:
             found = hashlib.file_digest(
                 file, lambda: hashlib.new(self.algorithm, usedforsecurity=False)
@@ -53,86 +51,93 @@ class Checksum:
 
 
 FileRecords = dict[str, dict[str, int | str]]
-"""By address as written in params.yaml, without secrets: bytes and md5."""
+"""Size (`bytes`) and MD5 (`md5`) of files, by location as in params.yaml without secrets."""
 
 _recorded: ContextVar[FileRecords | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
 def recording_files() -> Iterator[FileRecords]:
-    """Collect the digest of every file that is opened for reviews within the block."""
-    digests: FileRecords = {}
-    token = _recorded.set(digests)
+    """Record size and MD5 of every file that is read for reviews within the block."""
+    records: FileRecords = {}
+    token = _recorded.set(records)
     try:
-        yield digests
+        yield records
     finally:
         _recorded.reset(token)
 
 
 def record_file(name: str, path: Path) -> None:
-    """Add a file to the record, where one is kept.
+    """Record a file if `recording_files` is active.
 
-    Raises UserError where another file of that name is there: addresses may differ in their query alone,
-    which may hold a secret and is not recorded.
+    Raises:
+        UserError: Another file was recorded under the same name: the URLs differ only in their query, which
+            is not recorded because it may contain a secret.
     """
-    digests = _recorded.get()
-    if digests is None:
+    records = _recorded.get()
+    if records is None:
         return
     found = compute_file_record(path)
-    if digests.get(name, found) != found:
-        raise UserError(f"{name}: two addresses differ in their query alone, so rows could not be told apart")
-    digests[name] = found
+    if records.get(name, found) != found:
+        raise UserError(
+            f"{name}: two URLs differ only in their query, so the origin of rows would be ambiguous"
+        )
+    records[name] = found
 
 
 def compute_file_record(path: Path) -> dict[str, int | str]:
-    """Return a file's size and MD5, which is DVC's hash too."""
+    """Return size and MD5 of a file. DVC uses the same hash."""
     return {"bytes": path.stat().st_size, "md5": file_md5(path)}
 
 
 @dataclass(frozen=True)
 class FileVersion:
-    """How a server tells one content of an address from the next."""
+    """Version of a file on a server."""
 
     size: int | None
+    """Bytes; None if the server does not report it."""
     tag: str | None
-    """Its ETag, else its date; None where the server gives neither."""
+    """ETag or modification date; None if the server reports neither."""
 
 
 def get_cache_folder() -> Path:
-    """Return where downloads are kept: below the repository's root unless DOWNLOAD_CACHE names a folder."""
+    """Return DOWNLOAD_CACHE, or the default folder below the repository's root."""
     chosen = load_settings().download_cache
     return repository_root() / (chosen.expanduser() if chosen else Path(".cache", "downloads"))
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One mirror's copy of a file. Names on disk hold hashes of addresses: addresses may hold passwords."""
+    """Cached copy of a URL. File names contain hashes of URLs, because URLs may contain passwords."""
 
     folder: Path
     file: Path
     partial: Path
     version_file: Path
-    """Version that `file` or `partial` is of, whichever is there; both are never there."""
+    """File with the version of `file` or `partial`, of which at most one exists."""
 
     @classmethod
     def of(cls, url: str, checksum: Checksum | None) -> "CacheEntry":
-        """Return the place of an address: keyed by the checksum where there is one, else by the address."""
-        address = hashlib.sha256(url.encode()).hexdigest()[:32]
-        key = f"{checksum.algorithm}-{checksum.value}" if checksum else f"address-{address}"
+        """Return the entry of a URL. Its folder depends on the checksum, or on the URL if there is none."""
+        url_hash = hashlib.sha256(url.encode()).hexdigest()[:32]
+        key = f"{checksum.algorithm}-{checksum.value}" if checksum else f"address-{url_hash}"
         folder = get_cache_folder() / key
         return cls(
-            folder, folder / make_file_name(url), folder / f".{address}.partial", folder / f".{address}.json"
+            folder,
+            folder / make_file_name(url),
+            folder / f".{url_hash}.partial",
+            folder / f".{url_hash}.json",
         )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes, such as queued experiments, from writing the same download."""
+        """Lock the entry against other processes, such as queued experiments."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info(f"{self.file.name}: another process is fetching it; waiting")
+            logger.info(f"{self.file.name}: another process is downloading it; waiting")
             lock.acquire()
         try:
             yield
@@ -140,27 +145,27 @@ class CacheEntry:
             lock.release()
 
     def version(self) -> FileVersion | None:
-        """Return what the record says, None where there is none that can be read."""
+        """Return the stored version, or None if it is missing or cannot be parsed."""
         try:
             return FileVersion(**json.loads(self.version_file.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def begin(self, version: FileVersion) -> None:
-        """Make room for a download of this version. The record stands before the first byte does."""
+    def start(self, version: FileVersion) -> None:
+        """Start a download: clear the entry and store its version before the first byte is written."""
         self.clear()
         write_json(self.version_file, asdict(version))
 
     def partial_bytes(self) -> int:
-        """Return how much of the download is here."""
+        """Return the number of bytes downloaded so far."""
         return self.partial.stat().st_size if self.partial.exists() else 0
 
     def finish(self) -> Path:
-        """Make the download the cached file."""
+        """Move the complete download to `file` and return its path."""
         self.partial.replace(self.file)
         return self.file
 
     def clear(self) -> None:
-        """Remove file, download and record."""
+        """Delete the file, the partial download and the version."""
         for path in (self.file, self.partial, self.version_file):
             path.unlink(missing_ok=True)

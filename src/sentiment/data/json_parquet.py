@@ -19,18 +19,19 @@ from sentiment.params.data import Columns
 from sentiment.text import canonicalize_group, canonicalize_number, canonicalize_text
 
 MAX_LINE_BYTES = 1 << 24
-"""Bytes of a line, all columns and escapes included."""
+"""Maximum bytes of a line, including all columns and escapes."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character, which JSON can write and UTF-8 cannot: a post that was cut off in mid emoji."""
+"""Lone surrogate, which JSON can represent and UTF-8 cannot: a text truncated within an emoji."""
 
 
 def read_json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
-    """Yield the rows of a file of one object a line; blank lines are skipped.
+    """Yield the rows of a JSON Lines file. Blank lines are skipped, and null is a missing value.
 
-    Raises UserError, with the line, where it is not JSON or no object, has a key twice or no wanted column,
-    or where a text is no string, a label or group no string, number or truth value. Null stands for none.
+    Raises:
+        UserError: A line is not a JSON object, has a duplicate key or lacks a column; a text is not a string;
+            or a label or group is not a string, number or boolean. The message has the line.
     """
     wanted = list_columns(columns)
     texts: list[str | None] = []
@@ -55,7 +56,7 @@ def read_json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Ce
 
 
 def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number of each line that is not blank, and the object in it."""
+    """Yield the number and the object of each line that is not blank."""
     decoder = json.JSONDecoder(
         object_pairs_hook=_require_unique_keys, parse_constant=_raise_on_constant, parse_float=Decimal
     )
@@ -74,10 +75,7 @@ def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, 
             values = decoder.decode(content)
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 text ({error.reason})") from None
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # also a number of thousands of digits, brackets in heaps
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, deep nesting
             raise UserError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
         if not isinstance(values, dict):
             found = content[:40]
@@ -89,13 +87,13 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} stands in one object twice")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate key {duplicate!r}")
     return values
 
 
 def _raise_on_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _validate_text(value: Any, where: str) -> str | None:
@@ -131,13 +129,14 @@ _SCALAR = (*_STRING, *_FRACTION, *_DATE, types.is_integer, types.is_boolean)
 
 
 def read_parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells]:
-    """Yield the rows of a file, in part, however its row groups are cut.
+    """Yield the rows of a Parquet file in batches, independently of its row groups.
 
-    Raises UserError where a wanted column is missing or there twice, the texts are no strings, or the labels
-    or groups are lists or other nested values.
+    Raises:
+        UserError: A column is missing or not unique, the texts are not strings, or the labels or groups are
+            lists or other nested values.
     """
     wanted = list_columns(columns)
-    # Reading ahead, Arrow's default, keeps all that was read of the file until its end.
+    # With Arrow's default, reading ahead, everything read is held in memory until the end of the file.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
         schema = file.schema_arrow
         require_columns(name, wanted, schema.names)
@@ -166,7 +165,7 @@ def _get_value_type(data_type: pa.DataType) -> pa.DataType:
 
 
 def _to_texts(values: pa.Array) -> list[str | None]:
-    """Return each value as text; numbers with a fraction or an exponent in their canonical text."""
+    """Convert the values to texts; floats and decimals to canonical text."""
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if types.is_float16(values.type):
@@ -174,7 +173,7 @@ def _to_texts(values: pa.Array) -> list[str | None]:
     if not any(is_fraction(values.type) for is_fraction in _FRACTION):
         texts: list[str | None] = values.cast(pa.large_string()).to_pylist()
         return texts
-    # Arrow writes the shortest text that is the same number of its own type: 0.1 for a float32 of it too.
+    # Arrow formats a number as the shortest text that its own type, also float32, parses as the same number.
     return [
         None if text is None else _canonicalize_fraction(text)
         for text in values.cast(pa.string()).to_pylist()
@@ -183,6 +182,6 @@ def _to_texts(values: pa.Array) -> list[str | None]:
 
 @lru_cache(maxsize=4096)
 def _canonicalize_fraction(text: str) -> str | None:
-    """Return the text of a number; None for what pandas writes where there is none."""
+    """Return the canonical text of a number, or None for NaN, which pandas writes for missing values."""
     number = Decimal(text)
     return None if number.is_nan() else canonicalize_number(number)

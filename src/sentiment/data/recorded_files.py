@@ -1,4 +1,4 @@
-"""Source files compared with what DVC and `metrics/download.json` recorded of them."""
+"""Comparison of source files with the hashes in `.dvc` files and in `metrics/download.json`."""
 
 import json
 import logging
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 
 
 def require_tracked_files(folder: Path) -> None:
-    """Compare everything that the folder's `.dvc` files track with what is there, by DVC's own hashes.
+    """Compare the files that the `.dvc` files in a folder track with their recorded hashes.
 
-    What is missing is fetched from the DVC cache or remote where they have it. Raises UserError that names
-    what is still missing and what has changed, with the commands that mend it.
+    Missing files are fetched from the DVC cache or remote.
+
+    Raises:
+        UserError: Files are missing or changed. The message lists them with the commands that restore or
+            record them.
     """
     pins = sorted(
         pin
@@ -49,14 +52,14 @@ def require_tracked_files(folder: Path) -> None:
     if not pins:
         return
     with _open_repository() as repo:
-        faults = [
-            fault
+        problems = [
+            problem
             for pin in pins
             for out in _load_outputs(repo, pin)
-            if (fault := _find_problem(repo, out, pin))
+            if (problem := _find_problem(repo, out, pin))
         ]
-    if faults:
-        raise UserError("\n  ".join([f"{folder}: not what its .dvc files record", *faults]))
+    if problems:
+        raise UserError("\n  ".join([f"{folder}: files differ from its .dvc files", *problems]))
 
 
 def _find_problem(repo: "Repo", out: "Output", pin: Path) -> str | None:
@@ -64,23 +67,25 @@ def _find_problem(repo: "Repo", out: "Output", pin: Path) -> str | None:
     if status is None or (status == "deleted" and _restore(repo, out)):
         return None
     if status == "deleted":
-        return f"{out}: missing; `dvc pull {pin}` brings it, from a DVC remote that has it"
+        return f"{out}: missing; fetch it from a DVC remote with `dvc pull {pin}`"
     return (
-        f"{out}: changed; `dvc commit {pin}` records it as it is now, "
-        f"`dvc checkout --force {pin}` brings back what was recorded"
+        f"{out}: changed; record the change with `dvc commit {pin}`, "
+        f"or restore the recorded file with `dvc checkout --force {pin}`"
     )
 
 
 def _restore(repo: "Repo", out: "Output") -> bool:
-    """Fetch what is missing, from cache or remote; it is there afterwards whole or not at all."""
+    """Fetch a missing file or folder from the cache or a remote. Return whether that succeeded."""
     try:
         with replacing(Path(out.fs_path)) as temporary:
             name = repo.dvcfs.from_os_path(str(Path(out.fs_path).relative_to(repo.root_dir)))
             repo.dvcfs.get(f"/{name}", str(temporary), recursive=out.hash_info.isdir)
-    except Exception:  # each kind of remote has errors of its own; that it is missing is said by the caller
+    except (
+        Exception
+    ):  # each type of remote raises its own exceptions; the caller reports that the file is missing
         return False
     if out.workspace_status():
-        raise UserError(f"{out}: what the DVC cache or remote has is not what was recorded")
+        raise UserError(f"{out}: the file in the DVC cache or remote does not have the recorded hash")
     logger.info(f"{out}: was missing; fetched from the DVC cache or remote")
     return True
 
@@ -91,26 +96,28 @@ def _load_outputs(repo: "Repo", pin: Path) -> list["Output"]:
     try:
         return [out for stage in repo.stage.load_all(str(pin)) for out in stage.outs]
     except DvcException as error:
-        raise UserError(f"{pin}: DVC cannot read it: {error}") from None
+        raise UserError(f"{pin}: DVC cannot read the file: {error}") from None
 
 
 @contextmanager
 def _open_repository() -> Iterator["Repo"]:
     from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo  # 0.5 s: only where there is something to check
+    from dvc.repo import Repo  # takes 0.5 s, so imported only if there is a file to check
 
     try:
         repo = Repo()
     except NotDvcRepoError:
-        raise UserError("data/incoming has .dvc files, but this is no DVC repository (`dvc init`)") from None
+        raise UserError(
+            "data/incoming has .dvc files, but this is not a DVC repository; run `dvc init`"
+        ) from None
     with repo:
         yield repo
 
 
 def find_changed_files(params: DownloadParams) -> list[str]:
-    """Return a line for every file on this machine that is not the one that download last read.
+    """Return a message for every local file that changed since the download stage read it.
 
-    Files in `data/incoming` are left to DVC, which re-runs download for them.
+    Files in `data/incoming` are not included, because DVC detects their changes.
     """
     recorded = _parse_file_records(_read_bytes(paths.metrics("download")))
     if not recorded:
@@ -119,31 +126,31 @@ def find_changed_files(params: DownloadParams) -> list[str]:
     lines = []
     for name, path in now.items():
         if name not in recorded:
-            lines.append(f"{name}: new, download has not read it yet")
+            lines.append(f"{name}: new, not read by download yet")
         elif not path.is_file():
             lines.append(f"{name}: missing")
         elif path.stat().st_size != recorded[name]["bytes"] or compute_file_record(path) != recorded[name]:
             lines.append(f"{name}: changed since download read it")
-    gone = (name for name in recorded if name not in now and _is_missing(name))
-    return lines + [f"{name}: missing" for name in gone]
+    missing = (name for name in recorded if name not in now and _is_missing(name))
+    return lines + [f"{name}: missing" for name in missing]
 
 
 def warn_about_changed_files(params: DownloadParams) -> None:
-    """Print which files on this machine are not those that download last read, and what reads them anew."""
+    """Log a warning for every local file that changed since download read it, and how to read it again."""
     changed = find_changed_files(params)
     for line in changed:
-        logger.warning(f"{line}")
+        logger.warning(line)
     if changed:
         logger.info(
-            "DVC sees no change of files outside data/incoming; to read them anew: "
-            "`dvc repro --force --single-item download`, then `dvc repro`"
+            "DVC does not detect changes of files outside data/incoming; to read them again, run "
+            "`dvc repro --force --single-item download` and then `dvc repro`"
         )
 
 
 def warn_about_different_files(read: FileRecords) -> None:
-    """Say which files are not those that the commit's `metrics/download.json` records.
+    """Log the files that differ from those in `metrics/download.json` of the current commit.
 
-    So an old commit does not quietly read today's files.
+    This shows that the stage, run at an old commit, does not read the files of that time.
     """
     before = committed(paths.metrics("download").as_posix()) or b""
     for name, recorded in _parse_file_records(before).items():
@@ -155,7 +162,7 @@ def warn_about_different_files(read: FileRecords) -> None:
 
 
 def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of a source's files on this machine, but those in `data/incoming`."""
+    """Yield name and path of the local files of a source, except those in `data/incoming`."""
     match source:
         case PackageSource():
             yield PACKAGE_FILE, find_package_file()
@@ -171,7 +178,7 @@ def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
                     continue
                 try:
                     found = expand_pattern(address)
-                except UserError:  # matches nothing now: what it matched is missing
+                except UserError:  # no match now; files that matched before are reported as missing
                     continue
                 for name in found:
                     path = to_local_path(name)
@@ -202,9 +209,10 @@ def _parse_file_records(content: bytes) -> dict[str, Any]:
 
 
 def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of every file in `data/incoming` that the source's patterns match; no split.
+    """Yield the reviews of all files in `data/incoming` that match the source's patterns, without split.
 
-    Raises UserError where a file is not what its `.dvc` file records, or cannot be read.
+    Raises:
+        UserError: A file differs from its `.dvc` file, or cannot be read.
     """
     require_tracked_files(paths.INCOMING)
     matched = [

@@ -1,4 +1,4 @@
-"""A file elsewhere, through fsspec: its version and its bytes, with errors that say whether to ask again."""
+"""Remote files through fsspec, with errors that distinguish transient from permanent failures."""
 
 import importlib.metadata
 import re
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 from sentiment.data.addresses import get_scheme, redact_urls_in
 from sentiment.data.download_cache import FileVersion
 
-if TYPE_CHECKING:  # takes 0.2 s, which a stage that finds its file in the cache need not wait for
+if TYPE_CHECKING:  # the import takes 0.2 s, which is not needed for a cached file
     from aiohttp import ClientResponse
 
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT = 20.0
+"""Seconds."""
 READ_TIMEOUT = 60.0
-"""Longest wait for the next bytes. The whole may take as long as it needs; aiohttp would stop after 300 s."""
+"""Seconds without data. The total time is not limited; aiohttp's default would be 300 s."""
 
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, FIRST_SERVER_ERROR = 206, 416, 500
 TRANSIENT_STATUSES = {408, 425, 429}
-"""Request timeout, too early, too many requests; all else below 500 stays as it is."""
+"""Request Timeout, Too Early, Too Many Requests. All other statuses below 500 are permanent."""
 
 CREDENTIAL_ERRORS = ("Auth", "Credential")
-"""In the names of other libraries' errors: to ask again with a wrong password can lock an account."""
+"""Parts of the names of credential errors, which are not retried, because that may lock an account."""
 
 VERSION_KEYS = (
     "ETag",
@@ -34,28 +35,30 @@ VERSION_KEYS = (
     "mtime",
     "created",
 )
-"""Where fsspec's file systems tell one version from the next, the most exact first."""
+"""Keys with the version of a file in fsspec's file systems, the most exact first."""
 
 
 class MirrorError(Exception):
-    """A mirror does not give the file, and asking it again would not help."""
+    """A mirror does not serve the file, and a retry would not help."""
 
 
 class TransientError(MirrorError):
-    """A mirror did not give the file this time."""
+    """A mirror did not serve the file, but a retry may succeed."""
 
 
 class RangeError(TransientError):
-    """The mirror did not go on where it was asked to: the download must start over."""
+    """The mirror does not resume at the requested offset, so the download must restart."""
 
 
 class RemoteFile:
-    """One address that fsspec can open, for one try: some file systems connect once and for all."""
+    """A URL for one attempt. Some file systems connect only once, when they are created."""
 
     def __init__(self, url: str) -> None:
-        """Raises MirrorError where the protocol is unknown, or needs a package that is not installed.
+        """Open the file system of the URL.
 
-        PassingError where a file system that connects at once, as SSH does, cannot.
+        Raises:
+            MirrorError: The protocol is unknown or needs a package that is not installed.
+            TransientError: The file system, such as SSH, connects at once and fails to.
         """
         self.url = url
         scheme = get_scheme(url)
@@ -66,30 +69,35 @@ class RemoteFile:
             extras = importlib.metadata.metadata("fsspec").get_all("Provides-Extra") or []
             need = f'pip install "fsspec[{scheme}]"' if scheme in extras else str(error)
             raise MirrorError(f"{scheme}:// needs a package that is not installed: {need}") from None
-        except Exception as error:  # each file system has errors of its own
-            raise self._failure(error) from None
+        except Exception as error:  # each file system raises its own exceptions
+            raise self._convert_error(error) from None
 
     def version(self) -> FileVersion:
-        """Ask for size and tag. Raises MirrorError."""
+        """Request size and tag of the file. Raises MirrorError."""
         try:
             info = self._system.info(self._path)
         except Exception as error:
-            raise self._failure(error) from None
+            raise self._convert_error(error) from None
         if info.get("type") == "directory":
             raise MirrorError("a folder, not a file")
         tag = next((str(info[name]) for name in VERSION_KEYS if info.get(name)), None)
         return FileVersion(info.get("size"), tag)
 
     @contextmanager
-    def reading(self, offset: int, version: FileVersion) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Yield where the bytes begin, which is 0 where the server cannot begin at `offset`, and the bytes.
+    def open_stream(self, offset: int, version: FileVersion) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open the file and yield the offset of the first byte and an iterator over the bytes.
 
-        Raises MirrorError, also while the bytes are read.
+        Args:
+            offset: Requested offset. The actual one is 0 if the server does not support ranges.
+            version: Version that is expected.
+
+        Raises:
+            MirrorError: Also while the bytes are read.
         """
         try:
-            stream = self._open_stream(offset, version)
+            stream = self._request_stream(offset, version)
         except Exception as error:
-            raise self._failure(error) from None
+            raise self._convert_error(error) from None
         try:
             starts_there = not self.is_http or _starts_at(stream.r, offset, version)
             yield (offset if starts_there else 0), self._chunks(stream)
@@ -101,7 +109,7 @@ class RemoteFile:
             try:
                 chunk: bytes = stream.read(CHUNK_BYTES)
             except Exception as error:
-                raise self._failure(error) from None
+                raise self._convert_error(error) from None
             if not chunk:
                 return
             yield chunk
@@ -111,18 +119,18 @@ class RemoteFile:
         import fsspec
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        # trust_env: proxies. No unpacking: some servers call a .gz file gzipped content, which it is not.
+        # trust_env: proxies. No decompression: some servers declare a .gz file as gzip-encoded content.
         client = {"timeout": timeout, "trust_env": True, "auto_decompress": False}
         return fsspec.filesystem(scheme, client_kwargs=client), self.url
 
     def _open_other(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        # fsspec would hand out the same system again, with its dead connection and old listings
+        # fsspec would return the cached instance, with a dead connection and outdated listings
         system, path = url_to_fs(self.url, skip_instance_cache=True)
         return system, path
 
-    def _open_stream(self, offset: int, version: FileVersion) -> Any:
+    def _request_stream(self, offset: int, version: FileVersion) -> Any:
         if not self.is_http:
             stream = self._system.open(self._path, "rb")
             stream.seek(offset)
@@ -130,37 +138,37 @@ class RemoteFile:
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-            if version.tag and not version.tag.startswith("W/"):  # a weak tag may not stand there
+            if version.tag and not version.tag.startswith("W/"):  # a weak tag is not allowed in If-Range
                 headers["If-Range"] = version.tag
-        # block_size=0 asks for one stream; any size keeps fsspec from asking for it once more
+        # block_size=0 requests one stream; with any size, fsspec does not request the size again
         return self._system.open(self._path, "rb", block_size=0, size=version.size or 1, headers=headers)
 
-    def _failure(self, error: Exception) -> MirrorError:
+    def _convert_error(self, error: Exception) -> MirrorError:
         import aiohttp
 
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__  # fsspec says "not found" of whatever went wrong with a HEAD request
+            error = error.__cause__  # fsspec raises it for any failure of a HEAD request
         if isinstance(error, aiohttp.ClientResponseError):
             if error.status == RANGE_NOT_SATISFIABLE:
                 return RangeError(f"{error.status} {error.message}")
-            passing = error.status >= FIRST_SERVER_ERROR or error.status in TRANSIENT_STATUSES
-            return (TransientError if passing else MirrorError)(f"{error.status} {error.message}".strip())
+            transient = error.status >= FIRST_SERVER_ERROR or error.status in TRANSIENT_STATUSES
+            return (TransientError if transient else MirrorError)(f"{error.status} {error.message}".strip())
         if isinstance(error, FileNotFoundError):
             return MirrorError("404 Not Found" if self.is_http else "no such file")
         if isinstance(error, aiohttp.ClientPayloadError):
-            return TransientError("the connection broke off")
+            return TransientError("the connection was interrupted")
         text = redact_urls_in(str(error), self.url) or type(error).__name__
-        lasting = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
+        permanent = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
         refused = any(word in type(error).__name__ for word in CREDENTIAL_ERRORS)
-        return (MirrorError if refused or isinstance(error, lasting) else TransientError)(text)
+        return (MirrorError if refused or isinstance(error, permanent) else TransientError)(text)
 
 
 def _starts_at(response: "ClientResponse", offset: int, version: FileVersion) -> bool:
-    """Whether the server did as asked: a part from `offset`, of a file of the same size."""
+    """Whether the response starts at `offset`. Raises RangeError for another part or another file size."""
     if offset == 0 or response.status != PARTIAL_CONTENT:
         return offset == 0
     found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     same_size = found is not None and (version.size is None or found[2] in ("*", str(version.size)))
     if found is None or int(found[1]) != offset or not same_size:
-        raise RangeError("the server sent another part of the file than was asked for")
+        raise RangeError("the server sent another part of the file than requested")
     return True

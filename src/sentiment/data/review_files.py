@@ -1,4 +1,4 @@
-"""From the files of a source to record batches of reviews."""
+"""Read the files of a source into record batches of reviews."""
 
 import gzip
 import io
@@ -21,22 +21,21 @@ from sentiment.params.data import FilesSource
 
 Compression = Literal["gzip", "zstd"]
 
-CORRUPT_REASON = "truncated, corrupt or not of its format"
+CORRUPT_REASON = "truncated, corrupt or of another format"
 
 
 @contextmanager
-def open_decompressed(path: Path, packing: Compression | None) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacked as it is read.
+def open_decompressed(path: Path, compression: Compression | None) -> Iterator[BinaryIO]:
+    """Open a file for reading and decompress it.
 
-    Gzip goes by Python's own module, which reads several members and, as gzip itself, zeros behind the last
-    one. Zstandard goes by Arrow, which reads several frames and skips those that are to be skipped. Both
-    raise an error, caught by `reporting_corrupt_files`, where the file ends early or goes on with something
-    else.
+    Gzip files are read by Python's own module, which supports several members and, like gzip itself, trailing
+    zeros. Zstandard files are read by Arrow, which supports several frames and skips skippable frames. Both
+    raise an error, which `reporting_corrupt_files` converts, if the file is truncated or has trailing data.
     """
-    if packing == "zstd":
+    if compression == "zstd":
         with pa.input_stream(str(path), compression="zstd") as stream:
-            yield io.BufferedReader(stream)  # Arrow's own cannot read a line
-    elif packing == "gzip":
+            yield io.BufferedReader(stream)  # Arrow's stream cannot read lines
+    elif compression == "gzip":
         with gzip.open(path, "rb") as file:
             yield cast(BinaryIO, file)
     else:
@@ -46,7 +45,7 @@ def open_decompressed(path: Path, packing: Compression | None) -> Iterator[Binar
 
 @contextmanager
 def reporting_corrupt_files(name: str) -> Iterator[None]:
-    """Turn what the libraries raise for a file that is not what it should be into a UserError."""
+    """Convert the libraries' exceptions for corrupt files into UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -58,17 +57,19 @@ def reporting_corrupt_files(name: str) -> Iterator[None]:
 
 
 def list_files(source: FilesSource) -> list[str]:
-    """Return the address of every file of a source, in the order of `paths` and then of the names.
+    """Return the location of every file of a source, in the order of `paths` and sorted within a pattern.
 
-    Raises UserError where a path or pattern names no file, or two of them name the same one.
+    Raises:
+        UserError: A path or pattern matches no file, or a file is matched twice.
     """
     return _list_distinct_files([(source.name, source.paths)])
 
 
 def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Raise UserError where one file is named twice, since its reviews would count twice.
+    """Raise UserError if a file is in two sources, because its reviews would count twice.
 
-    sources: the name of each source of files, and its paths, patterns or addresses.
+    Args:
+        sources: Name and paths of each source of files.
     """
     _list_distinct_files(sources)
 
@@ -83,7 +84,7 @@ def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[s
                 file = _get_canonical_location(address)
                 if file in owners:
                     raise UserError(
-                        f"{redact_url(address)}: named twice, by {owners[file]} and by {owner}; "
+                        f"{redact_url(address)}: matched twice, by {owners[file]} and by {owner}; "
                         "its reviews would count twice"
                     )
                 owners[file] = owner
@@ -92,9 +93,9 @@ def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[s
 
 
 def _get_canonical_location(address: str) -> str:
-    """Return one text for every way to write the address of a file.
+    """Return the canonical form of a location, so that a file has only one.
 
-    A link in the last place stays: DVC may link two files with equal content to one in its cache.
+    A symbolic link to a file is not resolved, because DVC may link equal files to one file in its cache.
     """
     path = to_local_path(address)
     return address if path is None else str(path.parent.resolve() / path.name)
@@ -106,11 +107,11 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of every file that `paths` names, in the order of the names; no split.
+    """Yield the reviews of every file of a source in the order of `paths`, without split.
 
-    Raises UserError where an address matches no file, or the same one as another; where a file is missing,
-    empty, corrupt, not UTF-8 or of no known format, lacks a column, or has a label that the source does not
-    map; and where its rows could be read in two ways.
+    Raises:
+        UserError: A path matches no file; a file is missing, empty, corrupt, not UTF-8, of unknown format or
+            matched twice, lacks a column, has a label that the source does not map, or is ambiguous.
     """
     for address in list_files(source):
         yield from _read_file(fetch([address], source.checksum), redact_url(address), source)
@@ -119,10 +120,10 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
 def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.RecordBatch]:
     if path.stat().st_size == 0:
         raise UserError(f"{name}: empty, zero bytes")
-    kind, packing = _detect_format(name, source)
+    kind, compression = _detect_format(name, source)
     done = 0
     with reporting_corrupt_files(name):
-        for texts, labels, groups in _read_rows(path, name, kind, packing, source):
+        for texts, labels, groups in _read_rows(path, name, kind, compression, source):
             rows = [f"{name} row {row}" for row in range(done + 1, done + len(texts) + 1)]
             done += len(texts)
             mapped = [_map_label(label, row, source) for label, row in zip(labels, rows, strict=True)]
@@ -136,16 +137,16 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
             batch = pa.record_batch(columns, schema=SCHEMA)
             yield batch.filter(batch["label"].is_valid()) if None in mapped else batch
     if not done:
-        raise UserError(f"{name}: no rows in it")
+        raise UserError(f"{name}: contains no rows")
 
 
 def _read_rows(
-    path: Path, name: str, kind: str, packing: Compression | None, source: FilesSource
+    path: Path, name: str, kind: str, compression: Compression | None, source: FilesSource
 ) -> Iterator[Cells]:
     if kind == "parquet":
         yield from read_parquet_rows(path, name, source.columns)
         return
-    with open_decompressed(path, packing) as stream:
+    with open_decompressed(path, compression) as stream:
         if kind == "jsonl":
             yield from read_json_rows(stream, name, source.columns)
         else:
@@ -157,27 +158,27 @@ def _map_label(label: str | None, row: str, source: FilesSource) -> int | None:
         raise UserError(f"{row}: no label")
     if label not in source.labels:
         known = ", ".join(source.labels)
-        raise UserError(f"{row}: label {shorten(label)!r} is not one of those that labels maps: {known}")
+        raise UserError(f"{row}: label {shorten(label)!r} is not one of the keys of labels: {known}")
     return source.labels[label]
 
 
 def _detect_format(name: str, source: FilesSource) -> tuple[str, Compression | None]:
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
-    packing = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
-    inner = suffixes[-2:-1] if packing else suffixes[-1:]
+    compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    inner = suffixes[-2:-1] if compression else suffixes[-1:]
     kind = FORMATS.get(inner[0]) if source.format == "auto" and inner else None
     if source.format != "auto":
         kind = source.format
     if kind is None:
         known = ", ".join(FORMATS)
         raise UserError(
-            f"{name}: format not known by its name; known: {known}, with .gz or .zst; or set format"
+            f"{name}: unknown file name extension; known: {known}, also with .gz or .zst; or set format"
         )
-    if kind == "parquet" and packing:
-        raise UserError(f"{name}: Parquet packs its own columns; unpack the {packing} around it")
+    if kind == "parquet" and compression:
+        raise UserError(f"{name}: Parquet has its own compression; decompress the {compression} file")
     if kind not in DELIMITERS and source.sets_quoting:
         raise UserError(
-            f"{name}: quoting, quote_character and escape_character of the source {source.name} are for CSV "
-            "and TSV; give other files a source of their own"
+            f"{name}: quoting, quote_character and escape_character of the source {source.name} apply to CSV "
+            "and TSV only; use another source for other files"
         )
-    return kind, packing
+    return kind, compression

@@ -61,7 +61,7 @@ CASES = [
         }.items()
     ),
     case("500 once the size is told", _from_server(get_faults=list(GIVEN_UP)), "500 Internal Server Error"),
-    case("line drops at once", _from_server(get_faults=[0] * 50), "the connection broke off"),
+    case("line drops at once", _from_server(get_faults=[0] * 50), "the connection was interrupted"),
     case(
         "no mirror of three",
         lambda place: imdb(
@@ -69,7 +69,7 @@ CASES = [
             place.serve(CONTENT, status=404).url("b.tar.gz"),
             "c.tar.gz",
         ),
-        "none of 3 mirrors gives the file",
+        "none of 3 mirrors serves the file",
         "/a.tar.gz: Cannot connect",
         "/b.tar.gz: 404 Not Found",
         "c.tar.gz: no such file",

@@ -151,14 +151,14 @@ CASES = [
         f"{MEMBER!r}: 100,000,001 bytes, more than the limit of 100,000,000",
     ),
     case(
-        "no reviews in it",
+        "contains no reviews",
         lambda _: _written(write_archive(Path(NAME), {"imdb/a.txt": b"Good."}).read_bytes()),
-        f"{NAME}: no reviews in it; expected members named aclImdb/{{train,test}}/{{pos,neg}}/",
+        f"{NAME}: contains no reviews; expected members named aclImdb/{{train,test}}/{{pos,neg}}/",
     ),
     case(
         "no members in it",
         lambda _: _written(write_archive(Path(NAME), {}).read_bytes()),
-        f"{NAME}: no reviews in it",
+        f"{NAME}: contains no reviews",
     ),
     _changed(
         "number of a review beyond reason",
@@ -166,25 +166,25 @@ CASES = [
             members.update({f"aclImdb/train/pos/{'9' * 60}_9.txt": b"Good."})
             or [members.pop(name) for name in list(members) if name != f"aclImdb/train/pos/{'9' * 60}_9.txt"]
         ),
-        "no reviews in it",
+        "contains no reviews",
     ),
     *(
         _changed(
             f"no list of films of {half}/{label}",
             lambda members, name=f"aclImdb/{half}/urls_{label}.txt": members.pop(name),
-            f"aclImdb/{half}/urls_{label}.txt is missing: it says which film a review",
+            f"aclImdb/{half}/urls_{label}.txt, which has the films of reviews",
         )
         for half, label in (("train", "pos"), ("test", "neg"))
     ),
     _changed(
         "review without a line in the list",
         lambda members: members.update({"aclImdb/train/neg/999_1.txt": b"Late."}),
-        "train/neg/999_1.txt: aclImdb/train/urls_neg.txt has 50 lines, none for this review",
+        "train/neg/999_1.txt: aclImdb/train/urls_neg.txt has only 50 lines and no film for this review",
     ),
     _changed(
         "line without a film",
         lambda members: members.update({"aclImdb/test/urls_pos.txt": b"http://example.com/\n" * 60}),
-        "test/urls_pos.txt, line 1: no film in 'http://example.com/'",
+        "test/urls_pos.txt, line 1: no film id in 'http://example.com/'",
     ),
     _changed(
         "review in Latin-1",

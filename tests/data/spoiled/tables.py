@@ -67,23 +67,23 @@ def _packed_parquet(place: Place) -> dict[str, Any]:
     return _source("a.parquet.gz")
 
 
-CORRUPT = "truncated, corrupt or not of its format"
+CORRUPT = "truncated, corrupt or of another format"
 LABELLED = b"text,label\nGood,1\n"
 
 CASES = [
     case("no such file", lambda _: _source("mine.csv"), "mine.csv: no such file"),
     case("pattern matches nothing", lambda _: _source("mine/*.csv"), "mine/*.csv: matches no file"),
     case("folder", _folder, "a.csv: a folder, not a file"),
-    _content("format not known", "a.xlsx", b"PK", "format not known by its name; known: .csv, .tsv"),
-    _content("no suffix", "reviews", LABELLED, "format not known by its name"),
+    _content("format not known", "a.xlsx", b"PK", "unknown file name extension; known: .csv, .tsv"),
+    _content("no suffix", "reviews", LABELLED, "unknown file name extension"),
     _raw("zero bytes of CSV", "a.csv", b"", "empty, zero bytes"),
     _raw("zero bytes of JSON Lines", "a.jsonl", b"", "empty, zero bytes"),
     _raw("zero bytes of Parquet", "a.parquet", b"", "empty, zero bytes"),
-    _content("gzip of nothing", "a.csv.gz", b"", "empty, no header in it"),
-    _content("only a header", "a.csv", b"text,label\n", "no rows in it"),
-    _content("only a header, packed", "a.tsv.zst", b"text\tlabel\n", "no rows in it"),
-    _content("only blank lines", "a.jsonl", b"\n\n", "no rows in it"),
-    _table("Parquet without rows", {"text": pa.array([], pa.string()), "label": []}, "no rows in it"),
+    _content("gzip of nothing", "a.csv.gz", b"", "empty, has no header"),
+    _content("only a header", "a.csv", b"text,label\n", "contains no rows"),
+    _content("only a header, packed", "a.tsv.zst", b"text\tlabel\n", "contains no rows"),
+    _content("only blank lines", "a.jsonl", b"\n\n", "contains no rows"),
+    _table("Parquet without rows", {"text": pa.array([], pa.string()), "label": []}, "contains no rows"),
     _content(
         "no text column", "a.csv", b"review,label\nGood,1\n", "no column text; columns found: review, label"
     ),
@@ -146,7 +146,11 @@ CASES = [
     _raw("CSV that says gzip", "a.csv.gz", LABELLED, CORRUPT),
     _raw("JSON Lines that say zstd", "a.jsonl.zst", b'{"text": "A", "label": 1}\n', CORRUPT),
     _raw("CSV that says Parquet", "a.parquet", LABELLED, CORRUPT),
-    case("Parquet in gzip", _packed_parquet, "a.parquet.gz: Parquet packs its own columns; unpack the gzip"),
+    case(
+        "Parquet in gzip",
+        _packed_parquet,
+        "a.parquet.gz: Parquet has its own compression; decompress the gzip",
+    ),
     _content(
         "line that is no JSON",
         "a.jsonl",
@@ -169,9 +173,9 @@ CASES = [
         "too many fields",
         "a.csv",
         LABELLED + b"Good, bad,1\n",
-        "row 2, line 3: 3 field(s), where the header has 2",
+        "row 2, line 3: 3 field(s), but the header has 2",
     ),
     _content(
-        "too few fields", "a.csv", LABELLED + b"Good\n", "row 2, line 3: 1 field(s), where the header has 2"
+        "too few fields", "a.csv", LABELLED + b"Good\n", "row 2, line 3: 1 field(s), but the header has 2"
     ),
 ]
