@@ -137,7 +137,7 @@ def test_missing_tracked_file_without_cache_is_named(project: Project, file: Pat
     clone = _clone(project, tmp_path / "clone")
     (tmp_path / "remote").rename(tmp_path / "gone")
     failed = clone.stage("download", status=2)
-    assert f"{FILE}: missing; `dvc pull {FILE}.dvc`" in failed.stderr
+    assert f"{FILE}: missing; fetch it from a DVC remote with `dvc pull {FILE}.dvc`" in failed.stderr
     assert _changes(clone) == ""
     (tmp_path / "gone").rename(tmp_path / "remote")
     clone.run("dvc", "pull", f"{FILE}.dvc")
@@ -151,7 +151,7 @@ def test_changed_tracked_file_is_named(project: Project, file: Path) -> None:
     file.unlink()  # which may be a link into the cache
     write_rows(file, [{"text": "A fine film, on the whole.", "label": 1}])
     failed = project.stage("download", status=2)
-    assert f"{FILE}: changed; `dvc commit {FILE}.dvc`" in failed.stderr
+    assert f"{FILE}: changed; record the change with `dvc commit {FILE}.dvc`" in failed.stderr
     project.run("dvc", "commit", "--force", f"{FILE}.dvc")
     project.stage("download")
     assert project.metrics("download")["sources"]["incoming"]["rows"] == 1

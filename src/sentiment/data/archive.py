@@ -5,7 +5,6 @@ archive and reads extended headers of any size into memory. It is only used to p
 """
 
 import gzip
-import io
 import re
 import tarfile
 import zlib
@@ -174,14 +173,15 @@ def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
 def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
     """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed."""
     found: dict[str, str] = {}
-    rest = io.BytesIO(content)
-    while match := re.match(rb"(\d{1,6}) ", content[rest.tell() : rest.tell() + 8]):
-        record = rest.read(int(match[1]))
+    start = 0
+    while match := re.match(rb"(\d{1,6}) ", content[start : start + 8]):
+        record = content[start : start + int(match[1])]
+        start += len(record)
         key, equals, value = record[match.end() : -1].partition(b"=")
         if not equals or not record.endswith(b"\n"):
             break
         found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-    if content[rest.tell() :].strip(b"\0"):
+    if content[start:].strip(b"\0"):
         raise stream.build_error("corrupt: an extended header cannot be parsed", header.name)
     return found
 
