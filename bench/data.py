@@ -35,23 +35,23 @@ DOWNLOAD, CHECKED = "download", "download, near-duplicates"
 
 SIZES = (10_000, 100_000, 1_000_000)
 COMPARED = 10_000
-"""Reviews that are encoded by turns with and without this project's code."""
+"""Reviews that are encoded alternately with and without this project's code."""
 TURNS = 7
 BARE_BATCHES = (256, 1024, 4096, COMPARED)
 """Batch sizes that the bare library is tried with; the fastest one is compared."""
 
 LARGE = 100_000
-"""Reviews from which on the bars on memory hold."""
+"""Number of reviews from which the bars on memory apply."""
 PEAK_BAR_MB = 1000
 GROWTH_BAR = 0.15
 CHECK_BAR = 1.5
-"""Largest share of download's time that it may take with the search for near-duplicates of test reviews."""
+"""Largest ratio of download's time with and without the search for near-duplicates of test reviews."""
 RATIO_BAR = 0.7
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage's work took: wall-clock and processor seconds, peak memory in MB, tokens written."""
+    """Cost of a stage: wall-clock and processor seconds, peak memory in MB, tokens written."""
 
     seconds: float
     processor_seconds: float
@@ -91,7 +91,7 @@ def main(sizes: Sequence[int]) -> None:
         bars += _growth_bars(stage, [costs[stage, size].peak for size in large])
     for size in large:
         ratio = costs[CHECKED, size].processor_seconds / costs[DOWNLOAD, size].processor_seconds
-        # In processor time: the two run one after the other, and a shared machine changes its pace.
+        # In processor time: the two run one after the other, and the speed of a shared machine varies.
         what = f"near-duplicates at {size:,}: download's processor time, by that without"
         bars.append(Bar(what, f"{ratio:.2f}", f"≤ {CHECK_BAR:g}", ratio <= CHECK_BAR))
     raise SystemExit(report_bars(bars))
@@ -112,7 +112,7 @@ def _growth_bars(stage: str, peaks: Sequence[float]) -> list[Bar]:
 
 
 def _made(folder: Path, size: int) -> Path:
-    """Make reviews and return their file; a file of another size in the folder goes, for the room."""
+    """Generate reviews and return their file; files of other sizes in the folder are deleted."""
     for other in folder.glob("*.parquet"):
         other.unlink()
     path = folder / f"{size}.parquet"
@@ -123,12 +123,12 @@ def _made(folder: Path, size: int) -> Path:
 
 
 def _download(path: Path) -> Cost:
-    """Do what stages/download.py does, with the made file as the one source, without near-duplicates."""
+    """Do the work of stages/download.py with the generated file as the only source; no near-duplicates."""
     return _gathered(path, near_duplicates=None)
 
 
 def _download_checked(path: Path) -> Cost:
-    """Do what stages/download.py does, with the made file as the one source."""
+    """Do the work of stages/download.py with the generated file as the only source."""
     return _gathered(path)
 
 
@@ -136,7 +136,7 @@ def _gathered(path: Path, **changed: Any) -> Cost:
     content = load_params().download.model_dump()
     source = {"kind": "files", "name": "made", "paths": [str(path)], "labels": {"0": 0, "1": 1}}
     source["columns"] = {"text": "text", "label": "label"}
-    # Among a million made reviews, a few are short and hold a sentence of the two real ones with stray bytes.
+    # Among a million generated reviews, a few short ones contain a sentence of the two with stray bytes.
     checks = {**content["checks"], "bad_rows": "quarantine", **changed}
     params = DownloadParams.model_validate({**content, "sources": [source], "checks": checks})
     os.chdir(path.parent)
@@ -146,7 +146,7 @@ def _gathered(path: Path, **changed: Any) -> Cost:
 
 
 def _tokenize(path: Path) -> Cost:
-    """Do what stages/tokenize.py does with one split."""
+    """Do the work of stages/tokenize.py on one split."""
     start, processor_start = time.perf_counter(), time.process_time()
     reviews = stream_reviews(path)
     tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
@@ -174,7 +174,7 @@ def _compare(folder: Path) -> list[float]:
     def whole() -> None:
         encode_to(folder / "tokens", tokenizer, stream_reviews(path), "tokenize")
 
-    whole()  # the first one of all reads the file from the disk
+    whole()  # the first call reads the file from the disk
     best = min(BARE_BATCHES, key=lambda size: min(seconds_of(lambda: bare(size)) for _ in range(2)))
     logger.info(f"the bare library is fastest with {best:,} texts a batch")
     return [seconds_of(lambda: bare(best)) / seconds_of(whole) for _ in range(TURNS)]

@@ -29,7 +29,7 @@ Weights = dict[str, NDArray[np.generic]]
 
 @exits_cleanly
 def main(commits: list[str]) -> None:
-    """Print the comparison; exit with 1 where anything differs."""
+    """Print the comparison; exit with 1 if anything differs."""
     with tempfile.TemporaryDirectory(prefix="bench-equality-") as temporary:
         runs = [_run(commit, Path(temporary) / str(number)) for number, commit in enumerate(commits)]
     (old_weights, old_draws), (new_weights, new_draws) = runs

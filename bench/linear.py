@@ -1,4 +1,4 @@
-"""The linear baselines that an LSTM has to beat, on the split of the pipeline's last run."""
+"""Linear baselines for the LSTM, on the split of the pipeline's last run."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Linear models of word n-grams, with scikit-learn's usual settings: nothing about them is chosen here."""
+"""Linear models of word n-grams, with scikit-learn's usual settings; nothing is tuned."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -40,7 +40,7 @@ def tf_idf() -> Pipeline:
 
 
 def nb_svm(order: int) -> Pipeline:
-    """Naive Bayes features of up to `order` words, logistic regression in the place of the SVM."""
+    """Naive Bayes features of up to `order` words, logistic regression instead of the SVM."""
     return make_pipeline(
         CountVectorizer(ngram_range=(1, order), binary=True, token_pattern=WORDS_AND_MARKS),
         LogCountRatios(),
@@ -53,4 +53,4 @@ MODELS: dict[str, Callable[[], Pipeline]] = {
     "NB-SVM of 1-2-grams": lambda: nb_svm(2),
     "NB-SVM of 1-3-grams": lambda: nb_svm(3),
 }
-"""Makers of the models, by name."""
+"""Factories of the models, by name."""

@@ -93,7 +93,7 @@ def _batches(predictor: Predictor, texts: list[str]) -> list[Inputs]:
 
 @exits_cleanly
 def main(model: Path | None, turns: int) -> None:
-    """Measure, print tables; exit with 1 where a bar is missed."""
+    """Measure, print tables; exit with 1 if a bar is missed."""
     bars: list[Bar] = []
     print("| 5,000 lines | first result after, s | lines/s | bare, lines/s | ratio | ratio with the start |")
     print("| --- | --- | --- | --- | --- | --- |")

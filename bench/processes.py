@@ -28,7 +28,7 @@ def in_fresh_process(
 
 
 class Resident(Generic[Arguments, Result]):
-    """A function object that lives in a process of its own and keeps what it made there from call to call."""
+    """A function object that lives in its own process and keeps what it made there from call to call."""
 
     def __init__(self, make: Callable[..., Callable[Arguments, Result]], *args: Any) -> None:
         """make: what makes the object there, with these arguments."""

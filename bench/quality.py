@@ -58,7 +58,7 @@ class Evaluated:
 
     seconds: float
     validation: float | None
-    """None where the model also learned from that split."""
+    """None if the model also learned from that split."""
     test: float
     interval: Interval
 

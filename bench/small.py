@@ -1,4 +1,4 @@
-"""The repository in a folder of its own, with parameters under which every stage takes seconds."""
+"""The repository in its own folder, with parameters under which every stage takes seconds."""
 
 import os
 import subprocess

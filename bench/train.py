@@ -36,7 +36,7 @@ MEMORY_BAR_MB = 1500
 
 @exits_cleanly
 def main(parts: Sequence[str], turns: int, target: float, changes: Changes) -> None:
-    """Measure, print tables; exit with 1 where a bar is missed."""
+    """Measure, print tables; exit with 1 if a bar is missed."""
     bars: list[Bar] = []
     if "speed" in parts:
         measured = measure_speed(turns, changes)

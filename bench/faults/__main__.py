@@ -49,7 +49,7 @@ TRACKED = ("train", "tune", "evaluate")
 
 
 def cases_of(part: str, stages: list[str], seed: int) -> list[Case]:
-    """Return a part's cases, always the same for the same seed."""
+    """Return a part's cases, the same for the same seed."""
     match part:
         case "kills":
             hands = dealt(strata(stages, 5, seed), 4 * len(stages), seed)
@@ -64,7 +64,7 @@ def cases_of(part: str, stages: list[str], seed: int) -> list[Case]:
 
 
 def play(case: Case, reference: Reference, folder: Path) -> None:
-    """Play a case in a folder of its own, which stays where it fails; the log always stays."""
+    """Run a case in its own folder, which is retained if it fails; the log is always retained."""
     root = folder / f"{case.part}-{case.number}"
     start = time.monotonic()
     try:

@@ -18,7 +18,7 @@ CHECK = ("sentiment", "check")
 HINT = "sentiment repair"
 
 TRIES = 3
-"""Starts of the pipeline after the last fault: one, and one more for each repair that has to come first."""
+"""Starts of the pipeline after the last fault: one, and one more for each repair that it needs."""
 
 TRACEBACK = "Traceback (most recent call last)"
 STORE_ERROR = "the MLflow store ("
@@ -128,7 +128,7 @@ def _repaired(case: Case, project: Faulted) -> bool:
 
 
 def _finish(case: Case, project: Faulted, reference: Reference) -> None:
-    """Start the pipeline until it ends well, then compare."""
+    """Start the pipeline until it succeeds, then compare."""
     for _ in range(TRIES):
         if project.run(*REPRO) == 0:
             case.problems += reference.differences(project)

@@ -1,4 +1,4 @@
-"""A disk that is full at a moment: a small tmpfs, or a limit on file sizes where none can be mounted."""
+"""A disk that becomes full: a small tmpfs, or a limit on file sizes if no tmpfs can be mounted."""
 
 import os
 import resource
@@ -15,18 +15,18 @@ SIZE_MB = 96
 
 BALLAST = "ballast"
 SMALLEST_FILE = 1
-"""Bytes that a file may have where there is no tmpfs: every write past them fails."""
+"""Largest file size in bytes without a tmpfs: every write beyond it fails."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder on a small file system of its own, or on the large one of the machine."""
+    """A folder on its own small file system, or on the machine's file system."""
 
     folder: Path
     is_mounted: bool
 
     def fill(self, process: subprocess.Popen[bytes]) -> None:
-        """Let no write of the process's group succeed from now on."""
+        """Make every further write of the process group fail."""
         if self.is_mounted:
             self._fill()
             return
@@ -44,7 +44,7 @@ class Disk:
         with (self.folder / BALLAST).open("wb") as file:
             size = 0
             while free := _free(self.folder):
-                step = max(free // 2, os.sysconf("SC_PAGE_SIZE"))  # others write too, and may be faster
+                step = max(free // 2, os.sysconf("SC_PAGE_SIZE"))  # other processes write too
                 with suppress(OSError):
                     os.posix_fallocate(file.fileno(), size, step)
                     size += step
@@ -52,7 +52,7 @@ class Disk:
 
 @contextmanager
 def small_disk(folder: Path, *, mount: bool = True) -> Iterator[Disk]:
-    """Yield a new folder that can be filled, on a tmpfs if `mount` and one may be mounted."""
+    """Yield a new folder that can be filled, on a tmpfs if `mount` is true and mounting is permitted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)]
     is_mounted = mount and subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -42,13 +42,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Moment:
-    """One moment, the same for the same seed as far as a process can be hit twice at the same place."""
+    """One moment, as reproducible from its seed as the timing of a process allows."""
 
     stage: str
     kind: Kind
     seed: str
     at_once: bool = False
-    """Between stages: as soon as the stage's process has ended, when DVC has all its files still to write."""
+    """Between stages: as soon as the stage's process has ended, before DVC writes its files."""
 
     def __str__(self) -> str:
         return f"{self.stage}, {self.kind}"
@@ -123,7 +123,7 @@ def measured(project: Faulted) -> dict[str, Timing]:
 
 
 def strata(stages: list[str], each: int, seed: int) -> list[Moment]:
-    """Return `each` moments of every kind for every stage, each with a seed of its own."""
+    """Return `each` moments of every kind for every stage, each with its own seed."""
     return [
         Moment(stage, kind, f"{seed}/{stage}/{kind}/{number}")
         for number in range(each)
@@ -133,9 +133,9 @@ def strata(stages: list[str], each: int, seed: int) -> list[Moment]:
 
 
 def dealt(moments: list[Moment], cases: int, seed: int) -> list[list[Moment]]:
-    """Deal moments out to runs, in the order in which a run meets them.
+    """Distribute moments over runs, in the order in which a run reaches them.
 
-    No run gets two between the same stages: after the first one the stage may be recorded and not run again.
+    No run gets two moments between the same stages: after the first, the stage may not run again.
     """
     rng = random.Random(f"{seed}/dealt")  # noqa: S311
     stages = list(dict.fromkeys(moment.stage for moment in moments))
@@ -184,7 +184,7 @@ def _runs(stage: psutil.Process) -> bool:
 
 
 def _lock_is_written(project: Faulted, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until dvc.lock is opened for writing, which cuts it to nothing."""
+    """Wait until dvc.lock is opened for writing, which truncates it."""
     lock = project.root / "dvc.lock"
     before = _state_of(lock)
     return any(_state_of(lock) != before for _ in polled(process, LOOK_S / 5))

@@ -1,4 +1,4 @@
-"""One repository under test: how its pipeline is started, watched and killed, and what it must end with."""
+"""One repository under test: how its pipeline is started, observed and killed, and its result."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ from sentiment import paths
 from sentiment.tuning.storage import open_journal
 
 PATIENCE_S = 600.0
-"""A whole run of the small cut takes under a minute alone, and far longer beside other work."""
+"""A whole run of the small cut takes under a minute alone, and much longer on a busy machine."""
 
 REPRO = ("dvc", "repro")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CHECKPOINT_MINUTES": "0.01", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""One thread, so that two cases at once do not disturb each other, and so that all sums round equally."""
+"""One thread, so that two concurrent cases do not slow each other and all sums round equally."""
 
 STORED = ("best_tuning_auc", "best_validation_auc", "test_auc")
 """Metrics of a run that must not differ."""
@@ -33,7 +33,7 @@ STORED = ("best_tuning_auc", "best_validation_auc", "test_auc")
 
 @dataclass
 class Faulted:
-    """A repository in a folder of its own, and a log of what happened in it."""
+    """A repository in its own folder, and a log of events."""
 
     root: Path
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Faulted:
     experiment: str = "sentiment"
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own; what it prints goes to a file below `.git`."""
+        """Start a command in its own process group; its output goes to a file below `.git`."""
         output = (self.root / ".git" / "output").open("wb")
         with output:
             return subprocess.Popen(
@@ -81,18 +81,18 @@ class Faulted:
         return (self.root / ".git" / "output").read_text(errors="replace")
 
     def outputs(self, stage: str | None = None) -> list[Path]:
-        """Return what dvc.yaml names as outputs and metrics of a stage, None: of all; outputs first."""
+        """Return the outputs and metrics of a stage in dvc.yaml, outputs first; None: of all stages."""
         stages = YAML(typ="safe").load(self.root / "dvc.yaml")["stages"]
         chosen = stages.values() if stage is None else [stages[stage]]
         named = [entry for one in chosen for kind in ("outs", "metrics") for entry in one.get(kind, ())]
         return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in named]
 
     def stages(self) -> list[str]:
-        """Return the stages in the order of dvc.yaml, which is that in which they run."""
+        """Return the stages in the order of dvc.yaml, in which they run."""
         return [str(name) for name in YAML(typ="safe").load(self.root / "dvc.yaml")["stages"]]
 
     def stage_process(self, process: subprocess.Popen[bytes], stage: str) -> psutil.Process | None:
-        """Return the process that runs a stage below one that `start` returned, None where none does."""
+        """Return the process that runs a stage below one that `start` returned, or None."""
         for child in _children(process.pid):
             with suppress(psutil.Error):
                 if child.cmdline()[1:3] == ["-m", f"stages.{stage}"]:
@@ -100,14 +100,14 @@ class Faulted:
         return None
 
     def files(self) -> dict[str, bytes]:
-        """Return dvc.lock and all outputs, and whatever else lies in their folders, with their content."""
+        """Return dvc.lock and all outputs, and all other files in their folders, with their content."""
         folders = {path.parent for path in self.outputs()}
         found = {path for folder in folders for path in (self.root / folder).rglob("*") if path.is_file()}
         found.add(self.root / "dvc.lock")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in sorted(found)}
 
     def study(self) -> list[tuple[Any, ...]]:
-        """Return the trials of the only study, without times. Raises KeyError where there are several."""
+        """Return the trials of the only study, without times. Raises KeyError if there are several."""
         storage = open_journal(self.root / paths.JOURNAL)
         study = optuna.load_study(study_name=None, storage=storage)
         return [

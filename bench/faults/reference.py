@@ -13,7 +13,7 @@ from bench.small import copy_repository
 
 @dataclass(frozen=True)
 class Reference:
-    """All that must be equal, and the seconds of each stage."""
+    """Everything that must be equal, and the seconds of each stage."""
 
     timings: Mapping[str, Timing]
     files: Mapping[str, bytes]
@@ -29,7 +29,7 @@ class Reference:
         return cls(timings, project.files(), project.study(), project.runs())
 
     def differences(self, project: Faulted) -> list[str]:
-        """Return in which files, trials and runs a project that ended differs."""
+        """Return the files, trials and runs in which a finished project differs."""
         found = project.files()
         names = sorted(self.files.keys() | found.keys())
         differing = [

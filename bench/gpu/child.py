@@ -1,4 +1,4 @@
-"""One training in a process that may be killed and started again."""
+"""One training in a process that may be killed and restarted."""
 
 import hashlib
 import logging
@@ -59,7 +59,7 @@ def train(job: dict[str, Any]) -> None:
 
 
 def weights_digest(model: SentimentClassifier) -> str:
-    """Return a digest that two models share where every weight has the same bits."""
+    """Return a digest that is equal for two models if every weight has the same bits."""
     digest = hashlib.md5(usedforsecurity=False)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

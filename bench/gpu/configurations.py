@@ -1,4 +1,4 @@
-"""The configurations of bench/gpu/big.yaml, checked."""
+"""The configurations of bench/gpu/big.yaml, validated."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,25 +13,25 @@ FILE = Path(__file__).parent / "big.yaml"
 
 
 class Configuration(Section):
-    """A name, and what it has otherwise than params.yaml, by dotted path."""
+    """A name, and its differences from params.yaml by dotted path."""
 
     name: str
     changes: dict[str, Any]
 
 
 class Configurations(Section):
-    """What is tried, in the order of the file."""
+    """Configurations in the order of the file."""
 
     speed: Configuration
     """The configuration whose step speed is measured."""
     labelled: Annotated[list[Configuration], Field(min_length=1)]
     """Trained on the labelled reviews; validation chooses one."""
     students: list[Configuration]
-    """Changes to the chosen one, for training on the unlabelled reviews too under its probabilities."""
+    """Changes to the chosen one, for training on the unlabelled reviews too with its pseudo-labels."""
 
 
 def load_configurations(file: Path = FILE) -> Configurations:
-    """Read the file. Raises UserError that lists what is wrong with it."""
+    """Read the file. Raises UserError with all validation errors."""
     try:
         return Configurations.model_validate(
             YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a part gets, and where its rows go as soon as they are known."""
+"""The context of a part: its inputs, and the file for its rows."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bench:
-    """One part's run in a process of its own.
+    """One part's run in its own process.
 
     device: cuda, or cpu in a smoke run. folder: scratch that all parts share. rows: file that gets a line of
     JSON per row or note, so that what was measured outlives a part that is killed. deadline: of the clock.
@@ -51,12 +51,12 @@ class Bench:
         self.row(metric, value, bar, holds if self.on_gpu else None)
 
     def note(self, name: str, value: Any) -> None:
-        """Add a measurement that goes to the JSON alone."""
+        """Add a measurement to the JSON file only."""
         self._append({"note": {name: value}})
 
     @contextmanager
     def guarded(self, metric: str) -> Iterator[None]:
-        """Turn an exception inside the block into a row that does not hold; the other rows are wanted."""
+        """Turn an exception inside the block into a row that does not hold; the other rows continue."""
         try:
             yield
         except Exception as error:
@@ -69,13 +69,13 @@ class Bench:
 
 
 def brief(error: Exception) -> str:
-    """Return an error in one short line that a table can hold."""
+    """Format an error as one short line for a table."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def read_rows(path: Path) -> tuple[list[Bar], dict[str, Any]]:
-    """Return the rows and notes of a part so far; a line that its death cut short is left out."""
+    """Return the rows and notes of a part so far; a line that was truncated by its end is left out."""
     bars: list[Bar] = []
     notes: dict[str, Any] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

@@ -22,7 +22,7 @@ REVIEWS, VALIDATION = 8_000, 2_500
 """Enough for a steady AUC, few enough for the CPU to train on meanwhile."""
 EPOCHS = 3
 CHECKPOINT_SECONDS = 0.3
-"""A kill comes with the first checkpoint, which shall lie within an epoch."""
+"""The kill comes at the first checkpoint, which must lie within an epoch."""
 PROBE_REVIEWS = 640
 """Reviews that each kind of setting is tried on, for one epoch."""
 
@@ -152,7 +152,7 @@ class Training:
         return self.bench.folder / "equality" / self.name
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start or restart it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         job = {
             "pack": self.bench.pack.folder.resolve(),
@@ -172,7 +172,7 @@ class Training:
         self.process.start()
 
     def kill_after_checkpoint(self) -> str:
-        """Send SIGKILL as soon as there is a checkpoint; return a word on when that was."""
+        """Send SIGKILL as soon as there is a checkpoint; return a description of the moment."""
         assert self.process is not None
         while self.process.is_alive() and self.bench.left > 0:
             if list((self._folder / "checkpoints").glob(f"*/{STATE_FILE}")):
@@ -185,7 +185,7 @@ class Training:
     def result(self) -> dict[str, Any]:
         """Wait for it and return what it wrote. Raises RuntimeError with its last words where it failed."""
         assert self.process is not None
-        self.process.join(max(1.0, 0.6 * self.bench.left))  # one that hangs leaves time for the settings
+        self.process.join(max(1.0, 0.6 * self.bench.left))  # a hanging one leaves time for the settings
         if self.process.is_alive():
             raise RuntimeError(f"{self.name}: not over in time")
         if self.process.exitcode != 0:
@@ -196,7 +196,7 @@ class Training:
         return content
 
     def stop(self) -> None:
-        """End it where it still runs."""
+        """Terminate it if it still runs."""
         if self.process is not None and self.process.is_alive():
             self.process.kill()
             self.process.join()

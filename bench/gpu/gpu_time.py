@@ -12,14 +12,14 @@ KERNELS = 15
 
 @dataclass(frozen=True)
 class GpuTime:
-    """What a GPU did: seconds in which at least one kernel or copy ran; the longest kernels, in ms in all."""
+    """Activity of a GPU: seconds in which at least one kernel or copy ran; the longest kernels, total ms."""
 
     seconds: float
     kernels: dict[str, float]
 
 
 def gpu_time(work: Callable[[], object]) -> GpuTime:
-    """Return what the GPU does while `work` runs. Raises RuntimeError where the profiler sees nothing."""
+    """Profile the GPU while `work` runs. Raises RuntimeError if the profiler sees nothing."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         work()

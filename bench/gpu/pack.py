@@ -51,7 +51,7 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 
 @exits_cleanly
 def main(archive: Path | None, limit: int | None, wheels: bool, folder: Path) -> None:
-    """Write the pack, whole or not at all.
+    """Write the pack completely or not at all.
 
     archive: in the layout of the Large Movie Review Dataset; None takes the sources of params.yaml.
     limit: reviews of each split of a source. wheels: False leaves them out.
@@ -91,12 +91,12 @@ def _download(params: Params, archive: Path | None, limit: int | None) -> Downlo
 
 
 def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
-    """Return the splits as the download stage makes them, the data folder untouched."""
+    """Return the splits as the download stage writes them, without changing the data folder."""
     root = Path.cwd()
     with (
         tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch,
         _working_in(Path(scratch)),
-        environment(DVC_ROOT=str(root)),  # relative paths of sources are meant from there
+        environment(DVC_ROOT=str(root)),  # relative paths of sources start there
     ):
         paths.INCOMING.parent.mkdir()
         paths.INCOMING.symlink_to(root / paths.INCOMING)
@@ -118,7 +118,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _fetch_wheels(folder: Path) -> None:
-    """Download the wheels for Python 3.12 on x86-64. Raises UserError where pip cannot."""
+    """Download the wheels for Python 3.12 on x86-64. Raises UserError if pip cannot."""
     names = [f"{name}=={version(name)}" for name in WHEELS]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]

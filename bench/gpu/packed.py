@@ -35,7 +35,7 @@ SMOKE_PARAMS: dict[str, Any] = {
     "train.batch_size": 32,
     "train.schedule.warmup_steps": 2,
 }
-"""So small that all parts together take a minute on two busy cores."""
+"""Small enough that all parts together take a minute on two busy cores."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Pack:
 
     @classmethod
     def open(cls, folder: Path, *, smoke: bool) -> Self:
-        """Read the parameters. Raises UserError where there is no pack or a file of it is missing."""
+        """Read the parameters. Raises UserError if there is no pack or a file of it is missing."""
         files = [PARAMS, TEXTS, TOKENIZER, *(f"{split}.npz" for split in SPLITS)]
         missing = [name for name in files if not (folder / name).is_file()]
         if missing:
@@ -62,7 +62,7 @@ class Pack:
         return cls(folder, sections, content["vocabulary_size"], smoke)
 
     def learning(self) -> LearningReviews:
-        """Read the splits that a model may learn from or be chosen by."""
+        """Read the splits for training and for model selection."""
         train, validation, unlabelled = (self._read(split) for split in SPLITS[:3])
         return LearningReviews(self.vocabulary_size, train, validation, unlabelled)
 
@@ -76,7 +76,7 @@ class Pack:
         return texts[: SMOKE_REVIEWS["validation"]] if self.smoke else texts
 
     def configuration(self, *changes: Mapping[str, Any], device: str) -> tuple[ModelParams, TrainParams]:
-        """Return the parameters of params.yaml with changes by dotted path, checked.
+        """Return the parameters of params.yaml with changes by dotted path, validated.
 
         On the CPU they are of 32-bit floats: whether a processor multiplies bf16 is not the question here.
         """

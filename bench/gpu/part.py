@@ -1,4 +1,4 @@
-"""One part of the measurement, in a process of its own: `python -m bench.gpu.part NAME …`."""
+"""One part of the measurement, in its own process: `python -m bench.gpu.part NAME …`."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""The largest model that helps: chosen on validation, labelled reviews first, then the unlabelled ones too.
+"""The largest useful model: chosen on validation, labelled reviews first, then the unlabelled ones too.
 
 The test split is read once, at the end, for the one model that validation chose.
 """
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 TEST_BAR = 0.985
 RESERVE = 15.0
-"""Seconds that reading the test split gets at the end."""
+"""Seconds reserved for the test split at the end."""
 
 
 class OutOfTimeError(Exception):
-    """The part's time would end before this training does."""
+    """The part's time would end before this training."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Tried:
 
 
 def measure(bench: Bench) -> None:
-    """Try what the time allows, then read the test split for the best."""
+    """Train as many configurations as time allows, then evaluate the best on the test split."""
     file = load_configurations()
     learning = bench.pack.learning()
     with remembered_ngrams():
@@ -87,7 +87,7 @@ def _students(
 
 
 def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: LearningReviews) -> Tried | None:
-    """Train a configuration and add its row; None where it failed or the time would not have been enough."""
+    """Train a configuration and add its row; None if it failed or time was too short."""
     metric = f"validation AUC, {name}"
     with bench.guarded(metric):
         model, train = bench.pack.configuration(changes, device=bench.device)

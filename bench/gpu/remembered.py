@@ -1,4 +1,4 @@
-"""N-grams learned once for all trainings on the same reviews: GPU minutes are few, and this is CPU work."""
+"""N-grams learned once for all trainings on the same reviews: CPU work, while GPU minutes are scarce."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def remembered_ngrams() -> Iterator[Learn]:
     known: dict[tuple[str, NGrams], tuple[NGramPart, ReviewNGrams]] = {}
 
     def learn(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, ReviewNGrams]:
-        key = reviews.digest, params.model_copy(update={"weight": 0.5})  # the weight plays no part
+        key = reviews.digest, params.model_copy(update={"weight": 0.5})  # the weight does not matter
         if key not in known:
             known[key] = learn_ngrams(reviews, params)
         part, ngrams = known[key]

@@ -1,6 +1,6 @@
 """Measure the CUDA path: equality, speed, predict, quality; print one table, write one JSON file.
 
-Each part runs in a process of its own and gets what time is left, so that one that fails, crashes or hangs
+Each part runs in its own process and gets what time is left, so that one that fails, crashes or hangs
 costs the others nothing: what it measured until then stands in the table.
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SECONDS, SMOKE_SECONDS = 460.0, 165.0
 """With the start and the end, eight minutes and three."""
 LEAST = {"equality": 0.0, "speed": 0.15, "predict": 0.08, "quality": 0.3}
-"""Share of the whole time that the parts before leave for each; the last one gets all that is left."""
+"""Share of the remaining time for each part; the last one gets all of it."""
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 
 
@@ -45,7 +45,7 @@ class Measured:
 
 @exits_cleanly
 def main(parts: list[str], folder: Path, out: Path, seconds: float, smoke: bool, check: bool) -> None:
-    """Run the parts; exit with 1 where a bar is missed or a part failed, with 2 where nothing can run.
+    """Run the parts; exit with 1 if a bar is missed or a part failed, with 2 if nothing can run.
 
     check: only find out whether there is a CUDA device.
     """
@@ -63,7 +63,7 @@ def main(parts: list[str], folder: Path, out: Path, seconds: float, smoke: bool,
             kept = seconds * sum(LEAST[later] for later in parts[number + 1 :])
             limit = deadline - time.monotonic() - kept
             measured[part] = measure_part(part, folder, Path(scratch), limit, smoke)
-            _write(out, facts, smoke, measured)  # after each, in case this process is killed
+            _write(out, facts, smoke, measured)  # after each part, in case this process is killed
     raise SystemExit(report_bars([bar for result in measured.values() for bar in result.bars]))
 
 
@@ -92,7 +92,7 @@ def machine() -> dict[str, Any]:
 
 
 def measure_part(part: str, folder: Path, scratch: Path, limit: float, smoke: bool) -> Measured:
-    """Run a part to its end or to its limit, in a group of processes that ends with it."""
+    """Run a part to its end or to its limit, in its own process group."""
     rows = scratch / f"{part}.jsonl"
     started = time.monotonic()
     if limit < 1:
@@ -145,6 +145,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--seconds", type=float, help="for all parts together")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends the part in hand too
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # also ends the current part
     default = SMOKE_SECONDS if given.smoke else SECONDS
     main(given.parts, given.pack, given.out, given.seconds or default, given.smoke, given.check)

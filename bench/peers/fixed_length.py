@@ -1,4 +1,4 @@
-"""Reviews as the Keras examples hand them over: one array, every row as long as the longest review read."""
+"""Reviews in the format of the Keras examples: one array, every row as long as the longest review read."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What every peer can do, so that one loop measures them all."""
+"""The interface of every peer, so that one loop measures them all."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ LEARNING_RATE = 1e-3
 
 
 class Peer(Protocol):
-    """A model of its own, and the usual way to train it."""
+    """A model, and the usual way to train it."""
 
     def train(self, rows: NDArray[np.int64]) -> None:
         """Go once through these reviews of the training split, in this order, BATCH_SIZE to a step."""

@@ -1,6 +1,6 @@
 """Tokens per second of this project's training and of its peers, by turns.
 
-Each lives in a process of its own: this project sets up how its process gets memory, a tutorial does not.
+Each lives in its own process: this project sets up how its process gets memory, a tutorial does not.
 """
 
 import logging

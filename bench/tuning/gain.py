@@ -11,7 +11,7 @@ def gain_bar() -> Bar:
     """Report whether the last search improved validation AUC; both outcomes are valid."""
     path = paths.metrics("tune")
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `dvc repro` makes it")
+        raise UserError(f"{path}: no such file; `dvc repro` writes it")
     metrics = json.loads(path.read_bytes())
     winner, gain = metrics["best"]["trial"], metrics["gain_over_trial_0"]
     if winner == 0 or gain is None:

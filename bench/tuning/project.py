@@ -65,7 +65,7 @@ class SearchProject:
         return type(self)(root)
 
     def start(self, workers: int) -> subprocess.Popen[bytes]:
-        """Start the stage in a process group of its own."""
+        """Start the stage in its own process group."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
         with (self.root / LOG).open("wb") as log:
             return subprocess.Popen(
@@ -77,7 +77,7 @@ class SearchProject:
             )
 
     def finish(self, workers: int) -> None:
-        """Run the stage to its end. Raises RuntimeError where it fails."""
+        """Run the stage to its end. Raises RuntimeError if it fails."""
         status = self.start(workers).wait()
         if status:
             output = (self.root / LOG).read_text().splitlines()

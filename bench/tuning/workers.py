@@ -24,7 +24,7 @@ CHANGES = {
 def compare_workers(reviews: int | None) -> Bar:
     """Run one search by one worker, then by two; hold the ratio of their seconds against the bar.
 
-    Both are whole stages, their start included. Raises RuntimeError where the trials differ.
+    Both are whole stages, their start included. Raises RuntimeError if the trials differ.
     """
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         one = SearchProject.made(Path(folder) / "one", reviews, CHANGES)
