@@ -69,7 +69,7 @@ def test_links_resolve(name: str) -> None:
     assert not broken
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "CHANGELOG.md"])  # it names what is gone
 def test_paths_in_backticks_exist(name: str) -> None:
     missing = [path for path in _paths(ROOT / name) if not _is_known(path)]
     assert not missing
