@@ -15,7 +15,7 @@ from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store
 from sentiment.tracking.logged_model import log_model
 from sentiment.tracking.run import flattened
 from sentiment.tracking.run_inputs import evaluation_tags
@@ -53,22 +53,21 @@ def main() -> None:
     logger.info(f"tuned over baseline on test: AUC {gain}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
-    with tracking_errors():
-        store = open_store()
-        evaluated_by = evaluation_tags(READ, params.model_dump())
-        for candidate, stage in paths.CANDIDATES.items():
-            judgement = judged[candidate]
-            curves = (test.labels, judgement.test_probabilities, params.threshold)
-            write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
-            run = find_or_adopt_run(store, paths.model(candidate), stage)
-            run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
-            run.log_figures(figures(*curves, name=candidate), folder="evaluate")
-            if candidate == "tuned":
-                run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
-            run.tag({"selected": str(candidate == selected).lower()})
-            run.retag("evaluate.", evaluated_by)
-            if candidate == selected:
-                log_model(run, paths.SELECTED)
+    store = open_store()
+    evaluated_by = evaluation_tags(READ, params.model_dump())
+    for candidate, stage in paths.CANDIDATES.items():
+        judgement = judged[candidate]
+        curves = (test.labels, judgement.test_probabilities, params.threshold)
+        write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
+        run = find_or_adopt_run(store, paths.model(candidate), stage)
+        run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
+        run.log_figures(figures(*curves, name=candidate), folder="evaluate")
+        if candidate == "tuned":
+            run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
+        run.tag({"selected": str(candidate == selected).lower()})
+        run.retag("evaluate.", evaluated_by)
+        if candidate == selected:
+            log_model(run, paths.SELECTED)
     write_json(
         paths.metrics("evaluate"),
         {

@@ -11,7 +11,6 @@ from sentiment.params import Params, load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.batches import LearningReviews
-from sentiment.tracking import tracking_errors
 from sentiment.tracking.run_inputs import log_story
 from sentiment.training.checkpoint import open_checkpoint
 from sentiment.training.epoch_metrics import EpochMetrics
@@ -38,7 +37,7 @@ def main() -> None:
     origin = origin_of(params, reviews)
     key = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
-    with tracking_errors(), open_checkpoint(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
+    with open_checkpoint(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
         log_story(run, DATA_OF_TRAINING)
         log_configuration(run, params, reviews, origin, sections=Params.model_fields)
         for restored in checkpoint.epochs if checkpoint else ():

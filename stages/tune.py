@@ -8,10 +8,9 @@ from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import LearningReviews
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store, tracking_errors
+from sentiment.tracking import BEST_VALIDATION_AUC, open_store
 from sentiment.tuning.holdout import holdout_metrics
 from sentiment.tuning.report import search_page, write_tables
-from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
 from sentiment.tuning.winner import find_winner, search_metrics, summary
@@ -28,8 +27,7 @@ def main() -> None:
     params = load_params()
     reviews = LearningReviews.open()
     search = open_search(params, reviews)
-    # The inner one comes first, so that the run is tagged with the message and not with a driver's error.
-    with tracking_errors(), storage_errors(), open_search_run(open_store(), search) as run, storage_errors():
+    with open_search_run(open_store(), search) as run:
         run_search(search, run)
         with search.outputs:
             study, winner = search.results(), find_winner(search, run)

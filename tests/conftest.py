@@ -1,8 +1,9 @@
+import logging
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from filelock import FileLock
 import stages  # noqa: F401
 from sentiment.data.imdb import read_package
 from sentiment.data.parquet import sample_reviews, to_batches
+from sentiment.logs import LOGGERS
 from sentiment.text import normalize_text
 from tests.project import Project, clone
 
@@ -92,6 +94,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     yield
     commands, _started.commands = _started.commands, None
     assert not commands, f"mark {item.nodeid} `slow`: it starts {commands}"
+
+
+@pytest.fixture(autouse=True)
+def captured_loggers() -> Iterator[None]:
+    """Let caplog get the project's records from INFO up, also after a test that configured logging."""
+
+    def reset() -> None:
+        for logger in map(logging.getLogger, LOGGERS):
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.INFO)
+
+    reset()
+    yield
+    reset()
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,115 @@
-"""What can go wrong through no fault of the code, said to the person at the keyboard."""
+"""Errors that the user can fix, and their translation into one message at the end of a command."""
 
+import errno
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import ParamSpec
-
-from sentiment.logs import configure_logging
 
 Arguments = ParamSpec("Arguments")
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class UserError(Exception):
-    """Something that the user can put right: a parameter, a file, an address."""
+    """An error that the user can fix: an invalid parameter, a missing file, an unreachable server."""
 
     exit_status = 2
 
 
 class TrainingDivergedError(UserError):
-    """The loss or a gradient stopped being a finite number."""
+    """The loss or a gradient is not a finite number."""
 
     exit_status = 3
 
 
+Translator = Callable[[BaseException], UserError | None]
+"""Returns the error to report in place of an exception; None for an exception that it does not handle."""
+
+_translators: list[Translator] = []
+
+
+def register_translator(translator: Translator) -> Translator:
+    """Add a translator, for example of the exceptions of MLflow's store; usable as a decorator.
+
+    A module that uses a library registers the translator of its exceptions, so that this module imports none
+    of them.
+    """
+    _translators.append(translator)
+    return translator
+
+
+def translate(error: BaseException) -> UserError | None:
+    """Return the error to report in place of an exception.
+
+    Args:
+        error: As raised, with its traceback.
+
+    Returns:
+        The exception itself if it is a UserError; None if it is a bug, whose traceback is worth printing.
+    """
+    if isinstance(error, UserError):
+        return error
+    for translator in _translators:  # before OSError, of which some libraries' exceptions are subclasses
+        if translated := translator(error):
+            return translated
+    if isinstance(error, OSError):
+        advice = "; free some space and start the same command again" if error.errno in DISK_FULL else ""
+        return UserError(f"{error}{advice}")  # names the file where the system call had one
+    return None
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise a UserError in place of every exception that `translate` handles."""
+    try:
+        yield
+    except Exception as error:
+        if (translated := translate(error)) is error or translated is None:
+            raise
+        raise translated from None
+
+
+def raising_library(error: BaseException, *libraries: str) -> str | None:
+    """Return which of some libraries' code an exception passed last, None if it passed none of them.
+
+    Two libraries may raise the same exceptions, such as those of SQLAlchemy below both MLflow and Optuna.
+    """
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        package = _top_level_package(trace.tb_frame)
+        found = package if package in libraries else found
+        trace = trace.tb_next
+    return found
+
+
+def _top_level_package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Turn what a user can mend into one message on standard error and an exit status, no traceback."""
+    """Decorate the entry point of a command or a stage: configure logging, report errors in one message.
+
+    An error that the user can fix goes to standard error without a traceback, and the process exits with the
+    error's status; after Ctrl-C it exits with 130.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        configure_logging()
+        from sentiment.logs import configure_logging  # its settings import this module
+
         try:
-            main(*args, **kwargs)
+            configure_logging()
+            with translated_errors():
+                main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_status) from None
-        except OSError as error:  # a full disk, a folder without permission: the message names the file
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(UserError.exit_status) from None
         except KeyboardInterrupt:
-            print("interrupted: nothing half written was left behind", file=sys.stderr)
+            print("interrupted; output files are complete or unchanged", file=sys.stderr)
             raise SystemExit(130) from None
 
     return wrapped

@@ -1,14 +1,15 @@
-"""Logging and progress: log records and bars on standard error."""
+"""Logging and progress bars, both on standard error."""
 
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
+
+from sentiment.settings import load_log_level
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ Item = TypeVar("Item")
 Unit = Literal["items", "bytes"]
 
 SECONDS_BETWEEN_LINES = 10.0
+"""How often progress is logged where standard error is no terminal."""
 
 _silent = False
 
@@ -31,9 +33,14 @@ def progress(
     *,
     done: int = 0,
 ) -> Iterator[Item]:
-    """Yield `items` while showing how far it is: a bar on a terminal, else a line every ten seconds.
+    """Yield items while showing progress: a bar on a terminal, else a log line every ten seconds.
 
-    size: what an item adds towards `total`; by default each counts for one. done: what was done before.
+    Args:
+        items: What to iterate over.
+        total: Sum of the items' sizes, `done` included.
+        description: Shown before the progress.
+        size: Returns the size of an item; by default each counts for one.
+        done: Size of what an earlier run has processed.
     """
     with progress_bar(description, total, done=done) as advance:
         for item in items:
@@ -45,51 +52,81 @@ def progress(
 def progress_bar(
     description: str, total: int | None, *, unit: Unit = "items", done: int = 0
 ) -> Iterator[Callable[[int], object]]:
-    """Yield a function that takes how much more is done; show share, speed and time left as it is called.
+    """Show progress that the caller reports, and yield the function to report it with.
 
-    total: None where nobody knows. done: what was there before, which counts for the share, not the speed.
+    Args:
+        description: Shown before the progress.
+        total: Amount at the end, `done` included; None if it is unknown.
+        unit: Of the amounts.
+        done: Amount that an earlier run has processed; it is no part of the speed.
+
+    Yields:
+        A function that takes the amount processed since its last call.
     """
-    if _silent:
-        yield lambda amount: None
-    elif sys.stderr.isatty():
-        with tqdm(
+    bar_type = tqdm if sys.stderr.isatty() else _LoggedProgress
+    with bar_type(
+        total=total,
+        initial=done,
+        desc=description,
+        unit="B" if unit == "bytes" else "it",
+        unit_scale=unit == "bytes",
+        leave=False,
+        disable=_silent,
+    ) as bar:
+        yield bar.update
+
+
+class _LoggedProgress(tqdm):  # type: ignore[type-arg]  # generic in the type stubs alone
+    """A tqdm bar that logs a line instead of drawing, first and then at most every SECONDS_BETWEEN_LINES."""
+
+    monitor_interval = 0  # no thread that redraws a bar which is not advancing
+
+    def __init__(self, *, total: int | None, **options: Any) -> None:
+        text = "{desc}: {percentage:.0f}% | {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+        super().__init__(
             total=total,
-            initial=done,
-            desc=description,
-            leave=False,
-            unit="B" if unit == "bytes" else "it",
-            unit_scale=unit == "bytes",
-        ) as bar:
-            yield bar.update
-    else:
-        yield _Lines(description, total, unit, done).advance
+            bar_format=text if total else None,
+            mininterval=SECONDS_BETWEEN_LINES,
+            delay=SECONDS_BETWEEN_LINES,
+            miniters=1,
+            smoothing=0,
+            **options,
+        )
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Log the state; tqdm calls this to redraw, and with an empty message to clear the bar at its end."""
+        if msg != "":
+            logger.info(msg or str(self))
 
 
 def configure_logging() -> None:
     """Send the project's log records to standard error, above a progress bar if there is one.
 
-    The environment variable LOG_LEVEL sets the level, by default INFO. Lines have a time stamp where the
-    variable CI is set, as CI services do.
+    The level is that of the setting LOG_LEVEL. Lines have a time stamp where the environment variable CI is
+    set, as CI services do.
+
+    Raises:
+        UserError: LOG_LEVEL is invalid.
     """
     handler = _TqdmHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s" if os.environ.get("CI") else "%(message)s"))
-    level = os.environ.get("LOG_LEVEL", "INFO").upper()
+    level = load_log_level()
     for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(level)
+        project_logger = logging.getLogger(name)
+        project_logger.handlers = [handler]
+        project_logger.propagate = False
+        project_logger.setLevel(level)
 
 
 def silence() -> None:
-    """Log nothing from here on: in a worker process, whose parent logs for all of them."""
-    global _silent  # noqa: PLW0603  # of the process, like standard error itself
+    """Disable logging and progress bars in this process: a worker, whose parent logs for all of them."""
+    global _silent  # noqa: PLW0603  # state of the process, like standard error itself
     _silent = True
     logging.disable(logging.CRITICAL)
 
 
 class _TqdmHandler(logging.Handler):
-    """Writes records without breaking a progress bar."""
+    """Writes records to standard error without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
@@ -97,43 +134,8 @@ class _TqdmHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """Puts the level in front of what is worse than information."""
+    """Puts the level in front of the records above INFO."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         return line if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {line}"
-
-
-class _Lines:
-    """What a log gets: a line when the last one is ten seconds old."""
-
-    def __init__(self, description: str, total: int | None, unit: Unit, done: int) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.done = self.done_at_start = done
-        self.start = self.last = time.monotonic()
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-        now = time.monotonic()
-        if now - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = now
-            logger.info(f"{self.description}: {self._state(now - self.start)}")
-
-    def _state(self, seconds: float) -> str:
-        speed = (self.done - self.done_at_start) / seconds
-        parts = [f"{_megabytes(speed)}/s"] if self.unit == "bytes" else []
-        show = _megabytes if self.unit == "bytes" else str
-        if not self.total:
-            return ", ".join([show(self.done), *parts])
-        if speed > 0:
-            parts.append(f"{_duration((self.total - self.done) / speed)} left")
-        amounts = f"{show(self.done)} of {show(self.total)}"
-        return f"{self.done / self.total:.0%} ({', '.join([amounts, *parts])})"
-
-
-def _megabytes(amount: float) -> str:
-    return f"{amount / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -19,7 +19,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking.mlflow_store import open_store, tracking_uri
-from sentiment.tuning.storage import open_storage, storage_errors
+from sentiment.tuning.storage import open_storage
 
 HOST = "127.0.0.1"
 """The loopback: neither page asks who reads it."""
@@ -142,8 +142,7 @@ def serve_dashboard(port: int) -> None:
     if load_settings().tune_storage is None and not journal.is_file():  # to open it would start it
         raise UserError(f"{journal}: {NO_SEARCH}")
     storage = open_storage()
-    with storage_errors():
-        studies = storage.get_all_studies()
+    studies = storage.get_all_studies()
     if not studies:
         raise UserError(NO_SEARCH)
     require_free(port, "dashboard")

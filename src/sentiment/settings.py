@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qs, unquote
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sentiment.errors import UserError
@@ -15,10 +16,20 @@ ROOT_FILES = ("params.yaml", "dvc.yaml")
 """What lies at the root of a repository of this project, a git worktree or a nested copy included."""
 
 
-class Settings(BaseSettings):
-    """Addresses of this machine's or this team's services."""
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class LogSettings(BaseSettings):
+    """The setting that every command reads, also one that needs none of the others."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True)
+
+    log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = "INFO"
+    """Lowest level of the log records that are shown."""
+
+
+class Settings(LogSettings):
+    """Addresses of this machine's or this team's services."""
 
     mlflow_tracking_uri: SecretStr | None = None
     """Tracking server or database; by default the sqlite store in `mlruns/`. It may hold a password."""
@@ -43,7 +54,7 @@ def repository_root() -> Path:
     """
     if named := os.environ.get("DVC_ROOT"):
         return Path(named).resolve()
-    here = Path.cwd()
+    here = _working_directory()
     return _nearest_root(here) or here
 
 
@@ -56,10 +67,7 @@ def enter_repository() -> None:
     Raises:
         UserError: outside any repository; nothing has been written then.
     """
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        raise UserError("the current folder does not exist any more; change to the repository") from None
+    here = _working_directory()
     root = _nearest_root(here)
     if root is None and (named := os.environ.get("DVC_ROOT")):
         root = Path(named)
@@ -71,6 +79,13 @@ def enter_repository() -> None:
             f"here or in a folder above{'' if missing else ', side by side'}; change to the repository"
         )
     os.chdir(root)
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder does not exist any more; change to the repository") from None
 
 
 def _nearest_root(start: Path) -> Path | None:
@@ -144,18 +159,35 @@ def secrets_of(address: str) -> set[str]:
 
 
 def load_settings() -> Settings:
-    """Read the environment, then `.env` at the repository's root for what the environment does not set.
+    """Read the environment, then `.env` at the repository's root for the variables that are not set.
 
-    Raises UserError that lists every fault by the variable's name, never by its value.
+    Raises:
+        UserError: A value is invalid; all are reported at once, by the variables' names, without the values.
     """
+    return _load(Settings)
+
+
+def load_log_level() -> LogLevel:
+    """Read LOG_LEVEL alone, from the environment or `.env`.
+
+    Raises:
+        UserError: It is no name of a level.
+    """
+    return _load(LogSettings).log_level
+
+
+Loaded = TypeVar("Loaded", bound=LogSettings)
+
+
+def _load(settings: type[Loaded]) -> Loaded:
     file = repository_root() / ".env"
     try:
-        return Settings(_env_file=file)
+        return settings(_env_file=file)
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except ValidationError as error:
-        faults = [f"  {fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
-        raise UserError("\n".join(["environment: not usable", *faults])) from None
+        problems = [f"  {str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors()]
+        raise UserError("\n".join(["invalid environment variables:", *problems])) from None
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
 from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
-from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.errors import TrainingDivergedError, UserError, translated_errors
 from sentiment.settings import Settings
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run as StartedRun
-from sentiment.tracking import open_store, start_run, tracking_errors
+from sentiment.tracking import open_store, start_run
 from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning import trial as trials
 from sentiment.tuning.storage import open_journal
@@ -162,7 +162,7 @@ def orphan(alone: None, server: TrackingServer, monkeypatch: pytest.MonkeyPatch)
 
 def test_error_of_a_run_goes_before_that_of_its_store(orphan: StartedRun) -> None:
     for error in (UserError("what the user did"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as raised, tracking_errors(), orphan:
+        with pytest.raises(type(error)) as raised, translated_errors(), orphan:
             raise error
         assert raised.value is error
 
@@ -171,7 +171,7 @@ def test_error_tag_of_a_run_holds_no_password(server: TrackingServer, orphan: St
     with pytest.raises(MlflowException, match=PASSWORD) as met:
         orphan.tag({"a": "b"})
     server.start()
-    with pytest.raises(UserError), tracking_errors(), orphan:
+    with pytest.raises(UserError), translated_errors(), orphan:
         raise met.value
     found = orphan.store.client.get_run(orphan.id)
     assert found.info.status == "FAILED"
@@ -195,7 +195,7 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
     parent = open_search_run(open_store(), search)
     with claimed_trial(search) as trial:
         assert trial is not None
-        with pytest.raises(UserError, match="does not work"), tracking_errors():
+        with pytest.raises(UserError, match="does not work"), translated_errors():
             trials.run_trial(search, parent, trial)
     assert search.trials()[0].state == TrialState.RUNNING
 
@@ -209,7 +209,7 @@ def test_database_that_dies_is_told_in_one_line(
         address = f"postgresql+psycopg://{postgres.USER}:{password}@127.0.0.1:{port}/postgres"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         run = start_run(open_store(), "train", "train")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI") as raised, tracking_errors(), run:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI") as raised, translated_errors(), run:
         run.log_metrics({"loss": 0.5})
     said = str(raised.value) + "".join(capfd.readouterr())
     assert "Connection refused" in said

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
-from sentiment.errors import UserError
+from sentiment.errors import UserError, translated_errors
 from sentiment.settings import Settings
-from sentiment.tracking import open_store, start_run, tracking_errors
+from sentiment.tracking import open_store, start_run
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_deleted_experiment_of_a_server(server: TrackingServer, monkeypatch: pyt
     with pytest.raises(UserError, match="in the trash") as raised:
         open_store()
     assert PASSWORD not in str(raised.value)
-    with pytest.raises(UserError, match="in the trash") as meanwhile, tracking_errors(), run:
+    with pytest.raises(UserError, match="in the trash") as meanwhile, translated_errors(), run:
         run.log_metrics({"loss": 0.5})
     assert PASSWORD not in str(meanwhile.value)
     _run(_command(str(raised.value)), MLFLOW_TRACKING_URI=server.address)
@@ -68,7 +68,7 @@ def test_run_deleted_while_it_is_logged_to() -> None:
     store = open_store()
     run = start_run(store, "train", "train")
     store.client.delete_run(run.id)
-    with pytest.raises(UserError, match="it is in the trash, `MLFLOW") as raised, tracking_errors(), run:
+    with pytest.raises(UserError, match="it is in the trash, `MLFLOW") as raised, translated_errors(), run:
         run.log_metrics({"loss": 0.5})
     _run(_command(str(raised.value)))
     run.log_metrics({"loss": 0.5})

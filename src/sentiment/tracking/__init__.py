@@ -1,6 +1,6 @@
 """The one door to MLflow."""
 
-from sentiment.tracking.mlflow_store import Store, open_store, tracking_errors
+from sentiment.tracking.mlflow_store import Store, open_store
 from sentiment.tracking.run import BEST_VALIDATION_AUC, Run, find_tagged_run, reopen_run, start_run
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "open_store",
     "reopen_run",
     "start_run",
-    "tracking_errors",
 ]

@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from requests import RequestException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sentiment.errors import UserError
+from sentiment.errors import UserError, raising_library, register_translator
 from sentiment.files import replacing
 from sentiment.settings import (
     Settings,
@@ -99,13 +98,12 @@ def _is_default() -> bool:
     return tracking_uri(load_settings()) == default_tracking_uri()
 
 
-@contextmanager
-def tracking_errors() -> Iterator[None]:
-    """Turn what MLflow says when its store fails in the middle of a stage into a UserError."""
-    try:
-        yield
-    except STORE_ERRORS as error:
-        raise UserError(f"{not_working(error)}; once it works, start the same command again") from None
+@register_translator
+def translate_store_error(error: BaseException) -> UserError | None:
+    """Return the error to report when the store fails while a command runs."""
+    if not isinstance(error, STORE_ERRORS) or raising_library(error, "mlflow", "optuna") == "optuna":
+        return None
+    return UserError(f"{not_working(error)}; once it works, start the same command again")
 
 
 def not_working(error: Exception) -> str:

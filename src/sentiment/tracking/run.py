@@ -15,9 +15,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
+from sentiment.errors import translate
 from sentiment.settings import environment
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tracking.mlflow_store import STORE_ERRORS, Store, not_working
+from sentiment.tracking.mlflow_store import STORE_ERRORS, Store
 from sentiment.tracking.provenance import SOURCE_TAGS, source_tags
 from sentiment.training.epoch_metrics import EpochMetrics
 
@@ -69,8 +70,7 @@ class Run:
             if isinstance(error, KeyboardInterrupt):
                 self._status = "KILLED"
             else:
-                said = not_working(error) if isinstance(error, STORE_ERRORS) else str(error)
-                self.fail(f"{type(error).__name__}: {said}")
+                self.fail(f"{type(error).__name__}: {translate(error) or error}")
             self.store.client.set_terminated(self.id, self._status)
 
     def kill(self) -> None:

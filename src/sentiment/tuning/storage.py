@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment import paths
-from sentiment.errors import UserError
+from sentiment.errors import UserError, raising_library, register_translator
 from sentiment.settings import below_root, load_settings, repository_root, secrets_of
 
 logger = logging.getLogger(__name__)
@@ -114,28 +112,27 @@ class Journal(JournalFileBackend):
                 raise
 
 
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn what a storage raises in the middle of a search, by failing or lacking a trial, into a UserError.
+@register_translator
+def translate_storage_error(error: BaseException) -> UserError | None:
+    """Return the error to report when the storage fails during a search, or lacks a study or a trial.
 
     A study or a trial may be deleted, and a trial ended, in the dashboard at any moment.
     """
-    try:
-        yield
-    except UpdateFinishedTrialError:
-        raise UserError(ENDED_OUTSIDE) from None
-    except (KeyError, ValueError) as error:
-        if not _is_missing(error):
-            raise
+    if isinstance(error, UpdateFinishedTrialError):
+        return UserError(ENDED_OUTSIDE)
+    if isinstance(error, KeyError | ValueError) and _is_missing(error):
         if ENDED in str(error):
-            raise UserError(ENDED_OUTSIDE) from None
-        raise UserError(
+            return UserError(ENDED_OUTSIDE)
+        return UserError(
             "tune: the study or a trial of it was deleted, such as in the dashboard, while the search ran; "
             "start the same command again: it takes what is left, or starts a new study"
-        ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
+        )
+    if isinstance(error, StorageInternalError) or (
+        isinstance(error, SQLAlchemyError) and raising_library(error, "mlflow", "optuna") == "optuna"
+    ):
         address = load_settings().tune_storage
-        raise _not_working(error, address.get_secret_value() if address else "") from None
+        return _not_working(error, address.get_secret_value() if address else "")
+    return None
 
 
 def _is_missing(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from sentiment.training.fingerprint import DECIDING, PACKAGE, compute_code_diges
 from sentiment.training.runtime import resolve_device, resolve_precision
 from sentiment.tuning.holdout import tuning_reviews
 from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
-from sentiment.tuning.storage import open_storage, storage_errors
+from sentiment.tuning.storage import open_storage
 from sentiment.tuning.trial_params import error_of
 
 CODE = (*DECIDING, "tuning/trial_params.py", "tuning/sampling.py", "tuning/holdout.py", "tuning/trial.py")
@@ -122,7 +122,7 @@ def open_search(params: Params, reviews: LearningReviews) -> Search:
     storage = open_storage()
     search = Search(params, reviews, storage, name)
     search.folder.mkdir(parents=True, exist_ok=True)
-    with storage_errors(), search.claims:
+    with search.claims:
         _prepare(search)
     return search
 

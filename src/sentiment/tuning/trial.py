@@ -19,7 +19,6 @@ from sentiment.training.fingerprint import compute_fingerprint
 from sentiment.training.loop import TrainingResult
 from sentiment.training.runtime import release_memory
 from sentiment.training.self_training import fit_with_self_training
-from sentiment.tuning.storage import storage_errors
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (
     CPU_SECONDS,
@@ -55,7 +54,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     watch = Stopwatch.go_on(trial)
     with open_checkpoint(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
-        with run, storage_errors():  # a failed trial too is told to MLflow first: that may fail in its turn
+        with run:  # a failed trial too is told to MLflow first: that may fail in its turn
             try:
                 origin = origin_of(params, search.reviews, search.name, trial.number)
                 log_configuration(run, params, search.reviews, origin)

@@ -18,15 +18,15 @@ import torch
 from filelock import Timeout
 from optuna.trial import TrialState
 
-from sentiment.errors import UserError
+from sentiment.errors import UserError, translated_errors
 from sentiment.lineage import DATA_OF_TRAINING
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import environment, load_settings
 from sentiment.tokens.batches import LearningReviews
-from sentiment.tracking import Run, open_store, tracking_errors
+from sentiment.tracking import Run, open_store
 from sentiment.tracking.run_inputs import log_parameters, log_story
-from sentiment.tuning.storage import open_storage, storage_errors
+from sentiment.tuning.storage import open_storage
 from sentiment.tuning.study import TOTALS, Search
 from sentiment.tuning.trial import outcome, run_trial
 from sentiment.tuning.trial_params import ERROR
@@ -178,10 +178,10 @@ def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     silence()
     try:
-        with tracking_errors(), storage_errors():
+        with translated_errors():
             search = Search(params, LearningReviews.open(), open_storage(), name)
             work(search, Run(open_store(), run_id), on_claim=tell.send)
-    except (UserError, OSError) as error:
+    except UserError as error:
         tell.send(str(error))
         raise SystemExit(UserError.exit_status) from None
     except KeyboardInterrupt:
