@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from bench.small import set_params
 from tests.project import Project
 
 
@@ -87,6 +89,18 @@ def _other_model(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def _warmup_longer_than_the_run(path: Path) -> None:
+    set_params(path.parent, {"train.schedule.warmup_steps": 1000})
+
+
+def _self_training_without_unlabelled_reviews(path: Path) -> None:
+    set_params(path.parent, {"train.unlabelled": "self_training"})
+
+
+def _missing_device(path: Path) -> None:
+    set_params(path.parent, {"train.device": "cuda"})
+
+
 CASES = [
     Case("tokenize", "data/reviews/train.parquet", _missing, "no such file"),
     Case("tokenize", "data/reviews/train.parquet", _truncated, "truncated or corrupt Parquet file"),
@@ -110,6 +124,12 @@ CASES = [
     Case("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
     Case("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
     Case("train", "data/tokens/unlabelled/ids.npy", _missing, "no such file"),
+    Case(
+        "train",
+        "params.yaml",
+        _warmup_longer_than_the_run,
+        "train.schedule.warmup_steps: 1000, but the run has 8 steps (2 epochs of 4)",
+    ),
     Case("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
     Case("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
     Case("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
@@ -119,6 +139,11 @@ CASES = [
     Case("evaluate", "data/reviews/test.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("evaluate", "data/reviews/test.parquet", _one_class, "found only labels [1]"),
 ]
+for stage in ("train", "tune"):
+    message = "no source has unlabelled reviews; kind imdb has"
+    CASES.append(Case(stage, "params.yaml", _self_training_without_unlabelled_reviews, message))
+    if not torch.cuda.is_available():
+        CASES.append(Case(stage, "params.yaml", _missing_device, "train.device: cuda asked for"))
 
 
 def _run(case: Case) -> Result:

@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.pipeline.broken_inputs import CASES, Result
 from tests.project import Project
@@ -25,6 +24,7 @@ def test_broken_input_is_named_and_nothing_is_written(stage: str, project: Proje
         assert "Traceback" not in result.stderr, label
         assert result.unchanged, label
     assert project.tree() == before  # each file was put back: no case saw another one's
+    assert not (project.root / "mlruns/mlflow.db").exists() or not project.runs()
 
 
 def test_all_errors_of_params_are_reported_before_any_file_is_changed(project: Project) -> None:
@@ -37,25 +37,6 @@ def test_all_errors_of_params_are_reported_before_any_file_is_changed(project: P
         assert "train.epoch: unknown key" in failed.stderr
         assert "model.layers: must be a valid integer (found 'two')" in failed.stderr
         assert "seed: unknown key" in failed.stderr
-        assert "Traceback" not in failed.stderr
-    assert project.tree() == before
-
-
-def test_schedule_longer_than_the_run_is_refused_before_the_first_step(project: Project) -> None:
-    project.set_params({"train.schedule.warmup_steps": 1000})
-    before = project.tree()
-    failed = project.stage("train", status=2)
-    assert "train.schedule.warmup_steps: 1000, but the run has 8 steps (2 epochs of 4)" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert project.tree() == before
-
-
-def test_self_training_without_unlabelled_reviews_trains_nothing(project: Project) -> None:
-    project.set_params({"train.unlabelled": "self_training"})
-    before = project.tree()
-    for stage in ("train", "tune"):
-        failed = project.stage(stage, status=2)
-        assert "no source has unlabelled reviews; kind imdb has" in failed.stderr
         assert "Traceback" not in failed.stderr
     assert project.tree() == before
 
@@ -87,18 +68,6 @@ def test_divergence_exits_with_status_3_and_no_model(project: Project) -> None:
     failed = project.stage("tune", status=2)
     assert "3 trials failed, tune.max_failed stops the search" in failed.stderr
     assert {run.info.status for run in project.runs("tags.stage = 'tune'")} == {"FAILED"}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_missing_device_trains_nothing(project: Project) -> None:
-    project.set_params({"train.device": "cuda"})
-    before = project.tree()
-    for stage in ("train", "tune"):
-        failed = project.stage(stage, status=2)
-        assert "train.device: cuda asked for" in failed.stderr
-        assert "Traceback" not in failed.stderr
-        assert not project.runs(f"tags.stage = '{stage}'")
-    assert project.tree() == before
 
 
 def test_unreachable_tracking_server_hides_the_password(project: Project) -> None:
