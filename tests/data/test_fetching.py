@@ -261,13 +261,13 @@ def test_lasting_refusal_is_not_asked_again(status: int, server: Served) -> None
     assert len(server.asked) == 2  # fsspec asks by HEAD, then by GET
 
 
-def test_next_mirror_is_tried(server: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_next_mirror_is_tried(server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrong = tmp_path / "wrong.tar.gz"
     wrong.write_bytes(OTHER)
     with serving(b"", status=404) as gone:
         path = fetch([gone.url(), str(wrong), server.url()], md5(CONTENT))
     assert path.read_bytes() == CONTENT
-    assert "404 Not Found; trying mirror 2 of 3" in capsys.readouterr().err
+    assert "404 Not Found; trying mirror 2 of 3" in caplog.text
 
 
 def test_each_mirror_is_listed_with_its_reason(server: Served, tmp_path: Path) -> None:
@@ -286,7 +286,11 @@ def test_each_mirror_is_listed_with_its_reason(server: Served, tmp_path: Path) -
 
 @pytest.mark.parametrize("status", [403, 503])
 def test_secrets_of_an_address_show_nowhere(
-    status: int, server: Served, cache: Path, capsys: pytest.CaptureFixture[str]
+    status: int,
+    server: Served,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = server.url("reviews.tar.gz?token=query-word", user="someone:pass-word@")
     fetch([secret], None)
@@ -294,7 +298,7 @@ def test_secrets_of_an_address_show_nowhere(
     with pytest.raises(UserError) as caught:
         fetch([secret, "http://someone:pass-word@127.0.0.1:1/x?token=query-word"], None)
     kept = "".join(f"{path}{path.read_bytes()!r}" for path in cache.rglob("*.json"))
-    for text in (str(caught.value), *capsys.readouterr(), kept):
+    for text in (str(caught.value), *capsys.readouterr(), caplog.text, kept):
         assert "-word" not in text
         assert "someone" not in text
 

@@ -67,9 +67,7 @@ def test_without_a_record_nothing_is_said(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_old_commit_does_not_quietly_read_todays_file(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_old_commit_does_not_quietly_read_todays_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     for command in (["init", "-q"], ["add", "metrics"], ["commit", "-qm", "read"]):
         subprocess.run(
             ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], check=True
@@ -80,6 +78,6 @@ def test_old_commit_does_not_quietly_read_todays_file(
     with recording_files() as files:
         build_splits(load_params().download)
     warn_about_different_files(files)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "mine/a.csv: not the file that this commit recorded" in said
     assert "mine/b.csv" not in said

@@ -202,7 +202,7 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
 
 @pytest.mark.usefixtures("alone")
 def test_database_that_dies_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     password = quote(postgres.PASSWORD)
     with postgres.postgres() as port:
@@ -211,7 +211,7 @@ def test_database_that_dies_is_told_in_one_line(
         run = start_run(open_store(), "train", "train")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI") as raised, translated_errors(), run:
         run.log_metrics({"loss": 0.5})
-    said = str(raised.value) + "".join(capfd.readouterr())
+    said = str(raised.value) + "".join(capfd.readouterr()) + caplog.text
     assert "Connection refused" in said
     assert "Traceback" not in said
     assert not [secret for secret in (password, postgres.PASSWORD) if secret in said]

@@ -163,7 +163,7 @@ def test_best_weights_are_those_of_an_epoch_before_the_kill(splits: Splits, tmp_
 
 
 def test_run_that_is_over_is_not_trained_again(
-    splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = _fit(splits, Checkpoint(tmp_path, "key", 2))
     steps: list[int] = []
@@ -179,13 +179,13 @@ def test_run_that_is_over_is_not_trained_again(
     )
     assert steps == []
     _require_equal(again, whole)
-    assert "resuming at the end of epoch 2" in capsys.readouterr().err
+    assert "resuming at the end of epoch 2" in caplog.text
 
 
-def test_resumed_run_says_where(splits: Splits, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resumed_run_says_where(splits: Splits, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = time.strftime("%H:%M", time.localtime((folder / STATE_FILE).stat().st_mtime))
     _fit(splits, Checkpoint(folder, "key", 2), ema_decay=0.9)
-    assert f"resuming at epoch 2, step 5 of {STEPS} (checkpoint of {clock})\n" in capsys.readouterr().err
+    assert f"resuming at epoch 2, step 5 of {STEPS} (checkpoint of {clock})" in caplog.messages
 
 
 def test_within_an_epoch_states_are_minutes_apart(splits: Splits, tmp_path: Path) -> None:
@@ -223,13 +223,13 @@ SPOILED = {
 @pytest.mark.parametrize("name", [STATE_FILE, "best-1.safetensors"])
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_torn_checkpoint_is_told_in_one_line_and_ignored(
-    spoil: Any, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Any, name: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(folder / name)
     assert Checkpoint(folder, "key", 2).epochs == []
-    told = capsys.readouterr().err
+    (told,) = caplog.messages
     assert told.startswith(f"the checkpoint cannot be used, training starts anew: {folder / name}: ")
-    assert told.count("\n") == 1
+    assert "\n" not in told
 
 
 def test_training_anew_replaces_what_was_torn(splits: Splits, whole: TrainingResult, folder: Path) -> None:
@@ -238,17 +238,17 @@ def test_training_anew_replaces_what_was_torn(splits: Splits, whole: TrainingRes
     assert len(Checkpoint(folder, "key", 2).epochs) == len(whole.epochs)
 
 
-def test_missing_best_weights_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_best_weights_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "best-1.safetensors").unlink()
     assert Checkpoint(folder, "key", 2).epochs == []
-    assert "best-1.safetensors" in capsys.readouterr().err
+    assert "best-1.safetensors" in caplog.text
 
 
 def test_checkpoint_of_another_run_is_told_and_ignored(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Checkpoint(folder, "another key", 2).epochs == []
-    assert "it belongs to another training run" in capsys.readouterr().err
+    assert "it belongs to another training run" in caplog.text
 
 
 def test_kill_while_writing_leaves_the_old_state(splits: Splits, whole: TrainingResult, folder: Path) -> None:
@@ -259,12 +259,12 @@ def test_kill_while_writing_leaves_the_old_state(splits: Splits, whole: Training
 
 
 def test_full_disk_is_told_and_training_goes_on(
-    splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "folder", "key", 0)
     (tmp_path / "folder").write_text("a file where the folder should be")
     _require_equal(_fit(splits, checkpoint, epochs=1), _fit(splits, epochs=1))
-    assert "no checkpoint was written, training goes on: " in capsys.readouterr().err
+    assert "no checkpoint was written, training goes on: " in caplog.text
 
 
 def test_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_failure_before_the_first_state_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_second_process_on_the_same_run_goes_without(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_checkpoint(tmp_path, "key", 2) as first:
         with open_checkpoint(tmp_path, "key", 2) as second, open_checkpoint(tmp_path, "other", 2) as other:
@@ -344,7 +344,7 @@ def test_second_process_on_the_same_run_goes_without(
             assert second is None
             assert other is not None
         assert (tmp_path / "key").is_dir()
-    assert "another process trains the same configuration" in capsys.readouterr().err
+    assert "another process trains the same configuration" in caplog.text
 
 
 def test_checkpoints_that_nobody_came_back_to_are_removed(tmp_path: Path) -> None:

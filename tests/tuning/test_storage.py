@@ -137,12 +137,13 @@ def test_database_that_does_not_work_is_told_without_the_password(
     unused_port: int,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("TUNE_STORAGE", address(server, unused_port))
     with pytest.raises(UserError, match="TUNE_STORAGE") as raised:
         open_storage()
     assert raised.value.__cause__ is None
-    said = str(raised.value) + "".join(capfd.readouterr())
+    said = str(raised.value) + "".join(capfd.readouterr()) + caplog.text
     assert not [secret for secret in _secret_spellings() if secret in said], said
 
 
