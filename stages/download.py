@@ -9,7 +9,7 @@ from sentiment.data.recorded_files import warn_about_different_files
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_json
 from sentiment.params import load_params
-from sentiment.repository import incoming_files, require_incoming_in_copy
+from sentiment.repository import list_incoming_files, require_incoming_in_copy
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def main() -> None:
     with recording_files() as files:
         metrics = build_splits(load_params().download)
     warn_about_different_files(files)
-    if unread := sorted(set(incoming_files()) - set(files)):
+    if unread := sorted(set(list_incoming_files()) - set(files)):
         logger.info(f"no source reads {', '.join(unread)}, because no pattern in its paths matches")
     write_json(paths.metrics("download"), {**metrics, "files": files})
 

@@ -5,7 +5,7 @@ from typing import Any
 from sentiment import paths
 from sentiment.data.parquet import stream_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.files import replacing, write_json
+from sentiment.files import atomic_write, write_json
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode_to, texts_of
@@ -20,7 +20,7 @@ def main() -> None:
     reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
     unlabelled = stream_reviews(paths.reviews("unlabelled"), labelled=False)
     tokenizer = learn_tokenizer(texts_of(reviews["train"], "learn the vocabulary"), params)
-    with replacing(paths.TOKENIZER) as temporary:
+    with atomic_write(paths.TOKENIZER) as temporary:
         temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     figures: dict[str, Any] = {
         split: encode_to(paths.tokens(split), tokenizer, stream, f"tokenize {split}", params.oov_rate)

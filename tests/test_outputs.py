@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.files import replacing, write_json
+from sentiment.files import atomic_write, write_json
 
 
 def _make_half(target: Path, make: Callable[[Path], object]) -> None:
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         make(temporary)
         raise RuntimeError
 
@@ -24,7 +24,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(make: Callable[[Path], obj
 
 def test_success_replaces_file_and_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        with replacing(tmp_path / "folder") as temporary:
+        with atomic_write(tmp_path / "folder") as temporary:
             temporary.mkdir()
             (temporary / name).write_text(name)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]

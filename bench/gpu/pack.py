@@ -21,10 +21,10 @@ from sentiment import paths
 from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.files import replacing, write_json
+from sentiment.files import atomic_write, write_json
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
-from sentiment.settings import environment
+from sentiment.settings import set_environment
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import learn_tokenizer
 
@@ -58,7 +58,7 @@ def main(archive: Path | None, limit: int | None, wheels: bool, folder: Path) ->
     """
     params = load_params()
     reviews = _gathered(_download(params, archive, limit))
-    with replacing(folder.resolve()) as temporary:
+    with atomic_write(folder.resolve()) as temporary:
         temporary.mkdir()
         _write_data(temporary, params, reviews)
         if wheels:
@@ -96,7 +96,7 @@ def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
     with (
         tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch,
         _working_in(Path(scratch)),
-        environment(DVC_ROOT=str(root)),  # relative paths of sources start there
+        set_environment(DVC_ROOT=str(root)),  # relative paths of sources start there
     ):
         paths.INCOMING.parent.mkdir()
         paths.INCOMING.symlink_to(root / paths.INCOMING)

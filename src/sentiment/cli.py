@@ -19,10 +19,10 @@ def check() -> None:
     enter_repository()
     from sentiment.data.recorded_files import warn_about_changed_files
     from sentiment.params import load_params
-    from sentiment.repair import REPAIR_HINT, suspects
+    from sentiment.repair import REPAIR_HINT, find_damaged_files
 
     params = load_params()
-    if found := suspects(Path.cwd()):
+    if found := find_damaged_files(Path.cwd()):
         raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
     warn_about_changed_files(params.download)
     typer.echo(f"{paths.PARAMS}: no faults")
@@ -109,7 +109,7 @@ def clean(
 ) -> None:
     """Remove from caches and stores what recent commits, tags, experiments and searches do not need."""
     enter_repository()
-    from sentiment.retention import Keep
+    from sentiment.retention import RetentionPolicy
     from sentiment.retention import clean as run
 
-    run(Keep(commits, studies, days), remove=yes)
+    run(RetentionPolicy(commits, studies, days), remove=yes)

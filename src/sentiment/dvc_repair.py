@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.files import replacing
-from sentiment.repository import committed, listed
+from sentiment.files import atomic_write
+from sentiment.repository import list_files, read_committed
 
 RWLOCK = "rwlock"
 
@@ -25,13 +25,13 @@ def suspect_rwlocks(root: Path) -> list[str]:
 
 def repair_rwlock(tmp: Path) -> Iterator[str]:
     """Remove the file where it is damaged or names processes: none of them is alive, as the caller knows."""
-    from sentiment.repository import rwlock_holders  # psutil, which `suspect_rwlocks` has no use for
+    from sentiment.repository import read_rwlock_holders  # psutil, which `suspect_rwlocks` has no use for
 
     path = tmp / RWLOCK
     if _entries(path) is None:
         path.unlink()
         yield f"{path.name}: truncated or corrupt, removed; DVC writes it anew"
-    elif dead := rwlock_holders(path):
+    elif dead := read_rwlock_holders(path):
         path.unlink()
         pids = sorted({info["pid"] for info in dead})
         yield f"{path.name}: locks of processes that are dead ({', '.join(map(str, pids))}), removed"
@@ -96,7 +96,7 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    kept, before = _stages(path.read_bytes()), _stages(committed(str(paths.LOCK), root) or b"")
+    kept, before = _stages(path.read_bytes()), _stages(read_committed(str(paths.LOCK), root) or b"")
     if kept and [*kept][-1] not in before:  # cut off somewhere, perhaps where it still parses
         kept.popitem()
     elif kept:
@@ -105,7 +105,7 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     restored = [name for name in before if name not in kept]
     stages = {**kept, **{name: before[name] for name in restored}}
     if stages:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(HEADER + "".join(stages.values()), encoding="utf-8")
     else:
         path.unlink()
@@ -123,9 +123,9 @@ def repair_dvc_files(root: Path) -> Iterator[str]:
         if _is_dvc_file(path.read_bytes()):
             continue
         name = path.relative_to(root).as_posix()
-        before = committed(name, root)
+        before = read_committed(name, root)
         if before is not None and _is_dvc_file(before):
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(before)
             yield f"{name}: truncated or corrupt, restored from the last commit"
         else:
@@ -162,7 +162,7 @@ def _validated(text: str) -> dict[str, Any]:
 
 def _dvc_files(root: Path) -> list[Path]:
     """Return the `.dvc` files that git tracks or would track."""
-    names = listed("--cached", "--others", "--exclude-standard", "--", "*.dvc", root=root)
+    names = list_files("--cached", "--others", "--exclude-standard", "--", "*.dvc", root=root)
     return [root / name for name in names if (root / name).is_file()]
 
 

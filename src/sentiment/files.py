@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # stages that write no table need not wait for the import
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; move it there on success, remove it on any failure.
 
     The caller makes a file or a folder at the path it gets. Beside the target, so that the move is one
@@ -32,7 +32,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder for files on their way, and remove it whatever happens.
 
     Its name is fixed, so that what a killed process left there goes with the next run.
@@ -47,7 +47,7 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that is equal byte for byte when the content is equal; NaN is an error, not a token."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -56,7 +56,7 @@ def write_csv(path: Path, table: "pd.DataFrame", numbers: str = "%.6f") -> None:
 
     numbers: how those with a fraction are written.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, float_format=numbers, lineterminator="\n")
 
 
@@ -67,12 +67,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def file_md5(path: Path) -> str:
+def compute_file_md5(path: Path) -> str:
     """Return the MD5 of a file as `dvc.lock` and `.dvc` files have it; read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def content_md5(content: bytes) -> str:
+def compute_md5(content: bytes) -> str:
     """Return the MD5 of content that is in memory."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

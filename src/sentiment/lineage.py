@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sentiment import paths
-from sentiment.files import content_md5, file_md5, write_json
+from sentiment.files import compute_file_md5, compute_md5, write_json
 from sentiment.model.model_files import CONFIG, WEIGHTS, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
@@ -50,7 +50,7 @@ SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
 
 def model_hash(folder: Path) -> str:
     """Return the MD5 of a model's weights file: the `md5` that `dvc.lock` records for it."""
-    return file_md5(folder / WEIGHTS)
+    return compute_file_md5(folder / WEIGHTS)
 
 
 def params_digest(*sections: Section) -> str:
@@ -162,7 +162,7 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
 
 
 def _md5(content: str) -> str:
-    return content_md5(content.encode())
+    return compute_md5(content.encode())
 
 
 STAGE = "train"

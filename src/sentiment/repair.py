@@ -25,11 +25,11 @@ from sentiment.dvc_repair import (
     suspect_rwlocks,
 )
 from sentiment.errors import UserError
-from sentiment.files import content_md5, file_md5, replacing
-from sentiment.repository import committed
+from sentiment.files import atomic_write, compute_file_md5, compute_md5
+from sentiment.repository import read_committed
 
 OURS = re.compile(r"\..+\.partial(-journal)?")
-"""Made by `outputs.replacing`, and by sqlite beside a store that is being made."""
+"""Made by `atomic_write`, and by sqlite beside a store that is being made."""
 
 DVCS = re.compile(r"\.[\w-]{22}\.tmp")
 """Made by DVC beside what it copies to a cache or a working tree."""
@@ -163,10 +163,10 @@ def _repair_cached(out: Any) -> Iterator[str]:
 def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path | None) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
     right = oid.removesuffix(".dir")
-    if not path.is_file() or file_md5(path) == right:
+    if not path.is_file() or compute_file_md5(path) == right:
         return
-    if workspace.is_file() and file_md5(workspace) == right:
-        with replacing(path) as temporary:
+    if workspace.is_file() and compute_file_md5(workspace) == right:
+        with atomic_write(path) as temporary:
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was damaged, replaced by the file here"
@@ -186,10 +186,10 @@ def _restore_metrics(out: Any, root: Path) -> bool:
     """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
     candidates = [cached.read_bytes()] if cached.is_file() else []
-    candidates += [committed(out.def_path, root) or b""]
+    candidates += [read_committed(out.def_path, root) or b""]
     for content in candidates:
-        if content_md5(content) == out.hash_info.value:
-            with replacing(Path(out.fs_path)) as temporary:
+        if compute_md5(content) == out.hash_info.value:
+            with atomic_write(Path(out.fs_path)) as temporary:
                 temporary.write_bytes(content)
             return True
     return False
@@ -201,7 +201,7 @@ WRITING_S = 0.5
 """DVC takes a tenth of that to write its largest file."""
 
 
-def suspects(root: Path) -> list[str]:
+def find_damaged_files(root: Path) -> list[str]:
     """Return, one line each, which files DVC or a stage would stop at. Fast: nothing is hashed."""
     found = _suspects(root)
     if found:  # DVC may be writing just now

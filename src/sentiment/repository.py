@@ -17,7 +17,7 @@ from sentiment.errors import UserError
 from sentiment.settings import repository_root
 
 
-def git(*arguments: str, root: Path | None = None) -> bytes | None:
+def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
     """Return what a git command prints, None where it fails.
 
     Args:
@@ -33,14 +33,14 @@ def git(*arguments: str, root: Path | None = None) -> bytes | None:
     return done.stdout
 
 
-def committed(name: str, root: Path | None = None) -> bytes | None:
+def read_committed(name: str, root: Path | None = None) -> bytes | None:
     """Return the content that a file below `root` has in the last commit, None where that lacks it."""
-    return git("show", f"HEAD:./{name}", root=root)
+    return run_git("show", f"HEAD:./{name}", root=root)
 
 
-def listed(*arguments: str, root: Path | None = None) -> list[str]:
+def list_files(*arguments: str, root: Path | None = None) -> list[str]:
     """Return the paths that `git ls-files` names, none where it fails."""
-    found = git("ls-files", "-z", *arguments, root=root) or b""
+    found = run_git("ls-files", "-z", *arguments, root=root) or b""
     return [os.fsdecode(name) for name in found.split(b"\0") if name]
 
 
@@ -71,7 +71,7 @@ def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:
         raise UserError("\n  ".join(["something is running here; try again when it has ended:", *found]))
 
 
-def rwlock_holders(file: Path) -> list[dict[str, Any]]:
+def read_rwlock_holders(file: Path) -> list[dict[str, Any]]:
     """Return the processes, as `pid` and `cmd`, that DVC's read-write lock names.
 
     None where it is missing or corrupt: DVC's processes are found without it too.
@@ -87,7 +87,7 @@ def rwlock_holders(file: Path) -> list[dict[str, Any]]:
 
 def _dvc_holders(folder: Path) -> Iterator[str]:
     for file in sorted(folder.rglob("rwlock")):
-        alive = {(holder["cmd"], holder["pid"]) for holder in rwlock_holders(file) if _is_alive(holder)}
+        alive = {(holder["cmd"], holder["pid"]) for holder in read_rwlock_holders(file) if _is_alive(holder)}
         yield from (f"{command} (process {pid})" for command, pid in sorted(alive))
 
 
@@ -131,11 +131,11 @@ def _held_locks(root: Path, own: set[Path]) -> Iterator[str]:
             lock.release()
 
 
-PIN = ".dvc"
+DVC_SUFFIX = ".dvc"
 """How the name of a file ends that records what DVC tracks."""
 
 
-def incoming_files(root: Path = Path()) -> list[str]:
+def list_incoming_files(root: Path = Path()) -> list[str]:
     """Return the data files in `data/incoming` below `root`, in order of name, as paths relative to `root`.
 
     Hidden files, `.dvc` files and the README are no data.
@@ -151,7 +151,9 @@ def incoming_files(root: Path = Path()) -> list[str]:
                     f"{inside / name}: a link to a folder, behind which DVC sees no change; "
                     "put the files themselves here, or links to files"
                 )
-        names = (inside / name for name in files if not name.startswith(".") and not name.endswith(PIN))
+        names = (
+            inside / name for name in files if not name.startswith(".") and not name.endswith(DVC_SUFFIX)
+        )
         found += [path.as_posix() for path in names if path != paths.INCOMING / "README.md"]
     return sorted(found)
 
@@ -166,9 +168,9 @@ def require_incoming_in_copy() -> None:
     root = repository_root()
     if root == Path.cwd().resolve():
         return
-    here, known = set(incoming_files()), set(listed("--", str(paths.INCOMING), root=root))
+    here, known = set(list_incoming_files()), set(list_files("--", str(paths.INCOMING), root=root))
     faults = []
-    for name in incoming_files(root):
+    for name in list_incoming_files(root):
         if name not in here and not any(path in known for path in _committed_as(name)):
             faults.append(f"{name}: known to neither git nor DVC")
     if faults:
@@ -190,4 +192,4 @@ def _committed_as(name: str) -> Iterator[str]:
     for tracked in (Path(name), *Path(name).parents):
         if tracked == paths.INCOMING:
             return
-        yield tracked.with_name(tracked.name + PIN).as_posix()
+        yield tracked.with_name(tracked.name + DVC_SUFFIX).as_posix()

@@ -20,8 +20,8 @@ from sentiment.data.download_cache import CacheEntry, Checksum
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
-from sentiment.repair import REPAIR_HINT, suspects
-from sentiment.repository import PIN, require_idle
+from sentiment.repair import REPAIR_HINT, find_damaged_files
+from sentiment.repository import DVC_SUFFIX, require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store as leftovers
 
@@ -37,7 +37,7 @@ MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
 
 
 @dataclass(frozen=True)
-class Keep:
+class RetentionPolicy:
     """What stays.
 
     commits: of HEAD and of every branch, so many of the newest. studies: so many of the newest searches.
@@ -49,14 +49,14 @@ class Keep:
     days: float
 
 
-def clean(keep: Keep, *, remove: bool) -> None:
+def clean(keep: RetentionPolicy, *, remove: bool) -> None:
     """Print what nothing needs, by kind and size; remove it if told to.
 
     Raises UserError, with nothing removed, while a stage, a search or a DVC command runs, or outside a
     repository that git and DVC can read.
     """
     root = repository_root()
-    if damaged := suspects(root):
+    if damaged := find_damaged_files(root):
         raise UserError("\n  ".join([f"damaged files; {REPAIR_HINT} first:", *damaged]))
     require_idle(root)
     # The cache goes first: what DVC cannot decide, such as a commit that it cannot read, ends everything.
@@ -82,7 +82,7 @@ def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
     return total
 
 
-def _unneeded_in_cache(root: Path, keep: Keep) -> dict[Path, int]:
+def _unneeded_in_cache(root: Path, keep: RetentionPolicy) -> dict[Path, int]:
     """Return sizes of the cache's objects that no kept commit, tag, experiment or file here needs.
 
     `dvc gc` itself would break the run cache: it holds metrics too, which are no part of DVC's cache
@@ -117,8 +117,10 @@ def _pinned_objects(cache: Path) -> set[Path]:
     No stage can make them again, so their age does not matter.
     """
     listed = _git("rev-list", "--objects", "--all", "--reflog")
-    named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(PIN))
-    blobs = {blob for blob, path in named if Path(path).name != PIN}  # DVC's own folder is no such file
+    named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(DVC_SUFFIX))
+    blobs = {
+        blob for blob, path in named if Path(path).name != DVC_SUFFIX
+    }  # DVC's own folder is no such file
     found: set[Path] = set()
     for blob in sorted(blobs):
         found |= {_object(cache, md5) for md5 in MD5.findall(_git("cat-file", "blob", blob))}

@@ -11,9 +11,9 @@ from typing import Literal
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.params import load_params
-from sentiment.repository import committed
+from sentiment.repository import read_committed
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def retrain() -> None:
     _dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
     log = _dvc("repro", fails_with="a stage failed")
     outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock_changed())
-    with replacing(REPORT) as temporary:
+    with atomic_write(REPORT) as temporary:
         temporary.write_text(_report(outcome), encoding="utf-8")
     logger.info(f"{REPORT}: {'nothing new' if outcome.is_nothing_new else 'see what changed'}")
 
@@ -65,7 +65,7 @@ def _require_commit() -> None:
     """Refuse to start where `dvc params diff`, which the report needs, would fail after all the work."""
     command = [sys.executable, "-m", "dvc", "params", "diff", "--json", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or committed(str(paths.PARAMS)) is None:
+    if done.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
         raise UserError(
             "retrain compares with the last commit, and there is none that git and DVC can read: an exported "
             "archive, core.no_scm, or a repository without a commit. `dvc repro` trains without one; else "
@@ -75,7 +75,7 @@ def _require_commit() -> None:
 
 def _lock_changed() -> bool:
     now = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
-    return now != committed(str(paths.LOCK))
+    return now != read_committed(str(paths.LOCK))
 
 
 def _report(outcome: Outcome) -> str:

@@ -96,7 +96,7 @@ def _nearest_root(start: Path) -> Path | None:
     return None
 
 
-def below_root(address: str) -> str:
+def resolve_sqlite_address(address: str) -> str:
     """Return an address with a relative sqlite file taken from the repository's root.
 
     Libraries would take it from the working directory, which under `dvc exp run --temp` is a copy that is
@@ -115,7 +115,7 @@ def below_root(address: str) -> str:
     return address
 
 
-def sqlite_address(path: Path) -> str:
+def build_sqlite_address(path: Path) -> str:
     """Return the address of a sqlite file, absolute wherever the path can stand in an address.
 
     Raises:
@@ -146,7 +146,7 @@ def _breaks_address(path: str) -> bool:
     return "?" in path or "%" in path
 
 
-def secrets_of(address: str) -> set[str]:
+def find_secrets(address: str) -> set[str]:
     """Return what no message may hold: the address, and its password in it and as the server knows it."""
     before_query, _, query = address.partition("?")
     found = {address, address.rstrip("/"), *parse_qs(query).get("password", [])}
@@ -191,7 +191,7 @@ def _load(settings: type[Loaded]) -> Loaded:
 
 
 @contextmanager
-def environment(**values: str) -> Iterator[None]:
+def set_environment(**values: str) -> Iterator[None]:
     """Set variables of the environment for a while; processes started meanwhile take them over."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

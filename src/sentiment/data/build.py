@@ -30,7 +30,7 @@ from sentiment.data.validation import (
     summarize_split,
 )
 from sentiment.errors import UserError
-from sentiment.files import scratch
+from sentiment.files import temporary_folder
 from sentiment.logs import progress, progress_bar
 from sentiment.params.data import DownloadParams
 from sentiment.text import normalize_text
@@ -156,7 +156,7 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
     """
     with (
         _reporting_full_disk(),
-        scratch(paths.REVIEWS / ".spool") as folder,
+        temporary_folder(paths.REVIEWS / ".spool") as folder,
         open_quarantine(paths.QUARANTINE) as quarantine,
     ):
         file = folder / "rows.arrows"

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from sentiment.data.addresses import make_file_name
 from sentiment.errors import UserError
-from sentiment.files import file_md5, write_json
+from sentiment.files import compute_file_md5, write_json
 from sentiment.settings import load_settings, repository_root
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def record_file(name: str, path: Path) -> None:
 
 def compute_file_record(path: Path) -> dict[str, int | str]:
     """Return size and MD5 of a file. DVC uses the same hash."""
-    return {"bytes": path.stat().st_size, "md5": file_md5(path)}
+    return {"bytes": path.stat().st_size, "md5": compute_file_md5(path)}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from sentiment.data.minhash import (
 )
 from sentiment.data.parquet import ORIGIN_SCHEMA, release_freed_memory
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.params.data import NearDuplicateLimits
 
 REPORT_COLUMNS = ("similarity", "test_source", "test_row", "split", "source", "row")
@@ -107,7 +107,7 @@ class NearDuplicates:
 @contextmanager
 def writing_empty_report(report: Path) -> Iterator[None]:
     """Write a report without pairs; it is moved into place only if the block succeeds."""
-    with replacing(report) as temporary:
+    with atomic_write(report) as temporary:
         temporary.write_text(",".join(REPORT_COLUMNS) + "\n", encoding="utf-8")
         yield
 
@@ -131,7 +131,7 @@ def find_near_duplicates(
         report: CSV with REPORT_COLUMNS, one row per pair. It is moved into place only if the block succeeds.
         folder: Folder for a temporary file with the test reviews.
     """
-    with replacing(report) as temporary:
+    with atomic_write(report) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(REPORT_COLUMNS)

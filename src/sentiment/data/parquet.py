@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from sentiment.data.deduplication import compute_duplicate_key
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 
 SCHEMA = pa.schema(
     [
@@ -165,7 +165,7 @@ def open_reviews_writer(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator
         "use_dictionary": [name for name in schema.names if name not in ("text", "row")],
         "write_page_checksum": True,  # detects flipped bits in texts
     }
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
         writer = ReviewsWriter(parquet)
         yield writer
         writer.flush()

@@ -16,7 +16,7 @@ from sentiment.data.download_cache import FileRecords, compute_file_record
 from sentiment.data.imdb import PACKAGE_FILE, find_package_file
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.params.data import (
     AnySource,
     DownloadParams,
@@ -25,7 +25,7 @@ from sentiment.params.data import (
     IncomingSource,
     PackageSource,
 )
-from sentiment.repository import PIN, committed, incoming_files
+from sentiment.repository import DVC_SUFFIX, list_incoming_files, read_committed
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def require_tracked_files(folder: Path) -> None:
     """
     pins = sorted(
         pin
-        for pin in folder.rglob(f"*{PIN}")
+        for pin in folder.rglob(f"*{DVC_SUFFIX}")
         if pin.is_file() and not any(part.startswith(".") for part in pin.relative_to(folder).parts)
     )
     if not pins:
@@ -77,7 +77,7 @@ def _find_problem(repo: "Repo", out: "Output", pin: Path) -> str | None:
 def _restore(repo: "Repo", out: "Output") -> bool:
     """Fetch a missing file or folder from the cache or a remote. Return whether that succeeded."""
     try:
-        with replacing(Path(out.fs_path)) as temporary:
+        with atomic_write(Path(out.fs_path)) as temporary:
             name = repo.dvcfs.from_os_path(str(Path(out.fs_path).relative_to(repo.root_dir)))
             repo.dvcfs.get(f"/{name}", str(temporary), recursive=out.hash_info.isdir)
     except (
@@ -152,7 +152,7 @@ def warn_about_different_files(read: FileRecords) -> None:
 
     This shows that the stage, run at an old commit, does not read the files of that time.
     """
-    before = committed(paths.metrics("download").as_posix()) or b""
+    before = read_committed(paths.metrics("download").as_posix()) or b""
     for name, recorded in _parse_file_records(before).items():
         if name in read and read[name] != recorded:
             logger.info(
@@ -216,7 +216,7 @@ def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
     """
     require_tracked_files(paths.INCOMING)
     matched = [
-        name for name in incoming_files() if any(fnmatchcase(name, pattern) for pattern in source.paths)
+        name for name in list_incoming_files() if any(fnmatchcase(name, pattern) for pattern in source.paths)
     ]
     for name in matched:
         yield from read_files(source.model_copy(update={"paths": (name,)}))

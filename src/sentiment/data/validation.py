@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.params.data import Columns, ReviewChecks
 
 MAX_EXAMPLES = 10
@@ -51,7 +51,7 @@ class Quarantine:
 @contextmanager
 def open_quarantine(path: Path) -> Iterator[Quarantine]:
     """Open a quarantine file for writing. It is moved to `path` only if the block succeeds."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield Quarantine(file)
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.ngram_branch import NGramPart
 from sentiment.params.model import ModelParams
@@ -56,15 +56,15 @@ def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None =
         model=model.params,
     )
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    with replacing(folder / CONFIG) as temporary:
+    with atomic_write(folder / CONFIG) as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def copy_model(source: Path, target: Path, tokenizer: Path) -> None:
     """Make a folder that `Predictor.load` reads: a model's files and its tokenizer, all or none."""
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.mkdir()
         for file in (source / WEIGHTS, source / CONFIG):
             shutil.copyfile(file, temporary / file.name)

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 
@@ -220,7 +220,7 @@ def writing_tokens(folder: Path) -> Iterator[TokenWriter]:
 
     The bytes do not depend on how the reviews are cut into batches.
     """
-    with replacing(folder) as temporary:
+    with atomic_write(folder) as temporary:
         temporary.mkdir()
         with ExitStack() as stack:
             files = [

@@ -21,14 +21,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiment.errors import UserError, raising_library, register_translator
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.settings import (
     Settings,
-    below_root,
+    build_sqlite_address,
+    find_secrets,
     load_settings,
     repository_root,
-    secrets_of,
-    sqlite_address,
+    resolve_sqlite_address,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,15 +62,15 @@ class Store:
 
 
 def default_tracking_uri() -> str:
-    """Return the address of the sqlite store in `mlruns/`, absolute where it can be (`sqlite_address`)."""
-    return sqlite_address(repository_root() / "mlruns" / "mlflow.db")
+    """Return the address of the sqlite store in `mlruns/`, absolute where its path can be in one."""
+    return build_sqlite_address(repository_root() / "mlruns" / "mlflow.db")
 
 
 def tracking_uri(settings: Settings) -> str:
     """Return the tracking address; a relative sqlite file is meant from the repository's root."""
     if settings.mlflow_tracking_uri is None:
         return default_tracking_uri()
-    return below_root(settings.mlflow_tracking_uri.get_secret_value())
+    return resolve_sqlite_address(settings.mlflow_tracking_uri.get_secret_value())
 
 
 def open_store() -> Store:
@@ -123,7 +123,7 @@ def _make_tables(uri: str, path: Path) -> None:
     with FileLock(f"{path}.making"):
         head, found, options = uri.rpartition(f"/{path.name}")
         if found and not path.exists():  # an encoded name is not found: MLflow makes the tables in place
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 MlflowClient(f"{head}/{temporary.name}{options}").search_experiments(max_results=1)
 
 
@@ -193,7 +193,7 @@ def _said(error: Exception, uri: str) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         line = next((line for line in lines if line.startswith("(sqlite3.")), lines[0] if lines else "")
         line = line.replace(uri, "<MLFLOW_TRACKING_URI>")
-        if line and not any(secret in line for secret in secrets_of(uri)):
+        if line and not any(secret in line for secret in find_secrets(uri)):
             return line
     if uri.startswith("sqlite") and isinstance(error, DBAPIError):  # "database or disk is full"
         return f"{type(error).__name__}: {error.orig}"

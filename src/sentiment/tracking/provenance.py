@@ -18,9 +18,9 @@ from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.data.addresses import redact_urls_in
-from sentiment.files import file_md5
-from sentiment.repository import committed, git
-from sentiment.settings import load_settings, repository_root, secrets_of
+from sentiment.files import compute_file_md5
+from sentiment.repository import read_committed, run_git
+from sentiment.settings import find_secrets, load_settings, repository_root
 from sentiment.training.fingerprint import detect_instruction_sets
 
 SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|_KEY|CREDENTIALS?)$", re.IGNORECASE)
@@ -50,7 +50,9 @@ def redactor() -> Callable[[str], str]:
 def _known_secrets() -> set[str]:
     settings = load_settings()
     addresses = (settings.mlflow_tracking_uri, settings.tune_storage)
-    found = {secret for address in addresses if address for secret in secrets_of(address.get_secret_value())}
+    found = {
+        secret for address in addresses if address for secret in find_secrets(address.get_secret_value())
+    }
     try:
         assigned = ASSIGNED.findall((repository_root() / ".env").read_text(encoding="utf-8"))
     except OSError:
@@ -71,12 +73,12 @@ def dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
         if path.is_dir():
             tree = Tree()  # type: ignore[no-untyped-call]
             for file in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-                md5 = of_files[file] = of_files.get(file) or file_md5(file)
+                md5 = of_files[file] = of_files.get(file) or compute_file_md5(file)
                 tree.add(file.relative_to(path).parts, Meta(), HashInfo("md5", md5))
             tree.digest()
             found[path.as_posix()] = str(tree.hash_info.value)
         elif path.is_file():
-            of_files[path] = of_files.get(path) or file_md5(path)
+            of_files[path] = of_files.get(path) or compute_file_md5(path)
             found[path.as_posix()] = of_files[path]
     return found
 
@@ -168,7 +170,7 @@ def unnamed_inputs(hashes: Mapping[str, str]) -> tuple[str, ...]:
 
     Whatever is in the working tree's `dvc.lock`: DVC rewrites it while it runs the stages.
     """
-    named = hashes_in_lock((committed(str(paths.LOCK)) or b"").decode(errors="replace"))
+    named = hashes_in_lock((read_committed(str(paths.LOCK)) or b"").decode(errors="replace"))
     return tuple(path for path, md5 in hashes.items() if md5 not in named.get(path, set()))
 
 
@@ -221,5 +223,5 @@ def _changed_paths() -> tuple[str, ...]:
 
 def _git(*arguments: str) -> str | None:
     """Return what git prints, None where it fails: no git, no repository, no commit."""
-    printed = git(*arguments)
+    printed = run_git(*arguments)
     return None if printed is None else printed.decode("utf-8", errors="replace")

@@ -16,7 +16,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, E
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
 from sentiment.errors import translate
-from sentiment.settings import environment
+from sentiment.settings import set_environment
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking.mlflow_store import STORE_ERRORS, Store
 from sentiment.tracking.provenance import SOURCE_TAGS, source_tags
@@ -66,7 +66,7 @@ class Run:
         if error is None:
             self.store.client.set_terminated(self.id, self._status)
             return
-        with suppress(*STORE_ERRORS), environment(**AT_ONCE):
+        with suppress(*STORE_ERRORS), set_environment(**AT_ONCE):
             if isinstance(error, KeyboardInterrupt):
                 self._status = "KILLED"
             else:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.files import replacing, write_json
+from sentiment.files import atomic_write, write_json
 from sentiment.training.epoch_metrics import EpochMetrics
 from sentiment.training.fingerprint import TrainingFingerprint
 from sentiment.training.state import EPOCHS, TrainingState
@@ -43,7 +43,7 @@ def write_checkpoint_file(path: Path, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     rest = json.dumps(_separated(state, "", tensors))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, {"rest": rest, "checksum": _checksum(rest, tensors)})
         _flush(temporary)
     _flush(path.parent)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment import paths
 from sentiment.errors import UserError, raising_library, register_translator
-from sentiment.settings import below_root, load_settings, repository_root, secrets_of
+from sentiment.settings import find_secrets, load_settings, repository_root, resolve_sqlite_address
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def open_storage() -> BaseStorage:
     address = load_settings().tune_storage
     if address is None:
         return open_journal(repository_root() / paths.JOURNAL)
-    return _open_database(below_root(address.get_secret_value()))
+    return _open_database(resolve_sqlite_address(address.get_secret_value()))
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -185,7 +185,9 @@ def _said(error: Exception, address: str) -> str:
     message = str(getattr(cause, "orig", None) or (error if isinstance(error, RuntimeError) else ""))
     line = next((line.strip() for line in message.splitlines() if line.strip()), "")
     kind = type(cause or error).__name__
-    return kind if not line or any(secret in message for secret in secrets_of(address)) else f"{kind}: {line}"
+    return (
+        kind if not line or any(secret in message for secret in find_secrets(address)) else f"{kind}: {line}"
+    )
 
 
 def _is_entry(line: bytes) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import UserError
-from sentiment.files import replacing
+from sentiment.files import atomic_write
 from sentiment.lineage import STUDY_TAG, TRIAL_TAG
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import CONFIG, WEIGHTS, load_model, save_model
@@ -136,7 +136,7 @@ def keep(search: Search, number: int, fitted: TrainingResult) -> Kept:
     folder = search.trial_folder(number)
     save_model(folder, fitted.model)
     logits = _of_all_validation(search, number, fitted)
-    with replacing(folder / LOGITS) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / LOGITS) as temporary, temporary.open("wb") as file:
         np.save(file, logits)
     return Kept(fitted.model, logits)
 

@@ -22,7 +22,7 @@ from sentiment.errors import UserError, translated_errors
 from sentiment.lineage import DATA_OF_TRAINING
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
-from sentiment.settings import environment, load_settings
+from sentiment.settings import load_settings, set_environment
 from sentiment.tokens.batches import LearningReviews
 from sentiment.tracking import Run, open_store
 from sentiment.tracking.run_inputs import log_parameters, log_story
@@ -152,7 +152,7 @@ def _hire(search: Search, run: Run, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
     told, tell = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
-    with environment(**{THREADS: str(threads)}), _without_interrupts():
+    with set_environment(**{THREADS: str(threads)}), _without_interrupts():
         process.start()
     tell.close()
     return _Worker(process, told)
