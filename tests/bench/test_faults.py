@@ -15,7 +15,7 @@ from bench.faults.moments import KINDS, Moment
 STAGES = ["download", "tokenize", "train", "tune", "evaluate"]
 
 
-def test_each_stage_and_moment_gets_its_kills_in_the_order_of_a_run() -> None:
+def test_kills_cover_each_stage_and_moment_in_the_order_of_a_run() -> None:
     cases = cases_of("kills", STAGES, seed=1)
     met = Counter((moment.stage, moment.kind) for case in cases for moment in case.moments)
     assert met == {(stage, kind): 5 for stage in STAGES for kind in KINDS}
@@ -27,7 +27,7 @@ def test_each_stage_and_moment_gets_its_kills_in_the_order_of_a_run() -> None:
     assert [case.moments for case in cases] == [case.moments for case in cases_of("kills", STAGES, seed=1)]
 
 
-def test_all_parts_have_as_many_faults_as_the_bar_says() -> None:
+def test_all_parts_have_the_number_of_faults_of_the_bar() -> None:
     counts = {part: sum(len(case.moments) for case in cases_of(part, STAGES, 1)) for part in PLAY}
     assert counts == {"kills": 100, "disk": 20, "server": 10}
 
@@ -44,7 +44,7 @@ def test_a_case_with_a_problem_holds_for_none_of_its_faults() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_mounted", [True, False])
-def test_full_disk_takes_no_byte_until_there_is_room(tmp_path: Path, is_mounted: bool) -> None:
+def test_full_disk_accepts_no_byte_until_space_is_free(tmp_path: Path, is_mounted: bool) -> None:
     with small_disk(tmp_path / "disk", mount=is_mounted) as disk:
         if disk.is_mounted != is_mounted:
             pytest.skip("no tmpfs can be mounted here")

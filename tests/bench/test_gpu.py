@@ -1,4 +1,4 @@
-"""The GPU measurement, run for real on the CPU, so that it works on the day when a GPU is at hand."""
+"""The GPU measurement, run on the CPU, so that it works once a GPU is available."""
 
 import json
 import os
@@ -35,7 +35,7 @@ RUN = ROOT / "bench" / "gpu" / "run.sh"
 ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}
 
 BARE = {"dvc", "dotenv", "fsspec", "mlflow", "optuna", "pandera", "pydantic_settings", "tenacity", "typer"}
-"""Packages of this project that neither a GPU machine nor the pack's wheels have."""
+"""Packages of this project that are neither on a GPU machine nor in the pack's wheels."""
 
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -98,7 +98,7 @@ def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_no_cuda
-def test_without_cuda_it_says_so(folder: Path) -> None:
+def test_missing_cuda_is_reported(folder: Path) -> None:
     command = [RUN, "--pack", folder]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -106,7 +106,7 @@ def test_without_cuda_it_says_so(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
+def test_missing_pack_is_reported_with_the_command_that_writes_it(tmp_path: Path) -> None:
     command = [RUN, "--smoke", "--pack", tmp_path / "nowhere"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -114,7 +114,7 @@ def test_without_a_pack_it_says_what_writes_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
+def test_failed_part_is_a_row(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "pack"
     broken.mkdir()
     for file in folder.iterdir():
@@ -125,7 +125,7 @@ def test_part_that_fails_is_a_row(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_part_that_takes_too_long_is_stopped(folder: Path, tmp_path: Path) -> None:
+def test_part_above_its_time_limit_is_stopped(folder: Path, tmp_path: Path) -> None:
     measured = measure_part("equality", folder, tmp_path, 1.5, smoke=True)
     assert measured.bars[-1].value == "stopped after 2 s"
     assert measured.seconds < 10
@@ -165,7 +165,7 @@ def test_packed_arrays_are_those_of_the_stages(reviews: pa.Table, tmp_path: Path
     assert Pack(tmp_path, {}, 500, smoke=False).read_test().digest == tokens.digest
 
 
-def test_pack_that_would_not_travel_is_not_written(
+def test_pack_above_the_size_limit_is_not_written(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -178,7 +178,7 @@ def test_pack_that_would_not_travel_is_not_written(
 
 
 @pytest.mark.slow
-def test_measuring_imports_nothing_that_a_bare_machine_lacks() -> None:
+def test_measurement_imports_only_packages_of_the_gpu_machine() -> None:
     code = f"import sys, bench.gpu.run, bench.gpu.part; print(sorted({BARE} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -187,12 +187,12 @@ def test_measuring_imports_nothing_that_a_bare_machine_lacks() -> None:
 @pytest.mark.parametrize(
     ("spans", "length"), [([], 0), ([(1, 3)], 2), ([(5, 6), (1, 3), (2, 4), (2, 3)], 4)], ids=str
 )
-def test_kernels_that_overlap_count_once(spans: list[tuple[float, float]], length: float) -> None:
+def test_overlapping_kernels_count_once(spans: list[tuple[float, float]], length: float) -> None:
     assert covered(spans) == length
 
 
 @pytest.mark.slow
-def test_remembered_ngrams_train_as_learned_ones(task: Task) -> None:
+def test_cached_ngrams_train_like_learned_ones(task: Task) -> None:
     changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}}
     sections = {
         "model": type(task.params.model).model_validate({**task.params.model.model_dump(), **changes})

@@ -1,4 +1,4 @@
-"""The linear baselines' own part against plain NumPy."""
+"""The naive Bayes features of the linear baselines, compared with plain NumPy."""
 
 import numpy as np
 from scipy.sparse import csr_matrix

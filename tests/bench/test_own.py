@@ -1,4 +1,4 @@
-"""This project's own training under the clock."""
+"""Timing of this project's own training."""
 
 from pathlib import Path
 

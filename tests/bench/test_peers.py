@@ -1,4 +1,4 @@
-"""Everyone reads the same tokens, and the limit counts the right products."""
+"""All peers read the same tokens, and the limit counts the right matrix products."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_packed_and_padded_compute_the_same_where_there_is_no_padding(task: Task
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_plain_peer_learns_what_it_is_shown(packed: bool, task: Task) -> None:
+def test_plain_peer_learns_its_training_reviews(packed: bool, task: Task) -> None:
     peer = PlainPeer(task, packed)
     for group in peer.optimizer.param_groups:
         group["lr"] = 0.02

@@ -1,4 +1,4 @@
-"""What the pruning part of bench.tune counts."""
+"""Steps that the pruning part of bench.tune counts as saved."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_steps_not_taken_are_counted() -> None:
     assert pruned.best == 0.9
 
 
-def test_trial_that_would_have_won_late_is_missed() -> None:
+def test_late_winner_that_was_pruned_is_counted_as_missed() -> None:
     pruned = replay(_params(), [_trained(0.7, 0.8, 0.8, 0.8), _trained(0.6, 0.7, 0.9, 0.95)])
     assert pruned.best == 0.8
 
