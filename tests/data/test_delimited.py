@@ -12,7 +12,7 @@ from sentiment.data import delimited as lines
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
-from tests.data.written import files_source, write_bytes
+from tests.data.source_files import files_source, write_bytes
 
 Found = list[tuple[str, int]]
 ORDERS = [["text", "label"], ["label", "text"], ["id", "label", "text"], ["id", "text", "label"]]
@@ -38,7 +38,7 @@ def written(content: str | bytes, name: str = "a.csv", **changes: Any) -> Found:
 @pytest.mark.parametrize("suffix", DELIMITERS)
 @pytest.mark.parametrize("order", ORDERS, ids=",".join)
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_paragraphs_and_delimiters_inside_quotes_are_no_cause_to_stop(
+def test_line_breaks_and_delimiters_inside_quotes_are_read(
     suffix: str, order: list[str], quoting: Any, reviews: pa.Table
 ) -> None:
     rows = [
@@ -65,7 +65,7 @@ def _unquoted(random_: random.Random, reviews: list[dict[str, Any]], delimiter: 
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_file_that_quotes_nothing_never_loses_a_row_or_a_label(seed: int, reviews: pa.Table) -> None:
+def test_unquoted_file_never_loses_a_row_or_a_label(seed: int, reviews: pa.Table) -> None:
     random_ = random.Random(seed)  # noqa: S311
     refusals = []
     for _ in range(25):
@@ -118,7 +118,7 @@ SWALLOWED = 'text\tlabel\n"Oh\t1\nA, longer, row\t0\nragged\nno"\t0\n'
         (HEAD + " \nA,1\n", "row 1, line 2: 1 field(s)"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(content: str | bytes, says: str) -> None:
+def test_ambiguous_or_malformed_file_is_an_error(content: str | bytes, says: str) -> None:
     with pytest.raises(UserError) as raised:
         written(content)
     assert says in str(raised.value)
@@ -126,13 +126,13 @@ def test_what_could_be_read_in_two_ways_is_refused(content: str | bytes, says: s
 
 
 @pytest.mark.parametrize("cell", ["1 ", ""], ids=["a space behind the label", "no label"])
-def test_swallowed_row_is_seen_whatever_its_label(cell: str) -> None:
+def test_row_inside_a_quoted_field_is_detected(cell: str) -> None:
     write_bytes(Path("a.tsv"), f'text\tlabel\n"Great\t{cell}\nbad"\t0\nc\t1\n'.encode())
     with pytest.raises(UserError, match="row 1"):
         list(read_files(FilesSource.model_validate(files_source("a.tsv"))))
 
 
-def test_rows_that_a_quote_swallowed_are_seen_though_some_are_ragged() -> None:
+def test_rows_inside_a_quoted_field_are_detected_if_some_are_ragged() -> None:
     with pytest.raises(UserError, match=r"row 1, lines 2 to 5: a quoted field has line breaks.*minimal"):
         written(SWALLOWED, "a.tsv")
     assert written(SWALLOWED, "a.tsv", quoting="minimal") == [("Oh\t1\nA, longer, row\t0\nragged\nno", 0)]
@@ -152,7 +152,7 @@ def test_rows_that_a_quote_swallowed_are_seen_though_some_are_ragged() -> None:
         (HEAD + "C:\\,1\n", [("C:\\", 1)]),
     ],
 )
-def test_lines_and_marks_that_are_no_quotes_are_read_alike(
+def test_line_endings_and_other_quotation_marks_are_read(
     content: str, rows: Found, quoting: str | None
 ) -> None:
     assert written(content, quoting=quoting) == rows
@@ -170,18 +170,18 @@ def test_lines_and_marks_that_are_no_quotes_are_read_alike(
         (HEAD + '"",1\n"a"",0\n', [('""', 1), ('"a""', 0)], {"quoting": "none"}),
     ],
 )
-def test_quoting_is_as_the_source_says(content: str, rows: Found, changes: dict[str, Any]) -> None:
+def test_quoting_parameters_are_applied(content: str, rows: Found, changes: dict[str, Any]) -> None:
     assert written(content, **changes) == rows
 
 
 @pytest.mark.parametrize("quoting", [None, "minimal", "none"])
-def test_field_of_ten_megabytes_is_refused_plainly(quoting: str | None) -> None:
+def test_field_of_ten_megabytes_is_an_error(quoting: str | None) -> None:
     says = r"a\.csv row 2, line 3: a row of more than 4,000,000 characters, too long for a review"
     with pytest.raises(UserError, match=says):
         written(HEAD + "A,1\n" + "x" * 10_000_000 + ",1\n", quoting=quoting)
 
 
-def test_quote_that_is_never_closed_is_given_up_before_it_fills_the_memory(
+def test_unclosed_quote_is_an_error_with_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 10_000)
@@ -192,6 +192,6 @@ def test_quote_that_is_never_closed_is_given_up_before_it_fills_the_memory(
     assert last < 3_000
 
 
-def test_quoting_of_a_file_that_has_none_is_refused() -> None:
+def test_quoting_of_json_lines_is_an_error() -> None:
     with pytest.raises(UserError, match=r"a\.jsonl: quoting, quote_character .* apply to CSV and TSV"):
         written('{"text": "A", "label": 1}\n', "a.jsonl", quoting="none")

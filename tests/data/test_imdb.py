@@ -19,14 +19,14 @@ def table(path: Path) -> pa.Table:
     return pa.Table.from_batches(read_imdb(path, ArchiveLimits()), SCHEMA)
 
 
-def test_reviews_come_in_the_order_of_the_archive(members: dict[str, bytes], tmp_path: Path) -> None:
+def test_reviews_are_in_the_order_of_the_archive(members: dict[str, bytes], tmp_path: Path) -> None:
     found = table(write_archive(tmp_path / "a.tar.gz", members))
     expected = [name for name in members if name.rsplit("/", 1)[1][0].isdigit()]
     assert found["row"].to_pylist() == expected
     assert found["text"].to_pylist() == [members[name].decode() for name in expected]
 
 
-def test_label_split_and_film_follow_the_member(members: dict[str, bytes], tmp_path: Path) -> None:
+def test_label_split_and_film_are_those_of_the_member(members: dict[str, bytes], tmp_path: Path) -> None:
     rows = {row["row"]: row for row in table(write_archive(tmp_path / "a.tar.gz", members)).to_pylist()}
     seen = {name: (row["label"], row["split"], row["group"]) for name, row in rows.items()}
     assert seen["aclImdb/train/pos/7_9.txt"] == (1, "train", film(7))
@@ -35,7 +35,7 @@ def test_label_split_and_film_follow_the_member(members: dict[str, bytes], tmp_p
     assert seen["aclImdb/train/unsup/3_0.txt"] == (None, "unlabelled", None)
 
 
-def test_unlabelled_reviews_have_films_where_the_archive_lists_them(
+def test_unlabelled_reviews_have_films_if_the_archive_lists_them(
     members: dict[str, bytes], tmp_path: Path
 ) -> None:
     members["aclImdb/train/urls_unsup.txt"] = members["aclImdb/train/urls_neg.txt"]
@@ -79,7 +79,7 @@ def test_text_that_is_not_utf8_is_named(members: dict[str, bytes], tmp_path: Pat
         table(write_archive(tmp_path / "a.tar.gz", members))
 
 
-def test_archive_without_reviews_says_what_was_expected(tmp_path: Path) -> None:
+def test_archive_without_reviews_is_an_error(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar.gz", {"imdb/reviews.txt": b"Good."})
     with pytest.raises(UserError, match="contains no reviews; expected members named aclImdb/"):
         table(path)

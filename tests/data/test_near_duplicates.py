@@ -87,7 +87,7 @@ def edited(text: str, share: float, words: Sequence[str], rng: np.random.Generat
     return " ".join(made)
 
 
-def test_hashes_are_equal_where_shingles_are_and_only_there(real: list[str]) -> None:
+def test_hashes_are_equal_if_and_only_if_shingles_are(real: list[str]) -> None:
     odd = [
         "",
         "!?",
@@ -115,7 +115,7 @@ def test_hashes_are_equal_where_shingles_are_and_only_there(real: list[str]) -> 
     assert len(set(by_shingle.values())) == len(by_shingle) > 50_000
 
 
-def test_words_are_without_case_and_punctuation_and_single_characters_where_no_spaces_are() -> None:
+def test_words_have_no_case_and_punctuation() -> None:
     assert split_words("“Don\u2019t”, she SAID: 10/10 <br /> naïve") == [
         "don",
         "t",
@@ -137,7 +137,7 @@ def test_shingles_of_short_texts() -> None:
     assert compute_jaccard(set(), set()) == 0
 
 
-def test_signatures_agree_in_as_many_slots_as_reviews_share_shingles(real: list[str]) -> None:
+def test_signatures_estimate_jaccard_similarity(real: list[str]) -> None:
     rng = np.random.default_rng(0)
     words = [word for text in real[:50] for word in text.split()]
     errors = []
@@ -152,7 +152,9 @@ def test_signatures_agree_in_as_many_slots_as_reviews_share_shingles(real: list[
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.15, 0.2])
-def test_edited_copies_are_found_as_often_as_asked_for(share: float, real: list[str], tmp_path: Path) -> None:
+def test_edited_copies_are_found_with_the_required_recall(
+    share: float, real: list[str], tmp_path: Path
+) -> None:
     """Against the exact similarity of each copy to its original."""
     rng = np.random.default_rng(int(share * 100))
     words = [word for text in real[:300] for word in text.split()]
@@ -176,9 +178,7 @@ def test_edited_copies_are_found_as_often_as_asked_for(share: float, real: list[
 
 
 @pytest.mark.parametrize(("kept", "least"), [(0.9, 0.99), (0.7, 0.99), (0.6, 0.95), (0.4, 0.0)])
-def test_quotes_of_a_review_are_found_down_to_half_of_it(
-    kept: float, least: float, real: list[str], tmp_path: Path
-) -> None:
+def test_excerpts_of_a_review_are_found(kept: float, least: float, real: list[str], tmp_path: Path) -> None:
     test = real[:EDITED]
     quotes = [" ".join(words[: max(1, int(kept * len(words)))]) for words in map(str.split, test)]
     found, _ = search(test, real[EDITED:900] + quotes, tmp_path)
@@ -187,9 +187,7 @@ def test_quotes_of_a_review_are_found_down_to_half_of_it(
         assert found.fraction < 0.05
 
 
-def test_what_is_found_among_real_reviews_is_what_exact_comparison_finds(
-    real: list[str], tmp_path: Path
-) -> None:
+def test_result_equals_exact_comparison(real: list[str], tmp_path: Path) -> None:
     test, others = real[:500], real[500:]
     having: dict[tuple[str, ...], list[int]] = {}
     for row, text in enumerate(test):
@@ -207,7 +205,7 @@ def test_what_is_found_among_real_reviews_is_what_exact_comparison_finds(
     assert pairs_in(rows) == exact
 
 
-def test_every_result_is_the_same_whatever_the_batches(real: list[str], tmp_path: Path) -> None:
+def test_result_does_not_depend_on_batch_size(real: list[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     others = [edited(text, 0.08, ["film"], rng) for text in real[:600]]
     reports = []
@@ -218,9 +216,7 @@ def test_every_result_is_the_same_whatever_the_batches(real: list[str], tmp_path
     assert len(reports[0].splitlines()) > 400
 
 
-def test_reports_say_where_both_reviews_stand_and_the_closest_come_first(
-    real: list[str], tmp_path: Path
-) -> None:
+def test_report_has_locations_and_closest_pairs_are_sorted(real: list[str], tmp_path: Path) -> None:
     test = [*real[:50]]
     others = [*real[50:90], test[7] + " The end.", test[9].upper() + " indeed"]
     found, rows = search(test, others, tmp_path)
@@ -237,7 +233,7 @@ def test_reports_say_where_both_reviews_stand_and_the_closest_come_first(
     assert not (tmp_path / "test.arrow").exists()
 
 
-def test_families_of_like_reviews_are_counted_whole_and_listed_in_part(tmp_path: Path) -> None:
+def test_pairs_per_test_review_are_limited(tmp_path: Path) -> None:
     """A form that is filled in thousands of times: candidates by the million must not be held or compared."""
     form = "I watched it on a {} and my rating of this film is as always {} out of a hundred, so help me"
     test = [form.format("Monday", number) for number in range(3_000)]
@@ -247,7 +243,7 @@ def test_families_of_like_reviews_are_counted_whole_and_listed_in_part(tmp_path:
     assert len(rows) <= MAX_PAIRS_PER_REVIEW * 3_000
 
 
-def test_test_review_among_too_many_that_are_nearly_alike_is_reported_as_undecided(tmp_path: Path) -> None:
+def test_review_with_too_many_candidates_is_undecided(tmp_path: Path) -> None:
     words = [f"w{number}" for number in range(600)]
     test = [" ".join(words[:100])]
     nearly = [
@@ -261,7 +257,7 @@ def test_test_review_among_too_many_that_are_nearly_alike_is_reported_as_undecid
     assert (found.similar, found.undecided) == (0, 0)
 
 
-def test_index_gives_each_candidate_once_and_none_that_is_retired() -> None:
+def test_index_yields_each_candidate_once_and_none_retired() -> None:
     signatures = np.arange(50 * SIGNATURE_LENGTH, dtype=np.uint32).reshape(50, SIGNATURE_LENGTH)
     index = SignatureIndex(signatures, 0.5)
     queries = signatures[[3, 3, 40]].copy()

@@ -10,12 +10,12 @@ import pytest
 from sentiment import paths
 from sentiment.data.build import build_splits
 from sentiment.params import load_params
-from tests.data.written import download_section, files_source, write_params, write_rows
+from tests.data.source_files import download_section, files_source, write_params, write_rows
 from tests.inputs.copies import COPIES
 
 
 @pytest.mark.parametrize("changed", COPIES.values(), ids=COPIES.keys())
-def test_copy_of_a_test_review_is_not_learned_from(
+def test_copy_of_a_test_review_is_not_trained_on(
     changed: Callable[[str], str], reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
@@ -36,7 +36,7 @@ def test_copy_of_a_test_review_is_not_learned_from(
     assert pq.read_table(paths.reviews("train")).num_rows == learned
 
 
-def test_capitals_are_split_alike(reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_ignores_case(reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     sizes = []

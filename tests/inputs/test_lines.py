@@ -10,7 +10,7 @@ from tests.project import Project
 
 
 @pytest.mark.parametrize("case", LINES, ids=lambda case: case.name)
-def test_line_is_right_or_refused(case: LinesInput, reproduced: Project) -> None:
+def test_line_is_classified_or_rejected(case: LinesInput, reproduced: Project) -> None:
     status = 0 if case.error is None else 2
     done = _predict(reproduced, case.stdin, case.arguments, status)
     if case.error is not None:

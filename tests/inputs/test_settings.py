@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sentiment.data.splits import read_source
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource
-from tests.data.written import download_section, files_source, write_params, write_rows
+from tests.data.source_files import download_section, files_source, write_params, write_rows
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ from tests.data.written import download_section, files_source, write_params, wri
     [{1: 1, "1": 0}, {1: 1, "1.0": 0}, {True: 1, "true": 0}],
     ids=["number and text", "with and without a fraction", "truth value and text"],
 )
-def test_one_label_in_two_spellings_is_refused(labels: dict[Any, int]) -> None:
+def test_one_label_in_two_notations_is_an_error(labels: dict[Any, int]) -> None:
     source = files_source("a.csv", labels=labels)
     with pytest.raises(ValidationError, match="label"):
         FilesSource.model_validate(source)
 
 
-def test_limit_takes_from_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_covers_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     for file in ("a", "b", "c"):

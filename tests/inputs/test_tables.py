@@ -11,7 +11,9 @@ from tests.inputs.tables import TABLES, Row, TableInput
 
 
 @pytest.mark.parametrize("case", TABLES, ids=lambda case: case.name)
-def test_table_is_right_or_refused(case: TableInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_is_read_correctly_or_rejected(
+    case: TableInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, content in case.files.items():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sentiment.data.imdb import read_package
-from tests.data.written import write_rows
+from tests.data.source_files import write_rows
 from tests.project import Project
 
 FILE = "data/incoming/week-47.csv"

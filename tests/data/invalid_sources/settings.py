@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.data.spoiled import Case, case
-from tests.data.written import files_source
+from tests.data.invalid_sources import Case, case
+from tests.data.source_files import files_source
 
 ARCHIVE = {"kind": "imdb", "urls": ["https://example.com/a.tar.gz"], "checksum": None}
 

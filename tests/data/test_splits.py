@@ -41,14 +41,14 @@ def by_hash(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, str]:
     return {row["row"]: row["split"] for row in found}
 
 
-def test_shares_are_those_asked_for_give_or_take_chance() -> None:
+def test_split_fractions_are_close_to_the_requested_ones() -> None:
     counts = Counter(by_hash(rows_of(5_000)).values())
     for split, share in SHARES.model_dump().items():
         deviation = (share * (1 - share) / 5_000) ** 0.5
         assert counts[split] / 5_000 == pytest.approx(share, abs=5 * deviation)
 
 
-def test_group_stands_on_one_side() -> None:
+def test_group_is_in_one_split() -> None:
     rows = rows_of(2_000, groups=100)
     splits = by_hash(rows)
     sides = defaultdict(set)
@@ -58,7 +58,7 @@ def test_group_stands_on_one_side() -> None:
     assert len(set(splits.values())) == 3
 
 
-def test_reviews_equal_but_for_markup_stand_on_one_side() -> None:
+def test_reviews_with_equal_keys_are_in_one_split() -> None:
     rows = rows_of(200)
     same = [
         {**row, "text": f" {row['text'].replace(' ', '<br />')} ", "row": f"{row['row']}b"} for row in rows
@@ -68,7 +68,7 @@ def test_reviews_equal_but_for_markup_stand_on_one_side() -> None:
 
 
 @pytest.mark.parametrize("groups", [None, 50])
-def test_rows_that_come_go_or_change_places_move_no_other(groups: int | None) -> None:
+def test_split_does_not_depend_on_other_rows(groups: int | None) -> None:
     rows = rows_of(600, groups)
     splits = by_hash(rows)
     fewer = by_hash(rows[::-2])
@@ -78,13 +78,13 @@ def test_rows_that_come_go_or_change_places_move_no_other(groups: int | None) ->
     assert {name: more[name] for name in splits} == splits
 
 
-def test_seed_decides_the_split() -> None:
+def test_split_depends_on_the_seed() -> None:
     rows = rows_of(300)
     assert by_hash(rows, 1) == by_hash(rows, 1) != by_hash(rows, 2)
     assert 0 <= hash_to_unit_interval("a", 1) < 1
 
 
-def test_validation_is_cut_from_train_by_group_and_the_rest_stays() -> None:
+def test_validation_is_split_from_train_by_group() -> None:
     rows = [*rows_of(2_000, 100, "train"), *rows_of(500, 100, "test"), *rows_of(500, None, "unlabelled")]
     cut = [row for part in split_validation_from_train(batches(rows), SHARES, 42) for row in part.to_pylist()]
     sides = defaultdict(set)
@@ -99,7 +99,7 @@ def test_validation_is_cut_from_train_by_group_and_the_rest_stays() -> None:
     assert share == pytest.approx(0.1 / 0.7, abs=0.1)
 
 
-def test_role_train_sends_every_labelled_review_to_train() -> None:
+def test_role_train_assigns_every_labelled_review_to_train() -> None:
     rows = [*rows_of(5, None, "test"), *rows_of(5, None, "validation"), *rows_of(5, None, "unlabelled")]
     found = [row["split"] for batch in assign_to_train(batches(rows)) for row in batch.to_pylist()]
     assert found == ["train"] * 10 + ["unlabelled"] * 5

@@ -22,26 +22,26 @@ def kept(*rows: str) -> list[bool]:
     return found(*rows).retained.tolist()
 
 
-def test_texts_that_stand_once_stay() -> None:
+def test_unique_texts_are_retained() -> None:
     assert kept("test a", "train b", "validation c", "unlabelled d") == [True] * 4
 
 
-def test_of_duplicates_in_one_split_the_first_stays() -> None:
+def test_first_of_duplicates_in_a_split_is_retained() -> None:
     assert kept("train b", "train a", "train a", "train b", "train a") == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize(("strong", "weak"), list(itertools.combinations(SPLIT_PRECEDENCE, 2)))
-def test_stronger_split_keeps_the_review_whichever_comes_first(strong: str, weak: str) -> None:
+def test_duplicate_in_preferred_split_is_retained(strong: str, weak: str) -> None:
     """A review that is judged is not learned, one that chooses is not learned, a label beats none."""
     assert kept(f"{strong} a", f"{weak} a") == [True, False]
     assert kept(f"{weak} a", f"{strong} a") == [False, True]
 
 
-def test_order_of_strength() -> None:
+def test_split_precedence() -> None:
     assert SPLIT_PRECEDENCE == ("test", "validation", "train", "unlabelled")
 
 
-def test_test_split_never_loses_a_row() -> None:
+def test_all_test_rows_are_retained() -> None:
     assert kept("train a", "test a", "test a", "validation a", "test b") == [False, True, True, False, True]
 
 
@@ -50,7 +50,7 @@ def test_no_reviews_are_no_error() -> None:
     assert nothing.retained.tolist() == nothing.conflicting.tolist() == []
 
 
-def test_digests_that_agree_in_one_half_are_of_two_reviews() -> None:
+def test_digests_with_one_equal_half_are_different() -> None:
     digests = np.frombuffer(
         b"".join(first * 8 + second * 8 for first in (b"a", b"b") for second in (b"c", b"d")), DIGEST
     )
@@ -58,7 +58,7 @@ def test_digests_that_agree_in_one_half_are_of_two_reviews() -> None:
     assert find_duplicates(digests, train, np.ones(4, np.int8)).retained.tolist() == [True] * 4
 
 
-def test_many_reviews_agree_with_a_plain_count() -> None:
+def test_result_equals_naive_implementation() -> None:
     random = np.random.default_rng(0)
     texts = [str(number) for number in random.integers(0, 300, 2_000)]
     splits = random.integers(0, 4, 2_000).astype(np.uint8)
@@ -83,21 +83,21 @@ def test_many_reviews_agree_with_a_plain_count() -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["train a 0", "train a 1", "validation a 1"])))
-def test_text_with_both_labels_leaves_train_and_validation_in_whatever_order(order: tuple[str, ...]) -> None:
+def test_text_with_both_labels_is_dropped_in_any_order(order: tuple[str, ...]) -> None:
     decided = found(*order, "train b", "unlabelled a")
     assert decided.retained.tolist() == [False] * 3 + [True, False]
     assert decided.conflicting.tolist() == [True] * 3 + [False, False]
 
 
-def test_test_row_stays_where_another_label_contradicts_it() -> None:
+def test_test_row_with_conflicting_label_is_retained() -> None:
     decided = found("train a 0", "test a 1", "test b 0", "test b 1", "train c")
     assert decided.retained.tolist() == [False, True, True, True, True]
     assert decided.conflicting.tolist() == [True, True, True, True, False]
 
 
-def test_copies_of_one_label_do_not_contradict_each_other() -> None:
+def test_duplicates_with_one_label_do_not_conflict() -> None:
     assert not found("train a 0", "train a 0", "unlabelled a", "test a 0").conflicting.any()
 
 
-def test_texts_that_a_tokenizer_takes_for_equal_are_duplicates() -> None:
+def test_texts_with_equal_tokens_are_duplicates() -> None:
     assert kept("test Fine", "train FINE", "train fi\u200bne", "train fine!") == [True, False, False, True]

@@ -11,7 +11,7 @@ from sentiment.errors import UserError
 
 
 @pytest.mark.parametrize("rows", [1, 30, 64, 200])
-def test_batch_size_changes_no_byte(
+def test_file_does_not_depend_on_batch_size(
     rows: int, reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "ROW_GROUP_SIZE", 50)
@@ -24,7 +24,7 @@ def test_batch_size_changes_no_byte(
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [50] * 4
 
 
-def test_stream_is_read_anew_each_time_in_batches_of_bounded_size(
+def test_stream_can_be_iterated_repeatedly_in_bounded_batches(
     reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_reviews(tmp_path / "a.parquet", reviews)
@@ -47,7 +47,7 @@ def test_stream_is_read_anew_each_time_in_batches_of_bounded_size(
         ({"text": ["a", "b", "c"], "label": pa.array([1, 0, None], pa.int8())}, "labels 0 and 1, found"),
     ],
 )
-def test_other_reviews_are_refused_before_the_first_is_read(
+def test_invalid_file_is_rejected_before_reading(
     columns: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
@@ -56,7 +56,7 @@ def test_other_reviews_are_refused_before_the_first_is_read(
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_split_without_labels_is_read_where_none_are_asked_for(number: int, tmp_path: Path) -> None:
+def test_unlabelled_split_is_read(number: int, tmp_path: Path) -> None:
     labels = pa.nulls(number, pa.int8())
     write_reviews(tmp_path / "a.parquet", pa.table({"text": ["a", "b"][:number], "label": labels}, SCHEMA))
     found = read_reviews(tmp_path / "a.parquet", labelled=False)
@@ -65,13 +65,13 @@ def test_split_without_labels_is_read_where_none_are_asked_for(number: int, tmp_
         stream_reviews(tmp_path / "a.parquet")
 
 
-def test_labels_where_there_should_be_none_are_refused(reviews: pa.Table, tmp_path: Path) -> None:
+def test_labels_in_the_unlabelled_split_are_an_error(reviews: pa.Table, tmp_path: Path) -> None:
     write_reviews(tmp_path / "a.parquet", reviews)
     with pytest.raises(UserError, match=r"expected reviews without labels, found labels \[0, 1\]"):
         stream_reviews(tmp_path / "a.parquet", labelled=False)
 
 
-def test_failure_in_mid_stream_leaves_no_file(reviews: pa.Table, tmp_path: Path) -> None:
+def test_failure_while_writing_leaves_no_file(reviews: pa.Table, tmp_path: Path) -> None:
     def fail_after_one_batch() -> None:
         with open_reviews_writer(tmp_path / "a.parquet") as writer:
             writer.append(reviews)

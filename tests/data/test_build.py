@@ -14,7 +14,7 @@ from sentiment.data.build import build_splits
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams
 from tests.data.archives import imdb_members, write_archive
-from tests.data.written import download_section, files_source, write_rows
+from tests.data.source_files import download_section, files_source, write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def rows_in(*splits: paths.Split) -> Iterator[dict[str, Any]]:
         yield from pq.read_table(paths.reviews(split)).to_pylist()
 
 
-def test_two_sources_merge_and_rows_keep_their_sources_names(
+def test_two_sources_are_merged_with_their_names(
     halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
 ) -> None:
     for name, rows in zip(("one", "two"), halves, strict=True):
@@ -57,7 +57,7 @@ def test_two_sources_merge_and_rows_keep_their_sources_names(
     assert sum(figures[split]["reviews"] for split in paths.LABELLED_SPLITS) == 200
 
 
-def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
+def test_training_reviews_do_not_change_the_test_file(
     halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
 ) -> None:
     """Even where they repeat reviews that judge: those go from train, not from test."""
@@ -76,7 +76,7 @@ def test_more_reviews_that_only_train_leave_the_test_file_equal_byte_for_byte(
     assert figures["dropped_duplicates"]["train"] == 3
 
 
-def test_more_reviews_in_a_source_move_none_that_were_there(
+def test_added_reviews_do_not_move_existing_ones(
     halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
 ) -> None:
     old, new = halves
@@ -89,7 +89,7 @@ def test_more_reviews_in_a_source_move_none_that_were_there(
         assert texts <= {row["text"] for row in rows_in(split)}
 
 
-def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Table) -> None:
+def test_archive_keeps_its_test_half_and_splits_by_film(reviews: pa.Table) -> None:
     write_archive(Path("a.tar.gz"), imdb_members(reviews))
     gathered(
         {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None},
@@ -102,7 +102,7 @@ def test_archive_keeps_its_test_half_and_no_film_is_on_two_sides(reviews: pa.Tab
     assert not [row for row in rows_in("unlabelled") if row["label"] is not None]
 
 
-def test_unfit_rows_are_set_aside_where_they_may_be(reviews: pa.Table) -> None:
+def test_invalid_rows_are_quarantined(reviews: pa.Table) -> None:
     rows = [*reviews.to_pylist(), {"text": " <br /> ", "label": 1}, {"text": "\x00" * 9, "label": 0}]
     write_rows(Path("a.jsonl"), rows)
     figures = gathered(files_source("a.jsonl"), checks={"bad_rows": "quarantine"})
@@ -115,7 +115,7 @@ def test_unfit_rows_are_set_aside_where_they_may_be(reviews: pa.Table) -> None:
         ]
 
 
-def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) -> None:
+def test_output_is_deterministic_and_no_spool_remains(reviews: pa.Table) -> None:
     write_rows(Path("a.parquet"), reviews.to_pylist())
     made = []
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_same_sources_make_the_same_bytes_and_leave_no_spool(reviews: pa.Table) 
     ]
 
 
-def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews: pa.Table) -> None:
+def test_file_in_two_sources_is_an_error(reviews: pa.Table) -> None:
     write_rows(Path("mine/a.csv"), reviews.to_pylist())
     with pytest.raises(
         UserError, match=r"mine/a\.csv: matched twice, by one: mine/a\.csv and by two: mine/\*"
@@ -138,7 +138,7 @@ def test_file_of_two_sources_is_refused_though_they_write_it_differently(reviews
         gathered(files_source("mine/a.csv", name="one"), files_source("mine/*", name="two", role="train"))
 
 
-def test_equal_texts_with_both_labels_teach_nothing_and_are_listed(reviews: pa.Table) -> None:
+def test_conflicting_labels_are_dropped_and_listed(reviews: pa.Table) -> None:
     rows = reviews.to_pylist()
     write_rows(Path("a.jsonl"), rows)
     gathered(files_source("a.jsonl"))
@@ -178,7 +178,7 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
     assert (row["split"], row["source"], row["row"]) == ("train", "b", "b.jsonl row 1")
 
 
-def test_near_duplicates_are_not_looked_for_where_nobody_asks(reviews: pa.Table) -> None:
+def test_near_duplicate_search_can_be_disabled(reviews: pa.Table) -> None:
     write_rows(Path("a.jsonl"), reviews.to_pylist())
     figures = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
     assert "near_duplicates" not in figures

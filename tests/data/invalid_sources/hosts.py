@@ -5,8 +5,8 @@ import socket
 from typing import Any
 
 from sentiment.data import remote
-from tests.data.spoiled import Place, case
-from tests.data.written import files_source
+from tests.data.invalid_sources import Place, case
+from tests.data.source_files import files_source
 
 CONTENT = b"not what was asked for"
 MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"

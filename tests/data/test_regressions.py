@@ -11,7 +11,7 @@ from sentiment.data.review_files import read_files
 from sentiment.data.splits import split_by_hash
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource, SplitFractions
-from tests.data.written import files_source
+from tests.data.source_files import files_source
 
 CASES = Path(__file__).parent / "cases"
 NUMBERED = {"text": "review", "label": "sentiment"}
@@ -47,7 +47,7 @@ def refusal(*paths: str, **changes: Any) -> str:
         ("glue_like.tsv", SENTENCES, 6, '"it is a film'),
     ],
 )
-def test_file_that_quotes_nothing_is_read_where_the_source_says_so(
+def test_unquoted_file_is_read_with_quoting_none(
     name: str, columns: dict[str, str], rows: int, first_text: str
 ) -> None:
     found = read(name, columns=columns, quoting="none")
@@ -58,7 +58,7 @@ def test_file_that_quotes_nothing_is_read_where_the_source_says_so(
     assert found[0]["text"] == first_text
 
 
-def test_stray_quotes_in_a_csv_are_read_where_the_source_says_that_nothing_is_quoted() -> None:
+def test_stray_quotes_are_read_with_quoting_none() -> None:
     found = read("stray.csv", quoting="none")
     assert [row["text"] for row in found] == ['"Great thing', "dull", '"so so" they say', "fine"]
 
@@ -74,7 +74,7 @@ def test_stray_quotes_in_a_csv_are_read_where_the_source_says_that_nothing_is_qu
         ("backslash.tsv", NUMBERED, "row 1, line 2"),
     ],
 )
-def test_quotes_that_could_mean_two_things_stop_with_row_cause_and_what_to_set(
+def test_ambiguous_quotes_are_an_error_with_row_and_hint(
     name: str, columns: dict[str, str], row: str, quoting: str | None
 ) -> None:
     message = refusal(name, columns=columns, quoting=quoting)
@@ -84,7 +84,7 @@ def test_quotes_that_could_mean_two_things_stop_with_row_cause_and_what_to_set(
 
 
 @pytest.mark.parametrize("quoting", [None, "minimal"])
-def test_quotes_behind_an_escape_character_are_read(quoting: str | None) -> None:
+def test_escaped_quotes_are_read(quoting: str | None) -> None:
     found = read("backslash.tsv", columns=NUMBERED, escape_character="\\", quoting=quoting)
     assert [(row["text"], row["label"]) for row in found] == [
         ('He said "great" and left."', 1),
@@ -97,7 +97,7 @@ def test_quotes_behind_an_escape_character_are_read(quoting: str | None) -> None
     assert [row["text"] for row in many] == [line.split("\t")[2][1:-1].replace('\\"', '"') for line in lines]
 
 
-def test_empty_group_cell_is_no_group_so_that_the_text_decides_the_split() -> None:
+def test_empty_group_cell_is_no_group() -> None:
     columns = {"text": "text", "label": "label", "group": "film"}
     batches = list(read_files(source("group_half_empty.csv", columns=columns)))
     groups = [row["group"] for batch in batches for row in batch.to_pylist()]
@@ -108,7 +108,7 @@ def test_empty_group_cell_is_no_group_so_that_the_text_decides_the_split() -> No
     assert len(set(split[1::2])) == 3
 
 
-def test_group_is_one_however_json_writes_it() -> None:
+def test_group_is_equal_for_all_json_types() -> None:
     found = read("group_types.jsonl", columns={"text": "text", "label": "label", "group": "g"})
     assert [row["group"] for row in found] == ["1", "1", "1", None, None]
 
@@ -123,18 +123,18 @@ def test_group_is_one_however_json_writes_it() -> None:
         (5, "row 1, line 1: the text is a number, expected a string"),
     ],
 )
-def test_json_text_that_is_no_string_is_refused(line: int, says: str, tmp_path: Path) -> None:
+def test_json_text_that_is_not_a_string_is_an_error(line: int, says: str, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text((CASES / "text_list.jsonl").read_text().splitlines()[line - 1] + "\n")
     assert says in refusal(str(path))
 
 
-def test_named_file_is_read_though_its_name_is_a_pattern_of_its_neighbour() -> None:
+def test_file_whose_name_is_a_pattern_is_read() -> None:
     (row,) = read("neighbours/a [1].csv")
     assert (row["text"], row["row"]) == ("The one that was named", "neighbours/a [1].csv row 1")
 
 
-def test_label_in_two_spellings_is_refused_and_named() -> None:
+def test_label_in_two_notations_is_an_error() -> None:
     assert len(read("labels_dup.csv", labels={1: 1})) == 1
     with pytest.raises(ValidationError, match="label 1 is given twice, in two notations"):
         source("labels_dup.csv", labels={1: 1, "1": 0})

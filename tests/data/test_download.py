@@ -56,28 +56,28 @@ def went_on(ranges: str | None) -> bool:
 
 
 @pytest.mark.parametrize("checksum", [None, md5(CONTENT), sha256(CONTENT), sha256(CONTENT).upper()])
-def test_file_arrives_in_the_cache(checksum: str | None, server: Served, cache: Path) -> None:
+def test_download_is_cached(checksum: str | None, server: Served, cache: Path) -> None:
     path = fetch([server.url()], checksum)
     assert path.read_bytes() == CONTENT
     assert path.is_relative_to(cache)
     assert path.name == "reviews.tar.gz"
 
 
-def test_cache_lies_where_the_environment_says(
+def test_environment_variable_sets_the_cache_folder(
     server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOWNLOAD_CACHE", "elsewhere")
     assert fetch([server.url()], None).is_relative_to(tmp_path / "elsewhere")
 
 
-def test_file_with_a_checksum_is_taken_from_the_cache_without_the_server(server: Served) -> None:
+def test_cached_file_with_checksum_needs_no_request(server: Served) -> None:
     path = fetch([server.url()], md5(CONTENT))
     asked = len(server.asked)
     assert fetch(["http://127.0.0.1:1/nobody.tar.gz", server.url()], md5(CONTENT)) == path
     assert len(server.asked) == asked
 
 
-def test_file_without_a_checksum_is_fetched_again_only_when_the_server_has_another(server: Served) -> None:
+def test_file_without_checksum_is_downloaded_again_only_if_it_changed(server: Served) -> None:
     fetch([server.url()], None)
     fetch([server.url()], None)
     assert len(server.downloads) == 1
@@ -86,20 +86,20 @@ def test_file_without_a_checksum_is_fetched_again_only_when_the_server_has_anoth
     assert len(server.downloads) == 2
 
 
-def test_file_without_checksum_and_tag_is_fetched_again(server: Served) -> None:
+def test_file_without_checksum_and_tag_is_downloaded_again(server: Served) -> None:
     server.etag = None
     fetch([server.url()], None)
     server.content = OTHER
     assert fetch([server.url()], None).read_bytes() == OTHER
 
 
-def test_damaged_cache_is_noticed_and_fetched_again(server: Served) -> None:
+def test_corrupt_cached_file_is_downloaded_again(server: Served) -> None:
     path = fetch([server.url()], md5(CONTENT))
     path.write_bytes(OTHER)
     assert fetch([server.url()], md5(CONTENT)).read_bytes() == CONTENT
 
 
-def test_wrong_download_is_told_with_both_values_and_not_kept(server: Served, cache: Path) -> None:
+def test_wrong_checksum_is_reported_and_file_deleted(server: Served, cache: Path) -> None:
     with pytest.raises(UserError) as caught:
         fetch([server.url()], md5(OTHER))
     assert f"expected {md5(OTHER)}, found {md5(CONTENT)}" in str(caught.value)
@@ -108,21 +108,21 @@ def test_wrong_download_is_told_with_both_values_and_not_kept(server: Served, ca
 
 
 @pytest.mark.parametrize("checksum", ["md5", "md5:12", "sha1:" + "0" * 40, "md5:" + "g" * 32, ""])
-def test_checksum_that_cannot_be_read_is_refused(checksum: str, server: Served) -> None:
+def test_invalid_checksum_is_an_error(checksum: str, server: Served) -> None:
     with pytest.raises(UserError, match="expected md5: with 32 or sha256: with 64"):
         fetch([server.url()], checksum)
     assert not server.asked
 
 
 @pytest.mark.parametrize("as_url", [True, False])
-def test_local_file_is_used_where_it_is(as_url: bool, tmp_path: Path, cache: Path) -> None:
+def test_local_file_is_not_copied(as_url: bool, tmp_path: Path, cache: Path) -> None:
     file = tmp_path / "my reviews.tar.gz"
     file.write_bytes(CONTENT)
     assert fetch([file.as_uri() if as_url else str(file)], md5(CONTENT)) == file
     assert not cache.exists()
 
 
-def test_relative_path_is_found_from_a_copy_of_the_repository(
+def test_relative_path_is_resolved_from_a_copy_of_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (tmp_path / "reviews.tar.gz").write_bytes(CONTENT)
@@ -130,7 +130,7 @@ def test_relative_path_is_found_from_a_copy_of_the_repository(
     assert fetch(["reviews.tar.gz"], None) == tmp_path / "reviews.tar.gz"
 
 
-def test_wrong_local_file_is_left_alone(tmp_path: Path) -> None:
+def test_local_file_with_wrong_checksum_is_not_deleted(tmp_path: Path) -> None:
     file = tmp_path / "reviews.tar.gz"
     file.write_bytes(OTHER)
     with pytest.raises(UserError, match=f"expected {md5(CONTENT)}, found {md5(OTHER)}"):
@@ -139,12 +139,12 @@ def test_wrong_local_file_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("faults", [[100_000], [503], [503, 100_000, 502, 200_000], [50_000] * 6])
-def test_faults_that_pass_are_outlived(faults: list[int], server: Served) -> None:
+def test_transient_failures_are_retried(faults: list[int], server: Served) -> None:
     server.get_faults = faults
     assert fetch([server.url()], None).read_bytes() == CONTENT
 
 
-def test_dropped_download_goes_on_where_it_broke_off(server: Served) -> None:
+def test_interrupted_download_is_resumed(server: Served) -> None:
     server.get_faults = [100_000]
     assert fetch([server.url()], md5(CONTENT)).read_bytes() == CONTENT
     first, second = server.downloads
@@ -152,7 +152,7 @@ def test_dropped_download_goes_on_where_it_broke_off(server: Served) -> None:
     assert went_on(second)
 
 
-def test_download_that_was_given_up_goes_on_the_next_time(server: Served, cache: Path) -> None:
+def test_failed_download_is_resumed_in_the_next_run(server: Served, cache: Path) -> None:
     server.get_faults = [100_000, *[503] * 20]
     with pytest.raises(UserError, match="503"):
         fetch([server.url()], None)
@@ -165,13 +165,13 @@ def test_download_that_was_given_up_goes_on_the_next_time(server: Served, cache:
 
 
 @pytest.mark.parametrize("quirk", ["honours_ranges", "wrong_ranges"])
-def test_server_that_cannot_go_on_starts_over(quirk: str, server: Served) -> None:
+def test_download_restarts_if_the_server_cannot_resume(quirk: str, server: Served) -> None:
     setattr(server, quirk, quirk == "wrong_ranges")
     server.get_faults = [100_000]
     assert fetch([server.url()], None).read_bytes() == CONTENT
 
 
-def test_server_that_drops_every_time_and_cannot_go_on_is_given_up(server: Served) -> None:
+def test_retries_end_if_the_server_cannot_resume(server: Served) -> None:
     server.honours_ranges = False
     server.get_faults = [100_000] * 50
     with pytest.raises(UserError, match="cannot fetch"):
@@ -180,7 +180,7 @@ def test_server_that_drops_every_time_and_cannot_go_on_is_given_up(server: Serve
 
 
 @pytest.mark.parametrize("checksum", [None, md5(OTHER)])
-def test_partial_download_of_another_version_is_dropped(checksum: str | None, server: Served) -> None:
+def test_partial_download_of_another_version_is_deleted(checksum: str | None, server: Served) -> None:
     server.get_faults = [100_000, *[503] * 20]
     with pytest.raises(UserError):
         fetch([server.url()], checksum)
@@ -191,7 +191,7 @@ def test_partial_download_of_another_version_is_dropped(checksum: str | None, se
     assert server.downloads[asked:] == [None]
 
 
-def test_pieces_of_two_versions_that_look_alike_are_replaced_whole(server: Served) -> None:
+def test_mixed_parts_of_two_versions_are_downloaded_again(server: Served) -> None:
     server.etag = None
     server.get_faults = [100_000, *[503] * 20]
     with pytest.raises(UserError):
@@ -206,7 +206,7 @@ def test_pieces_of_two_versions_that_look_alike_are_replaced_whole(server: Serve
 
 
 @pytest.mark.slow
-def test_killed_process_resumes(server: Served, cache: Path) -> None:
+def test_download_of_killed_process_is_resumed(server: Served, cache: Path) -> None:
     server.seconds_per_chunk = 0.05
     code = "import sys; from sentiment.data.download import fetch; fetch(sys.argv[1:], None)"
     process = subprocess.Popen([sys.executable, "-c", code, server.url()])
@@ -226,7 +226,7 @@ def test_killed_process_resumes(server: Served, cache: Path) -> None:
     assert server.downloads == [None, f"bytes={have}-"]
 
 
-def test_download_that_was_killed_when_whole_is_not_fetched_again(server: Served, cache: Path) -> None:
+def test_complete_download_of_killed_process_is_not_repeated(server: Served, cache: Path) -> None:
     path = fetch([server.url()], md5(CONTENT))
     record = next(cache.rglob(".*.json"))
     path.rename(record.with_suffix(".partial"))
@@ -243,18 +243,18 @@ def test_two_processes_download_once(server: Served) -> None:
     assert len(server.downloads) == 1
 
 
-def test_server_that_does_not_say_the_size_is_read_to_the_end(server: Served) -> None:
+def test_file_of_unknown_size_is_read_to_the_end(server: Served) -> None:
     server.chunked = True
     assert fetch([server.url()], md5(CONTENT)).read_bytes() == CONTENT
 
 
-def test_empty_file_is_fetched_as_such() -> None:
+def test_empty_file_is_downloaded() -> None:
     with serving(b"") as server:
         assert fetch([server.url()], None).read_bytes() == b""
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_lasting_refusal_is_not_asked_again(status: int, server: Served) -> None:
+def test_permanent_failure_is_not_retried(status: int, server: Served) -> None:
     server.status = status
     with pytest.raises(UserError, match=f"reviews.tar.gz: {status}"):
         fetch([server.url()], None)
@@ -285,7 +285,7 @@ def test_each_mirror_is_listed_with_its_reason(server: Served, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("status", [403, 503])
-def test_secrets_of_an_address_show_nowhere(
+def test_secrets_of_a_url_are_not_logged(
     status: int,
     server: Served,
     cache: Path,
@@ -315,7 +315,7 @@ def test_secrets_of_an_address_show_nowhere(
         ("C:\\data\\a.tar.gz", "C:\\data\\a.tar.gz"),
     ],
 )
-def test_address_is_shown_without_secrets(url: str, expected: str) -> None:
+def test_url_is_redacted(url: str, expected: str) -> None:
     assert redact_url(url) == expected
 
 
@@ -328,17 +328,17 @@ def test_address_is_shown_without_secrets(url: str, expected: str) -> None:
         ("https://host/.bashrc", "bashrc"),
     ],
 )
-def test_name_in_the_cache_is_harmless(url: str, expected: str) -> None:
+def test_file_name_in_the_cache_is_safe(url: str, expected: str) -> None:
     assert make_file_name(url) == expected
 
 
-def test_password_of_an_address_reaches_the_server(server: Served) -> None:
+def test_password_of_a_url_is_sent_to_the_server(server: Served) -> None:
     fetch([server.url(user="someone:word@")], None)
     sent = base64.b64encode(b"someone:word").decode()
     assert server.authorizations == [f"Basic {sent}"] * len(server.asked)
 
 
-def test_other_protocols_go_through_fsspec() -> None:
+def test_other_protocols_use_fsspec() -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/here/reviews.tar.gz", CONTENT)
     path = fetch(["memory://here/reviews.tar.gz"], None)
@@ -405,26 +405,26 @@ def test_full_disk_names_the_cache_and_leaves_nothing(server: Served, tmp_path: 
     assert done.stdout == ""
 
 
-def test_folder_that_cannot_be_written_is_named(server: Served, cache: Path) -> None:
+def test_read_only_cache_folder_is_named(server: Served, cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_text("a file where the folder should be")
     with pytest.raises(UserError, match=f"cannot write to the download cache {cache}"):
         fetch([server.url()], None)
 
 
-def test_record_that_cannot_be_read_only_costs_a_download(server: Served, cache: Path) -> None:
+def test_corrupt_version_file_causes_a_download(server: Served, cache: Path) -> None:
     fetch([server.url()], None)
     next(cache.rglob(".*.json")).write_text(json.dumps({"etag": "of an older program"}))
     assert fetch([server.url()], None).read_bytes() == CONTENT
 
 
-def test_no_address_is_a_user_error() -> None:
+def test_empty_list_of_urls_is_a_user_error() -> None:
     with pytest.raises(UserError, match="no URL"):
         fetch([], None)
 
 
 @pytest.mark.slow
-def test_stage_starts_without_the_http_library() -> None:
+def test_stage_does_not_import_the_http_library() -> None:
     code = "import sys, sentiment.data.download; print({'fsspec', 'aiohttp'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -37,28 +37,28 @@ def reasons(texts: list[str], labels: list[Any] | None = None) -> dict[int, str]
         ("\x7f" * 21, "longer than 20 characters, more than 10.0% control or undecodable characters"),
     ],
 )
-def test_unfit_text_is_found_with_every_reason(text: str, reason: str) -> None:
+def test_invalid_text_is_found_with_every_reason(text: str, reason: str) -> None:
     assert reasons(["A fine film", text, "A bad one"]) == {1: reason}
 
 
 @pytest.mark.parametrize("text", ["abc", "a" * 20, "ten chars\x00", "Ä 映画 🎬 fine", "a\tb\nc"])
-def test_text_at_the_limits_and_in_any_script_is_fit(text: str) -> None:
+def test_text_at_the_limits_and_in_any_script_is_valid(text: str) -> None:
     assert reasons([text]) == {}
 
 
-def test_label_other_than_0_and_1_is_found_and_none_is_not() -> None:
+def test_label_other_than_0_and_1_is_invalid() -> None:
     assert reasons(["fine film"] * 4, [0, 1, 2, None]) == {2: "label is not 0 or 1"}
 
 
-def test_no_rows_have_no_faults() -> None:
+def test_empty_batch_is_valid() -> None:
     assert reasons([], []) == {}
 
 
-def test_faults_come_in_the_order_of_the_rows() -> None:
+def test_invalid_rows_are_in_the_order_of_the_rows() -> None:
     assert list(reasons(["", "fine film", "b", "", "a" * 21])) == [0, 2, 3, 4]
 
 
-def test_quarantine_names_source_row_and_reason_and_keeps_the_text(tmp_path: Path) -> None:
+def test_quarantine_has_source_row_reason_and_text(tmp_path: Path) -> None:
     with open_quarantine(tmp_path / "q.csv") as quarantine:
         quarantine.add("mine", "a.csv row 3", "shorter than 3 characters", 'a,"')
         quarantine.add("mine", "a.csv row 9", "no text", "")
@@ -70,13 +70,13 @@ def test_quarantine_names_source_row_and_reason_and_keeps_the_text(tmp_path: Pat
         ]
 
 
-def test_quarantine_without_rows_has_its_header_and_refuses_nothing(tmp_path: Path) -> None:
+def test_quarantine_without_rows_has_a_header_and_does_not_raise(tmp_path: Path) -> None:
     with open_quarantine(tmp_path / "q.csv") as quarantine:
         quarantine.raise_if_any()
     assert (tmp_path / "q.csv").read_text() == "source,row,reason,text\n"
 
 
-def test_refusal_counts_all_rows_names_ten_and_leaves_no_file(tmp_path: Path) -> None:
+def test_error_counts_all_rows_lists_ten_and_leaves_no_file(tmp_path: Path) -> None:
     def refuse() -> None:
         with open_quarantine(tmp_path / "q.csv") as quarantine:
             for row in range(25):

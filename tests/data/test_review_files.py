@@ -13,7 +13,7 @@ from sentiment.data import json_parquet as parquet
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.params.data import Columns, FilesSource
-from tests.data.written import files_source, write_bytes, write_rows
+from tests.data.source_files import files_source, write_bytes, write_rows
 
 ROWS = [
     {"text": 'A "fine", long\nfilm', "label": 1, "film": "tt1"},
@@ -41,7 +41,7 @@ def read(*paths: str, **changes: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
-def test_text_survives_each_format_and_packing(kind: str, packing: str) -> None:
+def test_text_is_equal_in_each_format_and_compression(kind: str, packing: str) -> None:
     name = f"a.{kind}{packing}"
     write_rows(Path(name), ROWS)
     found = read(name, columns={"text": "text", "label": "label", "group": "film"})
@@ -56,7 +56,7 @@ def test_parquet_with_integer_labels() -> None:
     assert [(row["text"], row["label"], row["group"]) for row in found] == [tuple(r.values()) for r in ROWS]
 
 
-def test_phrases_of_the_kaggle_competition() -> None:
+def test_kaggle_phrases() -> None:
     """Five classes become two, the middle one is dropped, a sentence's phrases share a group."""
     write_rows(Path("train.tsv"), KAGGLE)
     found = read(
@@ -73,18 +73,18 @@ def test_phrases_of_the_kaggle_competition() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_labels_in_words(suffix: str) -> None:
+def test_string_labels(suffix: str) -> None:
     write_rows(Path(f"a.{suffix}"), [{"text": "Good", "label": "pos"}, {"text": "Bad", "label": "neg"}])
     assert [row["label"] for row in read(f"a.{suffix}", labels={"pos": 1, "neg": 0})] == [1, 0]
 
 
-def test_pattern_takes_files_in_order_of_name_and_names_them_as_they_stand_in_the_repository() -> None:
+def test_pattern_matches_files_in_order_with_relative_names() -> None:
     for name in ("b", "a", "c"):
         write_rows(Path(f"mine/{name}.csv"), [{"text": name, "label": 1}])
     assert [row["row"] for row in read("mine/*.csv")] == [f"mine/{name}.csv row 1" for name in "abc"]
 
 
-def test_format_can_be_named_where_the_file_does_not() -> None:
+def test_format_parameter_overrides_the_extension() -> None:
     write_rows(Path("a.tsv"), ROWS).rename("export.txt")
     assert len(read("export.txt", format="tsv")) == 3
     with pytest.raises(UserError, match=r"export\.txt: unknown file name extension; known: \.csv"):
@@ -94,7 +94,7 @@ def test_format_can_be_named_where_the_file_does_not() -> None:
 @pytest.mark.parametrize(
     ("suffix", "reader"), [("csv", delimited), ("jsonl", json_lines), ("parquet", parquet)]
 )
-def test_batches_are_bounded_and_rows_numbered_through(
+def test_batches_are_bounded_and_rows_are_numbered(
     suffix: str, reader: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "ROWS_PER_BATCH", 4)
@@ -108,7 +108,7 @@ def test_batches_are_bounded_and_rows_numbered_through(
 
 
 @pytest.mark.parametrize("groups", [1, 20])
-def test_parquet_is_held_in_part_however_it_is_cut(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_batches_do_not_depend_on_row_groups(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what was read before stays, nor is a row group taken whole."""
     monkeypatch.setattr(parquet, "ROWS_PER_BATCH", 20)
     texts = [np.random.default_rng(row).bytes(10_000).hex() for row in range(1_000)]
@@ -122,19 +122,19 @@ def test_parquet_is_held_in_part_however_it_is_cut(groups: int, monkeypatch: pyt
     assert max(held) < 0.3 * Path("a.parquet").stat().st_size
 
 
-def test_half_a_character_in_json_becomes_the_mark_of_what_cannot_be_decoded() -> None:
+def test_lone_surrogate_in_json_becomes_the_replacement_character() -> None:
     write_bytes(
         Path("a.jsonl"), b'{"text": "cut \\ud83c", "label": 1}\n{"text": "\\ud83c\\udfac", "label": 0}\n'
     )
     assert [row["text"] for row in read("a.jsonl")] == ["cut \ufffd", "🎬"]
 
 
-def test_blank_lines_and_other_columns_do_no_harm() -> None:
+def test_blank_lines_and_other_columns_are_ignored() -> None:
     write_bytes(Path("a.jsonl"), b'\n{"text": "Good", "label": 1, "more": {"stars": [1]}}\n  \n')
     assert [row["text"] for row in read("a.jsonl")] == ["Good"]
 
 
-def test_column_may_serve_twice() -> None:
+def test_text_column_may_be_the_group_column() -> None:
     write_rows(Path("a.csv"), [{"text": "Good", "label": "1"}])
     (row,) = read("a.csv", columns=Columns(text="text", label="label", group="text").model_dump())
     assert row["group"] == "Good"

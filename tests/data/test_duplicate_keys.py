@@ -62,7 +62,7 @@ def texts(reviews: pa.Table) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_equal_tokens_mean_equal_keys(kind: str, lowercase: bool, texts: list[str]) -> None:
+def test_equal_tokens_have_equal_keys(kind: str, lowercase: bool, texts: list[str]) -> None:
     changed = [*texts, *(change(text) for text in texts for change in CHANGES.values())]
     tokenizer = learn_tokenizer(changed, tokenizer_params(kind, lowercase))
     by_tokens: dict[tuple[int, ...], set[str]] = defaultdict(set)
@@ -77,7 +77,7 @@ def test_equal_tokens_mean_equal_keys(kind: str, lowercase: bool, texts: list[st
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *HIDDEN])
-def test_copy_in_another_form_has_the_same_key(change: str, texts: list[str]) -> None:
+def test_changed_copy_has_the_same_key(change: str, texts: list[str]) -> None:
     for text in texts:
         changed = (CHANGES | HIDDEN)[change](text)
         assert (
@@ -101,14 +101,14 @@ def test_every_character_in_another_case_or_form_has_the_same_key() -> None:
     assert differing == []
 
 
-def test_characters_that_show_nothing_are_not_in_the_key() -> None:
+def test_invisible_characters_are_not_in_the_key() -> None:
     kinds = {char: unicodedata.category(char) for char in EVERY_CHARACTER}
     unseen = [char for char, kind in kinds.items() if kind in ("Cf", "Cc", "Zs", "Zl", "Zp")]
     assert len(unseen) > 200
     assert [char for char in unseen if compute_duplicate_key(f"a{char}b") != "ab"] == []
 
 
-def test_latin_text_takes_the_short_way_to_the_same_key() -> None:
+def test_latin1_table_gives_the_same_key() -> None:
     for char in map(chr, range(256)):
         text = f"Wörd{char} 1{char}ß"[: 8 if encode_latin1(char) is None else 7]
         shown = unicodedata.normalize("NFKC", "".join(fold_text(text).split()))
@@ -128,15 +128,15 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(DIFFERENT, 2)))
-def test_other_words_punctuation_digits_and_symbols_are_another_review(one: str, other: str) -> None:
+def test_other_words_punctuation_digits_and_symbols_have_another_key(one: str, other: str) -> None:
     assert compute_duplicate_key(one) != compute_duplicate_key(other)
 
 
-def test_entities_stay_as_the_model_sees_them() -> None:
+def test_html_entities_are_not_decoded() -> None:
     assert compute_duplicate_key("Good&nbsp;film") != compute_duplicate_key("Good film")
 
 
-def test_real_reviews_are_merged_in_one_place_only() -> None:
+def test_only_one_pair_of_real_reviews_has_equal_keys() -> None:
     """Of 25,000 reviews, 98 repeat another one word for word, and one lacks a space behind a comma."""
     texts = {normalize_text(text) for text in read_package()["text"].to_pylist()}
     by_key = defaultdict(list)

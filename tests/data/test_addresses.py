@@ -10,7 +10,7 @@ from sentiment.data.download import fetch
 from sentiment.data.review_files import read_files, require_distinct_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
-from tests.data.written import files_source
+from tests.data.source_files import files_source
 
 
 @pytest.fixture
@@ -39,19 +39,19 @@ def test_pattern_never_applies_to_the_name_of_the_repository(root: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a [1].csv", "a?.csv", "*.csv", "[!a].csv", "**"])
-def test_existing_file_wins_over_the_pattern_that_its_name_is(name: str, root: Path) -> None:
+def test_existing_file_has_priority_over_a_pattern(name: str, root: Path) -> None:
     _touch(root, name, "a 1.csv", "ab.csv", "b.csv")
     assert expand_pattern(name) == [name]
     assert fetch(expand_pattern(name), None).read_text().splitlines()[1] == f"{name},1"
 
 
-def test_existing_folder_wins_over_the_pattern_that_its_name_is(root: Path) -> None:
+def test_existing_folder_has_priority_over_a_pattern(root: Path) -> None:
     _touch(root, "week [1]/a.csv", "week 1/b.csv")
     assert expand_pattern("week [1]/*.csv") == ["week [1]/a.csv"]
     assert expand_pattern("week [12]/*.csv") == ["week 1/b.csv"]
 
 
-def test_hidden_files_match_no_pattern_that_does_not_write_the_dot(root: Path) -> None:
+def test_hidden_files_need_an_explicit_dot(root: Path) -> None:
     _touch(root, "in/a.csv", "in/._a.csv", "in/.ipynb_checkpoints/a.csv", "in/b/.c/d.csv", "in/b/e.csv")
     assert expand_pattern("in/*.csv") == ["in/a.csv"]
     assert expand_pattern("in/*") == ["in/a.csv"]
@@ -64,7 +64,7 @@ def test_hidden_files_match_no_pattern_that_does_not_write_the_dot(root: Path) -
         expand_pattern("in/[.]_*.csv")
 
 
-def test_folders_match_no_pattern_and_links_to_nothing_do(root: Path) -> None:
+def test_folders_do_not_match_and_broken_links_do(root: Path) -> None:
     _touch(root, "in/a.csv", "in/b.csv/c.txt")
     (root / "in" / "lost.csv").symlink_to("nowhere")
     assert expand_pattern("in/*.csv") == ["in/a.csv", "in/lost.csv"]
@@ -72,22 +72,22 @@ def test_folders_match_no_pattern_and_links_to_nothing_do(root: Path) -> None:
         fetch(["in/lost.csv"], None)
 
 
-def test_any_number_of_folders_does_not_follow_links(root: Path) -> None:
+def test_recursive_wildcard_does_not_follow_links(root: Path) -> None:
     _touch(root, "in/a/b.csv")
     (root / "in" / "a" / "again").symlink_to("..")
     assert expand_pattern("in/**/*.csv") == ["in/a/b.csv"]
 
 
-def test_pattern_leads_out_of_the_repository_where_it_says_so(root: Path) -> None:
+def test_pattern_may_lead_out_of_the_repository(root: Path) -> None:
     assert expand_pattern("../proj1/mine/*.csv") == ["../proj1/mine/a.csv", "../proj1/mine/b.csv"]
 
 
-def test_pattern_that_pathlib_does_not_know_is_read_as_a_shell_does_or_refused(root: Path) -> None:
+def test_recursive_wildcard_inside_a_component(root: Path) -> None:
     with pytest.raises(UserError, match=r"mine/\*\*\.csv: Invalid pattern"):
         expand_pattern("mine/**.csv")
 
 
-def test_file_address_is_decoded_once_and_has_no_query(root: Path) -> None:
+def test_file_url_is_decoded_once_and_has_no_query(root: Path) -> None:
     _touch(root, "a b.csv", "a%20b.csv", "a[1].csv", "a1.csv", "x#y?.csv", "x#yz.csv")
     base = f"file://{root}"
     assert fetch(expand_pattern(f"{base}/a%20b.csv"), None).name == "a b.csv"
@@ -99,13 +99,13 @@ def test_file_address_is_decoded_once_and_has_no_query(root: Path) -> None:
         expand_pattern("file://mine/*.csv")
 
 
-def test_colon_in_a_name_is_no_protocol(root: Path) -> None:
+def test_colon_in_a_name_is_not_a_protocol(root: Path) -> None:
     _touch(root, "week:47.csv", "week:47/a.csv")
     assert fetch(expand_pattern("week:47.csv"), None).name == "week:47.csv"
     assert expand_pattern("week:47/*.csv") == ["week:47/a.csv"]
 
 
-def test_patterns_of_a_store_leave_out_what_is_hidden_and_prefer_an_object_by_its_name() -> None:
+def test_patterns_in_an_object_store() -> None:
     store = fsspec.filesystem("memory")
     names = ["a.csv", ".a.csv", ".ipynb_checkpoints/a.csv", "sub/b.csv", "d.csv/e.txt", "x[1].csv", "x1.csv"]
     for name in names:
@@ -135,7 +135,7 @@ def test_patterns_of_a_store_leave_out_what_is_hidden_and_prefer_an_object_by_it
         ("mine/a.csv", "linked/a.csv"),
     ],
 )
-def test_file_that_is_named_twice_is_refused(one: str, other: str, root: Path) -> None:
+def test_file_that_is_matched_twice_is_an_error(one: str, other: str, root: Path) -> None:
     (root / "linked").symlink_to("mine")
     both = FilesSource.model_validate(files_source(one, other))
     with pytest.raises(UserError, match=r"a\.csv: matched twice, by mine: "):
@@ -144,7 +144,7 @@ def test_file_that_is_named_twice_is_refused(one: str, other: str, root: Path) -
         require_distinct_files([("first", [one]), ("second", [other])])
 
 
-def test_two_links_to_one_file_of_a_cache_are_two_files(root: Path) -> None:
+def test_two_links_to_one_cached_file_are_two_files(root: Path) -> None:
     """DVC links files with equal content to one, and whether it does is a setting of the machine."""
     for name in ("b.csv", "c.csv"):
         (root / name).symlink_to(root / "mine" / "a.csv")

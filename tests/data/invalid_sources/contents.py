@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tests.data.spoiled import Case, Place, case
-from tests.data.written import files_source, write_rows
+from tests.data.invalid_sources import Case, Place, case
+from tests.data.source_files import files_source, write_rows
 
 UNLIMITED = {"imbalance": 0.5, "duplicates": 1.0}
 

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.data.spoiled import Case, Place, case
-from tests.data.written import files_source, write_bytes, write_rows
+from tests.data.invalid_sources import Case, Place, case
+from tests.data.source_files import files_source, write_bytes, write_rows
 
 GROUPED = {"text": "text", "label": "label", "group": "film"}
 

@@ -13,7 +13,7 @@ import pytest
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource
-from tests.data.written import files_source, write_bytes
+from tests.data.source_files import files_source, write_bytes
 
 Row = tuple[str | None, int, str | None]
 GROUPED = {"text": "text", "label": "label", "group": "group"}
@@ -58,7 +58,7 @@ def read_parquet(**columns: Any) -> list[Row]:
     ],
     ids=lambda values: str(values.type),
 )
-def test_number_is_one_label_and_one_group_in_every_type_of_parquet(values: pa.Array) -> None:
+def test_number_is_one_label_in_every_parquet_type(values: pa.Array) -> None:
     groups = read_parquet(text=["A", "B", "C"], label=[1, 0, 0], group=values)
     assert groups == [("A", 1, "1"), ("B", 0, "0"), ("C", 0, None)]
     labels = read_parquet(label=values.slice(0, 2))
@@ -66,12 +66,12 @@ def test_number_is_one_label_and_one_group_in_every_type_of_parquet(values: pa.A
 
 
 @pytest.mark.parametrize("value", ["1", "1.0", '"1"', '"1.00"', "1e0", "10E-1"])
-def test_number_is_one_label_and_one_group_in_every_spelling_of_json(value: str) -> None:
+def test_number_is_one_label_in_every_json_notation(value: str) -> None:
     line = f'{{"text": "A", "label": {value}, "group": {value}}}\n'
     assert read(str(write_bytes(Path("a.jsonl"), line.encode()))) == [("A", 1, "1")]
 
 
-def test_number_is_one_label_and_one_group_in_every_spelling_of_csv() -> None:
+def test_number_is_one_label_in_every_csv_notation() -> None:
     content = b"text,label,group\nA,1,7\nB,1.0,7.0\nC,1.00, 7 \nD,1,007\nE,1,7e0\nF,1,\n"
     assert [group for _, _, group in read(str(write_bytes(Path("a.csv"), content)))] == [
         *("7", "7", "7", "007", "7e0"),
@@ -80,12 +80,12 @@ def test_number_is_one_label_and_one_group_in_every_spelling_of_csv() -> None:
 
 
 @pytest.mark.parametrize("key", [1, 1.0, "1", "1.0"])
-def test_label_of_params_is_one_in_every_spelling(key: Any) -> None:
+def test_label_key_is_canonical_in_every_notation(key: Any) -> None:
     content = b"text,label,group\nA,1,\nB,1.0,\n"
     assert len(read(str(write_bytes(Path("a.csv"), content)), labels={key: 1})) == 2
 
 
-def test_truth_values_are_labels_as_json_writes_them() -> None:
+def test_booleans_are_labels_in_json_notation() -> None:
     pq.write_table(pa.table({"text": ["A", "B"], "label": [True, False], "group": [True, None]}), "a.parquet")
     Path("a.jsonl").write_text('{"text": "A", "label": true, "group": true}\n')
     labels = {True: 1, False: 0}
@@ -103,7 +103,7 @@ def test_truth_values_are_labels_as_json_writes_them() -> None:
     ],
     ids=lambda texts: str(texts.type),
 )
-def test_text_of_parquet_is_any_kind_of_string(texts: pa.Array) -> None:
+def test_parquet_text_may_have_any_string_type(texts: pa.Array) -> None:
     assert [text for text, _, _ in read_parquet(text=texts)] == ["A", None]
 
 
@@ -121,7 +121,7 @@ def test_text_of_parquet_is_any_kind_of_string(texts: pa.Array) -> None:
         ("label", pa.array([1.0, float("nan")]), "a.parquet row 2: no label"),
     ],
 )
-def test_type_of_parquet_that_is_no_text_is_refused_by_name(column: str, values: Any, says: str) -> None:
+def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, says: str) -> None:
     with pytest.raises(UserError) as raised:
         read_parquet(**{column: values})
     assert says in str(raised.value)
@@ -148,7 +148,7 @@ def test_type_of_parquet_that_is_no_text_is_refused_by_name(column: str, values:
         ('"text": \'A\', "label": 1', "line 3: not JSON: Expecting value"),
     ],
 )
-def test_json_that_has_no_one_reading_is_refused(fields: str, says: str) -> None:
+def test_ambiguous_json_is_an_error(fields: str, says: str) -> None:
     lines = '{"text": "A", "label": 1, "group": null}\n\n' + "{" + f'"group": "x", {fields}' + "}\n"
     if '"group"' in fields:
         lines = lines.replace('"group": "x", ', "")
@@ -157,13 +157,13 @@ def test_json_that_has_no_one_reading_is_refused(fields: str, says: str) -> None
     assert says in str(raised.value)
 
 
-def test_null_text_of_json_is_left_to_the_checks() -> None:
+def test_null_text_in_json_is_left_to_validation() -> None:
     assert read(str(write_bytes(Path("a.jsonl"), b'{"text": null, "label": 1, "group": ""}\n'))) == [
         (None, 1, None)
     ]
 
 
-def test_byte_order_mark_and_windows_line_ends_are_no_part_of_json() -> None:
+def test_byte_order_mark_and_windows_line_endings_in_json_are_ignored() -> None:
     line = json.dumps({"text": "A", "label": 1, "group": 7}).encode()
     assert (
         read(str(write_bytes(Path("a.jsonl"), b"\xef\xbb\xbf" + line + b"\r\n" + line)))
@@ -171,7 +171,7 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_json() -> None:
     )
 
 
-def test_line_of_many_megabytes_is_refused_plainly() -> None:
+def test_line_of_many_megabytes_is_an_error() -> None:
     line = json.dumps({"text": "x" * 20_000_000, "label": 1, "group": None}).encode()
     with pytest.raises(
         UserError, match=r"a\.jsonl, line 1: more than 16,777,216 bytes, too long for a review"
@@ -191,13 +191,13 @@ PLAIN = b"text,label,group\nA fine film,1,\nA waste of time,0,\n"
     ],
     ids=["zeros behind it", "two members with zeros", "an empty member"],
 )
-def test_gzip_is_read_as_gzip_itself_takes_it(content: bytes) -> None:
+def test_gzip_members_and_padding_are_read(content: bytes) -> None:
     Path("a.csv.gz").write_bytes(content)
     assert [text for text, _, _ in read("a.csv.gz")] == ["A fine film", "A waste of time"]
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_packed_file_that_ends_anywhere_early_is_an_error(suffix: str) -> None:
+def test_truncated_compressed_file_is_an_error(suffix: str) -> None:
     whole = write_bytes(Path(f"whole.csv.{suffix}"), PLAIN).read_bytes()
     path = Path(f"a.csv.{suffix}")
     for size in range(1, len(whole)):
@@ -207,7 +207,7 @@ def test_packed_file_that_ends_anywhere_early_is_an_error(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_packed_file_with_something_else_behind_it_is_an_error(suffix: str) -> None:
+def test_compressed_file_with_trailing_data_is_an_error(suffix: str) -> None:
     whole = write_bytes(Path(f"a.csv.{suffix}"), PLAIN).read_bytes()
     Path(f"a.csv.{suffix}").write_bytes(whole + b"A,1,\n")
     with pytest.raises(UserError, match="truncated, corrupt or of another format"):

@@ -10,8 +10,8 @@ import pytest
 
 from sentiment.data import download as downloading
 from stages.download import main
-from tests.data.spoiled import Case, Place, contents, hosts, packed, settings, tables
-from tests.data.written import download_section, files_source, write_params, write_rows
+from tests.data.invalid_sources import Case, Place, contents, hosts, packed, settings, tables
+from tests.data.source_files import download_section, files_source, write_params, write_rows
 from tests.project import ROOT
 
 CASES = [*hosts.CASES, *packed.CASES, *tables.CASES, *contents.CASES, *settings.CASES]
@@ -52,7 +52,7 @@ def assert_told(case: Case, status: object, message: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_spoiled_source(case: Case, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_source_fails_the_stage(case: Case, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with place.stack:
         write_params(Path(), download_section(**case.spoil(place)))
         before = files_here()
@@ -63,7 +63,7 @@ def test_spoiled_source(case: Case, place: Place, capsys: pytest.CaptureFixture[
     assert bool(downloads_here()) == case.keeps_download
 
 
-def test_cases_have_names_of_their_own() -> None:
+def test_cases_have_distinct_names() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
@@ -79,7 +79,7 @@ def run_stage(*before: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", THROUGH_A_PROCESS)
-def test_spoiled_source_ends_the_process(name: str, place: Place) -> None:
+def test_invalid_source_fails_the_process(name: str, place: Place) -> None:
     (case,) = (case for case in CASES if case.name == name)
     with place.stack:
         write_params(Path(), download_section(**case.spoil(place)))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.data.archives import imdb_members, write_archive
-from tests.data.spoiled import Case, Place, case
-from tests.data.spoiled.hosts import ZEROS_MD5, ZEROS_SHA256, imdb
+from tests.data.invalid_sources import Case, Place, case
+from tests.data.invalid_sources.hosts import ZEROS_MD5, ZEROS_SHA256, imdb
 
 Members = dict[str, bytes]
 NAME = "a.tar.gz"

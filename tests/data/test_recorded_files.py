@@ -12,7 +12,7 @@ from sentiment.data.build import build_splits
 from sentiment.data.download_cache import recording_files
 from sentiment.data.recorded_files import find_changed_files, warn_about_different_files
 from sentiment.params import load_params
-from tests.data.written import download_section, files_source, write_params, write_rows
+from tests.data.source_files import download_section, files_source, write_params, write_rows
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_file_read_is_recorded(folder: Path) -> None:
     assert _changed() == []
 
 
-def test_changed_new_and_missing_files_are_named(folder: Path) -> None:
+def test_changed_new_and_missing_files_are_reported(folder: Path) -> None:
     content = Path("mine/a.csv").read_bytes()
     Path("mine/a.csv").write_bytes(content[:-3] + b"0\r\n")
     Path("mine/b.csv").rename("mine/c.csv")
@@ -59,7 +59,7 @@ def test_changed_new_and_missing_files_are_named(folder: Path) -> None:
     assert _changed() == ["mine/a.csv: missing", "mine/b.csv: missing"]
 
 
-def test_without_a_record_nothing_is_said(folder: Path) -> None:
+def test_nothing_is_reported_without_a_record(folder: Path) -> None:
     Path("metrics/download.json").write_text("{}")
     assert _changed() == []
     Path("metrics/download.json").unlink()
@@ -67,7 +67,7 @@ def test_without_a_record_nothing_is_said(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_old_commit_does_not_quietly_read_todays_file(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_that_differs_from_the_commit_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     for command in (["init", "-q"], ["add", "metrics"], ["commit", "-qm", "read"]):
         subprocess.run(
             ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], check=True

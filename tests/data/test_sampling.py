@@ -32,38 +32,38 @@ def sample(whole: Batches, limit: int | None, seed: int = 42) -> Taken:
     return [(row["row"], row["label"]) for batch in found for row in batch.to_pylist()]
 
 
-def test_no_limit_takes_every_row_as_it_is() -> None:
+def test_no_limit_returns_every_row() -> None:
     whole = batches("train", [0, 1, 1, None] * 5)
     assert list(sample_reviews(lambda: whole, None, 42)) == whole
 
 
-def test_limit_takes_half_of_each_label_in_the_order_of_the_source() -> None:
+def test_sample_has_half_of_each_label_in_source_order() -> None:
     taken = sample(batches(None, [1] * 90 + [0] * 90), 40)
     assert Counter(label for _, label in taken) == {0: 20, 1: 20}
     assert [int(row) for row, _ in taken] == sorted(int(row) for row, _ in taken)
 
 
-def test_limit_takes_from_all_of_the_source() -> None:
+def test_sample_covers_the_whole_source() -> None:
     taken = [int(row) for row, _ in sample(batches(None, [0, 1] * 500), 200)]
     by_quarter = Counter(row // 250 for row in taken)
     assert all(30 < by_quarter[quarter] < 70 for quarter in range(4))
 
 
-def test_limit_counts_each_split_by_itself() -> None:
+def test_limit_applies_to_each_split() -> None:
     both = [*batches("train", [0, 1] * 20), *batches("test", [0, 1] * 20)]
     found = [row["split"] for batch in sample_reviews(lambda: both, 10, 42) for row in batch.to_pylist()]
     assert found == ["train"] * 10 + ["test"] * 10
 
 
-def test_rows_without_label_are_taken_up_to_the_whole_limit() -> None:
+def test_limit_of_unlabelled_rows() -> None:
     assert len(sample(batches("unlabelled", [None] * 30), 20)) == 20
 
 
-def test_rows_that_are_fewer_than_the_limit_are_all_taken() -> None:
+def test_source_smaller_than_the_limit_is_complete() -> None:
     assert len(sample(batches(None, [0, 1] * 15), 100)) == 30
 
 
-def test_sample_does_not_depend_on_where_a_review_stands_and_grows_with_the_limit() -> None:
+def test_sample_does_not_depend_on_order_and_grows_with_the_limit() -> None:
     texts = [f"review {row}" for row in range(200)]
     labels: list[int | None] = [0, 1] * 100
     forward = sample(batches(None, labels, texts), 40)
@@ -73,14 +73,14 @@ def test_sample_does_not_depend_on_where_a_review_stands_and_grows_with_the_limi
     assert set(forward) != set(sample(batches(None, labels, texts), 40, seed=43))
 
 
-def test_equal_texts_are_in_or_out_together() -> None:
+def test_equal_texts_are_sampled_together() -> None:
     texts = [f"{row // 4}" if row % 2 else f" {row // 4}<br />" for row in range(400)]
     taken = sample(batches(None, [0, 1] * 200, texts), 200)
     sizes = Counter(int(row) // 4 for row, _ in taken)
     assert sum(size < 4 for size in sizes.values()) <= 1  # one at most is cut by the limit
 
 
-def test_sample_falls_into_every_split() -> None:
+def test_sample_has_reviews_in_every_split() -> None:
     """A hash that chose the sample and the split too would put all of a small sample in one split."""
     taken = sample_reviews(lambda: batches(None, [0, 1] * 5_000), 200, 42)
     split = split_by_hash(taken, SplitFractions(train=0.6, validation=0.2, test=0.2), 42)
@@ -89,13 +89,13 @@ def test_sample_falls_into_every_split() -> None:
     assert min(sizes["validation"], sizes["test"]) > 20
 
 
-def test_source_that_changes_between_the_two_readings_is_refused() -> None:
+def test_source_that_changes_between_two_reads_is_an_error() -> None:
     readings = iter([batches(None, [0, 1] * 20), batches(None, [0, 1] * 19)])
     with pytest.raises(UserError, match="changed while it was read: 40 rows, then 38"):
         list(sample_reviews(lambda: next(readings), 20, 42))
 
 
-def test_table_comes_in_batches_of_one_schema(reviews: pa.Table) -> None:
+def test_table_is_converted_to_batches(reviews: pa.Table) -> None:
     nothing = pa.nulls(len(reviews), pa.string())
     table = reviews.select(["label", "text"])
     for name in ("row", "group", "split"):

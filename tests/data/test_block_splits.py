@@ -30,7 +30,7 @@ def test_splits_are_balanced(reviews: pa.Table) -> None:
     }
 
 
-def test_each_label_is_cut_at_few_places(reviews: pa.Table) -> None:
+def test_each_label_has_few_blocks(reviews: pa.Table) -> None:
     """A block per split and label: three cuts in a circle, so at most three films per label are cut apart."""
     splits, labels = splits_of(reviews, 42), reviews["label"].to_numpy()
     for label in (0, 1):
@@ -38,13 +38,13 @@ def test_each_label_is_cut_at_few_places(reviews: pa.Table) -> None:
         assert np.count_nonzero(around != np.roll(around, -1)) == 3
 
 
-def test_both_labels_are_cut_at_the_same_share(reviews: pa.Table) -> None:
+def test_both_labels_are_split_at_the_same_fraction(reviews: pa.Table) -> None:
     """The source lists films in one order under both labels, so a film's two halves land together."""
     splits, labels = splits_of(reviews, 42), reviews["label"].to_numpy()
     assert splits[labels == 0].tolist() == splits[labels == 1].tolist()
 
 
-def test_seed_decides_the_split(reviews: pa.Table) -> None:
+def test_split_depends_on_the_seed(reviews: pa.Table) -> None:
     first, again, other = (splits_of(reviews, seed).tolist() for seed in (42, 42, 43))
     assert first == again
     assert first != other
@@ -56,7 +56,7 @@ def test_too_few_reviews_for_a_split_is_an_error(reviews: pa.Table) -> None:
         split_in_blocks(few, SHARES, seed=42)
 
 
-def test_the_source_has_25000_balanced_reviews() -> None:
+def test_package_has_25000_balanced_reviews() -> None:
     source = read_package()
     assert source.num_rows == 25_000
     assert np.mean(source["label"].to_numpy()) == 0.5
