@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback, with the faults that real ones have."""
+"""HTTP server on loopback that simulates failures."""
 
 import http.server
 import re
@@ -25,11 +25,11 @@ class Served:
     """Answer 206 with another part than was asked for."""
     status: int | None = None
     """Answer everything with this status."""
-    get_faults: list[int] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
     """For each coming GET: a status of 500 or more, or a number of bytes after which the line drops."""
     seconds_per_chunk: float = 0.0
     chunked: bool = False
-    """Do not say the size."""
+    """Do not send the size."""
     port: int = 0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Method and Range header of each request."""
@@ -79,8 +79,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         served = self.served
         served.asked.append((self.command, self.headers.get("Range")))
         served.authorizations.append(self.headers.get("Authorization"))
-        fault = served.get_faults.pop(0) if with_body and served.get_faults else None
-        status = served.status or (fault if fault and 500 <= fault < 600 else None)
+        failure = served.failures.pop(0) if with_body and served.failures else None
+        status = served.status or (failure if failure and 500 <= failure < 600 else None)
         if status:
             self.send_error(status)
             return
@@ -97,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(total - start))
         self.end_headers()
         if with_body:
-            self._send(served.content[start:], fault)
+            self._send(served.content[start:], failure)
         self.close_connection = served.chunked or self.close_connection
 
     def _start(self) -> int:

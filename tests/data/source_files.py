@@ -17,7 +17,7 @@ COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write content, packed as the name says."""
+    """Write content, compressed according to the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.output_stream(str(path), compression=COMPRESSION.get(path.suffix)) as stream:
         stream.write(content)
@@ -25,7 +25,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows in the format and packing that the name says."""
+    """Write rows in the format and compression of the file name."""
     kind = next(suffix for suffix in reversed(path.suffixes) if suffix not in COMPRESSION)
     if kind == ".parquet":
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a path or a pattern to the files that it stands for."""
+"""Paths and patterns are expanded to files."""
 
 from pathlib import Path
 

@@ -204,7 +204,7 @@ def test_corrupt_content_fails_its_checksum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "message"),
     [
         (b"", "empty, zero bytes"),
         (b"<html>moved</html>", "not a tar archive"),
@@ -213,9 +213,9 @@ def test_corrupt_content_fails_its_checksum(tmp_path: Path) -> None:
     ],
     ids=["empty", "short page", "long page", "gzipped text"],
 )
-def test_file_that_is_not_an_archive_is_rejected(content: bytes, fault: str, tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_rejected(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
-    with pytest.raises(UserError, match=rf"a\.tar\.gz: {fault}"):
+    with pytest.raises(UserError, match=rf"a\.tar\.gz: {message}"):
         read(tmp_path / "a.tar.gz")
 
 

@@ -1,4 +1,4 @@
-"""Sources into splits: nothing is lost or counted twice, and what judges stays what it was."""
+"""Build of the splits: no row is lost or counted twice, and the test split does not change."""
 
 import csv
 from collections.abc import Iterator
@@ -46,34 +46,34 @@ def test_two_sources_are_merged_with_their_names(
 ) -> None:
     for name, rows in zip(("one", "two"), halves, strict=True):
         write_rows(Path(f"{name}.csv"), rows)
-    figures = gathered(files_source("one.csv", name="one"), files_source("two.csv", name="two"))
+    metrics = gathered(files_source("one.csv", name="one"), files_source("two.csv", name="two"))
     found = list(rows_in())
     for name, rows in zip(("one", "two"), halves, strict=True):
         of_source = {row["row"]: (row["text"], row["label"]) for row in found if row["source"] == name}
         assert of_source == {
             f"{name}.csv row {number}": (row["text"], row["label"]) for number, row in enumerate(rows, 1)
         }
-    assert figures["sources"] == {name: {"rows": 100, "quarantined": 0} for name in ("one", "two")}
-    assert sum(figures[split]["reviews"] for split in paths.LABELLED_SPLITS) == 200
+    assert metrics["sources"] == {name: {"rows": 100, "quarantined": 0} for name in ("one", "two")}
+    assert sum(metrics[split]["reviews"] for split in paths.LABELLED_SPLITS) == 200
 
 
 def test_training_reviews_do_not_change_the_test_file(
     halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
 ) -> None:
-    """Even where they repeat reviews that judge: those go from train, not from test."""
+    """Even if they duplicate evaluation reviews, which are dropped from train, not from test."""
     old, new = halves
     write_rows(Path("old.csv"), old)
     gathered(files_source("old.csv", name="old"))
     before = {split: paths.reviews(split).read_bytes() for split in paths.LABELLED_SPLITS}
-    judging = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "validation")]
-    write_rows(Path("new.jsonl"), judging[:3] + new)
-    figures = gathered(
+    held_out = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "validation")]
+    write_rows(Path("new.jsonl"), held_out[:3] + new)
+    metrics = gathered(
         files_source("new.jsonl", name="new", role="train"), files_source("old.csv", name="old")
     )
     assert paths.reviews("test").read_bytes() == before["test"]
     assert paths.reviews("validation").read_bytes() == before["validation"]
     assert {row["source"] for row in rows_in("train")} == {"old", "new"}
-    assert figures["dropped_duplicates"]["train"] == 3
+    assert metrics["dropped_duplicates"]["train"] == 3
 
 
 def test_added_reviews_do_not_move_existing_ones(
@@ -105,8 +105,8 @@ def test_archive_keeps_its_test_half_and_splits_by_film(reviews: pa.Table) -> No
 def test_invalid_rows_are_quarantined(reviews: pa.Table) -> None:
     rows = [*reviews.to_pylist(), {"text": " <br /> ", "label": 1}, {"text": "\x00" * 9, "label": 0}]
     write_rows(Path("a.jsonl"), rows)
-    figures = gathered(files_source("a.jsonl"), checks={"bad_rows": "quarantine"})
-    assert figures["sources"]["mine"] == {"rows": 202, "quarantined": 2}
+    metrics = gathered(files_source("a.jsonl"), checks={"bad_rows": "quarantine"})
+    assert metrics["sources"]["mine"] == {"rows": 202, "quarantined": 2}
     assert len(list(rows_in())) == 200
     with paths.QUARANTINE.open(newline="") as file:
         assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
@@ -148,9 +148,9 @@ def test_conflicting_labels_are_dropped_and_listed(reviews: pa.Table) -> None:
         {"text": row["text"].upper(), "label": 1 - row["label"]} for row in (known["test"], known["train"])
     ]
     write_rows(Path("b.jsonl"), opposite)
-    figures = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
-    assert figures["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
-    assert figures["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
+    metrics = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
+    assert metrics["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
+    assert metrics["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
     assert paths.reviews("test").read_bytes() == test
     assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation")}
     with paths.QUARANTINE.open(newline="") as file:
@@ -167,11 +167,11 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
     tested = next(rows_in("test"))
     write_rows(Path("b.jsonl"), [{"text": f"{tested['text']} Seen twice.", "label": tested["label"]}])
     sources = files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train")
-    figures = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "max_share": 0.5}})
-    share = figures["near_duplicates"].pop("test_fraction")
-    assert share == round(1 / figures["test"]["reviews"], 6)
-    assert 0.9 < figures["near_duplicates"].pop("max_similarity") < 1
-    assert figures["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
+    metrics = gathered(*sources, checks={"near_duplicates": {"similarity": 0.5, "max_share": 0.5}})
+    share = metrics["near_duplicates"].pop("test_fraction")
+    assert share == round(1 / metrics["test"]["reviews"], 6)
+    assert 0.9 < metrics["near_duplicates"].pop("max_similarity") < 1
+    assert metrics["near_duplicates"] == {"test_reviews": 1, "undecided": 0, "pairs": {"train": 1}}
     with paths.NEAR_DUPLICATES.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["test_source"], row["test_row"]) == ("mine", tested["row"])
@@ -180,6 +180,6 @@ def test_near_duplicates_of_test_reviews_are_counted_and_listed(reviews: pa.Tabl
 
 def test_near_duplicate_search_can_be_disabled(reviews: pa.Table) -> None:
     write_rows(Path("a.jsonl"), reviews.to_pylist())
-    figures = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
-    assert "near_duplicates" not in figures
+    metrics = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
+    assert "near_duplicates" not in metrics
     assert paths.NEAR_DUPLICATES.read_text() == "similarity,test_source,test_row,split,source,row\n"

@@ -32,7 +32,7 @@ def test_first_of_duplicates_in_a_split_is_retained() -> None:
 
 @pytest.mark.parametrize(("strong", "weak"), list(itertools.combinations(SPLIT_PRECEDENCE, 2)))
 def test_duplicate_in_preferred_split_is_retained(strong: str, weak: str) -> None:
-    """A review that is judged is not learned, one that chooses is not learned, a label beats none."""
+    """Test takes precedence over validation, validation over train, and labelled over unlabelled."""
     assert kept(f"{strong} a", f"{weak} a") == [True, False]
     assert kept(f"{weak} a", f"{strong} a") == [False, True]
 

@@ -93,7 +93,7 @@ SWALLOWED = 'text\tlabel\n"Oh\t1\nA, longer, row\t0\nragged\nno"\t0\n'
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (HEAD + 'A,1\n"B,0\nC,1\n', "a.csv row 2, lines 3 to 4: a quote is never closed"),
         (HEAD + '"A" b,1\n', "row 1, line 2: text between a closing quote and the next delimiter"),
@@ -118,10 +118,10 @@ SWALLOWED = 'text\tlabel\n"Oh\t1\nA, longer, row\t0\nragged\nno"\t0\n'
         (HEAD + " \nA,1\n", "row 1, line 2: 1 field(s)"),
     ],
 )
-def test_ambiguous_or_malformed_file_is_an_error(content: str | bytes, says: str) -> None:
+def test_ambiguous_or_malformed_file_is_an_error(content: str | bytes, message: str) -> None:
     with pytest.raises(UserError) as raised:
         written(content)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -176,8 +176,8 @@ def test_quoting_parameters_are_applied(content: str, rows: Found, changes: dict
 
 @pytest.mark.parametrize("quoting", [None, "minimal", "none"])
 def test_field_of_ten_megabytes_is_an_error(quoting: str | None) -> None:
-    says = r"a\.csv row 2, line 3: a row of more than 4,000,000 characters, too long for a review"
-    with pytest.raises(UserError, match=says):
+    message = r"a\.csv row 2, line 3: a row of more than 4,000,000 characters, too long for a review"
+    with pytest.raises(UserError, match=message):
         written(HEAD + "A,1\n" + "x" * 10_000_000 + ",1\n", quoting=quoting)
 
 
@@ -185,8 +185,8 @@ def test_unclosed_quote_is_an_error_with_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 10_000)
-    says = r"row 1, lines 2 to [0-9]+: a field of more than .* a quote may be unclosed; .*quoting: none"
-    with pytest.raises(UserError, match=says) as raised:
+    message = r"row 1, lines 2 to [0-9]+: a field of more than .* a quote may be unclosed; .*quoting: none"
+    with pytest.raises(UserError, match=message) as raised:
         written(HEAD + '"A,1\n' + "B,0\n" * 100_000)
     last = int(str(raised.value).partition(" to ")[2].partition(":")[0])
     assert last < 3_000

@@ -73,7 +73,7 @@ def test_environment_variable_sets_the_cache_folder(
 def test_cached_file_with_checksum_needs_no_request(server: Served) -> None:
     path = fetch([server.url()], md5(CONTENT))
     asked = len(server.asked)
-    assert fetch(["http://127.0.0.1:1/nobody.tar.gz", server.url()], md5(CONTENT)) == path
+    assert fetch(["http://127.0.0.1:1/closed.tar.gz", server.url()], md5(CONTENT)) == path
     assert len(server.asked) == asked
 
 
@@ -138,14 +138,14 @@ def test_local_file_with_wrong_checksum_is_not_deleted(tmp_path: Path) -> None:
     assert file.read_bytes() == OTHER
 
 
-@pytest.mark.parametrize("faults", [[100_000], [503], [503, 100_000, 502, 200_000], [50_000] * 6])
-def test_transient_failures_are_retried(faults: list[int], server: Served) -> None:
-    server.get_faults = faults
+@pytest.mark.parametrize("failures", [[100_000], [503], [503, 100_000, 502, 200_000], [50_000] * 6])
+def test_transient_failures_are_retried(failures: list[int], server: Served) -> None:
+    server.failures = failures
     assert fetch([server.url()], None).read_bytes() == CONTENT
 
 
 def test_interrupted_download_is_resumed(server: Served) -> None:
-    server.get_faults = [100_000]
+    server.failures = [100_000]
     assert fetch([server.url()], md5(CONTENT)).read_bytes() == CONTENT
     first, second = server.downloads
     assert first is None
@@ -153,12 +153,12 @@ def test_interrupted_download_is_resumed(server: Served) -> None:
 
 
 def test_failed_download_is_resumed_in_the_next_run(server: Served, cache: Path) -> None:
-    server.get_faults = [100_000, *[503] * 20]
+    server.failures = [100_000, *[503] * 20]
     with pytest.raises(UserError, match="503"):
         fetch([server.url()], None)
     assert not whole_files(cache)
     have = next(cache.rglob("*.partial")).stat().st_size
-    server.get_faults.clear()
+    server.failures.clear()
     assert fetch([server.url()], None).read_bytes() == CONTENT
     assert went_on(server.downloads[-1])
     assert server.downloads[-1] == f"bytes={have}-"
@@ -167,13 +167,13 @@ def test_failed_download_is_resumed_in_the_next_run(server: Served, cache: Path)
 @pytest.mark.parametrize("quirk", ["honours_ranges", "wrong_ranges"])
 def test_download_restarts_if_the_server_cannot_resume(quirk: str, server: Served) -> None:
     setattr(server, quirk, quirk == "wrong_ranges")
-    server.get_faults = [100_000]
+    server.failures = [100_000]
     assert fetch([server.url()], None).read_bytes() == CONTENT
 
 
 def test_retries_end_if_the_server_cannot_resume(server: Served) -> None:
     server.honours_ranges = False
-    server.get_faults = [100_000] * 50
+    server.failures = [100_000] * 50
     with pytest.raises(UserError, match="cannot fetch"):
         fetch([server.url()], None)
     assert len(server.downloads) <= 3 * downloading.MAX_ATTEMPTS
@@ -181,10 +181,10 @@ def test_retries_end_if_the_server_cannot_resume(server: Served) -> None:
 
 @pytest.mark.parametrize("checksum", [None, md5(OTHER)])
 def test_partial_download_of_another_version_is_deleted(checksum: str | None, server: Served) -> None:
-    server.get_faults = [100_000, *[503] * 20]
+    server.failures = [100_000, *[503] * 20]
     with pytest.raises(UserError):
         fetch([server.url()], checksum)
-    server.get_faults.clear()
+    server.failures.clear()
     server.content, server.etag = OTHER, '"two"'
     asked = len(server.downloads)
     assert fetch([server.url()], checksum).read_bytes() == OTHER
@@ -193,10 +193,10 @@ def test_partial_download_of_another_version_is_deleted(checksum: str | None, se
 
 def test_mixed_parts_of_two_versions_are_downloaded_again(server: Served) -> None:
     server.etag = None
-    server.get_faults = [100_000, *[503] * 20]
+    server.failures = [100_000, *[503] * 20]
     with pytest.raises(UserError):
         fetch([server.url()], md5(OTHER))
-    server.get_faults.clear()
+    server.failures.clear()
     server.content = OTHER
     asked = len(server.downloads)
     assert fetch([server.url()], md5(OTHER)).read_bytes() == OTHER
@@ -272,13 +272,13 @@ def test_next_mirror_is_tried(server: Served, tmp_path: Path, caplog: pytest.Log
 
 def test_each_mirror_is_listed_with_its_reason(server: Served, tmp_path: Path) -> None:
     server.status = 403
-    nobody = "http://127.0.0.1:1/reviews.tar.gz"
+    closed = "http://127.0.0.1:1/reviews.tar.gz"
     with pytest.raises(UserError) as caught:
-        fetch([server.url(), nobody, str(tmp_path / "none.tar.gz"), str(tmp_path)], None)
+        fetch([server.url(), closed, str(tmp_path / "none.tar.gz"), str(tmp_path)], None)
     first, *reasons = str(caught.value).splitlines()
     assert first == "none of 4 mirrors serves the file"
     assert "403 Forbidden" in reasons[0]
-    assert nobody in reasons[1]
+    assert closed in reasons[1]
     assert "onnect" in reasons[1]
     assert "no such file" in reasons[2]
     assert "a folder" in reasons[3]
@@ -399,7 +399,7 @@ def test_full_disk_names_the_cache_and_leaves_nothing(server: Served, tmp_path: 
         check=False,
     )
     if "unshare" in done.stderr or done.returncode == 77:
-        pytest.skip("this machine lets nobody mount a small disk")
+        pytest.skip("mounting a small disk needs privileges that are missing here")
     assert done.returncode == 2
     assert f"the disk is full: cannot write {server.url()} to {small}" in done.stderr
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""Equal keys where a tokenizer sees equal texts, and other keys for other reviews."""
+"""Texts with equal tokens have equal keys, and other reviews have other keys."""
 
 import re
 import unicodedata
@@ -56,8 +56,10 @@ def tokenizer_params(kind: str, lowercase: bool) -> TokenizeParams:
 def texts(reviews: pa.Table) -> list[str]:
     """Real reviews, some of them with accents, sharp s, sigmas, dotted and dotless i's and emoji."""
     real = reviews["text"].to_pylist()[::2]
-    foreign = " Straße und Café! ΟΔΥΣΣΕΥΣ, Οδυσσεύς. İstanbul'da \u0131l\u0131k bir gün 👍🏽 日本の映画。"
-    return [text + foreign * (row % 5 == 0) for row, text in enumerate(real)]
+    other_scripts = (
+        " Straße und Café! ΟΔΥΣΣΕΥΣ, Οδυσσεύς. İstanbul'da \u0131l\u0131k bir gün 👍🏽 日本の映画。"
+    )
+    return [text + other_scripts * (row % 5 == 0) for row, text in enumerate(real)]
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])

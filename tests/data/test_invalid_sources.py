@@ -1,4 +1,4 @@
-"""A spoiled source ends the stage with status 2 and one message; nothing that it made stays behind."""
+"""An invalid source fails the stage with status 2, one message and no output."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from tests.project import ROOT
 
 CASES = [*hosts.CASES, *packed.CASES, *tables.CASES, *contents.CASES, *settings.CASES]
 THROUGH_A_PROCESS = ["wrong MD5", "cut in the middle", "brackets in heaps", "many empty rows"]
-"""One of each kind that does not wait between tries, run as DVC runs it."""
+"""One case of each kind, which is run in a process as by DVC."""
 
 
 @pytest.fixture
 def place(reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty repository, and no time lost between tries."""
+    """An empty repository, without waits between retries."""
     for name in ("DVC_ROOT", "DOWNLOAD_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -36,14 +36,14 @@ def files_here() -> dict[Path, bytes]:
 
 
 def downloads_here() -> list[Path]:
-    """Downloads that somebody could take for whole ones."""
+    """Return downloads that are not marked as partial."""
     return [path for path in Path(".cache").rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
-def assert_told(case: Case, status: object, message: str) -> None:
+def assert_reported(case: Case, status: object, message: str) -> None:
     assert status == 2
     assert "error: " in message
-    for part in case.says:
+    for part in case.messages:
         assert part in message
     assert "Traceback" not in message
     assert "secret" not in message
@@ -54,11 +54,11 @@ def assert_told(case: Case, status: object, message: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_invalid_source_fails_the_stage(case: Case, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with place.stack:
-        write_params(Path(), download_section(**case.spoil(place)))
+        write_params(Path(), download_section(**case.prepare(place)))
         before = files_here()
         with pytest.raises(SystemExit) as ended:
             main()
-    assert_told(case, ended.value.code, capsys.readouterr().err)
+    assert_reported(case, ended.value.code, capsys.readouterr().err)
     assert files_here() == before
     assert bool(downloads_here()) == case.keeps_download
 
@@ -82,10 +82,10 @@ def run_stage(*before: str) -> subprocess.CompletedProcess[str]:
 def test_invalid_source_fails_the_process(name: str, place: Place) -> None:
     (case,) = (case for case in CASES if case.name == name)
     with place.stack:
-        write_params(Path(), download_section(**case.spoil(place)))
+        write_params(Path(), download_section(**case.prepare(place)))
         before = files_here()
         done = run_stage()
-    assert_told(case, done.returncode, done.stderr)
+    assert_reported(case, done.returncode, done.stderr)
     assert done.stdout == ""
     assert files_here() == before
     assert not downloads_here()
@@ -94,7 +94,7 @@ def test_invalid_source_fails_the_process(name: str, place: Place) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["data", "reports"])
 def test_full_disk(folder: str, place: Place) -> None:
-    """A real one, of 100 kB: a tmpfs in a namespace of its own."""
+    """The disk is a tmpfs of 100 kB in a separate namespace."""
     rows = [{**row, "text": f"{row['text']} {os.urandom(500).hex()}"} for row in place.rows]
     bad = [{"text": "\x00" * 5_000 + str(number), "label": 1} for number in range(40)]
     write_rows(Path("a.jsonl"), rows + bad)
@@ -108,7 +108,7 @@ def test_full_disk(folder: str, place: Place) -> None:
     )
     done = run_stage("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
     if "unshare" in done.stderr or done.returncode == 77:
-        pytest.skip("this machine lets nobody mount a small disk")
+        pytest.skip("mounting a small disk needs privileges that are missing here")
     assert done.returncode == 2
     assert "the disk is full: cannot write to data/reviews or reports" in done.stderr
     assert "Traceback" not in done.stderr

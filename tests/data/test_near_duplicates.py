@@ -1,4 +1,4 @@
-"""Re-posted, edited and shortened test reviews are found elsewhere, and nothing else is."""
+"""Re-posted, edited and shortened test reviews are found, and no others."""
 
 import csv
 from collections import Counter

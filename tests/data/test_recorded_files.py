@@ -1,4 +1,4 @@
-"""Which files the reviews came from stands in the metrics, and what changed since is named."""
+"""The metrics record the source files, and changes since then are reported."""
 
 import hashlib
 import json
@@ -25,9 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reviews: pa.Table) -
     write_rows(Path("mine/b.csv"), rows[1::2])
     write_params(Path(), download_section(sources=[files_source("mine/*.csv")]))
     with recording_files() as files:
-        figures = build_splits(load_params().download)
+        metrics = build_splits(load_params().download)
     Path("metrics").mkdir()
-    Path("metrics/download.json").write_text(json.dumps({**figures, "files": files}))
+    Path("metrics/download.json").write_text(json.dumps({**metrics, "files": files}))
     return tmp_path
 
 
@@ -78,6 +78,6 @@ def test_file_that_differs_from_the_commit_is_logged(folder: Path, caplog: pytes
     with recording_files() as files:
         build_splits(load_params().download)
     warn_about_different_files(files)
-    said = caplog.text
-    assert "mine/a.csv: not the file that this commit recorded" in said
-    assert "mine/b.csv" not in said
+    logged = caplog.text
+    assert "mine/a.csv: not the file that this commit recorded" in logged
+    assert "mine/b.csv" not in logged

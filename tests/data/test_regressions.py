@@ -1,4 +1,4 @@
-"""Small files that were once read wrongly without an error (`cases/`)."""
+"""Regression tests with small files that were misread without an error (`cases/`)."""
 
 import re
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_group_is_equal_for_all_json_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         (1, "row 1, line 1: the text is a list, expected a string"),
         (2, "row 1, line 1: the text is an object, expected a string"),
@@ -123,10 +123,10 @@ def test_group_is_equal_for_all_json_types() -> None:
         (5, "row 1, line 1: the text is a number, expected a string"),
     ],
 )
-def test_json_text_that_is_not_a_string_is_an_error(line: int, says: str, tmp_path: Path) -> None:
+def test_json_text_that_is_not_a_string_is_an_error(line: int, message: str, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text((CASES / "text_list.jsonl").read_text().splitlines()[line - 1] + "\n")
-    assert says in refusal(str(path))
+    assert message in refusal(str(path))
 
 
 def test_file_whose_name_is_a_pattern_is_read() -> None:

@@ -1,4 +1,4 @@
-"""What split a review is in depends on itself, its group and the seed, and on no other review."""
+"""The split of a review depends only on itself, its group and the seed."""
 
 from collections import Counter, defaultdict
 from typing import Any

@@ -23,7 +23,7 @@ LIMITS = ReviewChecks(
 def reasons(texts: list[str], labels: list[Any] | None = None) -> dict[int, str]:
     columns = {"text": pd.Series(texts, dtype="str"), "label": pd.array(labels or [1] * len(texts), "Int8")}
     table = pd.DataFrame(columns).set_axis(range(7, 7 + len(texts)))  # a batch is not always numbered from 0
-    return {fault.position: fault.reason for fault in RowValidator(LIMITS).find_invalid(table)}
+    return {invalid.position: invalid.reason for invalid in RowValidator(LIMITS).find_invalid(table)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Texts, labels and groups of every type that JSON and Parquet have: one text for each value, or refused."""
+"""Values of every JSON and Parquet type have one canonical text or are rejected."""
 
 import gzip
 import json
@@ -108,7 +108,7 @@ def test_parquet_text_may_have_any_string_type(texts: pa.Array) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "says"),
+    ("column", "values", "message"),
     [
         ("text", [1, 2], "the column text is of type int64, expected strings"),
         ("text", [True, False], "the column text is of type bool, expected strings"),
@@ -121,14 +121,14 @@ def test_parquet_text_may_have_any_string_type(texts: pa.Array) -> None:
         ("label", pa.array([1.0, float("nan")]), "a.parquet row 2: no label"),
     ],
 )
-def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, says: str) -> None:
+def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, message: str) -> None:
     with pytest.raises(UserError) as raised:
         read_parquet(**{column: values})
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ('"text": ["A"], "label": 1', "row 2, line 3: the text is a list"),
         ('"text": {}, "label": 1', "row 2, line 3: the text is an object"),
@@ -148,13 +148,13 @@ def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, says
         ('"text": \'A\', "label": 1', "line 3: not JSON: Expecting value"),
     ],
 )
-def test_ambiguous_json_is_an_error(fields: str, says: str) -> None:
+def test_ambiguous_json_is_an_error(fields: str, message: str) -> None:
     lines = '{"text": "A", "label": 1, "group": null}\n\n' + "{" + f'"group": "x", {fields}' + "}\n"
     if '"group"' in fields:
         lines = lines.replace('"group": "x", ', "")
     with pytest.raises(UserError) as raised:
         read(str(write_bytes(Path("a.jsonl"), lines.encode())))
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_null_text_in_json_is_left_to_validation() -> None:

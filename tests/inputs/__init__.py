@@ -1,1 +1,1 @@
-"""Inputs written from the formats' own rules, before the code that reads them: each is right or refused."""
+"""Inputs that follow from the specifications of the formats; each is read correctly or rejected."""

@@ -1,4 +1,4 @@
-"""Ways in which a test review comes back as a review to learn from: the model must not see it twice."""
+"""Changed copies of a test review that must not be in the training split."""
 
 import unicodedata
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What `sentiment predict` is given, and the reviews that it holds."""
+"""Inputs of `sentiment predict` and the reviews that they contain."""
 
 from dataclasses import dataclass
 

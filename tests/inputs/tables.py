@@ -1,4 +1,4 @@
-"""Files of reviews: what each holds by the rules of its format."""
+"""Files of reviews and their content by the specification of the format."""
 
 import gzip
 import io

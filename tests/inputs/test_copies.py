@@ -1,4 +1,4 @@
-"""A test review that comes back in another form is no review to learn from."""
+"""Changed copies of test reviews are not trained on."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`sentiment predict` prints one result a review, whatever the review is made of."""
+"""`sentiment predict` prints one result per review for any input."""
 
 import shlex
 from subprocess import CompletedProcess

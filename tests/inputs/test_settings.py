@@ -1,4 +1,4 @@
-"""Parameters that could be read in two ways are refused; a limit takes from every file."""
+"""Ambiguous parameters are rejected, and the sample covers every file."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Each file is read as its format says, or refused with a message that says where."""
+"""Each file is read as specified by its format, or rejected with the location."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Inputs of the download stage, each spoiled in one way, and what the stage must say of it."""
+"""Invalid inputs of the download stage and the expected error messages."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,10 +13,10 @@ from tests.data.server import Served, serving
 
 @dataclass
 class Place:
-    """The folder that the stage runs in, which is the current one, and what a case may need in it."""
+    """Working directory of the stage, and resources for the cases."""
 
     reviews: pa.Table
-    """Real ones, 100 of each label, without a fault."""
+    """Valid reviews, 100 of each label."""
     monkeypatch: pytest.MonkeyPatch
     stack: ExitStack = field(default_factory=ExitStack)
 
@@ -25,25 +25,25 @@ class Place:
         return list(self.reviews.to_pylist())
 
     def serve(self, content: bytes, **options: Any) -> Served:
-        """Serve content at a port of its own until the case is over."""
+        """Serve content on a new port until the end of the case."""
         return self.stack.enter_context(serving(content, **options))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One fault."""
+    """An invalid input."""
 
     name: str
-    spoil: Callable[[Place], dict[str, Any]]
-    """Makes the files; returns what `download` in params.yaml has instead of the project's own."""
-    says: tuple[str, ...]
-    """Parts of the message: the file or source, and what is wrong with it."""
+    prepare: Callable[[Place], dict[str, Any]]
+    """Writes the files and returns changes of the section `download` of params.yaml."""
+    messages: tuple[str, ...]
+    """Expected parts of the error message: the file or source, and the problem."""
     rows_named: int | None = None
-    """How many rows the message lists."""
+    """Number of rows that the message lists."""
     keeps_download: bool = False
-    """What was fetched is what the server has, and has no checksum that it could miss: the cache keeps it."""
+    """Whether the download stays in the cache, because it has no checksum to violate."""
 
 
-def case(name: str, spoil: Callable[[Place], dict[str, Any]], *says: str, **expected: Any) -> Case:
-    """Shorthand for the lists of cases."""
-    return Case(name, spoil, says, **expected)
+def case(name: str, prepare: Callable[[Place], dict[str, Any]], *messages: str, **expected: Any) -> Case:
+    """Build a case."""
+    return Case(name, prepare, messages, **expected)

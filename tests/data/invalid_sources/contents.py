@@ -1,4 +1,4 @@
-"""Reviews that can be read, and that nobody should learn from."""
+"""Reviews that can be read, but are invalid."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ def _rows(name: str, rows: list[dict[str, Any]], **changes: Any) -> dict[str, An
 def _among(title: str, text: str | None, reason: str, name: str = "a.jsonl", **checks: Any) -> Case:
     """Real reviews, and this one as the eighth row."""
 
-    def spoil(place: Place) -> dict[str, Any]:
+    def prepare(place: Place) -> dict[str, Any]:
         rows = place.rows
         return _rows(name, [*rows[:7], {"text": text, "label": 1}, *rows[7:]], checks=checks)
 
-    return case(title, spoil, "1 invalid row(s)", f"mine: {name} row 8: {reason}", rows_named=1)
+    return case(title, prepare, "1 invalid row(s)", f"mine: {name} row 8: {reason}", rows_named=1)
 
 
 def _one_side(place: Place) -> dict[str, Any]:
@@ -104,7 +104,7 @@ CASES = [
         "the train split has 0 review(s) with labels []",
     ),
     case(
-        "every row set aside",
+        "every row quarantined",
         lambda _: _rows("a.jsonl", [{"text": "", "label": 1}] * 30, checks={"bad_rows": "quarantine"}),
         "the train split has 0 review(s)",
     ),

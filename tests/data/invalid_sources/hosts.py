@@ -12,7 +12,7 @@ CONTENT = b"not what was asked for"
 MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 ZEROS_MD5, ZEROS_SHA256 = "md5:" + "0" * 32, "sha256:" + "0" * 64
-CLOSED_PORT = 1  # tcpmux, which nobody runs
+CLOSED_PORT = 1  # tcpmux, which is not in use
 GIVEN_UP = [500] * 50
 
 
@@ -37,7 +37,7 @@ def _csv_from_server(path: str, **options: Any) -> Any:
 
 CASES = [
     case(
-        "nobody listens",
+        "closed port",
         lambda _: imdb(f"http://127.0.0.1:{CLOSED_PORT}/a.tar.gz"),
         "cannot fetch http://127.0.0.1:1/a.tar.gz: Cannot connect",
     ),
@@ -60,8 +60,8 @@ CASES = [
             503: "Service Unavailable",
         }.items()
     ),
-    case("500 once the size is told", _from_server(get_faults=list(GIVEN_UP)), "500 Internal Server Error"),
-    case("line drops at once", _from_server(get_faults=[0] * 50), "the connection was interrupted"),
+    case("500 after the size was sent", _from_server(failures=list(GIVEN_UP)), "500 Internal Server Error"),
+    case("line drops at once", _from_server(failures=[0] * 50), "the connection was interrupted"),
     case(
         "no mirror of three",
         lambda place: imdb(

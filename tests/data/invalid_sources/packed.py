@@ -31,28 +31,28 @@ def _whole(place: Place, mode: str = "w:gz") -> bytes:
     return write_archive(Path(NAME), imdb_members(place.reviews), mode).read_bytes()
 
 
-def _cut(name: str, where: Callable[[int], int], says: str, mode: str = "w:gz") -> Case:
-    def spoil(place: Place) -> dict[str, Any]:
+def _cut(name: str, where: Callable[[int], int], messages: str, mode: str = "w:gz") -> Case:
+    def prepare(place: Place) -> dict[str, Any]:
         content = _whole(place, mode)
         return _written(content[: where(len(content))])
 
-    return case(name, spoil, f"{NAME}: {says}")
+    return case(name, prepare, f"{NAME}: {messages}")
 
 
-def _changed(name: str, change: Callable[[Members], object], *says: str) -> Case:
-    def spoil(place: Place) -> dict[str, Any]:
+def _changed(name: str, change: Callable[[Members], object], *messages: str) -> Case:
+    def prepare(place: Place) -> dict[str, Any]:
         members = imdb_members(place.reviews)
         change(members)
         write_archive(Path(NAME), members)
         return _source()
 
-    return case(name, spoil, NAME, *says)
+    return case(name, prepare, NAME, *messages)
 
 
-def _with(member: tarfile.TarInfo, says: str, content: bytes = b"") -> Case:
+def _with(member: tarfile.TarInfo, messages: str, content: bytes = b"") -> Case:
     """An archive of real reviews, and this at its end."""
 
-    def spoil(place: Place) -> dict[str, Any]:
+    def prepare(place: Place) -> dict[str, Any]:
         with tarfile.open(NAME, "w:gz") as archive:
             for name, text in imdb_members(place.reviews).items():
                 review = tarfile.TarInfo(name)
@@ -62,7 +62,9 @@ def _with(member: tarfile.TarInfo, says: str, content: bytes = b"") -> Case:
             archive.addfile(member, io.BytesIO(content))
         return _source()
 
-    return case(f"{member.name} of type {member.type!r}", spoil, f"{NAME}: member {member.name!r}: {says}")
+    return case(
+        f"{member.name} of type {member.type!r}", prepare, f"{NAME}: member {member.name!r}: {messages}"
+    )
 
 
 def _of_type(kind: bytes, name: str = "aclImdb/train/pos/999_9.txt") -> tarfile.TarInfo:
@@ -71,12 +73,12 @@ def _of_type(kind: bytes, name: str = "aclImdb/train/pos/999_9.txt") -> tarfile.
     return member
 
 
-def _limited(says: str, **limits: float) -> Case:
-    def spoil(place: Place) -> dict[str, Any]:
+def _limited(messages: str, **limits: float) -> Case:
+    def prepare(place: Place) -> dict[str, Any]:
         _whole(place)
         return _source(limits=limits)
 
-    return case(f"limits {limits}", spoil, f"{NAME}: ", says)
+    return case(f"limits {limits}", prepare, f"{NAME}: ", messages)
 
 
 def _zipped() -> bytes:

@@ -8,55 +8,59 @@ from tests.data.source_files import files_source
 ARCHIVE = {"kind": "imdb", "urls": ["https://example.com/a.tar.gz"], "checksum": None}
 
 
-def _fault(title: str, changes: dict[str, Any], *says: str) -> Case:
-    return case(title, lambda _: changes, "params.yaml: 1 validation error", *says)
+def _invalid_params(title: str, changes: dict[str, Any], *messages: str) -> Case:
+    return case(title, lambda _: changes, "params.yaml: 1 validation error", *messages)
 
 
-def _source(title: str, changes: dict[str, Any], *says: str) -> Case:
-    return _fault(title, {"sources": [{**files_source("a.csv"), **changes}]}, *says)
+def _source(title: str, changes: dict[str, Any], *messages: str) -> Case:
+    return _invalid_params(title, {"sources": [{**files_source("a.csv"), **changes}]}, *messages)
 
 
 CASES = [
-    _fault("no sources", {"sources": []}, "download.sources: ", "at least 1 item"),
-    _fault("sources are no list", {"sources": 3}, "download.sources: ", "must be a list (found 3)"),
-    _fault(
+    _invalid_params("no sources", {"sources": []}, "download.sources: ", "at least 1 item"),
+    _invalid_params("sources are no list", {"sources": 3}, "download.sources: ", "must be a list (found 3)"),
+    _invalid_params(
         "unknown kind",
         {"sources": [{"kind": "kaggle"}]},
         "download.sources.0.kind: must be one of",
         "'kaggle'",
     ),
-    _fault("no kind", {"sources": [{"name": "mine"}]}, "download.sources.0.kind: required key is missing"),
-    _fault(
+    _invalid_params(
+        "no kind", {"sources": [{"name": "mine"}]}, "download.sources.0.kind: required key is missing"
+    ),
+    _invalid_params(
         "checksum without its kind",
         {"sources": [{**ARCHIVE, "checksum": "0" * 32}]},
         "download.sources.0.checksum: ",
         "md5:",
     ),
-    _fault("MD5 that is too short", {"sources": [{**ARCHIVE, "checksum": "md5:12"}]}, "sources.0.checksum: "),
-    _fault(
+    _invalid_params(
+        "MD5 that is too short", {"sources": [{**ARCHIVE, "checksum": "md5:12"}]}, "sources.0.checksum: "
+    ),
+    _invalid_params(
         "no mirrors", {"sources": [{**ARCHIVE, "urls": []}]}, "download.sources.0.urls: ", "at least 1 item"
     ),
-    _fault(
+    _invalid_params(
         "no limit at all",
         {"sources": [{**ARCHIVE, "limits": {"members": 0}}]},
         "download.sources.0.limits.members: must be greater than 0 (found 0)",
     ),
-    _fault(
+    _invalid_params(
         "same name twice",
         {"sources": [files_source("a.csv"), files_source("b.csv")]},
         "download: duplicate source name: mine",
     ),
-    _fault(
+    _invalid_params(
         "same archive twice",
         {"sources": [ARCHIVE, {**ARCHIVE, "name": "again"}]},
         "download: sources imdb and again have a path or URL in common",
     ),
-    _fault(
+    _invalid_params(
         "same file twice",
         {"sources": [files_source("a.csv", "b.csv"), files_source("b.csv", name="again")]},
         "download: sources mine and again have a path or URL in common",
     ),
-    _fault(
+    _invalid_params(
         "package twice",
         {"sources": [{"kind": "package"}, {"kind": "package", "name": "again"}]},
         "download: sources package and again are the same package",
@@ -126,15 +130,15 @@ CASES = [
         {"paths": ["a.csv", "b.csv"], "checksum": "md5:" + "0" * 32},
         "download.sources.0: checksum applies to a single file",
     ),
-    _fault(
+    _invalid_params(
         "bad rows",
         {"checks": {"bad_rows": "drop"}},
         "download.checks.bad_rows: must be 'stop' or 'quarantine'",
     ),
-    _fault(
+    _invalid_params(
         "imbalance",
         {"checks": {"imbalance": 0.9}},
         "download.checks.imbalance: must be less than or equal to 0.5",
     ),
-    _fault("limit", {"limit": 5}, "download.limit: must be greater than or equal to 20 (found 5)"),
+    _invalid_params("limit", {"limit": 5}, "download.limit: must be greater than or equal to 20 (found 5)"),
 ]

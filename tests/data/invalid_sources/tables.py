@@ -1,4 +1,4 @@
-"""Files of one's own that cannot be read as they were described."""
+"""Files that do not have the format of their description."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,43 +17,43 @@ def _source(name: str, **source: Any) -> dict[str, Any]:
     return {"sources": [files_source(name, **source)]}
 
 
-def _content(title: str, name: str, content: bytes, *says: str, **source: Any) -> Case:
-    """A file of this content, packed as its name says."""
+def _content(title: str, name: str, content: bytes, *messages: str, **source: Any) -> Case:
+    """A file of this content, compressed according to its name."""
 
-    def spoil(_: Place) -> dict[str, Any]:
+    def prepare(_: Place) -> dict[str, Any]:
         write_bytes(Path(name), content)
         return _source(name, **source)
 
-    return case(title, spoil, name, *says)
+    return case(title, prepare, name, *messages)
 
 
-def _cut(name: str, where: Callable[[int], int], *says: str) -> Case:
+def _cut(name: str, where: Callable[[int], int], *messages: str) -> Case:
     """A file of real reviews that ends too early."""
 
-    def spoil(place: Place) -> dict[str, Any]:
+    def prepare(place: Place) -> dict[str, Any]:
         content = write_rows(Path(name), place.rows).read_bytes()
         Path(name).write_bytes(content[: where(len(content))])
         return _source(name)
 
-    return case(f"{name} cut at {where(1_000)} of 1,000 bytes", spoil, f"{name}: ", *says)
+    return case(f"{name} cut at {where(1_000)} of 1,000 bytes", prepare, f"{name}: ", *messages)
 
 
-def _raw(title: str, name: str, content: bytes, *says: str) -> Case:
+def _raw(title: str, name: str, content: bytes, *messages: str) -> Case:
     """A file whose name promises another packing or format."""
 
-    def spoil(_: Place) -> dict[str, Any]:
+    def prepare(_: Place) -> dict[str, Any]:
         Path(name).write_bytes(content)
         return _source(name)
 
-    return case(title, spoil, f"{name}: ", *says)
+    return case(title, prepare, f"{name}: ", *messages)
 
 
-def _table(title: str, columns: dict[str, Any], *says: str, **source: Any) -> Case:
-    def spoil(_: Place) -> dict[str, Any]:
+def _table(title: str, columns: dict[str, Any], *messages: str, **source: Any) -> Case:
+    def prepare(_: Place) -> dict[str, Any]:
         pq.write_table(pa.table(columns), "a.parquet")
         return _source("a.parquet", **source)
 
-    return case(title, spoil, "a.parquet", *says)
+    return case(title, prepare, "a.parquet", *messages)
 
 
 def _folder(_: Place) -> dict[str, Any]:
@@ -143,9 +143,9 @@ CASES = [
     _cut("a.parquet", lambda size: size // 2, CORRUPT),
     _cut("a.parquet", lambda size: size - 1, CORRUPT),
     _cut("a.parquet", lambda _: 3, CORRUPT),
-    _raw("CSV that says gzip", "a.csv.gz", LABELLED, CORRUPT),
-    _raw("JSON Lines that say zstd", "a.jsonl.zst", b'{"text": "A", "label": 1}\n', CORRUPT),
-    _raw("CSV that says Parquet", "a.parquet", LABELLED, CORRUPT),
+    _raw("CSV with the extension of gzip", "a.csv.gz", LABELLED, CORRUPT),
+    _raw("JSON Lines with the extension of zstd", "a.jsonl.zst", b'{"text": "A", "label": 1}\n', CORRUPT),
+    _raw("CSV with the extension of Parquet", "a.parquet", LABELLED, CORRUPT),
     case(
         "Parquet in gzip",
         _packed_parquet,
