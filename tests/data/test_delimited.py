@@ -1,4 +1,4 @@
-"""CSV and TSV: read as the rules say, or refused with row, line and cause."""
+"""CSV and TSV files are read correctly or rejected with row, line and cause."""
 
 import csv
 import random
