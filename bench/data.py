@@ -24,8 +24,8 @@ from sentiment.data.parquet import read_reviews, stream_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.params import load_params
 from sentiment.params.data import DownloadParams
-from sentiment.tokens.encoding import encode_to, texts_of
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.encoding import encode_to_folder, iter_texts
+from sentiment.tokens.vocabulary import train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +149,8 @@ def _tokenize(path: Path) -> Cost:
     """Do the work of stages/tokenize.py on one split."""
     start, processor_start = time.perf_counter(), time.process_time()
     reviews = stream_reviews(path)
-    tokenizer = learn_tokenizer(texts_of(reviews, f"learn from {path.stem}"), load_params().tokenize)
-    metrics = encode_to(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
+    tokenizer = train_tokenizer(iter_texts(reviews, f"learn from {path.stem}"), load_params().tokenize)
+    metrics = encode_to_folder(path.with_name("tokens"), tokenizer, reviews, f"tokenize {path.stem}")
     return Cost(
         time.perf_counter() - start, time.process_time() - processor_start, peak_memory(), metrics["tokens"]
     )
@@ -161,7 +161,7 @@ def _compare(folder: Path) -> list[float]:
     path = folder / "compared.parquet"
     write_resampled(path, COMPARED)
     held = read_reviews(path)["text"].to_pylist()
-    tokenizer = learn_tokenizer(held, load_params().tokenize)
+    tokenizer = train_tokenizer(held, load_params().tokenize)
 
     def bare(size: int) -> list[list[int]]:
         slices = (held[start : start + size] for start in range(0, len(held), size))
@@ -172,7 +172,7 @@ def _compare(folder: Path) -> list[float]:
         ]
 
     def whole() -> None:
-        encode_to(folder / "tokens", tokenizer, stream_reviews(path), "tokenize")
+        encode_to_folder(folder / "tokens", tokenizer, stream_reviews(path), "tokenize")
 
     whole()  # the first call reads the file from the disk
     best = min(BARE_BATCHES, key=lambda size: min(seconds_of(lambda: bare(size)) for _ in range(2)))

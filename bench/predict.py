@@ -26,18 +26,16 @@ from bench.bars import Bar, at_least, report_bars
 from bench.processes import Resident
 from sentiment.data.imdb import read_package
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.model.classifier import Inputs, SentimentClassifier, inputs_of
-from sentiment.model.model_files import TOKENIZER, copy_model, save_model
-from sentiment.model.ngram_branch import learn_ngrams
+from sentiment.model.classifier import INFERENCE_BATCH_SIZE, ModelInputs, SentimentClassifier, build_inputs
+from sentiment.model.model_files import TOKENIZER_FILE, copy_model, save_model
+from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.model.predictor import Predictor
-from sentiment.model.scoring import SCORING_BATCH
 from sentiment.params import load_params
 from sentiment.predict import WINDOW_LINES
 from sentiment.text import normalize_text
-from sentiment.tokens.batches import Cut, ordered_batches
-from sentiment.tokens.encoding import TextEncoder
+from sentiment.tokens.batches import Truncation, iter_sorted_batches
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +82,11 @@ class BarePasses:
         return time.perf_counter() - start
 
 
-def _batches(predictor: Predictor, texts: list[str]) -> list[Inputs]:
+def _batches(predictor: Predictor, texts: list[str]) -> list[ModelInputs]:
     encoded = predictor.encode(texts)
-    cut = Cut(predictor.model.params.max_tokens, predictor.model.params.truncation)
-    batches = ordered_batches(encoded.tokens, cut, SCORING_BATCH, encoded.ngrams)
-    return [inputs_of(batch, predictor.model.device) for batch in batches]
+    truncation = Truncation(predictor.model.params.max_tokens, predictor.model.params.truncation)
+    batches = iter_sorted_batches(encoded.tokens, truncation, INFERENCE_BATCH_SIZE, encoded.ngrams)
+    return [build_inputs(batch, predictor.model.device) for batch in batches]
 
 
 @exits_cleanly
@@ -101,7 +99,7 @@ def main(model: Path | None, turns: int) -> None:
         folder = Path(temporary)
         lines = _write_lines(folder / "lines.txt")
         model = _made(folder) if model is None else model
-        if not (model / TOKENIZER).is_file():
+        if not (model / TOKENIZER_FILE).is_file():
             raise UserError(f"{model}: no model with its tokenizer there")
         with Resident(BarePasses, model, lines) as bare:
             for where, neighbours in (("alone", 0), (f"beside {NEIGHBOURS} busy neighbours", NEIGHBOURS)):
@@ -185,15 +183,15 @@ def _made(folder: Path) -> Path:
     logger.info("building a model of params.yaml's size")
     params, reviews = load_params(), read_package()
     texts = [normalize_text(text) for text in reviews["text"].to_pylist()]
-    tokenizer = learn_tokenizer([texts], params.tokenize)
-    tokenizer.save(str(folder / TOKENIZER))
+    tokenizer = train_tokenizer([texts], params.tokenize)
+    tokenizer.save(str(folder / TOKENIZER_FILE))
     ngrams = None
     if params.model.ngrams is not None:
         tokens = TokenizedReviews.from_lists(TextEncoder(tokenizer)(texts), reviews["label"].to_numpy())
-        ngrams, _ = learn_ngrams(tokens, params.model.ngrams)
+        ngrams, _ = fit_ngram_branch(tokens, params.model.ngrams)
     classifier = SentimentClassifier(params.model, tokenizer.get_vocab_size(), ngrams)
     save_model(folder / "candidate", classifier)
-    copy_model(folder / "candidate", folder / "model", folder / TOKENIZER)
+    copy_model(folder / "candidate", folder / "model", folder / TOKENIZER_FILE)
     return folder / "model"
 
 

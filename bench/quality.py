@@ -28,15 +28,15 @@ from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.intervals import Interval, delong_interval
-from sentiment.model.scoring import score
+from sentiment.model.classifier import predict_logits
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
@@ -81,10 +81,10 @@ def main(archive: Path, seeds: int, seeds_unlabelled: int) -> None:
     params = load_params()
     reviews = _reviews(params, archive.resolve())
     evaluated = {name: _evaluate_linear(name, reviews) for name in MODELS}
-    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
+    tokenizer = train_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
     tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
     test = tokens.pop("test")
-    learning = LearningReviews(tokenizer.get_vocab_size(), **tokens)
+    learning = TrainingData(tokenizer.get_vocab_size(), **tokens)
     lstm = _evaluate_lstm(params, "ignore", learning, test, seeds)
     evaluated |= {f"LSTM with n-grams, seed {seed}": model for seed, model in lstm.items()}
     student = _evaluate_lstm(params, "self_training", learning, test, seeds_unlabelled)
@@ -146,7 +146,7 @@ def _evaluate_linear(name: str, reviews: dict[paths.Split, pa.Table]) -> Evaluat
 def _evaluate_lstm(
     params: Params,
     unlabelled: Literal["ignore", "self_training"],
-    learning: LearningReviews,
+    learning: TrainingData,
     test: TokenizedReviews,
     seeds: int,
 ) -> dict[int, Evaluated]:
@@ -163,7 +163,7 @@ def _evaluate_lstm(
 
 
 def _evaluate_training(
-    model: ModelParams, train: TrainParams, learning: LearningReviews, test: TokenizedReviews
+    model: ModelParams, train: TrainParams, learning: TrainingData, test: TokenizedReviews
 ) -> Evaluated:
     start = time.perf_counter()
     fitted = fit_with_self_training(
@@ -174,7 +174,7 @@ def _evaluate_training(
         description=f"seed {train.seed}",
     )
     seconds = time.perf_counter() - start
-    scores = score(fitted.model, test, f"seed {train.seed}, test")
+    scores = predict_logits(fitted.model, test, f"seed {train.seed}, test")
     return Evaluated.on(test.labels, scores, seconds, fitted.best.validation_auc)
 
 

@@ -9,7 +9,7 @@ from sentiment.evaluation.metrics import figures, write_curves
 from sentiment.evaluation.verdict import gain_on_test, judge, select
 from sentiment.files import write_json
 from sentiment.lineage import find_or_adopt_run
-from sentiment.model.model_files import CONFIG, WEIGHTS, copy_model, load_model
+from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, copy_model, load_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode
@@ -27,7 +27,11 @@ READ = (
     paths.reviews("test"),
     paths.TOKENIZER,
     paths.tokens("validation"),
-    *(paths.model(candidate) / name for candidate in paths.CANDIDATES for name in (WEIGHTS, CONFIG)),
+    *(
+        paths.model(candidate) / name
+        for candidate in paths.CANDIDATES
+        for name in (WEIGHTS_FILE, CONFIG_FILE)
+    ),
 )
 """What the test metrics depend on, by the names that dvc.yaml has for it."""
 

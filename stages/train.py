@@ -10,7 +10,7 @@ from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.settings import load_settings, repository_root
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tracking.run_inputs import log_story
 from sentiment.training.checkpoint import open_checkpoint
 from sentiment.training.epoch_metrics import EpochMetrics
@@ -33,7 +33,7 @@ def main() -> None:
     """
     require_incoming_in_copy()
     params = load_params()
-    reviews = LearningReviews.open()
+    reviews = TrainingData.open()
     origin = origin_of(params, reviews)
     key = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes

@@ -7,7 +7,7 @@ from sentiment.lineage import tag_model
 from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store
 from sentiment.tuning.holdout import holdout_metrics
 from sentiment.tuning.report import search_page, write_tables
@@ -25,7 +25,7 @@ def main() -> None:
     """
     require_incoming_in_copy()
     params = load_params()
-    reviews = LearningReviews.open()
+    reviews = TrainingData.open()
     search = open_search(params, reviews)
     with open_search_run(open_store(), search) as run:
         run_search(search, run)

@@ -11,7 +11,7 @@ from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin, save_model
 from sentiment.settings import Settings
 from sentiment.tracking import Store, open_store, start_run
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 
 ORIGINS = {
     "one": Origin(params="a", data="d", code="c", study="tune-x", trial=2),

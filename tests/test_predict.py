@@ -1,4 +1,4 @@
-"""`sentiment predict`, driven as a user drives it, on a model made for the test."""
+"""`sentiment predict`, run as a command on an untrained model."""
 
 import os
 import pty
@@ -16,14 +16,13 @@ import torch
 
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import copy_model, save_model
-from sentiment.model.ngram_branch import learn_ngrams
+from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
 from sentiment.predict import LONGEST_LINE, escaped
-from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tokens.vocabulary import learn_tokenizer
-from tests.model.shapes import model_params
+from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
+from tests.model.small_model import model_params
 
 SENTIMENT = str(Path(sys.executable).with_name("sentiment"))
 LIMIT_S = 120
@@ -31,10 +30,10 @@ LIMIT_S = 120
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
-    """A folder with an untrained model of the words of real reviews."""
+    """A folder with an untrained model and a tokenizer of real reviews."""
     folder = tmp_path_factory.mktemp("model")
     texts = reviews["text"].to_pylist()
-    tokenizer = learn_tokenizer(
+    tokenizer = train_tokenizer(
         texts,
         TokenizeParams(kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, oov_rate=1.0),
     )
@@ -43,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
     tokens = TokenizedReviews.from_lists(TextEncoder(tokenizer)(texts), reviews["label"].to_numpy())
     torch.manual_seed(0)
     params: ModelParams = model_params(ngrams=ngrams)
-    classifier = SentimentClassifier(params, tokenizer.get_vocab_size(), learn_ngrams(tokens, ngrams)[0])
+    classifier = SentimentClassifier(params, tokenizer.get_vocab_size(), fit_ngram_branch(tokens, ngrams)[0])
     save_model(folder / "candidate", classifier)
     copy_model(folder / "candidate", folder / "served", folder / "tokenizer.json")
     return folder / "served"
@@ -52,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
 def _predict(
     model: Path, *arguments: str | bytes, stdin: bytes | None = b"", status: int = 0, **environment: str
 ) -> list[str]:
-    """Return the lines printed, or what was said on standard error where a status is expected."""
+    """Return the lines of standard output, or those of standard error if a non-zero status is expected."""
     done = subprocess.run(
         [SENTIMENT, "predict", "--model", str(model), *arguments],
         input=stdin,
@@ -72,7 +71,9 @@ def _probabilities(printed: list[str]) -> list[float]:
     return [float(line.partition("\t")[0]) for line in printed]
 
 
-def test_each_line_has_a_result_in_order_and_the_same_as_alone(model: Path, reviews: pa.Table) -> None:
+def test_each_line_has_a_result_in_order_and_independent_of_the_others(
+    model: Path, reviews: pa.Table
+) -> None:
     texts = reviews["text"].to_pylist()
     texts[3] = ""
     printed = _predict(model, stdin="".join(f"{text}\n" for text in texts).encode())
@@ -80,7 +81,7 @@ def test_each_line_has_a_result_in_order_and_the_same_as_alone(model: Path, revi
     few = [0, 3, 50, 199]
     alone = [_probabilities(_predict(model, stdin=f"{texts[row]}\n".encode()))[0] for row in few]
     together = np.array(_probabilities(printed))[few]
-    np.testing.assert_allclose(alone, together, atol=1.01e-4)  # of the last of four digits
+    np.testing.assert_allclose(alone, together, atol=1.01e-4)  # one unit of the fourth digit
     assert len(set(_probabilities(printed))) > 50
 
 
@@ -99,7 +100,7 @@ def test_arguments_and_lines_have_the_same_results(model: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\tb\\n\n\u2028\x85\x0c\x00é", "\\", "\\t"])
-def test_escaped_text_can_be_read_back(text: str) -> None:
+def test_escaped_text_can_be_unescaped(text: str) -> None:
     written = escaped(text)
     assert len(written.splitlines()) == 1
     assert "\t" not in written
@@ -113,12 +114,12 @@ def test_text_is_utf8_whatever_the_locale(model: Path) -> None:
     assert _predict(model, stdin="café\n".encode(), **ascii_locale) == expected
 
 
-def test_undecodable_argument_is_refused_in_one_line(model: Path) -> None:
+def test_undecodable_argument_is_a_one_line_error(model: Path) -> None:
     (error,) = _predict(model, "fine", b"caf\xe9", status=2)
     assert "review 2 of the command line: not UTF-8 text" in error
 
 
-def test_results_before_a_line_that_is_no_text_are_printed(model: Path) -> None:
+def test_results_before_an_undecodable_line_are_printed(model: Path) -> None:
     done = subprocess.run(
         [SENTIMENT, "predict", "--model", str(model)],
         input=b"a\nb\nc\xff\nd\n",
@@ -131,7 +132,7 @@ def test_results_before_a_line_that_is_no_text_are_printed(model: Path) -> None:
     assert done.stderr.startswith(b"error: standard input: not UTF-8 text in line 3 ")
 
 
-def test_a_long_line_is_scored_and_an_endless_one_refused(model: Path) -> None:
+def test_long_line_is_predicted_and_too_long_line_is_an_error(model: Path) -> None:
     assert len(_predict(model, stdin=b"fine film " * 100_000 + b"\nb\n")) == 2
     (error,) = _predict(model, stdin=b"x" * (LONGEST_LINE + 1), status=2)
     assert f"line 1 is longer than {LONGEST_LINE:,} bytes" in error
@@ -141,7 +142,7 @@ def test_a_long_line_is_scored_and_an_endless_one_refused(model: Path) -> None:
     ("redirection", "message"),
     [("<&-", "standard input is closed"), (">&-", "standard output is closed")],
 )
-def test_closed_streams_are_named(redirection: str, message: str, model: Path) -> None:
+def test_closed_streams_are_reported(redirection: str, message: str, model: Path) -> None:
     command = f"{SENTIMENT} predict --model {model} {redirection}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 2
@@ -150,13 +151,13 @@ def test_closed_streams_are_named(redirection: str, message: str, model: Path) -
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_full_output_is_one_line(model: Path) -> None:
+def test_full_output_device_is_a_one_line_error(model: Path) -> None:
     command = f"{SENTIMENT} predict --model {model} fine > /dev/full"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
 
 
-def test_a_reader_that_ends_early_ends_it_quietly(model: Path) -> None:
+def test_closed_output_pipe_ends_the_command_silently(model: Path) -> None:
     with subprocess.Popen(
         [SENTIMENT, "predict", "--model", str(model)],
         stdin=subprocess.PIPE,
@@ -178,7 +179,7 @@ def test_a_reader_that_ends_early_ends_it_quietly(model: Path) -> None:
 
 @pytest.fixture
 def open_pipe(model: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command behind a pipe that stays open, as behind `tail -f`."""
+    """The command with a pipe as input that stays open, as after `tail -f`."""
     with subprocess.Popen(
         [SENTIMENT, "predict", "--model", str(model)],
         stdin=subprocess.PIPE,
@@ -191,22 +192,22 @@ def open_pipe(model: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def test_results_come_while_the_input_is_open(open_pipe: subprocess.Popen[bytes]) -> None:
+def test_results_are_printed_while_the_input_is_open(open_pipe: subprocess.Popen[bytes]) -> None:
     assert open_pipe.stdin is not None
     assert open_pipe.stdout is not None
     for text in (b"first\n", b"second\n", b"third\nfourth\n"):
         open_pipe.stdin.write(text)
         for line in text.splitlines():
-            assert select.select([open_pipe.stdout], [], [], LIMIT_S)[0], "no answer while the pipe is open"
+            assert select.select([open_pipe.stdout], [], [], LIMIT_S)[0], "no result while the pipe is open"
             assert open_pipe.stdout.readline().endswith(b"\t" + line + b"\n")
 
 
-def test_memory_stays_bounded_for_a_long_input(open_pipe: subprocess.Popen[bytes]) -> None:
+def test_memory_is_bounded_for_a_long_input(open_pipe: subprocess.Popen[bytes]) -> None:
     assert open_pipe.stdin is not None
     assert open_pipe.stdout is not None
 
     def feed(lines: int) -> int:
-        """Return the resident memory in KiB once all lines have been answered."""
+        """Return the resident memory in KiB after the results of all lines."""
         for _ in range(lines // 100):
             open_pipe.stdin.write(b"A fine film, and a long one. " * 20 + b"\n" * 1 + b"short\n" * 99)
             for _ in range(100):
@@ -220,7 +221,7 @@ def test_memory_stays_bounded_for_a_long_input(open_pipe: subprocess.Popen[bytes
     assert feed(20_000) < before + 60_000
 
 
-def test_terminal_gets_a_hint(model: Path) -> None:
+def test_terminal_input_prints_a_hint(model: Path) -> None:
     controlling, terminal = pty.openpty()
     with subprocess.Popen(
         [SENTIMENT, "predict", "--model", str(model)],
@@ -233,13 +234,13 @@ def test_terminal_gets_a_hint(model: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline().endswith(b"\tfine\n")
         os.write(controlling, b"\x04")
-        _, said = process.communicate(timeout=LIMIT_S)
+        _, stderr = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0
     os.close(controlling)
-    assert b"Ctrl-D" in said
+    assert b"Ctrl-D" in stderr
 
 
-def test_threads_wait_as_in_the_stages_before_torch_is_imported() -> None:
+def test_thread_settings_are_applied_before_torch_is_imported() -> None:
     code = (
         "import os, sys, sentiment.cli; "
         "assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"

@@ -13,7 +13,7 @@ from typing import Any
 from bench.gpu.child import train
 from bench.gpu.context import Bench, brief
 from bench.gpu.packed import fewer
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.training.checkpoint import STATE_FILE
 from sentiment.training.loop import fit
 
@@ -128,7 +128,7 @@ def _settings(bench: Bench) -> None:
         bench.row(metric, "; ".join(results), "all", not failed)
 
 
-def _clipped(bench: Bench, learning: LearningReviews, changes: dict[str, Any]) -> float:
+def _clipped(bench: Bench, learning: TrainingData, changes: dict[str, Any]) -> float:
     """Train for an epoch and return the share of steps clipped. Raises what training raises."""
     short = {"train.epochs": 1, "train.schedule": {"kind": "constant", "warmup_steps": 0}}
     model, params = bench.pack.configuration(short, changes, device=bench.device)

@@ -26,7 +26,7 @@ from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
 from sentiment.settings import set_environment
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def main(archive: Path | None, limit: int | None, wheels: bool, folder: Path) ->
 
 
 def _write_data(folder: Path, params: Params, reviews: dict[paths.Split, pa.Table]) -> None:
-    tokenizer = learn_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
+    tokenizer = train_tokenizer(reviews["train"]["text"].to_pylist(), params.tokenize)
     tokens = {split: encode(tokenizer, table, f"tokenize {split}") for split, table in reviews.items()}
     size = tokenizer.get_vocab_size()
     packed.write_arrays(folder, tokens, size)

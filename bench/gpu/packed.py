@@ -18,7 +18,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 
 FOLDER = Path(__file__).parent / "pack"
@@ -61,10 +61,10 @@ class Pack:
         sections = {name: content[name] for name in ("model", "train")}
         return cls(folder, sections, content["vocabulary_size"], smoke)
 
-    def learning(self) -> LearningReviews:
+    def learning(self) -> TrainingData:
         """Read the splits for training and for model selection."""
         train, validation, unlabelled = (self._read(split) for split in SPLITS[:3])
-        return LearningReviews(self.vocabulary_size, train, validation, unlabelled)
+        return TrainingData(self.vocabulary_size, train, validation, unlabelled)
 
     def read_test(self) -> TokenizedReviews:
         """Read the test split; the part quality does so once, at its end."""
@@ -129,7 +129,7 @@ def spaced(reviews: TokenizedReviews, count: int) -> TokenizedReviews:
     return reviews.take(rows)
 
 
-def fewer(learning: LearningReviews, train: int, validation: int) -> LearningReviews:
+def fewer(learning: TrainingData, train: int, validation: int) -> TrainingData:
     """Return at most a number of reviews for training and for validation."""
     return replace(
         learning, train=spaced(learning.train, train), validation=spaced(learning.validation, validation)

@@ -15,8 +15,8 @@ from bench.gpu.configurations import Configuration, load_configurations
 from bench.gpu.context import Bench
 from bench.gpu.remembered import remembered_ngrams
 from sentiment.intervals import delong_interval
-from sentiment.model.scoring import probability, score
-from sentiment.tokens.batches import LearningReviews
+from sentiment.model.classifier import compute_probabilities, predict_logits
+from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EpochMetrics
 from sentiment.training.loop import TrainingResult, fit
 
@@ -73,7 +73,7 @@ def _best(found: Sequence[Tried]) -> Tried:
 
 
 def _students(
-    bench: Bench, learning: LearningReviews, labeller: Tried, entries: Sequence[Configuration]
+    bench: Bench, learning: TrainingData, labeller: Tried, entries: Sequence[Configuration]
 ) -> list[Tried]:
     """Train on the unlabelled reviews too, with pseudo-labels from the first model."""
     with bench.guarded("self-training"):
@@ -86,7 +86,7 @@ def _students(
     return []
 
 
-def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: LearningReviews) -> Tried | None:
+def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: TrainingData) -> Tried | None:
     """Train a configuration and add its row; None if it failed or time was too short."""
     metric = f"validation AUC, {name}"
     with bench.guarded(metric):
@@ -115,18 +115,20 @@ def _tried(bench: Bench, name: str, changes: Mapping[str, Any], learning: Learni
     return None
 
 
-def _with_soft_labels(bench: Bench, learning: LearningReviews, labeller: Tried) -> LearningReviews:
+def _with_soft_labels(bench: Bench, learning: TrainingData, labeller: Tried) -> TrainingData:
     """Return the reviews with the unlabelled ones among those to learn from, as self-training has them."""
     model = labeller.fitted.model.to(bench.device)
-    logits = score(model, learning.unlabelled, "pseudo-labels")
-    return replace(learning, train=learning.train.joined(learning.unlabelled, probability(logits)))
+    logits = predict_logits(model, learning.unlabelled, "pseudo-labels")
+    return replace(
+        learning, train=learning.train.concatenate(learning.unlabelled, compute_probabilities(logits))
+    )
 
 
 def _read_test(bench: Bench, chosen: Tried) -> None:
     metric = "test AUC of what validation chose"
     with bench.guarded(metric):
         test = bench.pack.read_test()
-        scores = score(chosen.fitted.model.to(bench.device), test, "test")
+        scores = predict_logits(chosen.fitted.model.to(bench.device), test, "test")
         auc = float(roc_auc_score(test.labels, scores))
         interval = delong_interval(test.labels, scores)
         value = f"{auc:.4f} ({interval.low:.4f} to {interval.high:.4f}): {chosen.name}"

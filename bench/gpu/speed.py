@@ -17,10 +17,10 @@ from bench.gpu.gpu_time import gpu_time
 from bench.gpu.remembered import Learn, remembered_ngrams
 from bench.training.phases import timed_phases
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.lstm import Pieces
+from sentiment.model.pooling import Chunks
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, shuffled_batches
+from sentiment.tokens.batches import Batch, TrainingData, Truncation, iter_shuffled_batches, prefetch
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.training.loop import take_step
 from sentiment.training.runtime import Precision, configure_allocator, resolve_precision
@@ -110,7 +110,7 @@ class Own:
 
     bench: Bench
     changes: dict[str, Any]
-    learning: LearningReviews
+    learning: TrainingData
     learn: Learn
 
     def __post_init__(self) -> None:
@@ -129,10 +129,12 @@ class Own:
 
     def batches(self) -> Iterator[Batch]:
         """Return an epoch's batches as `fit` takes them, the same at each call."""
-        cut = Cut(self.model_params.max_tokens, self.model_params.truncation)
+        truncation = Truncation(self.model_params.max_tokens, self.model_params.truncation)
         order = np.random.default_rng(self.params.seed)
-        batches = shuffled_batches(self.learning.train, cut, self.params.batch_size, order, self.ngrams)
-        return prefetched(batches) if self.bench.on_gpu else batches
+        batches = iter_shuffled_batches(
+            self.learning.train, truncation, self.params.batch_size, order, self.ngrams
+        )
+        return prefetch(batches) if self.bench.on_gpu else batches
 
     def step(self, batch: Batch) -> None:
         """Take a training step at a small learning rate, with the exponential moving average."""
@@ -178,8 +180,8 @@ class Bare:
         """Return random inputs of the batch's shape, drawn in the turn that warms up."""
         if id(batch) not in self._inputs:
             lengths = torch.from_numpy(batch.lengths).clamp(min=1)
-            cut = Pieces.cut(lengths, None if self.params.carry_state else self.params.chunk_tokens)
-            shape = cut.words, len(cut.lengths), self.params.embedding_dim
+            chunks = Chunks.split(lengths, None if self.params.carry_state else self.params.chunk_tokens)
+            shape = chunks.max_length, len(chunks.lengths), self.params.embedding_dim
             self._inputs[id(batch)] = torch.randn(
                 shape, device=self.device, dtype=self.kind, requires_grad=True
             )

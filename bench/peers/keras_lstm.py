@@ -27,7 +27,7 @@ class KerasPeer:
         self.task = task
         keras.utils.set_random_seed(task.params.train.seed)
         self.model = _model(task)
-        self.ids = fixed_length(task.reviews.train, task.cut)
+        self.ids = fixed_length(task.reviews.train, task.truncation)
         self.labels = np.asarray(task.reviews.train.labels, dtype=np.float32)
 
     def train(self, rows: NDArray[np.int64]) -> None:
@@ -39,7 +39,7 @@ class KerasPeer:
 
     def score(self, reviews: TokenizedReviews) -> NDArray[np.floating]:
         """Return probabilities."""
-        ids = fixed_length(reviews, self.task.cut)
+        ids = fixed_length(reviews, self.task.truncation)
         scores: NDArray[np.floating] = self.model.predict(ids, batch_size=BATCH_SIZE, verbose=0)[:, 0]
         return scores
 

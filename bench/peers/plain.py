@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from bench.peers.peer import BATCH_SIZE, LEARNING_RATE, batches_of
 from bench.training.task import Task
-from sentiment.tokens.batches import ordered_batches
+from sentiment.tokens.batches import iter_sorted_batches
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID
 
@@ -80,7 +80,8 @@ class PlainPeer:
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return ids, shape (reviews, longest), padded at the end, and lengths, shape (reviews,)."""
         kept = [
-            torch.from_numpy(self.task.cut(self.task.reviews.train[row]).astype(np.int64)) for row in rows
+            torch.from_numpy(self.task.truncation(self.task.reviews.train[row]).astype(np.int64))
+            for row in rows
         ]
         lengths = torch.tensor([len(ids) for ids in kept])
         return pad_sequence(kept, batch_first=True, padding_value=PADDING_ID), lengths
@@ -90,7 +91,7 @@ class PlainPeer:
         logits = np.empty(len(reviews), dtype=np.float32)
         self.model.eval()
         with torch.inference_mode():
-            for batch in ordered_batches(reviews, self.task.cut, BATCH_SIZE):
+            for batch in iter_sorted_batches(reviews, self.task.truncation, BATCH_SIZE):
                 outputs = self.model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths))
                 logits[batch.rows] = outputs.numpy()
         return logits

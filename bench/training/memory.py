@@ -40,7 +40,7 @@ def _tokenize(folder: Path, reviews: int | None) -> int:
 
 def _train(folder: Path, changes: Changes) -> float:
     task = open_task(changes)
-    task = task.cut_short(min(EPOCHS, task.params.train.epochs))
+    task = task.with_epochs(min(EPOCHS, task.params.train.epochs))
     train_logged(
         replace(task, reviews=replace(task.reviews, train=TokenizedReviews.open(folder / "all"))), folder
     )

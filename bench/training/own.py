@@ -44,7 +44,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     tokens = task.tokens(np.arange(len(task.reviews.train)))
     costs: list[EpochCost] = []
-    with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "score") as scoring:
+    with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "predict_logits") as scoring:
         begun = time.perf_counter()
         log_configuration(run, task.params, task.reviews, origin_of(task.params, task.reviews))
 

@@ -42,7 +42,9 @@ def timed_phases() -> Iterator[Phases]:
     handles = [register_optimizer_step_pre_hook(before_step), register_optimizer_step_post_hook(after_step)]
     try:
         with (
-            timed_calls(SentimentClassifier, "parts", lambda model: model.training) as forward,
+            timed_calls(
+                SentimentClassifier, "compute_branch_logits", lambda model: model.training
+            ) as forward,
             timed_calls(torch.Tensor, "backward") as backward,
         ):
             yield phases

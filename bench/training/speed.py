@@ -136,5 +136,5 @@ def _one_epoch(task: Task, train: TokenizedReviews) -> Task:
     scored = np.random.default_rng(0).permutation(len(task.reviews.validation))[:VALIDATION]
     validation = taken(task.reviews.validation, scored)
     return replace(
-        task.cut_short(epochs=1), reviews=replace(task.reviews, train=train, validation=validation)
+        task.with_epochs(epochs=1), reviews=replace(task.reviews, train=train, validation=validation)
     )

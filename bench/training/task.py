@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sentiment.params import Params, load_params
 from sentiment.params.train import ConstantSchedule
-from sentiment.tokens.batches import Cut, LearningReviews
+from sentiment.tokens.batches import TrainingData, Truncation
 from sentiment.tokens.token_store import TokenizedReviews
 
 
@@ -18,12 +18,12 @@ class Task:
     """The default data, and the parameters of the model that learns from it."""
 
     params: Params
-    reviews: LearningReviews
+    reviews: TrainingData
 
     @property
-    def cut(self) -> Cut:
+    def truncation(self) -> Truncation:
         """How long reviews are shortened."""
-        return Cut(self.params.model.max_tokens, self.params.model.truncation)
+        return Truncation(self.params.model.max_tokens, self.params.model.truncation)
 
     @cached_property
     def _lengths(self) -> NDArray[np.int64]:
@@ -33,7 +33,7 @@ class Task:
         """Return the tokens that training on these reviews once has to read: no padding, nothing cut off."""
         return int(self._lengths[rows].sum())
 
-    def cut_short(self, epochs: int) -> Self:
+    def with_epochs(self, epochs: int) -> Self:
         """Return the task with a training of fewer epochs, which may be shorter than the schedule's warm-up.
 
         So the learning rate stays the same throughout, which takes neither more time nor more memory.
@@ -56,7 +56,7 @@ class Changes:
 
 def open_task(changes: Changes) -> Task:
     """Open what `dvc repro` tokenized, for the model in params.yaml."""
-    opened = LearningReviews.open()
+    opened = TrainingData.open()
     if changes.reviews is not None:
         rng = np.random.default_rng(0)
         train, validation = (

@@ -13,7 +13,7 @@ from bench.processes import in_fresh_process
 from bench.training.phases import timed_calls
 from bench.tuning.project import PLACES, SearchProject
 from sentiment.params import load_params
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import open_store
 from sentiment.training.epoch_metrics import EpochMetrics, IntermediateEvaluator
 from sentiment.training.self_training import fit_with_self_training
@@ -66,7 +66,7 @@ def _seconds(root: Path) -> tuple[float, float]:
         finally:
             training += time.perf_counter() - start
 
-    search = open_search(load_params(), LearningReviews.open())
+    search = open_search(load_params(), TrainingData.open())
     with (
         patch.object(trials, "fit_with_self_training", timed),
         timed_calls(IntermediateEvaluator, "evaluate_if_due") as looking,

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from bench.training.task import taken
 from sentiment import paths
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.storage import open_journal
 
@@ -42,9 +42,9 @@ class SearchProject:
 
         None takes all of them.
         """
-        opened = LearningReviews.open()
+        opened = TrainingData.open()
         rng = np.random.default_rng(0)
-        for split, tokens in opened.used(unlabelled=False).items():
+        for split, tokens in opened.select_splits(unlabelled=False).items():
             taken(tokens, rng.permutation(len(tokens))[:reviews]).save(root / paths.tokens(split))
         TokenizedReviews.from_lists([], []).save(root / paths.tokens("unlabelled"))
         shutil.copyfile(paths.TOKENIZER, root / paths.TOKENIZER)

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from bench.bars import Bar
 from bench.training.task import Changes, open_task
 from sentiment.params import Params
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EvaluationSchedule, IntermediateEvaluation
 from sentiment.training.loop import fit
 from sentiment.tuning.holdout import tuning_reviews
@@ -70,7 +70,7 @@ def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
     ]
 
 
-def train_all(params: Params, reviews: LearningReviews, trials: int) -> list[Trained]:
+def train_all(params: Params, reviews: TrainingData, trials: int) -> list[Trained]:
     """Train a search's trials one after the other, each to its end."""
     study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
     study.enqueue_trial(starting_point(params))

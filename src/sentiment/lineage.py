@@ -11,11 +11,11 @@ import torch
 
 from sentiment import paths
 from sentiment.files import compute_file_md5, compute_md5, write_json
-from sentiment.model.model_files import CONFIG, WEIGHTS, Origin, load_config
+from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.settings import repository_root
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, Store, find_tagged_run, open_store, reopen_run, start_run
 from sentiment.tracking.provenance import dvc_hashes, locked_stages
 from sentiment.tracking.run_inputs import INPUT_TAG, log_parameters
@@ -50,7 +50,7 @@ SECTIONS_OF_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
 
 def model_hash(folder: Path) -> str:
     """Return the MD5 of a model's weights file: the `md5` that `dvc.lock` records for it."""
-    return compute_file_md5(folder / WEIGHTS)
+    return compute_file_md5(folder / WEIGHTS_FILE)
 
 
 def params_digest(*sections: Section) -> str:
@@ -59,10 +59,10 @@ def params_digest(*sections: Section) -> str:
 
 
 def origin_of(
-    params: Params, reviews: LearningReviews, study: str | None = None, trial: int | None = None
+    params: Params, reviews: TrainingData, study: str | None = None, trial: int | None = None
 ) -> Origin:
     """Return what a training with these parameters on this data, by the present code, is known by."""
-    used = reviews.used(unlabelled=params.train.unlabelled != "ignore")
+    used = reviews.select_splits(unlabelled=params.train.unlabelled != "ignore")
     return Origin(
         params=params_digest(params.model, params.train),
         data=_md5("".join(split.digest for split in used.values())),
@@ -75,7 +75,7 @@ def origin_of(
 def log_configuration(
     run: Run,
     params: Params,
-    reviews: LearningReviews,
+    reviews: TrainingData,
     origin: Origin,
     sections: Collection[str] = DECIDING_SECTIONS,
 ) -> None:
@@ -94,7 +94,7 @@ def log_configuration(
         UserError: the device asked for is not there.
     """
     log_parameters(run, params.model_dump(include=set(sections)))
-    for name, split in reviews.used(unlabelled=params.train.unlabelled != "ignore").items():
+    for name, split in reviews.select_splits(unlabelled=params.train.unlabelled != "ignore").items():
         run.log_data(name, split, paths.tokens(name))
     device = resolve_device(params.train.device)
     precision = resolve_precision(params.train.precision, device)
@@ -153,7 +153,7 @@ def _locked(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, s
     except (OSError, UnicodeDecodeError):
         return {}, {}
     outputs = {out.get("path"): out.get("md5") for out in entry.get("outs") or []}
-    files = dvc_hashes([folder / WEIGHTS, folder / CONFIG])
+    files = dvc_hashes([folder / WEIGHTS_FILE, folder / CONFIG_FILE])
     if any(outputs.get(path) != md5 for path, md5 in files.items()):
         return {}, {}
     named = (entry.get("params") or {}).get(paths.PARAMS.name) or {}
@@ -232,5 +232,5 @@ def _is_recorded(md5: str, since: int) -> bool:
         outputs = {out["path"]: out["md5"] for out in stages[STAGE]["outs"]}
     except (OSError, KeyError, TypeError):
         return False
-    recorded = outputs.get((paths.model("baseline") / WEIGHTS).as_posix())
+    recorded = outputs.get((paths.model("baseline") / WEIGHTS_FILE).as_posix())
     return recorded == md5 and paths.LOCK.stat().st_mtime_ns >= since

@@ -26,7 +26,7 @@ from sentiment.data.parquet import sample_reviews, to_batches
 from sentiment.params.data import TokenizeParams
 from sentiment.text import normalize_text
 from sentiment.tokens.encoding import encode
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.training import loop
 from tests.data.archives import imdb_members, write_archive
 from tests.project import ROOT
@@ -160,7 +160,7 @@ def test_every_configuration_is_valid(folder: Path) -> None:
 
 def test_packed_arrays_are_those_of_the_stages(reviews: pa.Table, tmp_path: Path) -> None:
     params = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=1, lowercase=True, oov_rate=1.0)
-    tokens = encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
+    tokens = encode(train_tokenizer(reviews["text"].to_pylist(), params), reviews)
     packed.write_arrays(tmp_path, {"test": tokens}, 500)
     assert Pack(tmp_path, {}, 500, smoke=False).read_test().digest == tokens.digest
 

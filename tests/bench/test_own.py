@@ -9,7 +9,7 @@ from bench.training.own import train_logged
 from bench.training.phases import Phases, timed_phases
 from bench.training.task import Task
 from sentiment.model.classifier import SentimentClassifier
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 
 
 @pytest.fixture(autouse=True)

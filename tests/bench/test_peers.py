@@ -11,22 +11,23 @@ from bench.peers.fixed_length import fixed_length
 from bench.peers.plain import PlainPeer
 from bench.peers.products import LSTMProducts
 from bench.training.task import Task
-from sentiment.tokens.batches import shuffled_batches
+from sentiment.tokens.batches import iter_shuffled_batches
 from sentiment.tokens.vocabulary import PADDING_ID
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 
 
 def test_every_way_to_pad_keeps_the_tokens_that_are_counted(task: Task) -> None:
     rows = np.arange(len(task.reviews.train))
     own = sum(
-        batch.tokens for batch in shuffled_batches(task.reviews.train, task.cut, 64, np.random.default_rng(0))
+        batch.tokens
+        for batch in iter_shuffled_batches(task.reviews.train, task.truncation, 64, np.random.default_rng(0))
     )
     ids, lengths = PlainPeer(task, packed=True).padded(rows)
-    fixed = fixed_length(task.reviews.train, task.cut)
+    fixed = fixed_length(task.reviews.train, task.truncation)
     counts = [own, int((ids != PADDING_ID).sum()), int(lengths.sum()), int((fixed != PADDING_ID).sum())]
     assert counts == [task.tokens(rows)] * 4
     for row in rows:
-        kept = task.cut(task.reviews.train[row])
+        kept = task.truncation(task.reviews.train[row])
         np.testing.assert_array_equal(ids[row, : lengths[row]], kept)
         np.testing.assert_array_equal(fixed[row, len(fixed[row]) - len(kept) :], kept)
 

@@ -14,7 +14,7 @@ from sentiment.data.deduplication import compute_duplicate_key, encode_latin1, f
 from sentiment.data.imdb import read_package
 from sentiment.params.data import TokenizeParams
 from sentiment.text import normalize_text
-from sentiment.tokens.vocabulary import UNKNOWN_ID, learn_tokenizer
+from sentiment.tokens.vocabulary import UNKNOWN_ID, train_tokenizer
 
 EVERY_CHARACTER = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
@@ -66,7 +66,7 @@ def texts(reviews: pa.Table) -> list[str]:
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_equal_tokens_have_equal_keys(kind: str, lowercase: bool, texts: list[str]) -> None:
     changed = [*texts, *(change(text) for text in texts for change in CHANGES.values())]
-    tokenizer = learn_tokenizer(changed, tokenizer_params(kind, lowercase))
+    tokenizer = train_tokenizer(changed, tokenizer_params(kind, lowercase))
     by_tokens: dict[tuple[int, ...], set[str]] = defaultdict(set)
     for text in changed:
         ids = tuple(tokenizer.encode(text, add_special_tokens=False).ids)

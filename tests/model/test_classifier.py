@@ -1,4 +1,4 @@
-"""The classifier's defined behaviour for any review, alone or in any company."""
+"""The classifier's logits for any review, alone or in any batch."""
 
 from itertools import product
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 
 VOCABULARY = 50
 LENGTHS = [1, 3, 8, 9, 16, 23]
@@ -21,7 +21,7 @@ SHAPES = [
         ((None, False), (8, False), (8, True)),
         (1, 2),
     )
-    if not (pooling == "attention" and carry)  # refused
+    if not (pooling == "attention" and carry)  # invalid
 ]
 
 
@@ -39,7 +39,7 @@ def _batch(lengths: list[int]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_score_does_not_depend_on_the_batch(shape: dict[str, Any]) -> None:
+def test_logit_does_not_depend_on_the_batch(shape: dict[str, Any]) -> None:
     model = _classifier(**shape)
     ids, lengths = _batch(LENGTHS)
     together = model(ids, lengths)
@@ -56,29 +56,29 @@ def test_padding_is_never_read(shape: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_empty_review_has_the_score_of_one_padding_word(shape: dict[str, Any]) -> None:
+def test_empty_review_has_the_logit_of_one_padding_token(shape: dict[str, Any]) -> None:
     model = _classifier(**shape)
     ids, lengths = _batch([0, 5])
-    scores = model(ids, lengths)
-    assert torch.isfinite(scores).all()
-    torch.testing.assert_close(scores[:1], model(torch.tensor([[PADDING_ID]]), torch.tensor([1])))
+    logits = model(ids, lengths)
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(logits[:1], model(torch.tensor([[PADDING_ID]]), torch.tensor([1])))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("lengths", [[0], [1], [0, 0, 0], [1, 1], [8], [9]], ids=str)
 def test_the_smallest_reviews_and_batches_train(lengths: list[int], shape: dict[str, Any]) -> None:
-    """Empty, of one word, at a chunk's border; a batch of one, and one where every review is empty."""
+    """Empty reviews and reviews of one token or chunk; batches of one review and of empty reviews."""
     model = _classifier(**shape).train()
-    scores = model(*_batch(lengths))
-    assert scores.shape == (len(lengths),)
-    scores.sum().backward()
+    logits = model(*_batch(lengths))
+    assert logits.shape == (len(lengths),)
+    logits.sum().backward()
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    assert torch.isfinite(scores).all()
+    assert torch.isfinite(logits).all()
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_chunks_are_read_apart() -> None:
-    """With `last` pooling one way, only the last chunk can speak."""
+def test_chunks_are_read_independently() -> None:
+    """With unidirectional `last` pooling, only the last chunk affects the logit."""
     model = _classifier(pooling="last", bidirectional=False, chunk_tokens=8)
     ids, lengths = _batch([16])
     changed = ids.clone()
@@ -91,14 +91,16 @@ def test_chunks_are_read_apart() -> None:
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_state_handed_on_scores_as_in_one_go(pooling: str, layers: int, bidirectional: bool) -> None:
+def test_carried_state_gives_the_logits_of_the_whole_review(
+    pooling: str, layers: int, bidirectional: bool
+) -> None:
     shape = {"pooling": pooling, "layers": layers, "bidirectional": bidirectional}
     carried = _classifier(**shape, chunk_tokens=8, carry_state=True)
     batch = _batch([*LENGTHS, 0])
     torch.testing.assert_close(carried(*batch), _classifier(**shape)(*batch))
 
 
-def test_dropout_of_words_leaves_padding_alone_and_scoring_untouched() -> None:
+def test_word_dropout_applies_in_training_only() -> None:
     model = _classifier(dropout={"words": 0.9, "embeddings": 0.0, "layers": 0.0, "head": 0.0})
     ids, lengths = _batch(LENGTHS)
     torch.testing.assert_close(model(ids, lengths), model(ids, lengths), rtol=0, atol=0)
@@ -108,13 +110,13 @@ def test_dropout_of_words_leaves_padding_alone_and_scoring_untouched() -> None:
 
 
 @pytest.mark.parametrize("units", [0, 4])
-def test_last_layer_gives_the_logit(units: int) -> None:
+def test_last_layer_outputs_the_logit(units: int) -> None:
     model = _classifier(head={"units": units, "activation": "relu"})
     last = model.get_submodule(model.last_layer)
-    seen: list[Tensor] = []
-    last.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outputs: list[Tensor] = []
+    last.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     ids, lengths = _batch(LENGTHS)
-    torch.testing.assert_close(model(ids, lengths), seen[0].squeeze(1), rtol=0, atol=0)
+    torch.testing.assert_close(model(ids, lengths), outputs[0].squeeze(1), rtol=0, atol=0)
 
 
 def test_every_weight_gets_a_gradient() -> None:

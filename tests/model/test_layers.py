@@ -2,13 +2,13 @@
 
 import pytest
 
-from sentiment.model.classifier import SentimentClassifier, layer_name
-from tests.model.shapes import model_params
+from sentiment.model.classifier import SentimentClassifier, get_layer_name
+from tests.model.small_model import model_params
 
 
-def test_every_parameter_has_a_layer_that_a_person_can_name() -> None:
+def test_every_parameter_belongs_to_a_named_layer() -> None:
     model = SentimentClassifier(model_params(layers=2, head={"units": 3, "activation": "relu"}), 50)
-    assert {layer_name(name) for name, _ in model.named_parameters()} == {
+    assert {get_layer_name(name) for name, _ in model.named_parameters()} == {
         "embedding",
         "lstm_1_forward",
         "lstm_1_backward",
@@ -27,4 +27,4 @@ def test_every_parameter_has_a_layer_that_a_person_can_name() -> None:
     ],
 )
 def test_name_of_a_layer(module: str, name: str) -> None:
-    assert layer_name(module) == name
+    assert get_layer_name(module) == name

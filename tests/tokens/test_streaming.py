@@ -1,4 +1,4 @@
-"""A stream of batches makes what the whole makes, or nothing."""
+"""Streaming tokenization: results do not depend on the batches, and failures write nothing."""
 
 import hashlib
 import os
@@ -15,31 +15,31 @@ from sentiment.data import parquet as storage
 from sentiment.data.parquet import read_reviews, stream_reviews, write_reviews
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
-from sentiment.tokens.encoding import TextEncoder, encode, encode_to, texts_of
-from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tokens
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.encoding import encode, encode_to_folder, iter_texts
+from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, open_token_writer
+from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
 from tests.project import ROOT
 
 WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
 
-LEARN = """
+TRAIN = """
 import sys
 from pathlib import Path
 from sentiment.params.data import TokenizeParams
 from sentiment.data.parquet import stream_reviews
-from sentiment.tokens.encoding import texts_of
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.encoding import iter_texts
+from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
 
 params = TokenizeParams(
     kind=sys.argv[1], vocabulary_size=2000, min_frequency=1, lowercase=True, oov_rate=1.0
 )
-print(learn_tokenizer(texts_of(stream_reviews(Path(sys.argv[2])), "learn"), params).to_str())
+print(train_tokenizer(iter_texts(stream_reviews(Path(sys.argv[2])), "train"), params).to_str())
 """
 
 
 @pytest.fixture
 def parquet(reviews: pa.Table, tmp_path: Path) -> Path:
-    """Real reviews, one of them emptied, in a file of their own."""
+    """Real reviews in a file; one of them is empty."""
     emptied = ["" if row == 7 else text for row, text in enumerate(reviews["text"].to_pylist())]
     path = tmp_path / "in" / "train.parquet"
     write_reviews(path, reviews.set_column(0, "text", pa.array(emptied)))
@@ -48,7 +48,7 @@ def parquet(reviews: pa.Table, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tokenizer(reviews: pa.Table) -> Tokenizer:
-    return learn_tokenizer(reviews["text"].to_pylist(), WORD)
+    return train_tokenizer(reviews["text"].to_pylist(), WORD)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -56,22 +56,20 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
-def test_batch_size_changes_no_byte(
+def test_output_does_not_depend_on_the_batch_size(
     rows: int, parquet: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = encode(tokenizer, read_reviews(parquet))
     whole.save(tmp_path / "whole")
     monkeypatch.setattr(storage, "BATCH_ROWS", rows)
-    figures = encode_to(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
+    metrics = encode_to_folder(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
     assert _files(tmp_path / "streamed") == _files(tmp_path / "whole")
-    assert figures == whole.describe()
+    assert metrics == whole.describe()
     assert len(TokenizedReviews.open(tmp_path / "streamed")[7]) == 0
 
 
-def test_arrays_are_what_numpy_writes_and_the_tokenizer_says(
-    parquet: Path, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    encode_to(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
+def test_files_equal_those_of_numpy(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encode_to_folder(tmp_path / "streamed", tokenizer, stream_reviews(parquet), "tokenize")
     table = read_reviews(parquet)
     lists = TextEncoder(tokenizer)(table["text"].to_pylist())
     expected = TokenizedReviews.from_lists(lists, table["label"].to_numpy())
@@ -81,30 +79,30 @@ def test_arrays_are_what_numpy_writes_and_the_tokenizer_says(
     assert TokenizedReviews.open(tmp_path / "streamed").digest == expected.digest
 
 
-def test_a_stream_of_batches_teaches_what_single_texts_teach(reviews: pa.Table, parquet: Path) -> None:
+def test_tokenizer_does_not_depend_on_the_batches(reviews: pa.Table, parquet: Path) -> None:
     write_reviews(parquet, reviews)
-    streamed = learn_tokenizer(texts_of(stream_reviews(parquet), "learn"), WORD)
-    assert streamed.to_str() == learn_tokenizer(reviews["text"].to_pylist(), WORD).to_str()
+    streamed = train_tokenizer(iter_texts(stream_reviews(parquet), "train"), WORD)
+    assert streamed.to_str() == train_tokenizer(reviews["text"].to_pylist(), WORD).to_str()
 
 
 @pytest.mark.parametrize("number", [0, 30])
-def test_reviews_without_labels_are_tokenized_too(
+def test_unlabelled_reviews_are_tokenized(
     number: int, reviews: pa.Table, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     texts = reviews["text"].slice(0, number)
     path = tmp_path / "unlabelled.parquet"
     write_reviews(path, pa.table({"text": texts, "label": pa.nulls(number, pa.int8())}))
     stream = stream_reviews(path, labelled=False)
-    figures = encode_to(tmp_path / "streamed", tokenizer, stream, "tokenize")
+    metrics = encode_to_folder(tmp_path / "streamed", tokenizer, stream, "tokenize")
     opened = TokenizedReviews.open(tmp_path / "streamed", labelled=False)
     assert opened.labels.tolist() == [NO_LABEL] * number
     assert opened.lengths.tolist() == [len(ids) for ids in TextEncoder(tokenizer)(texts.to_pylist())]
     whole = encode(tokenizer, read_reviews(path, labelled=False))
     assert opened.digest == whole.digest
-    assert figures == whole.describe()
+    assert metrics == whole.describe()
     if not number:
-        assert (figures["tokens"], figures["oov_rate"]) == (0, 0)
-        assert set(figures["length"].values()) == {0}
+        assert (metrics["tokens"], metrics["oov_rate"]) == (0, 0)
+        assert set(metrics["length"].values()) == {0}
 
 
 @pytest.mark.slow
@@ -113,7 +111,7 @@ def test_vocabulary_does_not_depend_on_threads(kind: str, parquet: Path) -> None
     threads = (("true", "1"), ("true", "2"), ("true", "4"), ("false", "2"))
     vocabularies = {
         subprocess.run(
-            [sys.executable, "-c", LEARN, kind, str(parquet)],
+            [sys.executable, "-c", TRAIN, kind, str(parquet)],
             cwd=ROOT,
             env={**os.environ, "TOKENIZERS_PARALLELISM": parallel, "RAYON_NUM_THREADS": number},
             capture_output=True,
@@ -124,36 +122,36 @@ def test_vocabulary_does_not_depend_on_threads(kind: str, parquet: Path) -> None
     assert len(vocabularies) == 1
 
 
-def _tear_a_page(path: Path) -> None:
+def _flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle] ^= 1
     path.write_bytes(content)
 
 
-def test_one_flipped_bit_in_a_page_is_told_and_nothing_is_written(
+def test_flipped_bit_in_a_page_raises_and_nothing_is_written(
     parquet: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    _tear_a_page(parquet)
-    stream = stream_reviews(parquet)  # footer and labels are whole
+    _flip_a_bit(parquet)
+    stream = stream_reviews(parquet)  # footer and labels are intact
     with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
-        encode_to(tmp_path / "out" / "train", tokenizer, stream, "tokenize")
+        encode_to_folder(tmp_path / "out" / "train", tokenizer, stream, "tokenize")
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
-        learn_tokenizer(texts_of(stream, "learn"), WORD)
+        train_tokenizer(iter_texts(stream, "train"), WORD)
     with pytest.raises(UserError, match=r"train\.parquet: truncated or corrupt Parquet file"):
         read_reviews(parquet)
 
 
-def test_failure_in_mid_stream_leaves_the_old_split(
+def test_failure_while_streaming_leaves_the_old_split(
     parquet: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out" / "train"
-    encode_to(folder, tokenizer, stream_reviews(parquet), "tokenize")
+    encode_to_folder(folder, tokenizer, stream_reviews(parquet), "tokenize")
     before = _files(folder)
 
     def fail_after_one_batch() -> None:
-        with writing_tokens(folder) as writer:
+        with open_token_writer(folder) as writer:
             writer.append(np.arange(3, dtype=np.int32), np.array([1, 2]), np.array([0, 1], dtype=np.int8))
             raise RuntimeError
 
@@ -163,16 +161,16 @@ def test_failure_in_mid_stream_leaves_the_old_split(
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
-def test_a_text_that_is_missing_is_told(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_missing_text_raises(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_reviews(parquet, pa.table({"text": ["fine", None], "label": pa.array([1, 0], pa.int8())}))
     with pytest.raises(UserError, match="expected a text in every row"):
-        encode_to(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
+        encode_to_folder(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
 
 
-def test_digest_of_the_files_is_of_their_content(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """The formula is part of the format: another one would make every split look changed."""
-    encode_to(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
+def test_digest_follows_the_documented_formula(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The formula is part of the file format: with another one, every split would count as changed."""
+    encode_to_folder(tmp_path / "train", tokenizer, stream_reviews(parquet), "tokenize")
     opened = TokenizedReviews.open(tmp_path / "train")
     arrays = (opened.ids, opened.offsets, opened.labels)
-    parts = [hashlib.md5(array.dtype.str.encode() + array.tobytes()).hexdigest() for array in arrays]  # noqa: S324
-    assert opened.digest == hashlib.md5(" ".join(parts).encode()).hexdigest()  # noqa: S324
+    digests = [hashlib.md5(array.dtype.str.encode() + array.tobytes()).hexdigest() for array in arrays]  # noqa: S324
+    assert opened.digest == hashlib.md5(" ".join(digests).encode()).hexdigest()  # noqa: S324

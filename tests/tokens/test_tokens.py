@@ -7,10 +7,10 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
-from sentiment.tokens.batches import Batch, Cut, ordered_batches, prefetched, shuffled_batches
-from sentiment.tokens.encoding import TextEncoder, encode
+from sentiment.tokens.batches import Batch, Truncation, iter_shuffled_batches, iter_sorted_batches, prefetch
+from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
-from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, learn_tokenizer, load_tokenizer
+from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID, TextEncoder, load_tokenizer, train_tokenizer
 
 WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
 BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
@@ -18,35 +18,35 @@ BPE = TokenizeParams(kind="bpe", vocabulary_size=500, min_frequency=2, lowercase
 
 @pytest.fixture(scope="module")
 def tokenized(reviews: pa.Table) -> TokenizedReviews:
-    return encode(learn_tokenizer(reviews["text"].to_pylist(), WORD), reviews)
+    return encode(train_tokenizer(reviews["text"].to_pylist(), WORD), reviews)
 
 
 @pytest.mark.parametrize("params", [WORD, BPE], ids=["word", "bpe"])
-def test_equal_texts_make_an_equal_tokenizer(params: TokenizeParams, reviews: pa.Table) -> None:
+def test_equal_texts_give_an_equal_tokenizer(params: TokenizeParams, reviews: pa.Table) -> None:
     texts = reviews["text"].to_pylist()
-    first, second = learn_tokenizer(texts, params), learn_tokenizer(texts, params)
+    first, second = train_tokenizer(texts, params), train_tokenizer(texts, params)
     assert first.to_str() == second.to_str()
     assert first.get_vocab_size() == 500
 
 
-def test_punctuation_stands_alone_and_case_is_folded(reviews: pa.Table) -> None:
-    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), WORD)
+def test_punctuation_is_split_and_case_is_folded(reviews: pa.Table) -> None:
+    tokenizer = train_tokenizer(reviews["text"].to_pylist(), WORD)
     assert tokenizer.encode("A GOOD film!").tokens == ["a", "good", "film", "!"]
 
 
-def test_unseen_words_are_unknown_and_bpe_spells_them_out(reviews: pa.Table) -> None:
-    word, bpe = (learn_tokenizer(reviews["text"].to_pylist(), params) for params in (WORD, BPE))
+def test_unseen_words_are_out_of_vocabulary_except_for_bpe(reviews: pa.Table) -> None:
+    word, bpe = (train_tokenizer(reviews["text"].to_pylist(), params) for params in (WORD, BPE))
     assert TextEncoder(word)(["qwzzy"]) == [[UNKNOWN_ID]]
     assert UNKNOWN_ID not in TextEncoder(bpe)(["qwzzy"])[0]
 
 
-def test_tokenizer_survives_the_disk(reviews: pa.Table, tmp_path: Path) -> None:
-    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), WORD)
+def test_saved_tokenizer_is_loaded_unchanged(reviews: pa.Table, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(reviews["text"].to_pylist(), WORD)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(tmp_path / "tokenizer.json").to_str() == tokenizer.to_str()
 
 
-def test_store_is_mapped_not_read(tokenized: TokenizedReviews, tmp_path: Path) -> None:
+def test_store_is_memory_mapped(tokenized: TokenizedReviews, tmp_path: Path) -> None:
     tokenized.save(tmp_path / "train")
     opened = TokenizedReviews.open(tmp_path / "train")
     assert isinstance(opened.ids, np.memmap)
@@ -55,7 +55,7 @@ def test_store_is_mapped_not_read(tokenized: TokenizedReviews, tmp_path: Path) -
         np.testing.assert_array_equal(opened[review], tokenized[review])
 
 
-def test_digest_follows_the_content(tokenized: TokenizedReviews) -> None:
+def test_digest_depends_on_the_content(tokenized: TokenizedReviews) -> None:
     lists = [list(tokenized[review]) for review in range(len(tokenized))]
     assert TokenizedReviews.from_lists(lists, tokenized.labels).digest == tokenized.digest
     assert TokenizedReviews.from_lists(lists, 1 - tokenized.labels).digest != tokenized.digest
@@ -63,9 +63,9 @@ def test_digest_follows_the_content(tokenized: TokenizedReviews) -> None:
     assert TokenizedReviews.from_lists(lists, tokenized.labels).digest != tokenized.digest
 
 
-def test_joined_reviews_follow_one_another_under_soft_labels(tokenized: TokenizedReviews) -> None:
+def test_concatenated_reviews_are_in_order_with_soft_labels(tokenized: TokenizedReviews) -> None:
     others = TokenizedReviews.from_lists([[5, 6], [], [7]], [NO_LABEL] * 3)
-    joined = tokenized.joined(others, np.array([0.25, 0.5, 1.0]))
+    joined = tokenized.concatenate(others, np.array([0.25, 0.5, 1.0]))
     assert len(joined) == len(tokenized) + 3
     for review in (0, 7, len(tokenized) - 1):
         np.testing.assert_array_equal(joined[review], tokenized[review])
@@ -74,22 +74,28 @@ def test_joined_reviews_follow_one_another_under_soft_labels(tokenized: Tokenize
     np.testing.assert_array_equal(joined.labels, [*tokenized.labels, 0.25, 0.5, 1.0])
 
 
-def test_digest_of_joined_reviews_is_of_both_and_of_the_labels(tokenized: TokenizedReviews) -> None:
+def test_digest_of_concatenated_reviews_depends_on_both_and_on_the_labels(
+    tokenized: TokenizedReviews,
+) -> None:
     one, two = (TokenizedReviews.from_lists([[5, word]], [NO_LABEL]) for word in (6, 7))
     half, whole = np.array([0.5]), np.array([1.0])
-    assert tokenized.joined(one, half).digest == tokenized.joined(one, half).digest
-    others = {tokenized.joined(two, half).digest, tokenized.joined(one, whole).digest, tokenized.digest}
-    assert len({tokenized.joined(one, half).digest, one.joined(one, half).digest} | others) == 5
+    assert tokenized.concatenate(one, half).digest == tokenized.concatenate(one, half).digest
+    others = {
+        tokenized.concatenate(two, half).digest,
+        tokenized.concatenate(one, whole).digest,
+        tokenized.digest,
+    }
+    assert len({tokenized.concatenate(one, half).digest, one.concatenate(one, half).digest} | others) == 5
 
 
-def test_soft_labels_are_not_written_as_hard_ones(tokenized: TokenizedReviews, tmp_path: Path) -> None:
+def test_saving_soft_labels_raises(tokenized: TokenizedReviews, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels are float32, not int8"):
-        tokenized.joined(tokenized, np.full(len(tokenized), 0.5)).save(tmp_path / "joined")
+        tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5)).save(tmp_path / "joined")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("lists", [[[5, 6], []], []], ids=["some", "none"])
-def test_unlabelled_reviews_survive_the_disk_where_labels_are_not_asked_for(
+def test_unlabelled_reviews_open_only_if_labels_are_not_required(
     lists: list[list[int]], tmp_path: Path
 ) -> None:
     unlabelled = TokenizedReviews.from_lists(lists, [NO_LABEL] * len(lists))
@@ -101,16 +107,18 @@ def test_unlabelled_reviews_survive_the_disk_where_labels_are_not_asked_for(
         TokenizedReviews.open(tmp_path / "unlabelled")
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("head", [0, 1, 2]), ("tail", [4, 5, 6]), ("both", [0, 1, 6])])
-def test_cut_keeps_the_part_that_was_asked_for(keep: str, kept: list[int]) -> None:
-    cut = Cut(3, keep)  # type: ignore[arg-type]
-    assert cut(np.arange(7, dtype=np.int32)).tolist() == kept
-    assert cut(np.arange(2, dtype=np.int32)).tolist() == [0, 1]
+@pytest.mark.parametrize(
+    ("retained", "expected"), [("head", [0, 1, 2]), ("tail", [4, 5, 6]), ("both", [0, 1, 6])]
+)
+def test_truncation_retains_the_configured_end(retained: str, expected: list[int]) -> None:
+    truncation = Truncation(3, retained)  # type: ignore[arg-type]
+    assert truncation(np.arange(7, dtype=np.int32)).tolist() == expected
+    assert truncation(np.arange(2, dtype=np.int32)).tolist() == [0, 1]
 
 
-def test_each_epoch_sees_every_review_once_in_an_order_of_its_own(tokenized: TokenizedReviews) -> None:
+def test_each_epoch_has_every_review_once_in_its_own_order(tokenized: TokenizedReviews) -> None:
     def rows(seed: int) -> list[int]:
-        batches = shuffled_batches(tokenized, Cut(100, "both"), 16, np.random.default_rng(seed))
+        batches = iter_shuffled_batches(tokenized, Truncation(100, "both"), 16, np.random.default_rng(seed))
         return [int(row) for batch in batches for row in batch.rows]
 
     assert sorted(rows(1)) == list(range(len(tokenized)))
@@ -118,28 +126,28 @@ def test_each_epoch_sees_every_review_once_in_an_order_of_its_own(tokenized: Tok
     assert rows(1) != rows(2)
 
 
-def test_batches_carry_their_reviews_padded_at_the_end(tokenized: TokenizedReviews) -> None:
-    cut = Cut(50, "both")
-    for batch in shuffled_batches(tokenized, cut, 16, np.random.default_rng(0)):
+def test_batches_contain_their_reviews_padded_at_the_end(tokenized: TokenizedReviews) -> None:
+    truncation = Truncation(50, "both")
+    for batch in iter_shuffled_batches(tokenized, truncation, 16, np.random.default_rng(0)):
         for row, ids, length, label in zip(batch.rows, batch.ids, batch.lengths, batch.labels, strict=True):
-            np.testing.assert_array_equal(ids[:length], cut(tokenized[row]))
+            np.testing.assert_array_equal(ids[:length], truncation(tokenized[row]))
             assert (ids[length:] == PADDING_ID).all()
             assert label == tokenized.labels[row]
 
 
-def test_little_of_a_bucketed_batch_is_padding(tokenized: TokenizedReviews) -> None:
-    batches = list(ordered_batches(tokenized, Cut(400, "both"), 16))
+def test_sorted_batches_have_little_padding(tokenized: TokenizedReviews) -> None:
+    batches = list(iter_sorted_batches(tokenized, Truncation(400, "both"), 16))
     padding = 1 - sum(batch.tokens for batch in batches) / sum(batch.ids.size for batch in batches)
     assert padding < 0.1
 
 
-def test_an_empty_review_is_one_padding_word() -> None:
+def test_empty_review_is_one_padding_token() -> None:
     reviews = TokenizedReviews.from_lists([[], [5]], [0, 1])
-    (batch,) = ordered_batches(reviews, Cut(10, "both"), 2)
+    (batch,) = iter_sorted_batches(reviews, Truncation(10, "both"), 2)
     assert batch.ids.tolist() == [[PADDING_ID], [5]]
 
 
-def test_reviews_taken_are_those_of_the_rows(tokenized: TokenizedReviews) -> None:
+def test_take_selects_rows_in_order(tokenized: TokenizedReviews) -> None:
     rows = np.array([7, 2, 150])
     taken = tokenized.take(rows)
     assert [taken[place].tolist() for place in range(3)] == [tokenized[row].tolist() for row in rows]
@@ -149,16 +157,18 @@ def test_reviews_taken_are_those_of_the_rows(tokenized: TokenizedReviews) -> Non
     assert len(tokenized.take(np.arange(0))) == 0
 
 
-def test_reviews_under_soft_labels_are_not_taken(tokenized: TokenizedReviews) -> None:
-    joined = tokenized.joined(tokenized, np.full(len(tokenized), 0.5))
+def test_taking_reviews_with_soft_labels_raises(tokenized: TokenizedReviews) -> None:
+    joined = tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5))
     with pytest.raises(ValueError, match="labels are float32, not int8"):
         joined.take(np.arange(2))
 
 
-def test_prefetched_batches_are_the_same_in_the_same_order(tokenized: TokenizedReviews) -> None:
-    cut = Cut(50, "both")
-    plain, ahead = (list(shuffled_batches(tokenized, cut, 16, np.random.default_rng(3))) for _ in range(2))
-    fetched = list(prefetched(iter(ahead)))
+def test_prefetched_batches_are_equal_and_in_order(tokenized: TokenizedReviews) -> None:
+    truncation = Truncation(50, "both")
+    plain, ahead = (
+        list(iter_shuffled_batches(tokenized, truncation, 16, np.random.default_rng(3))) for _ in range(2)
+    )
+    fetched = list(prefetch(iter(ahead)))
     assert [id(batch) for batch in fetched] == [id(batch) for batch in ahead]
     for one, other in zip(plain, fetched, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
@@ -166,10 +176,10 @@ def test_prefetched_batches_are_the_same_in_the_same_order(tokenized: TokenizedR
 
 def test_error_in_a_prefetched_batch_reaches_the_caller(tokenized: TokenizedReviews) -> None:
     def broken() -> Iterator[Batch]:
-        yield from ordered_batches(tokenized, Cut(50, "both"), 150)
+        yield from iter_sorted_batches(tokenized, Truncation(50, "both"), 150)
         raise ValueError("no such page")
 
-    batches = prefetched(broken())
+    batches = prefetch(broken())
     assert len(next(batches).rows) == 150
     next(batches)
     with pytest.raises(ValueError, match="no such page"):
@@ -177,11 +187,11 @@ def test_error_in_a_prefetched_batch_reaches_the_caller(tokenized: TokenizedRevi
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe"])
-def test_names_of_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path) -> None:
+def test_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path) -> None:
     params = TokenizeParams.model_validate(
         {"kind": kind, "vocabulary_size": 100, "min_frequency": 1, "lowercase": True, "oov_rate": 1.0}
     )
-    learned = learn_tokenizer(["a < pad > film , unk"], params)
+    learned = train_tokenizer(["a < pad > film , unk"], params)
     learned.save(str(tmp_path / "tokenizer.json"))
     for tokenizer in (learned, load_tokenizer(tmp_path / "tokenizer.json")):
         assert PADDING_ID not in TextEncoder(tokenizer)(["a <pad> film <unk>"])[0]
@@ -189,11 +199,9 @@ def test_names_of_special_tokens_in_a_review_are_text(kind: str, tmp_path: Path)
 
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("kind", ["word", "bpe"])
-def test_texts_get_the_ids_that_the_library_gives_them(
-    kind: str, *, lowercase: bool, reviews: pa.Table
-) -> None:
+def test_encoder_gives_the_ids_of_the_library(kind: str, *, lowercase: bool, reviews: pa.Table) -> None:
     params = WORD.model_copy(update={"kind": kind, "lowercase": lowercase})
-    tokenizer = learn_tokenizer(reviews["text"].to_pylist(), params)
+    tokenizer = train_tokenizer(reviews["text"].to_pylist(), params)
     rng = np.random.default_rng(0)
     ascii_texts = [bytes(rng.integers(0, 128, 40).tolist()).decode("ascii") for _ in range(2_000)]
     texts = [

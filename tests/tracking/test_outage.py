@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from bench.tracking_server import PASSWORD, TrackingServer, tracking_server
 from sentiment.errors import TrainingDivergedError, UserError, translated_errors
 from sentiment.settings import Settings
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run
@@ -191,7 +191,7 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
     monkeypatch.setattr(trials, "_fit", diverge)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
-    search = open_search(searched_params(), LearningReviews(10, split, split))
+    search = open_search(searched_params(), TrainingData(10, split, split))
     parent = open_search_run(open_store(), search)
     with claimed_trial(search) as trial:
         assert trial is not None

@@ -18,10 +18,10 @@ import pytest
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import copy_model, save_model
 from sentiment.params.data import TokenizeParams
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.tracking import open_store, start_run
 from sentiment.tracking.logged_model import log_model
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 
 START_S = 300.0
 
@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _logged(root: Path) -> str:
     """Log a small model and return the folder of its artifacts."""
-    tokenizer = learn_tokenizer(
+    tokenizer = train_tokenizer(
         ["a fine film", "a waste of time"],
         TokenizeParams(kind="word", vocabulary_size=100, min_frequency=1, lowercase=True, oov_rate=1.0),
     )

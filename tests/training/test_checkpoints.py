@@ -15,7 +15,7 @@ import torch
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import (
     KEPT_DAYS,
@@ -30,7 +30,7 @@ from sentiment.training.epoch_metrics import EpochMetrics
 from sentiment.training.fingerprint import PACKAGE, compute_fingerprint
 from sentiment.training.loop import TrainingResult, fit
 from sentiment.training.state import TrainingState
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 from tests.training.test_loop import NEEDS_BF16, TRAIN, VOCABULARY
 
 Splits = tuple[TokenizedReviews, TokenizedReviews]
@@ -94,7 +94,7 @@ class KilledAt(Checkpoint):
 def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, **changes})
     return fit(
-        MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
+        MODEL, params, TrainingData(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
     )
 
 
@@ -173,7 +173,7 @@ def test_run_that_is_over_is_not_trained_again(
     again = fit(
         MODEL,
         params,
-        LearningReviews(VOCABULARY, *splits),
+        TrainingData(VOCABULARY, *splits),
         on_epoch=lambda epoch: steps.append(epoch.epoch),
         checkpoint=found,
     )
@@ -363,10 +363,10 @@ def test_key_is_of_params_data_and_code(splits: Splits, tmp_path: Path) -> None:
         given = {"model": MODEL, "params": TrainParams.model_validate(TRAIN), "reviews": reviews}
         return str(compute_fingerprint(**{**given, **changes}, package=package))
 
-    def other(**changes: Any) -> LearningReviews:
+    def other(**changes: Any) -> TrainingData:
         return replace(reviews, **changes)
 
-    reviews = LearningReviews(VOCABULARY, *splits, unlabelled=splits[1])
+    reviews = TrainingData(VOCABULARY, *splits, unlabelled=splits[1])
 
     changed = tmp_path / "sentiment"
     shutil.copytree(PACKAGE, changed)

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.model.scoring import score
+from sentiment.model.classifier import predict_logits
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.encoding import encode
 from sentiment.training import epoch_metrics as checks_module
 from sentiment.training.checkpoint import Checkpoint
@@ -23,8 +23,8 @@ from sentiment.training.epoch_metrics import (
     sample_rows,
 )
 from sentiment.training.loop import TrainingResult, fit
-from tests.model.shapes import model_params
-from tests.tokens.made import tokenizer_of
+from tests.model.small_model import model_params
+from tests.tokens.small_tokenizer import train_small_tokenizer
 from tests.training.test_checkpoints import MODEL, STEPS, Killed, Splits
 from tests.training.test_loop import NGRAMS, TRAIN, VOCABULARY
 
@@ -32,7 +32,7 @@ from tests.training.test_loop import NGRAMS, TRAIN, VOCABULARY
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> Splits:
     """Real reviews as token ids, 150 to learn from, 50 to choose with."""
-    tokenizer = tokenizer_of(reviews["text"].to_pylist(), VOCABULARY)
+    tokenizer = train_small_tokenizer(reviews["text"].to_pylist(), VOCABULARY)
     parts = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
     train, validation = (encode(tokenizer, reviews.take(part)) for part in parts)
     return train, validation
@@ -42,7 +42,7 @@ def _fit(
     splits: Splits, checks: EvaluationSchedule | None, model: Any = MODEL, **changes: Any
 ) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, "ema_decay": 0.9, **changes})
-    reviews = LearningReviews(VOCABULARY, *splits)
+    reviews = TrainingData(VOCABULARY, *splits)
     return fit(model, params, reviews, on_epoch=lambda _: None, evaluations=checks)
 
 
@@ -80,7 +80,7 @@ def test_check_scores_the_sample_with_the_weights_of_its_step(
     _, validation = splits
     rows = sample_rows(validation.labels, 20)
     fitted = _fit(splits, EvaluationSchedule(2, seen.append), epochs=1)
-    last = roc_auc_score(validation.labels[rows], score(fitted.model, validation.take(rows)))
+    last = roc_auc_score(validation.labels[rows], predict_logits(fitted.model, validation.take(rows)))
     assert seen[-1].intermediate_auc == pytest.approx(last, abs=1e-12)
     assert len({check.intermediate_auc for check in seen}) == len(seen)
 
@@ -121,7 +121,7 @@ def test_callback_may_end_the_training_in_the_middle_of_an_epoch(splits: Splits)
 def test_check_that_was_not_kept_is_told_again(killed_after: int, splits: Splits, tmp_path: Path) -> None:
     """Killed while it tells one, before the checkpoint of that step is written."""
     params = TrainParams.model_validate({**TRAIN, "epochs": 2})
-    reviews = LearningReviews(VOCABULARY, *splits)
+    reviews = TrainingData(VOCABULARY, *splits)
     whole: list[IntermediateEvaluation] = []
     fit(MODEL, params, reviews, lambda _: None, evaluations=EvaluationSchedule(2, whole.append))
     told: list[IntermediateEvaluation] = []
@@ -156,7 +156,7 @@ def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None
     fit(
         MODEL,
         params,
-        LearningReviews(VOCABULARY, *splits),
+        TrainingData(VOCABULARY, *splits),
         order.append,
         evaluations=EvaluationSchedule(1, order.append),
     )
@@ -178,8 +178,10 @@ def test_epoch_of_fewer_steps_has_fewer_checks_under_their_own_numbers(
 def test_check_of_scores_that_are_not_finite_ends_the_training(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checks_module.score
-    monkeypatch.setattr(checks_module, "score", lambda *arguments: real(*arguments) * np.float32("nan"))
+    real = checks_module.predict_logits
+    monkeypatch.setattr(
+        checks_module, "predict_logits", lambda *arguments: real(*arguments) * np.float32("nan")
+    )
     with pytest.raises(
         TrainingDivergedError, match="the check after step 5 of epoch 1: scores are not finite"
     ):

@@ -13,13 +13,13 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.diagnostics import GATES, gate_saturation
+from sentiment.model.diagnostics import GATES, measure_gate_saturation
 from sentiment.params.data import TokenizeParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Batch, Cut, LearningReviews, ordered_batches
+from sentiment.tokens.batches import Batch, TrainingData, Truncation, iter_sorted_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tokens.vocabulary import learn_tokenizer
+from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.training.clipping import GradientClipper
 from sentiment.training.epoch_metrics import StepMetrics
 from sentiment.training.gradients import (
@@ -40,7 +40,7 @@ from sentiment.training.loop import (
     take_step,
 )
 from sentiment.training.optimization import build_optimizer
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 from tests.training.test_loop import TRAIN
 
 VOCABULARY = 300
@@ -58,12 +58,12 @@ def tokens(reviews: pa.Table) -> TokenizedReviews:
     params = TokenizeParams(
         kind="word", vocabulary_size=VOCABULARY, min_frequency=1, lowercase=True, oov_rate=1.0
     )
-    return encode(learn_tokenizer(reviews["text"].to_pylist(), params), reviews)
+    return encode(train_tokenizer(reviews["text"].to_pylist(), params), reviews)
 
 
 @pytest.fixture
 def batch(tokens: TokenizedReviews) -> Batch:
-    return next(ordered_batches(tokens, Cut(50, "head"), 8))
+    return next(iter_sorted_batches(tokens, Truncation(50, "head"), 8))
 
 
 def _joined(model: nn.Module, layer: str, *, gradient: bool = False) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ def test_metrics_are_named_in_sections() -> None:
 def fitted(tokens: TokenizedReviews) -> TrainingResult:
     params = TrainParams.model_validate(TRAIN)
     shape = model_params(layers=2, chunk_tokens=8)
-    return fit(shape, params, LearningReviews(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
+    return fit(shape, params, TrainingData(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
 
 
 @pytest.mark.slow
@@ -234,5 +234,5 @@ def test_output_gates_driven_shut_show_in_saturation_and_in_the_gradient_below(
         shut.layers[0].directions[0].bias_ih_l0.view(4, -1)[GATES.index("output")] = -8.0
     norms = [_step(copy.deepcopy(model), batch, None).gradient_norms for model in (sound, shut)]
     assert norms[1]["embedding"] < norms[0]["embedding"] / 100
-    shares = [gate_saturation(model, tokens)["lstm_1_forward"]["output"] for model in (sound, shut)]
+    shares = [measure_gate_saturation(model, tokens)["lstm_1_forward"]["output"] for model in (sound, shut)]
     assert shares == [pytest.approx(0, abs=0.01), 1.0]

@@ -11,10 +11,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import TrainingDivergedError, UserError
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.scoring import score
+from sentiment.model.classifier import SentimentClassifier, predict_logits
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Cut, LearningReviews, ordered_batches
+from sentiment.tokens.batches import TrainingData, Truncation, iter_sorted_batches
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training import loop
@@ -24,8 +23,8 @@ from sentiment.training.loop import TrainingResult, fit, take_step
 from sentiment.training.optimization import build_optimizer
 from sentiment.training.runtime import resolve_precision
 from sentiment.training.state import TrainingState
-from tests.model.shapes import model_params
-from tests.tokens.made import tokenizer_of
+from tests.model.small_model import model_params
+from tests.tokens.small_tokenizer import train_small_tokenizer
 
 TRAIN: dict[str, Any] = {
     "seed": 1,
@@ -49,7 +48,7 @@ NEEDS_BF16 = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
     """Real reviews as token ids: 150 to learn from, 50 to choose with."""
-    tokenizer = tokenizer_of(reviews["text"].to_pylist(), VOCABULARY)
+    tokenizer = train_small_tokenizer(reviews["text"].to_pylist(), VOCABULARY)
     rows = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
     train, validation = (encode(tokenizer, reviews.take(part)) for part in rows)
     return train, validation
@@ -58,7 +57,7 @@ def splits(reviews: pa.Table) -> tuple[TokenizedReviews, TokenizedReviews]:
 def _fit(splits: tuple[TokenizedReviews, TokenizedReviews], **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, **changes})
     return fit(
-        model_params(max_tokens=100), params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None
+        model_params(max_tokens=100), params, TrainingData(VOCABULARY, *splits), on_epoch=lambda _: None
     )
 
 
@@ -90,7 +89,7 @@ def test_best_epoch_by_validation_auc_is_kept(splits: tuple[TokenizedReviews, To
     assert fitted.best.validation_auc == max(aucs)
     assert aucs[-1] != max(aucs), "the case needs a last epoch that is not the best"
     _, validation = splits
-    kept = roc_auc_score(validation.labels, score(fitted.model, validation))
+    kept = roc_auc_score(validation.labels, predict_logits(fitted.model, validation))
     assert kept == pytest.approx(max(aucs), abs=1e-12)
 
 
@@ -127,7 +126,7 @@ def test_ngrams_learn_beside_the_lstm_and_take_nothing_from_it(
         fit(
             model_params(max_tokens=100, ngrams=ngrams),
             params,
-            LearningReviews(VOCABULARY, *splits),
+            TrainingData(VOCABULARY, *splits),
             lambda _: None,
         )
         for ngrams in (None, NGRAMS, NGRAMS)
@@ -149,7 +148,7 @@ def test_callback_may_stop_the_run(splits: tuple[TokenizedReviews, TokenizedRevi
 
     params = TrainParams.model_validate(TRAIN)
     with pytest.raises(StopAsyncIteration):
-        fit(model_params(), params, LearningReviews(VOCABULARY, *splits), on_epoch=stop)
+        fit(model_params(), params, TrainingData(VOCABULARY, *splits), on_epoch=stop)
     assert seen == [1]
 
 
@@ -173,7 +172,7 @@ def test_what_is_not_finite_stops_before_the_step(
     params = TrainParams.model_validate(TRAIN)
     model = SentimentClassifier(model_params(), VOCABULARY)
     optimizer = build_optimizer(model.parameters(), params.optimizer)
-    batch = next(ordered_batches(splits[0], Cut(50, "head"), 8))
+    batch = next(iter_sorted_batches(splits[0], Truncation(50, "head"), 8))
     spoil(model)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingDivergedError, match=message):
@@ -202,7 +201,7 @@ def test_weights_spoiled_by_the_last_step_stop_before_the_epoch_counts(
         "the validation of epoch 1: scores are not finite, with weights of embedding that are not finite"
     )
     with pytest.raises(TrainingDivergedError, match=message):
-        fit(model_params(), params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
+        fit(model_params(), params, TrainingData(VOCABULARY, *splits), on_epoch=seen.append)
     assert not seen
 
 
@@ -239,7 +238,7 @@ def test_tokens_of_another_vocabulary_are_refused_before_training(
 ) -> None:
     params = TrainParams.model_validate(TRAIN)
     with pytest.raises(UserError, match="train split: token id 999 is not in the model's vocabulary of 900"):
-        fit(model_params(), params, LearningReviews(900, *splits), on_epoch=lambda _: None)
+        fit(model_params(), params, TrainingData(900, *splits), on_epoch=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +246,7 @@ def test_tokens_of_another_vocabulary_are_refused_before_training(
 )
 def test_every_shape_learns(shape: dict[str, Any], splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:
     params = TrainParams.model_validate({**TRAIN, "epochs": 6})
-    fitted = fit(model_params(**shape), params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None)
+    fitted = fit(model_params(**shape), params, TrainingData(VOCABULARY, *splits), on_epoch=lambda _: None)
     assert fitted.epochs[0].train_accuracy < 0.8
     assert fitted.epochs[-1].train_accuracy > 0.9
 
@@ -262,8 +261,8 @@ def test_model_trained_on_a_gpu_scores_alike_on_the_cpu(
     assert first.model.device.type == "cpu"
     for name, weight in first.model.state_dict().items():
         assert torch.equal(weight, second.model.state_dict()[name]), name
-    on_cpu = score(first.model, splits[1])
-    np.testing.assert_allclose(score(first.model.cuda(), splits[1]), on_cpu, rtol=1e-3, atol=1e-4)
+    on_cpu = predict_logits(first.model, splits[1])
+    np.testing.assert_allclose(predict_logits(first.model.cuda(), splits[1]), on_cpu, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_of_one(splits: tuple[TokenizedReviews, TokenizedReviews]) -> None:

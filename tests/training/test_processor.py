@@ -22,16 +22,16 @@ TRAIN = """
 import sys
 from pathlib import Path
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import open_checkpoint
 from sentiment.training.fingerprint import compute_fingerprint
 from sentiment.training.loop import fit
-from tests.model.shapes import model_params
+from tests.model.small_model import model_params
 from tests.training.test_loop import TRAIN, VOCABULARY
 
 split = TokenizedReviews.from_lists([[2 + row % 7, 3, 4 + row % 3] for row in range(40)], [0, 1] * 20)
-reviews = LearningReviews(VOCABULARY, split, split)
+reviews = TrainingData(VOCABULARY, split, split)
 params = TrainParams.model_validate({**TRAIN, "epochs": 2, "device": "cpu", "precision": "fp32"})
 
 def stop(epoch):

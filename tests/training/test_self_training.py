@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sentiment.errors import TrainingDivergedError, UserError
-from sentiment.model.scoring import probability, score
+from sentiment.model.classifier import compute_probabilities, predict_logits
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews
 from sentiment.training.checkpoint import STATE_FILE, Checkpoint, open_checkpoint
@@ -19,8 +19,8 @@ from sentiment.training.epoch_metrics import EpochMetrics
 from sentiment.training.loop import TrainingResult, fit
 from sentiment.training.self_training import fit_with_self_training
 from sentiment.training.state import TrainingState
-from tests.model.shapes import model_params
-from tests.tokens.made import tokenizer_of
+from tests.model.small_model import model_params
+from tests.tokens.small_tokenizer import train_small_tokenizer
 from tests.training.test_loop import TRAIN, VOCABULARY
 
 Splits = tuple[TokenizedReviews, TokenizedReviews, TokenizedReviews]
@@ -32,7 +32,7 @@ MODEL = model_params(ngrams={"order": 2, "min_reviews": 2, "smoothing": 0.01, "w
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> Splits:
     """Real reviews as token ids: 80 to learn from, 40 to choose with, 80 without labels."""
-    tokenizer = tokenizer_of(reviews["text"].to_pylist(), VOCABULARY)
+    tokenizer = train_small_tokenizer(reviews["text"].to_pylist(), VOCABULARY)
     train, validation, others = (
         encode(tokenizer, reviews.take([row for row in range(200) if row % 5 in part]))
         for part in ((0, 1), (2,), (3, 4))
@@ -70,7 +70,7 @@ class KilledAt(Checkpoint):
 def _fit(splits: Splits, checkpoint: Checkpoint | None = None, **changes: Any) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training", **changes})
     return fit_with_self_training(
-        MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
+        MODEL, params, TrainingData(VOCABULARY, *splits), on_epoch=lambda _: None, checkpoint=checkpoint
     )
 
 
@@ -85,9 +85,9 @@ def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
 ) -> None:
     train, validation, unlabelled = splits
     params = TrainParams.model_validate(TRAIN)
-    teacher = fit(MODEL, params, LearningReviews(VOCABULARY, train, validation), lambda _: None)
-    joined = train.joined(unlabelled, probability(score(teacher.model, unlabelled)))
-    _require_equal(fit(MODEL, params, LearningReviews(VOCABULARY, joined, validation), lambda _: None), whole)
+    teacher = fit(MODEL, params, TrainingData(VOCABULARY, train, validation), lambda _: None)
+    joined = train.concatenate(unlabelled, compute_probabilities(predict_logits(teacher.model, unlabelled)))
+    _require_equal(fit(MODEL, params, TrainingData(VOCABULARY, joined, validation), lambda _: None), whole)
 
 
 def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: TrainingResult) -> None:
@@ -100,7 +100,7 @@ def test_ignored_reviews_change_nothing(splits: Splits, whole: TrainingResult) -
     alone = fit(
         MODEL,
         TrainParams.model_validate(TRAIN),
-        LearningReviews(VOCABULARY, train, validation),
+        TrainingData(VOCABULARY, train, validation),
         lambda _: None,
     )
     _require_equal(_fit(splits, unlabelled="ignore"), alone)
@@ -112,7 +112,7 @@ def test_only_the_students_epochs_are_passed_on_and_the_teachers_are_said(
 ) -> None:
     seen: list[EpochMetrics] = []
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training"})
-    fitted = fit_with_self_training(MODEL, params, LearningReviews(VOCABULARY, *splits), on_epoch=seen.append)
+    fitted = fit_with_self_training(MODEL, params, TrainingData(VOCABULARY, *splits), on_epoch=seen.append)
     assert seen == fitted.epochs
     told = "\n".join(caplog.messages)
     assert "train: a teacher learns from 80 labelled reviews\ntrain, teacher, epoch 1: loss" in told

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
 from sentiment.settings import Settings
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.study import Search, open_search, study_name
 from sentiment.tuning.trial_records import claimed_trial
@@ -20,7 +20,7 @@ from tests.project import ROOT
 
 SPACE = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}
 SPLIT = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
-REVIEWS = LearningReviews(10, SPLIT, SPLIT)
+REVIEWS = TrainingData(10, SPLIT, SPLIT)
 
 
 def _params(**changes: Any) -> Params:
@@ -122,12 +122,12 @@ def test_processes_at_once_run_each_trial_once(root: Path) -> None:
 def test_study_is_named_by_what_it_searches(tmp_path: Path) -> None:
     name = study_name(_params(), REVIEWS)
     assert study_name(_params(trials=9, max_failed=9), REVIEWS) == name
-    other_data = LearningReviews(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
+    other_data = TrainingData(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
     others = [
         study_name(_params(seed=1), REVIEWS),
         study_name(_params(space={"model.layers": {"kind": "int", "low": 1, "high": 2}}), REVIEWS),
         study_name(_params(), other_data),
-        study_name(_params(), LearningReviews(11, SPLIT, SPLIT)),
+        study_name(_params(), TrainingData(11, SPLIT, SPLIT)),
         study_name(_params(), REVIEWS, _changed_package(tmp_path)),
     ]
     assert len({name, *others}) == 6

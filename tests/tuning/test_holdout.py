@@ -7,7 +7,7 @@ import pytest
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.tune import Holdout
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.holdout import Folds, holdout_metrics, rank_on_holdout, tuning_reviews, with_holdout_auc
 from tests.project import ROOT
@@ -41,10 +41,10 @@ def test_fold_without_a_label_is_refused(share: float) -> None:
     assert raised.value.exit_status == 2
 
 
-def _reviews() -> LearningReviews:
+def _reviews() -> TrainingData:
     ids = [[2 + row] * (1 + row % 3) for row in range(len(LABELS))]
     split = TokenizedReviews.from_lists(ids, LABELS)
-    return LearningReviews(100, split, split)
+    return TrainingData(100, split, split)
 
 
 def test_trials_are_steered_by_the_first_fold_alone() -> None:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from sentiment.evaluation.metrics import classification_metrics
 from sentiment.intervals import Gain, delong_gain
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.scoring import probability, score
+from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
 from sentiment.params import EvaluateParams
 from sentiment.paths import Candidate
 from sentiment.tokens.token_store import TokenizedReviews
@@ -49,8 +48,8 @@ def judge(
     params: EvaluateParams,
 ) -> Judgement:
     """Score both splits. name: of the model, in the progress shown."""
-    at_validation = probability(score(model, validation, f"{name} on validation"))
-    at_test = probability(score(model, test, f"{name} on test"))
+    at_validation = compute_probabilities(predict_logits(model, validation, f"{name} on validation"))
+    at_test = compute_probabilities(predict_logits(model, test, f"{name} on test"))
     return Judgement(
         classification_metrics(validation.labels, at_validation, params.threshold, params.confidence_level),
         classification_metrics(test.labels, at_test, params.threshold, params.confidence_level),

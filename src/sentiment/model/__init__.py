@@ -1,1 +1,1 @@
-"""The LSTM classifier: its shape, its files, its predictions."""
+"""The LSTM classifier: architecture, files and inference."""

@@ -1,168 +1,76 @@
-"""An LSTM, and n-grams beside it, that turn the token ids of a review into one logit."""
+"""The sentiment classifier, an LSTM with an optional n-gram branch, and batched inference with it."""
 
-from typing import Any, Literal, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd import Function
 
-from sentiment.model.lstm import LSTMLayers, Pieces
-from sentiment.model.ngram_branch import NGramPart
+from sentiment.errors import UserError
+from sentiment.logs import progress
+from sentiment.model.lstm import LSTMLayers
+from sentiment.model.ngram_branch import NGramBranch
+from sentiment.model.pooling import Chunks, Pooling
 from sentiment.params.model import ModelParams
-from sentiment.tokens.batches import Batch
+from sentiment.tokens.batches import Batch, Truncation, iter_sorted_batches, prefetch
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 
-
-class Inputs(NamedTuple):
-    """What `SentimentClassifier.forward` takes, in its order; the lengths stay on the CPU."""
-
-    ids: Tensor
-    lengths: Tensor
-    ngrams: tuple[Tensor, Tensor] | None
-
-
-def inputs_of(batch: Batch, device: torch.device) -> Inputs:
-    """Return a batch's arrays as tensors on a device; on the CPU in the same memory."""
-    ngrams = None
-    if batch.ngrams is not None:
-        ngrams = _tensor(batch.ngrams.indices, device), _tensor(batch.ngrams.offsets, device)
-    return Inputs(_tensor(batch.ids, device), torch.from_numpy(batch.lengths), ngrams)
-
-
-def _tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device)
-
-
-DIRECTIONS = ("forward", "backward")
-
-
-def layer_name(module: str) -> str:
-    """Return the name of the layer that a parameter or module of the classifier belongs to.
-
-    module: its dotted name inside the classifier. Of `layers.0.directions.1.weight_ih_l0` the layer is
-    `lstm_1_backward`; of everything else it is the first part, as in `embedding` and `head`.
-    """
-    part, *inner = module.split(".")
-    if part != "layers":
-        return part
-    return f"lstm_{int(inner[0]) + 1}_{DIRECTIONS[int(inner[2])]}"
-
-
-LOWEST = float("-inf")
-
-
-class Pooling(nn.Module):
-    """Reduce states by the last one, their mean, their maximum, or attention.
-
-    kind: as `model.pooling` in params.yaml. units: of a word's state. forward_units: how many of them come
-    first and belong to the forward direction; the others, where there are any, to the backward one.
-    """
-
-    def __init__(
-        self, kind: Literal["last", "mean", "max", "attention"], units: int, forward_units: int
-    ) -> None:
-        super().__init__()
-        self.kind = kind
-        self.forward_units = forward_units
-        self.attention = Attention(units) if kind == "attention" else None
-
-    def forward(self, states: Tensor, pieces: Pieces) -> Tensor:
-        """Return shape (reviews, units); states: shape (words, pieces, units)."""
-        if self.attention is not None:
-            pooled: Tensor = self.attention(states, pieces)
-            return pooled
-        if self.kind == "last":
-            first, last = pieces.ends
-            forward = states[pieces.lengths[last] - 1, last, : self.forward_units]
-            return torch.cat([forward, states[0, first, self.forward_units :]], dim=1)
-        if self.kind == "max":
-            return pieces.table(_largest(states, pieces.padding), LOWEST).amax(dim=1)
-        words = pieces.table(pieces.lengths, 0).sum(dim=1)
-        read = states.masked_fill(pieces.padding[..., None], 0)
-        return pieces.table(read.sum(dim=0), 0).sum(dim=1) / words[:, None]
-
-
-def _largest(states: Tensor, padding: Tensor) -> Tensor:
-    """Return the maximum over the words, shape (pieces, units), without those that are padding."""
-    largest: Tensor = _Largest.apply(states, padding)  # type: ignore[no-untyped-call]
-    return largest
-
-
-class _Largest(Function):
-    """What `masked_fill` and `amax` do, and their gradient, bit for bit, in a third of the time.
-
-    Words with the same state share its gradient evenly. Autograd counts them in 64-bit integers, one by one.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, padding: Tensor) -> Tensor:
-        if states.device.type == "cpu":
-            behind = padding.flatten().nonzero().squeeze(1)
-            read = states.flatten(0, 1).index_fill(0, behind, LOWEST).view_as(states)
-        else:  # the positions of padding would have to be waited for
-            read = states.masked_fill(padding[..., None], LOWEST)
-        largest = read.amax(dim=0)
-        ctx.save_for_backward(read, largest)
-        return largest
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        read, largest = ctx.saved_tensors
-        chosen = read == largest
-        share = gradient / chosen.view(torch.uint8).sum(dim=0, dtype=torch.int32)
-        return torch.where(chosen, share, share.new_zeros(())), None
-
-
-class Attention(nn.Module):
-    """The mean of a review's states, each weighted by how much it tells (additive self-attention).
-
-    score_t = v . tanh(W h_t + b), weights = softmax of the scores over the review's words.
-    Source: Yang et al. 2016, whose v is the context vector; Lin et al. 2017 with one hop and no penalty.
-    """
-
-    def __init__(self, units: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(units, units)
-        self.context = nn.Linear(units, 1, bias=False)
-
-    def forward(self, states: Tensor, pieces: Pieces) -> Tensor:
-        """Return shape (reviews, units)."""
-        weights = self.weights(states, pieces)
-        return pieces.table((weights[..., None] * states).sum(dim=0), 0).sum(dim=1)
-
-    def weights(self, states: Tensor, pieces: Pieces) -> Tensor:
-        """Return each word's share, shape (words, pieces), float32: 0 for padding, 1 over a review."""
-        scores: Tensor = self.context(torch.tanh(self.hidden(states))).squeeze(-1)
-        by_review = pieces.table(scores.float().masked_fill(pieces.padding, LOWEST).t(), LOWEST)
-        shares = by_review.flatten(1).softmax(dim=1).view_as(by_review)
-        return pieces.untable(shares).t()
-
-
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
 EMBEDDING_STD = 0.1
-"""Small against the gates' weights, so that gates start in the linear part of the sigmoid."""
+"""Small compared with the LSTM's weights, so that gates start in the linear range of the sigmoid."""
+
+INFERENCE_BATCH_SIZE = 64
+"""The batch size of training, so that inference needs no more memory than a training step."""
+
+GPU_INFERENCE_BATCH_SIZE = 512
+"""A GPU processes a batch of this size in about the time of a small one."""
+
+
+class ModelInputs(NamedTuple):
+    """Arguments of `SentimentClassifier.forward`, in its order."""
+
+    ids: Tensor
+    lengths: Tensor
+    """On the CPU, since the shapes of other tensors depend on them."""
+    ngrams: tuple[Tensor, Tensor] | None
+
+
+def build_inputs(batch: Batch, device: torch.device) -> ModelInputs:
+    """Return a batch's arrays as tensors on a device; tensors on the CPU share the arrays' memory."""
+    ngrams = None
+    if batch.ngrams is not None:
+        ngrams = _to_tensor(batch.ngrams.indices, device), _to_tensor(batch.ngrams.offsets, device)
+    return ModelInputs(_to_tensor(batch.ids, device), torch.from_numpy(batch.lengths), ngrams)
+
+
+def _to_tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)
 
 
 class SentimentClassifier(nn.Module):
-    """Embedding, LSTM layers, pooling over the words, head; beside them, where asked for, an n-gram part.
+    """Embedding, LSTM layers, pooling and head, with an optional n-gram branch (wide and deep).
 
-    The score of a review does not depend on what else is in its batch: padding is never read, neither
-    forwards nor backwards.
+    The logit of a review does not depend on the rest of its batch: padding affects neither direction.
+
+    Args:
+        params: architecture of the model.
+        vocabulary_size: number of token ids.
+        ngrams: the n-gram branch; required if `params.ngrams` is set.
     """
 
-    def __init__(self, params: ModelParams, vocabulary_size: int, ngrams: NGramPart | None = None) -> None:
+    def __init__(self, params: ModelParams, vocabulary_size: int, ngrams: NGramBranch | None = None) -> None:
         super().__init__()
         self.params = params
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, params.embedding_dim, padding_idx=PADDING_ID)
         self.layers = LSTMLayers(params)
         self.pooling = Pooling(params.pooling, self.layers.units, params.hidden_units)
-        self.head = _head(params, self.layers.units)
+        self.head = _build_head(params, self.layers.units)
         self.ngrams = ngrams
         with torch.no_grad():
             self.embedding.weight.normal_(std=EMBEDDING_STD)
@@ -170,70 +78,96 @@ class SentimentClassifier(nn.Module):
 
     @property
     def last_layer(self) -> str:
-        """Name of the module whose output is the logit."""
+        """Name of the module whose output is the logit of the LSTM branch."""
         return f"head.{len(self.head) - 1}"
-
-    def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Score reviews.
-
-        ids: shape (reviews, words), int64, padded at the end. lengths: shape (reviews,), words of each; best
-        on the CPU, since shapes depend on them. A review without words counts as one padding word. ngrams:
-        what `NGramPart.forward` takes, where the model has that part. Returns logits, shape (reviews,),
-        float32.
-        """
-        return self.joined(self.parts(ids, lengths, ngrams))
-
-    def parts(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return each part's logits, shape (parts, reviews): the LSTM's, then the n-grams' where it has them.
-
-        Each is trained to be right by itself, whatever its share. Trained on their sum, the n-grams, which
-        fit the training reviews within the first epoch, would leave the LSTM nothing to learn.
-        """
-        parts = [self._read(ids, lengths)]
-        if self.ngrams is not None:
-            if ngrams is None:
-                raise ValueError("this model reads n-grams, and the batch has none")
-            parts.append(self.ngrams(*ngrams))
-        return torch.stack(parts)
-
-    def joined(self, parts: Tensor) -> Tensor:
-        """Return the model's logits, shape (reviews,), from what `parts` returned: their mean by shares."""
-        if self.params.ngrams is None:
-            return parts[0]
-        deep, wide = parts
-        return torch.lerp(deep, wide, self.params.ngrams.weight)
-
-    def _read(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        longest = None if self.params.carry_state else self.params.chunk_tokens
-        pieces = Pieces.cut(lengths.clamp(min=1), longest).to(ids.device)
-        states = self.layers(self._embedded(ids, pieces), pieces.lengths)
-        logits: Tensor = self.head(self.pooling(states, pieces)).squeeze(-1)
-        return logits.float()
-
-    def find_ngrams(self, reviews: TokenizedReviews) -> ReviewNGrams | None:
-        """Look up the n-grams that the model reads in reviews; None where it reads none."""
-        return None if self.ngrams is None else self.ngrams.vocabulary.find(reviews)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and so where reviews have to go."""
+        """Device of the weights, on which inputs have to be."""
         return self.embedding.weight.device
 
-    def _embedded(self, ids: Tensor, pieces: Pieces) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Compute the logits of reviews.
+
+        Args:
+            ids: token ids, int64, shape (reviews, tokens), padded at the end.
+            lengths: tokens of each review, shape (reviews,), preferably on the CPU, since shapes depend on
+                them. An empty review counts as one padding token.
+            ngrams: arguments of `NGramBranch.forward`; required if the model has an n-gram branch.
+
+        Returns:
+            Logits, float32, shape (reviews,).
+
+        Raises:
+            ValueError: the model has an n-gram branch and `ngrams` is None.
+        """
+        return self.combine_branch_logits(self.compute_branch_logits(ids, lengths, ngrams))
+
+    def compute_branch_logits(
+        self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Compute the logits of each branch: the LSTM and, if present, the n-gram branch.
+
+        The training loss is the sum of the branches' losses, whatever their weights. Trained on the combined
+        logit, the n-gram branch, which fits the training reviews within the first epoch, would leave the
+        LSTM hardly any gradient.
+
+        Args:
+            ids: as in `forward`.
+            lengths: as in `forward`.
+            ngrams: as in `forward`.
+
+        Returns:
+            Logits, float32, shape (branches, reviews).
+
+        Raises:
+            ValueError: the model has an n-gram branch and `ngrams` is None.
+        """
+        logits = [self._compute_lstm_logits(ids, lengths)]
+        if self.ngrams is not None:
+            if ngrams is None:
+                raise ValueError("the model has an n-gram branch, but the batch has no n-grams")
+            logits.append(self.ngrams(*ngrams))
+        return torch.stack(logits)
+
+    def combine_branch_logits(self, branch_logits: Tensor) -> Tensor:
+        """Return the weighted mean of the branches' logits, shape (reviews,).
+
+        Args:
+            branch_logits: shape (branches, reviews), from `compute_branch_logits`.
+        """
+        if self.params.ngrams is None:
+            return branch_logits[0]
+        deep, wide = branch_logits
+        return torch.lerp(deep, wide, self.params.ngrams.weight)
+
+    def extract_ngrams(self, reviews: TokenizedReviews) -> ReviewNGrams | None:
+        """Extract the n-grams of reviews; returns None if the model has no n-gram branch."""
+        return None if self.ngrams is None else self.ngrams.vocabulary.extract(reviews)
+
+    def _compute_lstm_logits(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        chunk_tokens = None if self.params.carry_state else self.params.chunk_tokens
+        chunks = Chunks.split(lengths.clamp(min=1), chunk_tokens).to(ids.device)
+        states = self.layers(self._embed(ids, chunks), chunks.lengths)
+        logits: Tensor = self.head(self.pooling(states, chunks)).squeeze(-1)
+        return logits.float()
+
+    def _embed(self, ids: Tensor, chunks: Chunks) -> Tensor:
+        """Return embedded tokens, shape (tokens, chunks, embedding dimension), after dropout."""
         dropout = self.params.dropout
         if self.training and dropout.words:
             dropped = (torch.rand(ids.shape, device=ids.device) < dropout.words) & (ids != PADDING_ID)
             ids = ids.masked_fill(dropped, UNKNOWN_ID)
-        embedded: Tensor = self.embedding(pieces.take(ids))
-        if torch.is_autocast_enabled(ids.device.type):  # once, not once in each direction
+        embedded: Tensor = self.embedding(chunks.gather_tokens(ids))
+        if torch.is_autocast_enabled(ids.device.type):  # cast once instead of once per direction
             embedded = embedded.to(torch.get_autocast_dtype(ids.device.type))
         if self.training and dropout.embeddings:
-            kept = torch.rand(len(ids), embedded.shape[2], device=ids.device) >= dropout.embeddings
-            embedded = embedded * pieces.of_reviews(kept) / (1 - dropout.embeddings)
+            retained = torch.rand(len(ids), embedded.shape[2], device=ids.device) >= dropout.embeddings
+            embedded = embedded * chunks.expand_to_chunks(retained) / (1 - dropout.embeddings)
         return embedded
 
 
-def _head(params: ModelParams, inputs: int) -> nn.Sequential:
+def _build_head(params: ModelParams, inputs: int) -> nn.Sequential:
     dropout = nn.Dropout(params.dropout.head)
     if params.head.units == 0:
         return nn.Sequential(dropout, nn.Linear(inputs, 1))
@@ -241,3 +175,90 @@ def _head(params: ModelParams, inputs: int) -> nn.Sequential:
     return nn.Sequential(
         dropout, hidden, ACTIVATIONS[params.head.activation](), nn.Linear(params.head.units, 1)
     )
+
+
+DIRECTIONS = ("forward", "backward")
+
+
+def get_layer_name(module: str) -> str:
+    """Return the name of the layer that a parameter or submodule of the classifier belongs to.
+
+    Args:
+        module: dotted name within the classifier. `layers.0.directions.1.weight_ih_l0` belongs to
+            `lstm_1_backward`; any other name belongs to its first component, such as `embedding` or `head`.
+    """
+    component, *rest = module.split(".")
+    if component != "layers":
+        return component
+    return f"lstm_{int(rest[0]) + 1}_{DIRECTIONS[int(rest[2])]}"
+
+
+def predict_logits(
+    model: SentimentClassifier,
+    reviews: TokenizedReviews,
+    description: str | None = "predict",
+    ngrams: ReviewNGrams | None = None,
+) -> NDArray[np.float32]:
+    """Compute the logits of reviews in evaluation mode, on the device of the model.
+
+    Inference always runs in 32-bit floats, whatever the training precision, so that logits do not depend on
+    the precision that a machine supports.
+
+    Args:
+        model: its training mode is restored afterwards.
+        reviews: the reviews, truncated as in training.
+        description: label of the progress bar; None shows no bar.
+        ngrams: n-grams of the reviews, from `model.extract_ngrams`, for callers that predict the same
+            reviews repeatedly; None extracts them.
+
+    Returns:
+        Logits, shape (reviews,), in the order of the reviews.
+
+    Raises:
+        UserError: a token id is not in the model's vocabulary.
+    """
+    check_token_ids(reviews, model.vocabulary_size, description or "reviews")
+    truncation = Truncation(model.params.max_tokens, model.params.truncation)
+    ngrams = model.extract_ngrams(reviews) if ngrams is None else ngrams
+    logits = np.empty(len(reviews), dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    on_gpu = model.device.type == "cuda"
+    batch_size = GPU_INFERENCE_BATCH_SIZE if on_gpu else INFERENCE_BATCH_SIZE
+    batches = iter_sorted_batches(reviews, truncation, batch_size, ngrams)
+    if on_gpu:
+        batches = prefetch(batches)
+    if description is not None:
+        batches = progress(batches, math.ceil(len(reviews) / batch_size), description)
+    with torch.inference_mode():
+        for batch in batches:
+            logits[batch.rows] = model(*build_inputs(batch, model.device)).cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def check_token_ids(reviews: TokenizedReviews, vocabulary_size: int, description: str) -> None:
+    """Check that every token id is in a vocabulary.
+
+    Args:
+        reviews: the reviews to check.
+        vocabulary_size: number of token ids, from 0.
+        description: name of the reviews in the error message.
+
+    Raises:
+        UserError: a token id is negative or at least `vocabulary_size`.
+    """
+    if not len(reviews.ids):
+        return
+    lowest, highest = int(reviews.ids.min()), int(reviews.ids.max())
+    if lowest < 0 or highest >= vocabulary_size:
+        invalid = lowest if lowest < 0 else highest
+        raise UserError(
+            f"{description}: token id {invalid} is not in the model's vocabulary of {vocabulary_size} "
+            "tokens; run `dvc repro` to rebuild tokens and model from the same vocabulary"
+        )
+
+
+def compute_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the sigmoid of logits, computed in 64-bit floats and without overflow."""
+    return torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()

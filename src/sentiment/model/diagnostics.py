@@ -1,6 +1,6 @@
-"""Where the LSTM's gates saturate.
+"""Saturation of the LSTM's gates.
 
-A sigmoid or tanh far from zero is flat: it hands on hardly any gradient, and its unit has stopped learning.
+A saturated sigmoid or tanh is flat: it passes hardly any gradient, so its unit stops learning.
 """
 
 import math
@@ -11,93 +11,109 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sentiment.model.classifier import SentimentClassifier, layer_name
+from sentiment.model.classifier import SentimentClassifier, get_layer_name, predict_logits
 from sentiment.model.lstm import LSTMLayer
-from sentiment.model.scoring import score
 from sentiment.tokens.token_store import TokenizedReviews
 
 GATES = ("input", "forget", "candidate", "output")
-"""In the order in which torch stacks their weights; the candidate is what may enter the cell state."""
+"""Gates in the order in which torch stacks their weights; the candidate is the update of the cell state."""
 
-LIMITS = [math.atanh(0.95) if gate == "candidate" else math.log(0.95 / 0.05) for gate in GATES]
-"""Distance from zero past which a sigmoid has left [0.05, 0.95], and the candidate's tanh [-0.95, 0.95]."""
+THRESHOLDS = [math.atanh(0.95) if gate == "candidate" else math.log(0.95 / 0.05) for gate in GATES]
+"""Absolute pre-activation at which a sigmoid leaves [0.05, 0.95], and the candidate's tanh [-0.95, 0.95]."""
 
-REVIEWS = 128
-"""With some 30,000 words among them, a share is known to a hundredth, in a hundredth of an epoch's time."""
+SAMPLE_SIZE = 128
+"""Reviews that are measured. With about 30,000 tokens among them, a fraction is accurate to 0.01 and takes
+1% of the time of an epoch."""
 
 
-def gate_saturation(
+def measure_gate_saturation(
     model: SentimentClassifier, reviews: TokenizedReviews, description: str = "gates"
 ) -> dict[str, dict[str, float]]:
-    """Return the share of saturated values by layer and gate, over the words of REVIEWS of the reviews.
+    """Measure the fraction of saturated values of each gate over the tokens of a sample of reviews.
 
-    They stand evenly spaced in the split, since its labels may stand in order. Saturated is a gate below 0.05
-    or above 0.95, and a candidate below -0.95 or above 0.95. Padding does not count.
-    description: what the progress shown is called.
+    A gate is saturated below 0.05 or above 0.95; the candidate below -0.95 or above 0.95. Padding is left
+    out. The sample is evenly spaced over the split, since reviews may be sorted by label.
+
+    Args:
+        model: the model to measure.
+        reviews: the split from which SAMPLE_SIZE reviews are taken.
+        description: label of the progress bar.
+
+    Returns:
+        Fractions from 0 to 1 by layer, such as `lstm_1_forward`, and by gate.
     """
     rows = np.flatnonzero(reviews.lengths)
-    rows = rows[np.linspace(0, len(rows) - 1, min(REVIEWS, len(rows))).astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLE_SIZE, len(rows))).astype(int)]
     sample = TokenizedReviews.from_arrays(
         np.concatenate([reviews.ids[:0], *(reviews[row] for row in rows)]),
         reviews.lengths[rows],
         reviews.labels[rows],
     )
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LSTMLayer)}
-    counts = {name: _Counts(len(layer.directions)) for name, layer in layers.items()}
+    counters = {name: _SaturationCounter(len(layer.directions)) for name, layer in layers.items()}
     with ExitStack() as hooks:
         for name, layer in layers.items():
-            hooks.enter_context(layer.register_forward_hook(counts[name].add))
-        score(model, sample, description)
+            hooks.enter_context(layer.register_forward_hook(counters[name].count))
+        predict_logits(model, sample, description)
     return {
-        layer_name(f"{name}.directions.{index}"): dict(zip(GATES, shares, strict=True))
-        for name, count in counts.items()
-        for index, shares in enumerate(count.shares())
+        get_layer_name(f"{name}.directions.{index}"): dict(zip(GATES, fractions, strict=True))
+        for name, counter in counters.items()
+        for index, fractions in enumerate(counter.compute_fractions())
     }
 
 
-def gate_inputs(lstm: nn.LSTM, inputs: Tensor, before: Tensor) -> Tensor:
-    """Return what goes into the sigmoid or tanh of each gate, shape (words, gates, hidden units).
+def compute_gate_preactivations(lstm: nn.LSTM, inputs: Tensor, previous_states: Tensor) -> Tensor:
+    """Recompute the pre-activations of the gates, which the fused LSTM kernel does not return.
 
-    The fused LSTM keeps them to itself; what it read and said is enough to compute them again.
-    inputs: shape (words, input units). before: shape (words, hidden units), the state before each word.
+    Args:
+        lstm: an LSTM with one layer and one direction.
+        inputs: shape (tokens, input units).
+        previous_states: hidden state before each token, shape (tokens, hidden units).
+
+    Returns:
+        Inputs of the sigmoid or tanh, shape (tokens, gates, hidden units).
     """
     weight_ih, weight_hh, bias_ih, bias_hh = lstm.parameters()
-    stacked = nn.functional.linear(inputs, weight_ih, bias_ih + bias_hh).addmm_(before, weight_hh.T)
+    stacked = nn.functional.linear(inputs, weight_ih, bias_ih + bias_hh).addmm_(previous_states, weight_hh.T)
     return stacked.view(-1, len(GATES), lstm.hidden_size)
 
 
-def states_before(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the states before each word, read forwards and read backwards; zero before the first one.
+def shift_states(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the hidden state before each token, in the forward and in the backward direction.
 
-    states: shape (reviews, words, units), after each word. lengths: shape (reviews,), words of each.
+    The state before the first token that a direction reads is zero.
+
+    Args:
+        states: hidden state after each token, shape (sequences, tokens, units).
+        lengths: tokens of each sequence, shape (sequences,).
     """
-    forwards = nn.functional.pad(states[:, :-1], (0, 0, 1, 0))
-    backwards = nn.functional.pad(states[:, 1:], (0, 0, 0, 1))
-    first = torch.arange(states.shape[1], device=states.device) == lengths[:, None] - 1
-    return forwards, backwards.masked_fill(first[..., None], 0)
+    forward = nn.functional.pad(states[:, :-1], (0, 0, 1, 0))
+    backward = nn.functional.pad(states[:, 1:], (0, 0, 0, 1))
+    is_last_token = torch.arange(states.shape[1], device=states.device) == lengths[:, None] - 1
+    return forward, backward.masked_fill(is_last_token[..., None], 0)
 
 
-class _Counts:
-    """Saturated values of each gate, and how many values each had; one per direction of a layer."""
+class _SaturationCounter:
+    """Counts the saturated values of each gate in one layer, per direction."""
 
     def __init__(self, directions: int) -> None:
         self.saturated = torch.zeros(directions, len(GATES), dtype=torch.int64)
-        self.values = 0
+        self.total = 0
 
-    def shares(self) -> list[list[float]]:
-        shares: list[list[float]] = (self.saturated.double() / max(1, self.values)).tolist()
-        return shares
+    def compute_fractions(self) -> list[list[float]]:
+        fractions: list[list[float]] = (self.saturated.double() / max(1, self.total)).tolist()
+        return fractions
 
-    def add(self, layer: nn.Module, arguments: tuple[Any, ...], states: Tensor) -> None:
-        """Count the gate values of a forward pass: a forward hook of an LSTM layer."""
+    def count(self, layer: nn.Module, arguments: tuple[Any, ...], states: Tensor) -> None:
+        """Count the gate values of a forward pass: a forward hook of `LSTMLayer`."""
         inputs, lengths = arguments[0].transpose(0, 1), arguments[1]
-        real = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
+        is_token = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
         by_direction = states.transpose(0, 1).chunk(len(self.saturated), dim=2)
-        for index, (lstm, own) in enumerate(
+        for index, (lstm, outputs) in enumerate(
             zip(cast(LSTMLayer, layer).directions, by_direction, strict=True)
         ):
-            before = states_before(own, lengths)[index]
-            gates = gate_inputs(cast(nn.LSTM, lstm), inputs[real], before[real])
-            over = gates.abs() > gates.new_tensor(LIMITS)[:, None]
-            self.saturated[index] += over.sum(dim=(0, 2)).cpu()
-        self.values += int(real.sum()) * own.shape[2]
+            previous = shift_states(outputs, lengths)[index]
+            gates = compute_gate_preactivations(cast(nn.LSTM, lstm), inputs[is_token], previous[is_token])
+            is_saturated = gates.abs() > gates.new_tensor(THRESHOLDS)[:, None]
+            self.saturated[index] += is_saturated.sum(dim=(0, 2)).cpu()
+        self.total += int(is_token.sum()) * outputs.shape[2]

@@ -1,105 +1,22 @@
-"""LSTM layers over padded pieces of reviews: each in one go, or in chunks with the state handed on."""
+"""LSTM layers over padded sequences, with full or truncated backpropagation through time."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
 from sentiment.params.model import ModelParams
-from sentiment.tokens.vocabulary import PADDING_ID
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Which piece is where.
-
-    Tensors over the words of all pieces have shape (words, pieces, ...), words first: an LSTM reads every
-    piece's first word, then every second one, and finds them side by side in memory.
-
-    words: of the longest piece. lengths: shape (pieces,), words of each, at least 1. starts: shape (pieces,),
-    where each begins in its review. The pieces of a review follow each other. reviews, columns: how many
-    there are, and how many pieces one may have. cells: shape (pieces,), where each piece stands in a table of
-    (reviews, columns), row after row.
-    """
-
-    words: int
-    lengths: Tensor
-    starts: Tensor
-    reviews: int
-    columns: int
-    cells: Tensor
-
-    @classmethod
-    def cut(cls, lengths: Tensor, longest: int | None) -> Self:
-        """Cut each review into as few pieces as it takes, about equally long; in one where `longest` is None.
-
-        Equally, so that batches of reviews of like length have pieces of like length, and no piece is a mere
-        rest. lengths: shape (reviews,), words of each, at least 1. longest: most words of a piece.
-        """
-        counts = torch.ones_like(lengths) if longest is None else _divided(lengths, longest)
-        sizes = _divided(lengths, counts)
-        columns = int(counts.max())
-        starts = sizes[:, None] * torch.arange(columns, device=lengths.device)
-        left = torch.minimum(lengths[:, None] - starts, sizes[:, None]).flatten()
-        cells = (left > 0).nonzero().squeeze(1)
-        return cls(int(sizes.max()), left[cells], starts.flatten()[cells], len(lengths), columns, cells)
-
-    def to(self, device: torch.device) -> Self:
-        """Return the same with its tensors on a device."""
-        tensors = {name: getattr(self, name).to(device) for name in ("lengths", "starts", "cells")}
-        return replace(self, **tensors)
-
-    def take(self, ids: Tensor) -> Tensor:
-        """Return the words of the pieces, shape (words, pieces), padded at the end.
-
-        ids: shape (reviews, words of the longest).
-        """
-        positions = self.starts + torch.arange(self.words, device=ids.device)[:, None]
-        rows = self.of_reviews(torch.arange(len(ids), device=ids.device))
-        taken = ids[rows, positions.clamp(max=ids.shape[1] - 1)]
-        return taken.masked_fill(self.padding, PADDING_ID)
-
-    def of_reviews(self, values: Tensor) -> Tensor:
-        """Return for each piece its review's values; values: shape (reviews, ...)."""
-        return values.index_select(0, self.cells.div(self.columns, rounding_mode="floor"))
-
-    def table(self, values: Tensor, nothing: float) -> Tensor:
-        """Return values of pieces by review, shape (reviews, columns, ...), `nothing` where none is.
-
-        values: shape (pieces, ...).
-        """
-        table = values.new_full((self.reviews * self.columns, *values.shape[1:]), nothing)
-        return table.index_copy(0, self.cells, values).view(self.reviews, self.columns, *values.shape[1:])
-
-    def untable(self, table: Tensor) -> Tensor:
-        """Return what `table` was made of."""
-        return table.flatten(0, 1).index_select(0, self.cells)
-
-    @property
-    def padding(self) -> Tensor:
-        """Which words are behind a piece's end, shape (words, pieces)."""
-        return torch.arange(self.words, device=self.lengths.device)[:, None] >= self.lengths
-
-    @property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """The first and the last piece of each review, both of shape (reviews,)."""
-        last = self.table(torch.ones_like(self.cells), 0).sum(dim=1).cumsum(dim=0) - 1
-        return torch.cat([last.new_zeros(1), last[:-1] + 1]), last
-
-
-def _divided(dividend: Tensor, divisor: Tensor | int) -> Tensor:
-    """Divide whole numbers, rounding up."""
-    return (dividend + divisor - 1).div(divisor, rounding_mode="floor")
-
 
 State = tuple[Tensor, Tensor]
-"""Hidden and cell state after a word, each of shape (1, pieces, hidden units)."""
+"""Hidden state and cell state, each of shape (1, sequences, hidden units)."""
 
 
 class LSTMLayers(nn.ModuleList):
-    """One or more layers, each reading the states of the one below."""
+    """A stack of LSTM layers, each of which reads the states of the one below.
+
+    A sequence is a chunk of a review, or a whole review.
+    """
 
     def __init__(self, params: ModelParams) -> None:
         directions: Literal[1, 2] = 2 if params.bidirectional else 1
@@ -110,96 +27,105 @@ class LSTMLayers(nn.ModuleList):
         )
         self.units = units
         self.dropout = params.dropout.layers
-        self.carry_every = params.chunk_tokens if params.carry_state else None
+        self.bptt_length = params.chunk_tokens if params.carry_state else None
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the last layer's states, shape (words, pieces, units); behind a piece's end, anything.
+        """Return the states of the last layer, shape (tokens, sequences, units).
 
-        inputs: shape (words, pieces, embedding units). lengths: shape (pieces,), words of each, at least 1.
+        States past the end of a sequence are undefined.
+
+        Args:
+            inputs: shape (tokens, sequences, embedding dimension).
+            lengths: tokens of each sequence, at least 1, shape (sequences,).
         """
         states = inputs
         for depth, layer in enumerate(self):
             if depth:
                 states = nn.functional.dropout(states, self.dropout, self.training)
-            states = layer(states, lengths, self.carry_every)
+            states = layer(states, lengths, self.bptt_length)
         return states
 
 
 class LSTMLayer(nn.Module):
-    """One layer of `torch.nn.LSTM`, forwards and, where asked for, backwards.
+    """One unidirectional or bidirectional LSTM layer.
 
-    The backward direction is a second one-way LSTM over each piece mirrored inside its own length. The
-    library's `bidirectional=True` would start in the padding, and is slower on a CPU.
+    The backward direction is a second unidirectional LSTM that reads each sequence reversed within its own
+    length. `nn.LSTM(bidirectional=True)` would start in the padding, and is slower on a CPU.
     """
 
     def __init__(self, input_units: int, hidden_units: int, directions: Literal[1, 2]) -> None:
         super().__init__()
         self.directions = nn.ModuleList(nn.LSTM(input_units, hidden_units) for _ in range(directions))
 
-    def forward(self, inputs: Tensor, lengths: Tensor, carry_every: int | None = None) -> Tensor:
-        """Return states, shape (words, pieces, directions * hidden units).
+    def forward(self, inputs: Tensor, lengths: Tensor, bptt_length: int | None = None) -> Tensor:
+        """Return states, shape (tokens, sequences, directions * hidden units).
 
-        carry_every: words after which the state is handed on without its gradient (truncated BPTT); None:
-        the gradient reaches back to the first word. Each direction counts from where it starts to read, so
-        that a state is handed on after full chunks alone: behind a piece's last word it would be lost.
+        Args:
+            inputs: shape (tokens, sequences, input units).
+            lengths: tokens of each sequence, at least 1, shape (sequences,).
+            bptt_length: tokens after which the state is detached from the graph (truncated BPTT); None
+                backpropagates to the first token. Each direction counts tokens from the end at which it
+                starts to read, so a state is always carried over from a full segment, never from padding.
         """
-        forward = _states(self.directions[0], inputs, lengths, carry_every)
+        forward = _compute_states(self.directions[0], inputs, lengths, bptt_length)
         if len(self.directions) == 1:
             return forward
-        mirror = _mirror(lengths, len(inputs))
-        backward = _states(self.directions[1], _mirrored(inputs, mirror), lengths, carry_every)
-        return torch.cat([forward, _mirrored(backward, mirror)], dim=2)
+        order = _reversed_order(lengths, len(inputs))
+        backward = _compute_states(self.directions[1], _reorder(inputs, order), lengths, bptt_length)
+        return torch.cat([forward, _reorder(backward, order)], dim=2)
 
 
-def _states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, carry_every: int | None) -> Tensor:
-    """Read in one direction, chunk after chunk; a piece that has ended is not in the next chunk's batch."""
-    words, pieces, _ = inputs.shape
-    if carry_every is None or words <= carry_every:
+def _compute_states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, bptt_length: int | None) -> Tensor:
+    """Run one direction segment by segment; a sequence that has ended is left out of later segments."""
+    tokens, sequences, _ = inputs.shape
+    if bptt_length is None or tokens <= bptt_length:
         return _run(lstm, inputs, None)[0]
-    rows = torch.arange(pieces, device=inputs.device)
+    rows = torch.arange(sequences, device=inputs.device)
     state: State | None = None
-    chunks = []
-    for start in range(0, int(lengths.max()), carry_every):
+    segments = []
+    for start in range(0, int(lengths.max()), bptt_length):
         if state is not None:
-            going_on = (lengths[rows] > start).nonzero().squeeze(1)
-            rows = rows[going_on]
-            state = _handed_on(state, going_on)
-        chunk = inputs[start : start + carry_every].index_select(1, rows)
-        states, state = _run(lstm, chunk, state)
-        chunks.append(states.new_zeros(len(chunk), pieces, states.shape[2]).index_copy(1, rows, states))
-    read = torch.cat(chunks)
-    return nn.functional.pad(read, (0, 0, 0, 0, 0, words - len(read)))
+            unfinished = (lengths[rows] > start).nonzero().squeeze(1)
+            rows = rows[unfinished]
+            state = _detach(state, unfinished)
+        segment = inputs[start : start + bptt_length].index_select(1, rows)
+        states, state = _run(lstm, segment, state)
+        padded = states.new_zeros(len(segment), sequences, states.shape[2])
+        segments.append(padded.index_copy(1, rows, states))
+    joined = torch.cat(segments)
+    return nn.functional.pad(joined, (0, 0, 0, 0, 0, tokens - len(joined)))
 
 
-def _handed_on(state: State, rows: Tensor) -> State:
+def _detach(state: State, rows: Tensor) -> State:
+    """Return the state of some sequences without its gradient."""
     hidden, cell = state
     return hidden.detach().index_select(1, rows), cell.detach().index_select(1, rows)
 
 
 def _run(lstm: nn.Module, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-    """Return states, shape (words, pieces, hidden units), and the last one of each piece of full length.
+    """Return the states, shape (tokens, sequences, hidden units), and the state after the last token.
 
-    Padding is read too: it changes nothing in front of it, and batches have little of it. A packed sequence
-    is many times slower on a CPU; on a GPU it keeps cuDNN from the persistent kernels that it has for up to
-    128 units (torch's RNN.cpp, get_algo).
+    The LSTM reads padding too, which changes no earlier state, and batches have little of it. A packed
+    sequence is many times slower on a CPU; on a GPU it keeps cuDNN from the persistent kernels that it has
+    for up to 128 units (torch's RNN.cpp, get_algo).
     """
     if inputs.is_cuda and inputs.dtype == torch.bfloat16:
-        return run_in_own_type(cast(nn.LSTM, lstm), inputs, state)
+        return run_in_input_dtype(cast(nn.LSTM, lstm), inputs, state)
     states, last = lstm(inputs, state)
     return states, last
 
 
-def run_in_own_type(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-    """Do what `lstm(inputs, state)` does, with its weights in the type of the inputs.
+def run_in_input_dtype(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+    """Compute `lstm(inputs, state)` with the weights cast to the dtype of the inputs.
 
-    Autocast on CUDA runs cuDNN's LSTM in fp16 even where bf16 is asked for (AutocastRNN.cpp in torch's source
-    names that type alone), and small gradients come out as zero. The weights lie one after another, as cuDNN
-    wants them: else torch copies them once more at each call, with a warning.
+    Autocast on CUDA runs cuDNN's LSTM in fp16 even if bf16 is requested (AutocastRNN.cpp in torch's source
+    names only that type), and small gradients underflow to zero. The weights are contiguous, as cuDNN
+    requires: otherwise torch copies them at each call and warns.
     """
     parameters = list(lstm.parameters())
     flat = torch.cat([parameter.flatten() for parameter in parameters]).to(inputs.dtype)
-    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
-    weights = [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+    slices = torch.split(flat, [parameter.numel() for parameter in parameters])
+    weights = [part.view_as(parameter) for part, parameter in zip(slices, parameters, strict=True)]
     if state is None:
         zero = inputs.new_zeros(1, inputs.shape[1], lstm.hidden_size)
         state = zero, zero
@@ -218,35 +144,41 @@ def run_in_own_type(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple
     return states, (hidden, cell)
 
 
-def _mirror(lengths: Tensor, words: int) -> Tensor:
-    """Return which word, of all pieces, comes into each one's place when every piece is read backwards.
+def _reversed_order(lengths: Tensor, tokens: int) -> Tensor:
+    """Return the permutation that reverses each sequence within its own length.
 
-    Shape (words * pieces,), counted along the pieces first. Done twice, every word is in its place again.
+    It is its own inverse.
+
+    Returns:
+        Indices into the flattened (tokens, sequences) dimensions, shape (tokens * sequences,).
     """
-    # Padding stays behind the piece: negative positions wrap to the end.
-    positions = (lengths - 1 - torch.arange(words, device=lengths.device)[:, None]) % words
+    # Padding stays at the end: negative positions wrap around.
+    positions = (lengths - 1 - torch.arange(tokens, device=lengths.device)[:, None]) % tokens
     return (positions * len(lengths) + torch.arange(len(lengths), device=lengths.device)).flatten()
 
 
-def _mirrored(values: Tensor, mirror: Tensor) -> Tensor:
-    """Return values of shape (words, pieces, units) with the words where `mirror` puts them."""
-    mirrored: Tensor = _Mirrored.apply(values, mirror)  # type: ignore[no-untyped-call]
-    return mirrored
+def _reorder(values: Tensor, order: Tensor) -> Tensor:
+    """Permute the tokens of values of shape (tokens, sequences, units)."""
+    reordered: Tensor = _Reorder.apply(values, order)  # type: ignore[no-untyped-call]
+    return reordered
 
 
-class _Mirrored(Function):
-    """Copies whole rows both ways. Autograd, not knowing that no row is read twice, would add one by one."""
+class _Reorder(Function):
+    """Permutes rows, also in the backward pass.
+
+    The gradient that autograd derives for `index_select` adds rows one by one, in case one was read twice.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, mirror: Tensor) -> Tensor:
-        ctx.save_for_backward(mirror)
-        return _rows_taken(values, mirror)
+    def forward(ctx: Any, values: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return _select_rows(values, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (mirror,) = ctx.saved_tensors
-        return _rows_taken(gradient, mirror), None
+        (order,) = ctx.saved_tensors
+        return _select_rows(gradient, order), None
 
 
-def _rows_taken(values: Tensor, rows: Tensor) -> Tensor:
+def _select_rows(values: Tensor, rows: Tensor) -> Tensor:
     return values.flatten(0, 1).index_select(0, rows).view_as(values)

@@ -1,4 +1,4 @@
-"""A trained model on disk: weights as safetensors, everything else as JSON; loading runs no code."""
+"""A trained model on disk: weights as safetensors, configuration as JSON; loading executes no code."""
 
 import shutil
 from pathlib import Path
@@ -10,45 +10,46 @@ from safetensors.torch import load_file, save_file
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.ngram_branch import NGramPart
+from sentiment.model.ngram_branch import NGramBranch
 from sentiment.params.model import ModelParams
 from sentiment.params.section import Section
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 class Origin(Section):
-    """What trained a model, as digests: two trainings that share them all have one story.
+    """Inputs of the training run that produced a model, as hash digests.
 
-    Equal weights do not: a parameter may have had no effect.
+    Equal origins mean the same training run. Equal weights do not: a parameter may have had no effect.
     """
 
     params: str
-    """Of the parameters of model and training."""
+    """Digest of the parameters of model and training."""
     data: str
-    """Of the token data."""
+    """Digest of the token data."""
     code: str
-    """Of the code that decides the weights, and the versions of torch and numpy."""
+    """Digest of the code that determines the weights, and of the versions of torch and numpy."""
     study: str | None = None
-    """Name of the search that the model is from, None where it was trained by itself."""
+    """Name of the Optuna study that the model is from; None if no study trained it."""
     trial: NonNegativeInt | None = None
-    """Number of the trial in that search."""
+    """Number of the trial in that study."""
 
 
 class ModelConfig(Section):
-    """What it takes to rebuild the model that the weights belong to, and what trained it."""
+    """Content of `config.json`: the architecture that the weights belong to, and their origin."""
 
     vocabulary_size: PositiveInt
     ngram_entries: NonNegativeInt
+    """Size of the n-gram vocabulary; 0 without an n-gram branch."""
     model: ModelParams
     origin: Origin | None = None
-    """None of a model that was saved without, as trials are."""
+    """None if the model was saved without its origin, as the models of trials are."""
 
 
 def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None = None) -> None:
-    """Write a model's files, each whole or not at all; equal weights of equal origin make equal bytes."""
+    """Write weights and configuration, each atomically; equal weights and origins give equal bytes."""
     config = ModelConfig(
         origin=origin,
         vocabulary_size=model.vocabulary_size,
@@ -56,50 +57,58 @@ def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None =
         model=model.params,
     )
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_write(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
-    with atomic_write(folder / CONFIG) as temporary:
+    with atomic_write(folder / CONFIG_FILE) as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def copy_model(source: Path, target: Path, tokenizer: Path) -> None:
-    """Make a folder that `Predictor.load` reads: a model's files and its tokenizer, all or none."""
+    """Copy a model and its tokenizer into one folder, which `Predictor.load` reads; atomic.
+
+    Args:
+        source: folder with the weights and the configuration.
+        target: folder to write.
+        tokenizer: the tokenizer's JSON file.
+    """
     with atomic_write(target) as temporary:
         temporary.mkdir()
-        for file in (source / WEIGHTS, source / CONFIG):
+        for file in (source / WEIGHTS_FILE, source / CONFIG_FILE):
             shutil.copyfile(file, temporary / file.name)
-        shutil.copyfile(tokenizer, temporary / TOKENIZER)
+        shutil.copyfile(tokenizer, temporary / TOKENIZER_FILE)
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read what a model looks like.
+    """Load the configuration of a saved model.
 
-    Raises UserError where the file is missing, torn, or no configuration of a model.
+    Raises:
+        UserError: the file is missing, corrupt, or no configuration of a model.
     """
-    path = folder / CONFIG
+    path = folder / CONFIG_FILE
     try:
         return ModelConfig.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
+        raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`") from None
     except ValidationError as error:
-        raise UserError(f"{path}: not the configuration of a model: {error}") from None
+        raise UserError(f"{path}: not a valid model configuration: {error}") from None
 
 
 def load_model(folder: Path) -> SentimentClassifier:
-    """Read a model, ready to score (evaluation mode).
+    """Load a saved model in evaluation mode, on the CPU.
 
-    Raises UserError where a file is missing, torn, or does not fit the other.
+    Raises:
+        UserError: a file is missing or corrupt, or weights and configuration are incompatible.
     """
     config = load_config(folder)
-    ngrams = NGramPart(config.model.ngrams.order, config.ngram_entries) if config.model.ngrams else None
+    ngrams = NGramBranch(config.model.ngrams.order, config.ngram_entries) if config.model.ngrams else None
     model = SentimentClassifier(config.model, config.vocabulary_size, ngrams)
-    path = folder / WEIGHTS
+    path = folder / WEIGHTS_FILE
     try:
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it") from None
+        raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file: {error}") from None
-    except RuntimeError as error:  # names or shapes differ from the configuration's
-        raise UserError(f"{folder}: weights and configuration do not fit: {error}") from None
+        raise UserError(f"{path}: truncated or corrupt safetensors file: {error}") from None
+    except RuntimeError as error:  # names or shapes differ from those of the configuration
+        raise UserError(f"{folder}: weights and configuration are incompatible: {error}") from None
     return model.eval()

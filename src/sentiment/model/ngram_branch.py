@@ -1,4 +1,4 @@
-"""A linear classifier of n-grams, the wide part of a wide and deep model (Cheng et al., 2016)."""
+"""A linear n-gram classifier, the wide branch of a wide and deep model (Cheng et al., 2016)."""
 
 import numpy as np
 import torch
@@ -8,31 +8,37 @@ from sentiment.params.model import NGrams
 from sentiment.tokens.ngram_features import NGramVocabulary, ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 
-START = 0.04
-"""First weight of every n-gram: the log-count ratios then give logits of a few units, as naive Bayes would
-with far too much confidence at 1."""
+INITIAL_WEIGHT = 0.04
+"""Initial weight of every n-gram: it scales the log-count ratios to logits of a few units. With 1, these are
+the overconfident logits of naive Bayes."""
 
 
-class NGramPart(nn.Module):
-    """One weight per n-gram, times how much more often positive reviews contain it than negative ones.
+class NGramBranch(nn.Module):
+    """Logistic regression on naive Bayes features: one weight per n-gram, times its log-count ratio.
 
-    That ratio makes rare n-grams quiet and telling ones loud from the first step on: logistic regression on
-    naive Bayes features, after Wang and Manning (2012), who found binary counts to do best. Their sum over a
-    review is divided by the root of how many known n-grams it has: or logits would grow with the length.
+    The ratio compares how many positive and negative reviews contain the n-gram, so that uninformative
+    n-grams have little effect from the first step on. Source: Wang and Manning (2012), who found binary
+    counts to work best. The sum over a review is divided by the square root of its number of n-grams;
+    without that, logits would grow with the length of the review.
+
+    Args:
+        order: length of the longest n-grams, in tokens.
+        num_ngrams: size of the n-gram vocabulary.
     """
 
     keys: Tensor
+    """Hashes of the n-grams, ascending, as int64, shape (num_ngrams,)."""
     scaled_ratios: Tensor
-    """Log-count ratios, times the root of how many n-grams a training review has on average: the logit of a
-    review of that length is the plain sum."""
+    """Log-count ratios times the square root of the mean number of n-grams of a training review, shape
+    (num_ngrams,). The logit of a review with that number of n-grams is the plain weighted sum."""
 
-    def __init__(self, order: int, entries: int) -> None:
+    def __init__(self, order: int, num_ngrams: int) -> None:
         super().__init__()
         self.order = order
-        self.weights = nn.Parameter(torch.full((entries, 1), START))
+        self.weights = nn.Parameter(torch.full((num_ngrams, 1), INITIAL_WEIGHT))
         self.bias = nn.Parameter(torch.zeros(1))
-        self.register_buffer("keys", torch.zeros(entries, dtype=torch.int64))
-        self.register_buffer("scaled_ratios", torch.zeros(entries))
+        self.register_buffer("keys", torch.zeros(num_ngrams, dtype=torch.int64))
+        self.register_buffer("scaled_ratios", torch.zeros(num_ngrams))
 
     @property
     def vocabulary(self) -> NGramVocabulary:
@@ -40,10 +46,14 @@ class NGramPart(nn.Module):
         return NGramVocabulary(self.order, self.keys.cpu().numpy().view(np.uint64))
 
     def forward(self, indices: Tensor, offsets: Tensor) -> Tensor:
-        """Return logits, shape (reviews,).
+        """Compute the logits of reviews. A review without n-grams of the vocabulary gets the bias.
 
-        indices: shape (n-grams,), of all reviews after one another. offsets: shape (reviews + 1,), where each
-        review starts and the last one ends. A review without known n-grams gets the bias alone.
+        Args:
+            indices: vocabulary indices of the n-grams of all reviews, concatenated, shape (n-grams,).
+            offsets: start of each review in `indices`, and the end of the last one, shape (reviews + 1,).
+
+        Returns:
+            Logits, shape (reviews,).
         """
         logits: Tensor = nn.functional.embedding_bag(
             indices,
@@ -56,20 +66,25 @@ class NGramPart(nn.Module):
         return logits.squeeze(1) / offsets.diff().clamp(min=1).sqrt() + self.bias
 
 
-def learn_ngrams(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramPart, ReviewNGrams]:
-    """Return a part with the n-grams and log-count ratios of labelled reviews, and these reviews' n-grams.
+def fit_ngram_branch(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramBranch, ReviewNGrams]:
+    """Build the n-gram vocabulary of labelled reviews and compute its log-count ratios.
 
-    A review whose label is a probability counts towards both classes, by its shares.
+    Args:
+        reviews: labelled reviews. A review with a soft label counts towards both classes, in proportion.
+        params: `model.ngrams` of params.yaml.
+
+    Returns:
+        The branch with its initial weights, and the n-grams of the reviews.
     """
-    vocabulary = NGramVocabulary.learn(reviews, params.order, params.min_reviews)
-    ngrams = vocabulary.find(reviews)
+    vocabulary = NGramVocabulary.build(reviews, params.order, params.min_reviews)
+    ngrams = vocabulary.extract(reviews)
     labels = np.repeat(reviews.labels, np.diff(ngrams.offsets))
     counts = np.bincount(ngrams.indices, minlength=len(vocabulary))
-    of_positive = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
-    added = params.smoothing * len(reviews)
-    positive, negative = of_positive + added, counts - of_positive + added
+    positive_counts = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
+    pseudo_count = params.smoothing * len(reviews)
+    positive, negative = positive_counts + pseudo_count, counts - positive_counts + pseudo_count
     ratios = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
-    part = NGramPart(params.order, len(vocabulary))
-    part.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))
-    part.scaled_ratios.copy_(torch.from_numpy(ratios * np.sqrt(len(ngrams.indices) / len(reviews))))
-    return part, ngrams
+    branch = NGramBranch(params.order, len(vocabulary))
+    branch.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))
+    branch.scaled_ratios.copy_(torch.from_numpy(ratios * np.sqrt(len(ngrams.indices) / len(reviews))))
+    return branch, ngrams

@@ -1,4 +1,4 @@
-"""From raw text to probability."""
+"""Prediction from raw text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,21 +10,29 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentiment.errors import UserError
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import TOKENIZER, load_model
-from sentiment.model.scoring import probability, score
+from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
+from sentiment.model.model_files import TOKENIZER_FILE, load_model
 from sentiment.text import normalize_text
-from sentiment.tokens.encoding import TextEncoder
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tokens.vocabulary import TextEncoder, load_tokenizer
 
 SERVED_FOLDER = "model"
-"""Name under which a served model finds the folder that `Predictor.load` reads."""
+"""Name of the MLflow artifact that holds the folder that `Predictor.load` reads."""
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts as inputs of the model."""
+
+    tokens: TokenizedReviews
+    """All labels are 0: they have no meaning."""
+    ngrams: ReviewNGrams | None
+    """None if the model has no n-gram branch."""
 
 
 class Predictor:
-    """A model and its tokenizer: raw text in, probability of a positive review out."""
+    """A model and its tokenizer: maps raw text to the probability of a positive review."""
 
     def __init__(self, model: SentimentClassifier, tokenizer: Tokenizer) -> None:
         self.model = model
@@ -32,39 +40,34 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a folder with weights, configuration and tokenizer.
+        """Load a folder with weights, configuration and tokenizer.
 
-        Raises UserError where a file is missing or torn, or the vocabulary is not the model's.
+        Raises:
+            UserError: a file is missing or corrupt, or tokenizer and model differ in vocabulary size.
         """
-        tokenizer, model = load_tokenizer(folder / TOKENIZER), load_model(folder)
+        tokenizer, model = load_tokenizer(folder / TOKENIZER_FILE), load_model(folder)
         if tokenizer.get_vocab_size() != model.vocabulary_size:
             raise UserError(
-                f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, "
-                f"the model was trained with {model.vocabulary_size}"
+                f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} tokens, "
+                f"but the model was trained with {model.vocabulary_size}"
             )
         return cls(model, tokenizer)
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probability that each text is positive, shape (texts,).
 
-        It depends on no other text, but for the rounding of sums in batches of another size.
+        A probability does not depend on the other texts, except for rounding errors that vary with the batch
+        size.
         """
         return self.predict_encoded(self.encode(texts))
 
-    def encode(self, texts: Sequence[str]) -> "EncodedTexts":
-        """Return what the model reads of each text; a thread can do so while another one scores."""
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Convert texts to inputs of the model; thread-safe while another thread predicts."""
         ids = self._encode_texts([normalize_text(text) for text in texts])
         tokens = TokenizedReviews.from_lists(ids, np.zeros(len(ids), dtype=np.int8))
-        return EncodedTexts(tokens, self.model.find_ngrams(tokens))
+        return EncodedTexts(tokens, self.model.extract_ngrams(tokens))
 
-    def predict_encoded(self, texts: "EncodedTexts") -> NDArray[np.float64]:
-        """Return the probability that each text is positive, shape (texts,), of what `encode` returned."""
-        return probability(score(self.model, texts.tokens, description=None, ngrams=texts.ngrams))
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """Texts as a model reads them; ngrams: None where it reads none."""
-
-    tokens: TokenizedReviews
-    ngrams: ReviewNGrams | None
+    def predict_encoded(self, texts: EncodedTexts) -> NDArray[np.float64]:
+        """Return the probability that each text is positive, shape (texts,), from the result of `encode`."""
+        logits = predict_logits(self.model, texts.tokens, description=None, ngrams=texts.ngrams)
+        return compute_probabilities(logits)

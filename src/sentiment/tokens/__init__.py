@@ -1,1 +1,1 @@
-"""Reviews as numbers: the vocabulary, the arrays on disk, the batches."""
+"""Tokenization: the vocabulary, token arrays on disk, n-gram features and batches."""

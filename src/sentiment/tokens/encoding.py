@@ -1,8 +1,7 @@
-"""Whole splits of text to token arrays, a batch of reviews at a time."""
+"""Tokenization of whole splits, one batch of reviews at a time."""
 
 import heapq
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,153 +11,141 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from sentiment.data.parquet import BATCH_ROWS, ReviewStream, read_origins
 from sentiment.errors import UserError
 from sentiment.logs import progress
-from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, writing_tokens
-from sentiment.tokens.vocabulary import UNKNOWN_ID
+from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, open_token_writer
+from sentiment.tokens.vocabulary import UNKNOWN_ID, TextEncoder
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Reviews as token ids.
-
-    ids: shape (tokens,), all reviews after one another. lengths: shape (reviews,). labels: shape (reviews,),
-    NO_LABEL where there is none.
-    """
+    """A batch of reviews as token ids."""
 
     ids: NDArray[np.int32]
+    """Token ids of all reviews, concatenated, shape (tokens,)."""
     lengths: NDArray[np.int64]
+    """Tokens of each review, shape (reviews,)."""
     labels: NDArray[np.int8]
+    """Labels, NO_LABEL for unlabelled reviews, shape (reviews,)."""
 
 
-_PUNCTUATION = r"!-/:-@\[-`{-~"
-ASCII_WORDS = re.compile(rf"[^ \t\n\v\f\r{_PUNCTUATION}]+|[{_PUNCTUATION}]")
-"""Words of ASCII text as `BertPreTokenizer` splits it: punctuation stands alone, white space is dropped."""
+EMPTY_BATCH = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
 
-NOTHING = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
-
-
-NAMED_REVIEWS = 10
-"""Reviews that an error names."""
+MAX_LISTED_REVIEWS = 10
+"""Number of reviews that the error about a high out-of-vocabulary rate lists."""
 
 
-class UnknownWords:
-    """Counts a split's unknown words as its batches pass, and remembers the reviews with most of them."""
+class OOVCounter:
+    """Counts out-of-vocabulary tokens of a split batch by batch, and tracks the reviews with the most."""
 
     def __init__(self) -> None:
-        self.tokens = self.unknown = 0
+        self.tokens = self.oov_tokens = 0
         self._reviews = 0
         self._worst: list[tuple[float, int]] = []
 
-    def add(self, ids: NDArray[np.int32], lengths: NDArray[np.integer]) -> None:
-        """Take the next reviews. ids: shape (tokens,), all after one another. lengths: shape (reviews,)."""
-        before = np.concatenate([[0], np.cumsum(ids == UNKNOWN_ID)])
+    def update(self, ids: NDArray[np.int32], lengths: NDArray[np.integer]) -> None:
+        """Count the next batch.
+
+        Args:
+            ids: token ids of all reviews, concatenated, shape (tokens,).
+            lengths: tokens of each review, shape (reviews,).
+        """
+        cumulative = np.concatenate([[0], np.cumsum(ids == UNKNOWN_ID)])
         ends = np.cumsum(lengths)
-        of_review = before[ends] - before[ends - lengths]
-        rates = of_review / np.maximum(lengths, 1)
-        here = np.argsort(-rates, kind="stable")[:NAMED_REVIEWS]
-        found = [(float(rates[position]), -(self._reviews + int(position))) for position in here]
-        self._worst = heapq.nlargest(NAMED_REVIEWS, [*self._worst, *found])  # earlier rows first among equals
+        oov_counts = cumulative[ends] - cumulative[ends - lengths]
+        rates = oov_counts / np.maximum(lengths, 1)
+        worst = np.argsort(-rates, kind="stable")[:MAX_LISTED_REVIEWS]
+        candidates = [(float(rates[position]), -(self._reviews + int(position))) for position in worst]
+        # ties are broken in favour of earlier rows
+        self._worst = heapq.nlargest(MAX_LISTED_REVIEWS, [*self._worst, *candidates])
         self.tokens += len(ids)
-        self.unknown += int(of_review.sum())
+        self.oov_tokens += int(oov_counts.sum())
         self._reviews += len(lengths)
 
-    def refuse_above(self, limit: float, path: Path) -> None:
-        """Raise UserError that names the worst reviews of the split at `path`, where too many are unknown."""
-        share = self.unknown / max(self.tokens, 1)
-        if share <= limit:
+    def require_at_most(self, max_rate: float, path: Path) -> None:
+        """Check the out-of-vocabulary rate of the split.
+
+        Args:
+            max_rate: maximum fraction of out-of-vocabulary tokens.
+            path: Parquet file of the split, from which the error gets the origins of the worst reviews.
+
+        Raises:
+            UserError: the rate is above the maximum.
+        """
+        rate = self.oov_tokens / max(self.tokens, 1)
+        if rate <= max_rate:
             return
         worst = [(rate, -row) for rate, row in self._worst]
         names = read_origins(path, [row for _, row in worst])
-        lines = [f"{name}: {rate:.1%} unknown" for (rate, _), name in zip(worst, names, strict=True)]
-        what = (
-            f"{path}: {share:.1%} of the words are unknown, more than tokenize.oov_rate ({limit:.1%}); "
-            "the vocabulary is learned on the training split. For example:"
+        examples = [
+            f"{name}: {rate:.1%} out of vocabulary" for (rate, _), name in zip(worst, names, strict=True)
+        ]
+        message = (
+            f"{path}: {rate:.1%} of the tokens are out of vocabulary, more than tokenize.oov_rate "
+            f"({max_rate:.1%}); the vocabulary is built from the training split. Examples:"
         )
-        raise UserError("\n  ".join([what, *lines]))
+        raise UserError("\n  ".join([message, *examples]))
 
 
 def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize") -> TokenizedReviews:
-    """Turn a table with columns text and label into token arrays in memory, on all cores.
+    """Tokenize a table in memory.
 
-    description: what the progress shown is called.
+    Args:
+        tokenizer: the tokenizer.
+        reviews: table with the columns `text` and `label`.
+        description: label of the progress bar.
     """
     batches = reviews.to_batches(BATCH_ROWS)
-    encoded = [NOTHING, *_encoded(tokenizer, _tracked(batches, reviews.num_rows, description))]
+    encoded = [
+        EMPTY_BATCH,
+        *_encode_batches(tokenizer, _show_progress(batches, reviews.num_rows, description)),
+    ]
     ids, lengths, labels = (
         np.concatenate([getattr(batch, name) for batch in encoded]) for name in ("ids", "lengths", "labels")
     )
     return TokenizedReviews.from_arrays(ids, lengths, labels)
 
 
-def encode_to(
+def encode_to_folder(
     folder: Path,
     tokenizer: Tokenizer,
     reviews: ReviewStream,
     description: str,
     oov_rate: float = 1.0,
 ) -> dict[str, Any]:
-    """Write one split's token arrays while a batch of it is in memory; return what is in them.
+    """Tokenize a split and write its token arrays, with one batch in memory at a time.
 
-    description: what the progress shown is called. oov_rate: largest share of unknown words.
-    Raises UserError where the reviews cannot all be read or too many words are unknown; then nothing is
-    written.
+    Args:
+        folder: folder to write; it is written completely or not at all.
+        tokenizer: the tokenizer.
+        reviews: the reviews of the split.
+        description: label of the progress bar.
+        oov_rate: maximum fraction of out-of-vocabulary tokens.
+
+    Returns:
+        Metrics of the split, as `TokenizedReviews.describe`.
+
+    Raises:
+        UserError: the reviews cannot be read, or the out-of-vocabulary rate is above the maximum.
     """
-    unknown = UnknownWords()
-    with writing_tokens(folder) as writer:
-        for batch in _encoded(tokenizer, _tracked(reviews, reviews.num_rows, description)):
+    counter = OOVCounter()
+    with open_token_writer(folder) as writer:
+        for batch in _encode_batches(tokenizer, _show_progress(reviews, reviews.num_rows, description)):
             writer.append(batch.ids, batch.lengths, batch.labels)
-            unknown.add(batch.ids, batch.lengths)
-        unknown.refuse_above(oov_rate, reviews.path)
+            counter.update(batch.ids, batch.lengths)
+        counter.require_at_most(oov_rate, reviews.path)
     return writer.describe()
 
 
-class TextEncoder:
-    """Turns texts into token ids, as a tokenizer does, but several times as fast.
-
-    The library aligns every character with the original through each step of its pipeline. On ASCII text, the
-    steps of a word tokenizer amount to lower case and one regular expression.
-
-    Args:
-        tokenizer: what `learn_tokenizer` returns or `load_tokenizer` reads.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        splits_into_words = isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-        has_words = splits_into_words and isinstance(tokenizer.model, WordLevel)
-        self._vocabulary = tokenizer.get_vocab() if has_words else None
-        self._lowercase = tokenizer.normalizer.normalize_str("A") == "a"
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token ids."""
-        if self._vocabulary is None:
-            return self._by_library(texts)
-        get = self._vocabulary.get
-
-        def looked_up(text: str) -> list[int]:
-            words = ASCII_WORDS.findall(text.lower() if self._lowercase else text)
-            return [get(word, UNKNOWN_ID) for word in words]
-
-        by_library = iter(self._by_library([text for text in texts if not text.isascii()]))
-        return [looked_up(text) if text.isascii() else next(by_library) for text in texts]
-
-    def _by_library(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-
-def texts_of(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
-    """Yield the texts, a list per batch, and show the progress under that description."""
-    for batch in _tracked(reviews, reviews.num_rows, description):
+def iter_texts(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
+    """Yield the texts of reviews, one list per batch, with a progress bar labelled by the description."""
+    for batch in _show_progress(reviews, reviews.num_rows, description):
         yield batch["text"].to_pylist()
 
 
-def _encoded(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
+def _encode_batches(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
     encode_texts = TextEncoder(tokenizer)
     for batch in batches:
         lists = encode_texts(batch["text"].to_pylist())
@@ -167,5 +154,7 @@ def _encoded(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterato
         yield EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
 
 
-def _tracked(batches: Iterable[pa.RecordBatch], total: int, description: str) -> Iterator[pa.RecordBatch]:
+def _show_progress(
+    batches: Iterable[pa.RecordBatch], total: int, description: str
+) -> Iterator[pa.RecordBatch]:
     return progress(batches, total, description, size=lambda batch: int(batch.num_rows))

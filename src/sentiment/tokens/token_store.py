@@ -1,4 +1,4 @@
-"""Token ids on disk, opened as memory maps: training reads only the pages it needs."""
+"""Token arrays on disk, opened as memory maps, so that training reads only the pages that it needs."""
 
 import hashlib
 import json
@@ -19,17 +19,17 @@ from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 
 class ArrayFile:
-    """Appends to a one-dimensional array on disk; closed, it is byte for byte what `np.save` writes.
+    """Appends to a one-dimensional array on disk; the closed file equals what `np.save` writes.
 
-    The header says how long the array is. It is written first for no entries and again at the end: numpy
-    leaves room in it for a length of any number of digits.
+    The header contains the length of the array. It is written for an empty array first and rewritten at the
+    end: numpy pads it so that any length fits.
     """
 
     def __init__(self, path: Path, dtype: DTypeLike) -> None:
         self._dtype = np.dtype(dtype)
         self._file = path.open("wb")
         self._length = 0
-        self._digest = new_digest(self._dtype)
+        self._digest = _new_digest(self._dtype)
         self._write_header()
 
     def __enter__(self) -> Self:
@@ -44,35 +44,34 @@ class ArrayFile:
         self._file.close()
 
     def append(self, values: NDArray[Any]) -> None:
-        """Add values, shape (values,), at the end."""
-        piece = np.ascontiguousarray(values, dtype=self._dtype)
-        self._file.write(piece.data)
-        self._digest.update(piece.data)
-        self._length += len(piece)
+        """Append values, shape (values,)."""
+        contiguous = np.ascontiguousarray(values, dtype=self._dtype)
+        self._file.write(contiguous.data)
+        self._digest.update(contiguous.data)
+        self._length += len(contiguous)
 
     def __len__(self) -> int:
         return self._length
 
     @property
     def digest(self) -> str:
-        """MD5 of the type and the values so far."""
+        """MD5 of the dtype and the values appended so far."""
         return self._digest.hexdigest()
 
     def _write_header(self) -> None:
-        layout = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
-        npy.write_array_header_1_0(self._file, layout)
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        npy.write_array_header_1_0(self._file, header)
 
 
-def array_digest(array: NDArray[Any]) -> str:
-    """Return the digest that an ArrayFile with this content has."""
-    digest = new_digest(array.dtype)
+def compute_array_digest(array: NDArray[Any]) -> str:
+    """Return the digest of an ArrayFile with the same content."""
+    digest = _new_digest(array.dtype)
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def new_digest(dtype: np.dtype[Any]) -> "hashlib._Hash":
-    """Return the digest of an array without values."""
-    # MD5 is what DVC uses: an identity, not a signature
+def _new_digest(dtype: np.dtype[Any]) -> "hashlib._Hash":
+    # MD5, as in DVC: it detects changes and is no signature
     return hashlib.md5(dtype.str.encode(), usedforsecurity=False)
 
 
@@ -80,45 +79,55 @@ PERCENTILES = (5, 50, 95, 99)
 ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int8}
 
 NO_LABEL = -1
-"""Label of a review that has none."""
+"""Label of an unlabelled review."""
 
 
 @dataclass(frozen=True)
 class TokenizedReviews:
-    """One split as flat arrays.
-
-    ids: shape (tokens,), all reviews after one another. offsets: shape (reviews + 1,), where each review
-    starts and the last one ends. labels: shape (reviews,), as int8 0 or 1, in the unlabelled split NO_LABEL;
-    as float32 the probability that the review is positive (`joined`). digest: of the three arrays' content.
-    """
+    """The tokenized reviews of one split, as flat arrays."""
 
     ids: NDArray[np.int32]
+    """Token ids of all reviews, concatenated, shape (tokens,)."""
     offsets: NDArray[np.int64]
+    """Start of each review in `ids`, and the end of the last one, shape (reviews + 1,)."""
     labels: NDArray[Any]
+    """Shape (reviews,). Hard labels are int8: 0, 1, or NO_LABEL in the unlabelled split. Soft labels, from
+    `concatenate`, are float32: the probability that the review is positive."""
     digest: str
+    """Hash digest of the content of the three arrays."""
 
     @classmethod
     def from_lists(cls, token_ids: Iterable[Sequence[int]], labels: ArrayLike) -> Self:
-        """Gather token ids, a sequence per review, into flat arrays."""
+        """Build flat arrays from one sequence of token ids per review."""
         arrays = [np.asarray(ids, dtype=np.int32) for ids in token_ids]
         ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
         return cls.from_arrays(ids, np.array([len(array) for array in arrays], dtype=np.int64), labels)
 
     @classmethod
     def from_arrays(cls, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: ArrayLike) -> Self:
-        """Take all reviews' ids after one another, and each review's length, shape (reviews,)."""
+        """Build a split from concatenated token ids.
+
+        Args:
+            ids: token ids of all reviews, concatenated, shape (tokens,).
+            lengths: tokens of each review, shape (reviews,).
+            labels: hard labels, shape (reviews,).
+        """
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         label_array = np.asarray(labels, dtype=np.int8)
-        digest = _combined(array_digest(array) for array in (ids, offsets, label_array))
+        digest = _combine_digests(compute_array_digest(array) for array in (ids, offsets, label_array))
         return cls(ids, offsets, label_array, digest)
 
     @classmethod
     def open(cls, folder: Path, *, labelled: bool = True) -> Self:
-        """Map the arrays of one split.
+        """Memory-map the arrays of one split.
 
-        labelled: False for the split of reviews without labels, which may be empty.
-        Raises UserError where a file is missing, torn or does not fit the others; a labelled split also where
-        it has no reviews or one class only.
+        Args:
+            folder: folder of the split.
+            labelled: False for the unlabelled split, which may be empty.
+
+        Raises:
+            UserError: a file is missing or corrupt, the files are inconsistent, or a labelled split is empty
+                or has only one class.
         """
         try:
             ids, offsets, labels = (
@@ -126,38 +135,50 @@ class TokenizedReviews:
             )
             digest = json.loads((folder / "digest.json").read_text(encoding="utf-8"))["digest"]
         except FileNotFoundError as error:
-            raise UserError(f"{error.filename}: no such file; `dvc repro` or `dvc pull` makes it") from None
+            raise UserError(
+                f"{error.filename}: no such file; create it with `dvc repro` or `dvc pull`"
+            ) from None
         except (ValueError, EOFError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}: a torn token file: {error}") from None
+            raise UserError(f"{folder}: truncated or corrupt token file: {error}") from None
         if len(offsets) != len(labels) + 1 or offsets[-1] != len(ids):
-            raise UserError(f"{folder}: the token files do not fit each other; `dvc checkout` restores them")
+            raise UserError(f"{folder}: inconsistent token files; restore them with `dvc checkout`")
         if labelled and not len(labels):
-            raise UserError(f"{folder}: no reviews in it")
+            raise UserError(f"{folder}: contains no reviews")
         if labelled and labels.min() == labels.max():
-            raise UserError(f"{folder}: expected reviews with labels 0 and 1, found {labels[0]} alone")
+            raise UserError(f"{folder}: expected reviews with labels 0 and 1, found only label {labels[0]}")
         return cls(ids, offsets, labels, digest)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays, all or none. Raises ValueError where labels are probabilities."""
+        """Write the arrays atomically.
+
+        Raises:
+            ValueError: the labels are soft.
+        """
         self._require_hard_labels()
-        with writing_tokens(folder) as writer:
+        with open_token_writer(folder) as writer:
             writer.append(self.ids, self.lengths, self.labels)
 
-    def joined(self, others: Self, probabilities: NDArray[np.floating]) -> Self:
-        """Return these reviews and, after them, others under soft labels; the arrays are in memory.
+    def concatenate(self, others: Self, probabilities: NDArray[np.floating]) -> Self:
+        """Append reviews with pseudo-labels; the resulting arrays are in memory, with soft labels.
 
-        probabilities: shape (others,), that each of the others is positive.
+        Args:
+            others: the reviews to append.
+            probabilities: probability that each of them is positive, shape (others,).
         """
         ids = np.concatenate([self.ids, others.ids])
         offsets = np.concatenate([self.offsets, others.offsets[1:] + self.offsets[-1]])
         labels = np.concatenate([self.labels, probabilities], dtype=np.float32)
-        digest = _combined((self.digest, others.digest, array_digest(labels)))
+        digest = _combine_digests((self.digest, others.digest, compute_array_digest(labels)))
         return type(self)(ids, offsets, labels, digest)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Self:
-        """Return some of the reviews, in the order of `rows`, shape (taken,); the arrays are in memory.
+        """Return a subset of the reviews, in the order of `rows`; the resulting arrays are in memory.
 
-        Raises ValueError where labels are probabilities.
+        Args:
+            rows: indices of the reviews, shape (selected,).
+
+        Raises:
+            ValueError: the labels are soft.
         """
         self._require_hard_labels()
         ids = [np.empty(0, dtype=np.int32), *(self[row] for row in rows)]
@@ -167,17 +188,17 @@ class TokenizedReviews:
         return len(self.labels)
 
     def __getitem__(self, review: int) -> NDArray[np.int32]:
-        """Return one review's token ids, shape (tokens of it,)."""
+        """Return the token ids of one review, shape (tokens,)."""
         return self.ids[self.offsets[review] : self.offsets[review + 1]]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each review, shape (reviews,)."""
+        """Number of tokens of each review, shape (reviews,)."""
         return np.diff(self.offsets)
 
     def describe(self) -> dict[str, Any]:
-        """Figures for a metric file: tokens, unknown-word rate, percentiles of length."""
-        return _figures(self.lengths, _unknown(self.ids))
+        """Return metrics: number of tokens, out-of-vocabulary rate, percentiles and maximum of lengths."""
+        return _compute_metrics(self.lengths, _count_oov(self.ids))
 
     def _require_hard_labels(self) -> None:
         if self.labels.dtype != ARRAYS["labels"]:
@@ -185,40 +206,43 @@ class TokenizedReviews:
 
 
 class TokenWriter:
-    """Appends reviews to one split on disk. Memory holds what is being appended, and each review's length."""
+    """Appends reviews to a split on disk. Only the lengths of earlier reviews stay in memory."""
 
     def __init__(self, ids: ArrayFile, offsets: ArrayFile, labels: ArrayFile) -> None:
         self._ids, self._offsets, self._labels = ids, offsets, labels
         self._lengths: list[NDArray[np.int32]] = []
-        self._unknown = 0
+        self._oov_tokens = 0
         offsets.append(np.zeros(1))
 
     def append(self, ids: NDArray[np.int32], lengths: NDArray[np.int64], labels: NDArray[np.int8]) -> None:
-        """Add reviews.
+        """Append reviews.
 
-        ids: all of theirs after one another, shape (tokens,). lengths and labels: shape (reviews,).
+        Args:
+            ids: token ids of the reviews, concatenated, shape (tokens,).
+            lengths: tokens of each review, shape (reviews,).
+            labels: hard labels, shape (reviews,).
         """
         self._offsets.append(len(self._ids) + np.cumsum(lengths))
         self._ids.append(ids)
         self._labels.append(labels)
         self._lengths.append(lengths.astype(np.int32))
-        self._unknown += _unknown(ids)
+        self._oov_tokens += _count_oov(ids)
 
     @property
     def digest(self) -> str:
-        """The digest of the same reviews as TokenizedReviews."""
-        return _combined(array.digest for array in (self._ids, self._offsets, self._labels))
+        """Digest of the reviews appended so far, equal to that of TokenizedReviews."""
+        return _combine_digests(array.digest for array in (self._ids, self._offsets, self._labels))
 
     def describe(self) -> dict[str, Any]:
-        """Figures for a metric file, those of TokenizedReviews."""
-        return _figures(np.concatenate([np.empty(0, np.int32), *self._lengths]), self._unknown)
+        """Return the metrics of `TokenizedReviews.describe`."""
+        return _compute_metrics(np.concatenate([np.empty(0, np.int32), *self._lengths]), self._oov_tokens)
 
 
 @contextmanager
-def writing_tokens(folder: Path) -> Iterator[TokenWriter]:
-    """Write one split, batch after batch; the folder appears whole or not at all.
+def open_token_writer(folder: Path) -> Iterator[TokenWriter]:
+    """Open a writer for a split; the folder is created only if the block completes without an error.
 
-    The bytes do not depend on how the reviews are cut into batches.
+    The bytes do not depend on how the reviews are divided into batches.
     """
     with atomic_write(folder) as temporary:
         temporary.mkdir()
@@ -233,25 +257,31 @@ def writing_tokens(folder: Path) -> Iterator[TokenWriter]:
         (temporary / "digest.json").write_text(digest, encoding="utf-8")
 
 
-def _combined(digests: Iterable[str]) -> str:
-    """Return the digest of a split, of its arrays' digests: each of those can be had in a stream."""
+def _combine_digests(digests: Iterable[str]) -> str:
+    """Return the digest of a split from those of its arrays, each of which can be computed in a stream."""
     return hashlib.md5(" ".join(digests).encode(), usedforsecurity=False).hexdigest()
 
 
-def _unknown(ids: NDArray[np.int32]) -> int:
+def _count_oov(ids: NDArray[np.int32]) -> int:
     return int(np.count_nonzero(ids == UNKNOWN_ID))
 
 
-def _figures(lengths: NDArray[np.integer[Any]], unknown: int) -> dict[str, Any]:
-    """Describe reviews, none with zeros; `lengths` is reordered, not copied: it grows with the reviews."""
+def _compute_metrics(lengths: NDArray[np.integer[Any]], oov_tokens: int) -> dict[str, Any]:
+    """Return the metrics of a split, zeros if it is empty.
+
+    Args:
+        lengths: tokens of each review, shape (reviews,). The array is reordered in place: a copy would take
+            memory in proportion to the reviews.
+        oov_tokens: number of out-of-vocabulary tokens.
+    """
     tokens = int(lengths.sum())
     lengths = lengths if len(lengths) else np.zeros(1, np.int32)
     percentiles = np.percentile(lengths, PERCENTILES, overwrite_input=True).tolist()
     return {
         "tokens": tokens,
-        "oov_rate": round(unknown / max(tokens, 1), 6),
+        "oov_rate": round(oov_tokens / max(tokens, 1), 6),
         "length": {
             **{f"p{p}": length for p, length in zip(PERCENTILES, percentiles, strict=True)},
-            "longest": int(lengths.max()),
+            "max": int(lengths.max()),
         },
     }

@@ -1,5 +1,6 @@
-"""Reviews that the vocabulary does not cover: another language, another encoding, another task."""
+"""The vocabulary: training and loading of a tokenizer, and fast encoding of texts with it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,20 @@ from sentiment.params.data import TokenizeParams
 PADDING, UNKNOWN = "<pad>", "<unk>"
 PADDING_ID, UNKNOWN_ID = 0, 1
 
+_PUNCTUATION = r"!-/:-@\[-`{-~"
+ASCII_TOKENS = re.compile(rf"[^ \t\n\v\f\r{_PUNCTUATION}]+|[{_PUNCTUATION}]")
+"""Tokens of ASCII text as `BertPreTokenizer` splits it: each punctuation character is a token."""
 
-def learn_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: TokenizeParams) -> Tokenizer:
-    """Learn a vocabulary; equal texts and params give an equal one, on any number of cores.
 
-    texts: read once, one by one or a batch at a time; what is kept of them is how often each word occurs.
-    Words are split at white space, and each punctuation character stands alone: `good!` is two tokens.
+def train_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: TokenizeParams) -> Tokenizer:
+    """Train a tokenizer; equal texts and params give an equal one on any number of cores.
+
+    Texts are split at white space, and each punctuation character is a token: `good!` is two tokens.
+
+    Args:
+        texts: the corpus, single texts or batches of them. It is read once; only token counts stay in
+            memory.
+        params: `tokenize` of params.yaml.
     """
     vocabulary: dict[str, Any] = {
         "vocab_size": params.vocabulary_size,
@@ -41,19 +50,55 @@ def learn_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: Toke
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer's JSON.
+    """Load a tokenizer from its JSON file.
 
-    Raises UserError where it is missing, torn, or has other ids for padding and unknown words.
+    Raises:
+        UserError: the file is missing or corrupt, or has other ids for the padding and unknown tokens.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `dvc repro` or `dvc pull` makes it")
+        raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the binding raises a bare Exception for whatever its parser meets
-        raise UserError(f"{path}: not a whole tokenizer file: {error}") from None
+    except Exception as error:  # the binding raises a bare Exception for all parser errors
+        raise UserError(f"{path}: truncated or corrupt tokenizer file: {error}") from None
     if (tokenizer.token_to_id(PADDING), tokenizer.token_to_id(UNKNOWN)) != (PADDING_ID, UNKNOWN_ID):
         raise UserError(
             f"{path}: expected {PADDING} as token {PADDING_ID} and {UNKNOWN} as token {UNKNOWN_ID}"
         )
-    tokenizer.encode_special_tokens = True  # `<pad>` in a review is text; the file does not keep this
+    tokenizer.encode_special_tokens = True  # `<pad>` in a review is text; the file does not store this option
     return tokenizer
+
+
+class TextEncoder:
+    """Encodes texts as token ids, with the same result as a tokenizer but several times as fast.
+
+    The `tokenizers` library tracks the offset of every character through its pipeline. On ASCII text, a
+    word-level tokenizer amounts to lower-casing and one regular expression.
+
+    Args:
+        tokenizer: from `train_tokenizer` or `load_tokenizer`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        is_bert = isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        is_word_level = is_bert and isinstance(tokenizer.model, WordLevel)
+        self._vocabulary = tokenizer.get_vocab() if is_word_level else None
+        self._lowercase = tokenizer.normalizer.normalize_str("A") == "a"
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text."""
+        if self._vocabulary is None:
+            return self._encode_with_library(texts)
+        get = self._vocabulary.get
+
+        def encode_ascii(text: str) -> list[int]:
+            tokens = ASCII_TOKENS.findall(text.lower() if self._lowercase else text)
+            return [get(token, UNKNOWN_ID) for token in tokens]
+
+        others = iter(self._encode_with_library([text for text in texts if not text.isascii()]))
+        return [encode_ascii(text) if text.isascii() else next(others) for text in texts]
+
+    def _encode_with_library(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]

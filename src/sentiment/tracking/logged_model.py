@@ -15,7 +15,7 @@ from mlflow.types.schema import ColSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 import sentiment
-from sentiment.model.model_files import WEIGHTS
+from sentiment.model.model_files import WEIGHTS_FILE
 from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
 
@@ -92,7 +92,7 @@ def _is_whole(client: MlflowClient, model: LoggedModel, folder: str) -> bool:
         client.list_logged_model_artifacts(model.model_id, path) for path in (None, f"artifacts/{folder}")
     ]
     present = {file.path for files in listed for file in files}
-    return {MLMODEL_FILE_NAME, f"artifacts/{folder}/{WEIGHTS}"} <= present
+    return {MLMODEL_FILE_NAME, f"artifacts/{folder}/{WEIGHTS_FILE}"} <= present
 
 
 def _public_version(package: str) -> str:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from sklearn.metrics import roc_auc_score
 
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.scoring import score
+from sentiment.model.classifier import SentimentClassifier, predict_logits
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.clipping import ClippingResult
 from sentiment.training.gradients import GradientDiagnostics, compute_layer_diagnostics, require_finite
@@ -160,7 +159,7 @@ class IntermediateEvaluator:
         size = SAMPLE if schedule.evaluations_per_epoch > 1 else len(validation)
         self._rows = sample_rows(np.asarray(validation.labels), size)
         self._reviews = validation.take(self._rows)
-        self._ngrams = model.find_ngrams(self._reviews) if schedule.evaluations_per_epoch > 1 else None
+        self._ngrams = model.extract_ngrams(self._reviews) if schedule.evaluations_per_epoch > 1 else None
         # A number stands for a share of the training, whatever the batch size: of an epoch with few steps,
         # some numbers fall out.
         parts = range(1, schedule.evaluations_per_epoch)
@@ -175,7 +174,7 @@ class IntermediateEvaluator:
         if step not in self._at:
             return 0.0
         started = time.perf_counter()
-        logits = score(model, self._reviews, "check", self._ngrams)
+        logits = predict_logits(model, self._reviews, "check", self._ngrams)
         require_finite(logits, model, f"the check after step {step} of epoch {epoch}")
         self._tell(epoch, step, self._at[step], logits)
         return time.perf_counter() - started

@@ -14,7 +14,7 @@ import torch
 
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.training.runtime import resolve_device, resolve_precision
 
 ONEDNN_LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -113,7 +113,7 @@ class TrainingFingerprint:
 def compute_fingerprint(
     model: ModelParams,
     params: TrainParams,
-    reviews: LearningReviews,
+    reviews: TrainingData,
     package: Path = PACKAGE,
 ) -> TrainingFingerprint:
     """Return the key of a training.
@@ -122,7 +122,7 @@ def compute_fingerprint(
     versions of torch and numpy, precision that `auto` comes to, device, threads that share a sum, processor
     and instruction sets. package: where the code lies.
     """
-    used = reviews.used(unlabelled=params.unlabelled != "ignore")
+    used = reviews.select_splits(unlabelled=params.unlabelled != "ignore")
     content = {
         "model": model.model_dump(),
         "train": params.model_dump(),

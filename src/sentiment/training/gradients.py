@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.model.classifier import layer_name
+from sentiment.model.classifier import get_layer_name
 
 UPDATES_PER_EPOCH = 20
 """Steps of an epoch whose updates are measured: enough for a median, at a thousandth of the time."""
@@ -79,7 +79,7 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
 def describe_non_finite_layers(model: nn.Module) -> str:
     """Name the layers with a weight that is infinite or not a number, as the end of an error's clause."""
     spoiled = (
-        layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
+        get_layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
     )
     layers = ", ".join(dict.fromkeys(spoiled))
     return f", with weights of {layers} that are not finite" if layers else ""
@@ -151,5 +151,5 @@ def _by_layer(names: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
     """Join the norms of parameters to those of the layers that they belong to."""
     parts: dict[str, list[float]] = {}
     for name, norm in zip(names, norms, strict=True):
-        parts.setdefault(layer_name(name), []).append(norm)
+        parts.setdefault(get_layer_name(name), []).append(norm)
     return {layer: math.hypot(*norms_of_layer) for layer, norms_of_layer in parts.items()}

@@ -16,13 +16,12 @@ from torch.optim import Optimizer
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.logs import progress
-from sentiment.model.classifier import SentimentClassifier, inputs_of
-from sentiment.model.diagnostics import gate_saturation
-from sentiment.model.ngram_branch import learn_ngrams
-from sentiment.model.scoring import check_vocabulary, score
+from sentiment.model.classifier import SentimentClassifier, build_inputs, check_token_ids, predict_logits
+from sentiment.model.diagnostics import measure_gate_saturation
+from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import Batch, Cut, LearningReviews, prefetched, shuffled_batches
+from sentiment.tokens.batches import Batch, TrainingData, Truncation, iter_shuffled_batches, prefetch
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
@@ -72,7 +71,7 @@ class TrainingResult:
 def fit(
     model_params: ModelParams,
     params: TrainParams,
-    reviews: LearningReviews,
+    reviews: TrainingData,
     on_epoch: Callable[[EpochMetrics], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
@@ -93,14 +92,14 @@ def fit(
     train, validation = reviews.train, reviews.validation
     steps_per_epoch = math.ceil(len(train) / params.batch_size)
     validate_schedule(params.schedule, steps_per_epoch, params.epochs)
-    for split, tokens in reviews.used(unlabelled=False).items():
-        check_vocabulary(tokens, reviews.vocabulary_size, f"{split} split")
+    for split, tokens in reviews.select_splits(unlabelled=False).items():
+        check_token_ids(tokens, reviews.vocabulary_size, f"{split} split")
     # Before memory is set up for training: what counting takes is mapped apart, and goes back by itself.
-    part, ngrams = learn_ngrams(train, model_params.ngrams) if model_params.ngrams else (None, None)
+    part, ngrams = fit_ngram_branch(train, model_params.ngrams) if model_params.ngrams else (None, None)
     release_memory()  # where an earlier training set memory up
     _set_up_torch(params.seed)
     model = SentimentClassifier(model_params, reviews.vocabulary_size, part).to(device)
-    validation_ngrams = model.find_ngrams(validation)
+    validation_ngrams = model.extract_ngrams(validation)
     state = TrainingState.start(model, params)
     updates = UpdateRatios(model)
     checker = (
@@ -108,16 +107,16 @@ def fit(
         if evaluations
         else None
     )
-    cut = Cut(model_params.max_tokens, model_params.truncation)
+    truncation = Truncation(model_params.max_tokens, model_params.truncation)
     if checkpoint and (saved := checkpoint.restore(state)):
         logger.info(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
 
     for number in range(len(state.epochs) + 1, params.epochs + 1):
         first = len(state.steps)
         order = np.random.default_rng([params.seed, number])
-        batches = shuffled_batches(train, cut, params.batch_size, order, ngrams, first)
+        batches = iter_shuffled_batches(train, truncation, params.batch_size, order, ngrams, first)
         if device.type == "cuda":
-            batches = prefetched(batches)
+            batches = prefetch(batches)
         name = f"{description}, epoch {number} of {params.epochs}"
         started = time.perf_counter() - state.seconds
         for batch in progress(batches, steps_per_epoch, name, done=first):
@@ -155,12 +154,12 @@ def _close_epoch(
 ) -> EpochMetrics:
     """Validate what the epoch's steps made of the model, and count the epoch; ngrams: of the reviews."""
     number = len(state.epochs) + 1
-    logits = score(state.candidate, validation, f"{description}, validation", ngrams)
+    logits = predict_logits(state.candidate, validation, f"{description}, validation", ngrams)
     # What the last step spoiled, where the average has it; what an earlier one did is seen by the next.
     require_finite(logits, state.candidate, f"the validation of epoch {number}")
     if checker:
         checker.evaluate_epoch_end(number, logits)
-    saturation = gate_saturation(state.candidate, validation, f"{description}, gates")
+    saturation = measure_gate_saturation(state.candidate, validation, f"{description}, gates")
     epoch = compute_epoch_metrics(number, state.steps, state.seconds, logits, validation.labels, saturation)
     state.record_epoch(epoch, logits)
     return epoch
@@ -186,11 +185,11 @@ def take_step(
     optimizer.zero_grad()  # before the forward pass, so that it finds the last step's memory in one piece
     labels = torch.from_numpy(batch.labels).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = model.parts(*inputs_of(batch, model.device))
+        parts = model.compute_branch_logits(*build_inputs(batch, model.device))
     losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
     objective = losses.mean(dim=1).sum()
     objective.backward()  # type: ignore[no-untyped-call]
-    logits = model.joined(parts.detach())
+    logits = model.combine_branch_logits(parts.detach())
     loss, right = binary_cross_entropy_with_logits(logits, labels), ((logits > 0) == (labels > 0.5)).sum()
     norms = gradient_norms(model)  # here a GPU is waited for, once a step: all above is only queued
     if not torch.isfinite(objective):

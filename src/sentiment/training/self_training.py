@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sentiment.errors import UserError
-from sentiment.model.scoring import check_vocabulary, probability, score
+from sentiment.model.classifier import check_token_ids, compute_probabilities, predict_logits
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.epoch_metrics import EpochMetrics, EvaluationSchedule
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def fit_with_self_training(
     model_params: ModelParams,
     params: TrainParams,
-    reviews: LearningReviews,
+    reviews: TrainingData,
     on_epoch: Callable[[EpochMetrics], None],
     description: str = "train",
     checkpoint: Checkpoint | None = None,
@@ -43,7 +43,7 @@ def fit_with_self_training(
         raise UserError(
             "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
         )
-    check_vocabulary(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
+    check_token_ids(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
     joined = _labelled_by_teacher(model_params, params, reviews, description, checkpoint)
     release_memory()
     logger.info(
@@ -56,7 +56,7 @@ def fit_with_self_training(
 def _labelled_by_teacher(
     model_params: ModelParams,
     params: TrainParams,
-    reviews: LearningReviews,
+    reviews: TrainingData,
     description: str,
     checkpoint: Checkpoint | None,
 ) -> TokenizedReviews:
@@ -71,5 +71,7 @@ def _labelled_by_teacher(
         description=name,
         checkpoint=checkpoint.part("teacher") if checkpoint else None,
     )
-    logits = score(teacher.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled")
-    return reviews.train.joined(reviews.unlabelled, probability(logits))
+    logits = predict_logits(
+        teacher.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled"
+    )
+    return reviews.train.concatenate(reviews.unlabelled, compute_probabilities(logits))

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import UserError
 from sentiment.params.tune import Holdout
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class HoldoutResult:
     holdout_auc: float
 
 
-def folds_of(reviews: LearningReviews, holdout: Holdout | None) -> Folds | None:
+def folds_of(reviews: TrainingData, holdout: Holdout | None) -> Folds | None:
     """Return the folds of the validation split; None where none is set aside."""
     return None if holdout is None else Folds.split(reviews.validation.labels, holdout.share)
 
 
-def tuning_reviews(reviews: LearningReviews, holdout: Holdout | None) -> LearningReviews:
+def tuning_reviews(reviews: TrainingData, holdout: Holdout | None) -> TrainingData:
     """Return the reviews that may steer trials: of the validation split, the first fold."""
     folds = folds_of(reviews, holdout)
     return reviews if folds is None else replace(reviews, validation=reviews.validation.take(folds.first))

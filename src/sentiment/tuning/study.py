@@ -18,7 +18,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.settings import repository_root
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.training.fingerprint import DECIDING, PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 from sentiment.tuning.holdout import tuning_reviews
@@ -41,7 +41,7 @@ class Search:
     """What every worker of a search knows."""
 
     params: Params
-    reviews: LearningReviews
+    reviews: TrainingData
     storage: BaseStorage
     name: str
     """Of the study."""
@@ -57,7 +57,7 @@ class Search:
         return trials_in_all(self.params)
 
     @property
-    def tuning_reviews(self) -> LearningReviews:
+    def tuning_reviews(self) -> TrainingData:
         """What trials learn from and are ranked by."""
         return tuning_reviews(self.reviews, self.params.tune.active_holdout)
 
@@ -113,7 +113,7 @@ class Search:
         return copy
 
 
-def open_search(params: Params, reviews: LearningReviews) -> Search:
+def open_search(params: Params, reviews: TrainingData) -> Search:
     """Open the study of these parameters and this data; start it where there is none.
 
     Raises UserError where the storage does not work, or another major version of Optuna made this study.
@@ -127,7 +127,7 @@ def open_search(params: Params, reviews: LearningReviews) -> Search:
     return search
 
 
-def study_name(params: Params, reviews: LearningReviews, package: Path = PACKAGE) -> str:
+def study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -> str:
     """Return a name that two searches share where they may share trials: `tune-` and a digest.
 
     That takes the same data, search space, strategy, fixed parameters, code and arithmetic, but neither the
@@ -141,7 +141,7 @@ def study_name(params: Params, reviews: LearningReviews, package: Path = PACKAGE
         "train": train.model_dump(),
         "tune": params.tune.model_dump(exclude=TOTALS),
         "vocabulary_size": reviews.vocabulary_size,
-        "data": [split.digest for split in reviews.used(unlabelled=unlabelled).values()],
+        "data": [split.digest for split in reviews.select_splits(unlabelled=unlabelled).values()],
         "code": compute_code_digest(package, CODE),
         "versions": [torch.__version__, np.__version__],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],

@@ -16,9 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.lineage import STUDY_TAG, TRIAL_TAG
-from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import CONFIG, WEIGHTS, load_model, save_model
-from sentiment.model.scoring import score
+from sentiment.model.classifier import SentimentClassifier, predict_logits
+from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run, start_run
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
@@ -148,7 +147,7 @@ def keep_best_only(search: Search) -> None:
         holdout = search.params.tune.active_holdout
         kept = max(KEPT_MODELS, holdout.trials if holdout else 1)
         for trial in ranked(trials)[kept:]:
-            for name in (WEIGHTS, CONFIG):
+            for name in (WEIGHTS_FILE, CONFIG_FILE):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
             if trial.state.is_finished():
@@ -189,7 +188,9 @@ def _of_all_validation(search: Search, number: int, fitted: TrainingResult) -> N
     validation = search.reviews.validation
     logits = np.empty(len(validation), dtype=np.float32)
     logits[folds.first] = fitted.validation_logits
-    logits[folds.second] = score(fitted.model, validation.take(folds.second), f"trial {number}, second fold")
+    logits[folds.second] = predict_logits(
+        fitted.model, validation.take(folds.second), f"trial {number}, second fold"
+    )
     return logits
 
 

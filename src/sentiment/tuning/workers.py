@@ -23,7 +23,7 @@ from sentiment.lineage import DATA_OF_TRAINING
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import load_settings, set_environment
-from sentiment.tokens.batches import LearningReviews
+from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, open_store
 from sentiment.tracking.run_inputs import log_parameters, log_story
 from sentiment.tuning.storage import open_storage
@@ -179,7 +179,7 @@ def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
     silence()
     try:
         with translated_errors():
-            search = Search(params, LearningReviews.open(), open_storage(), name)
+            search = Search(params, TrainingData.open(), open_storage(), name)
             work(search, Run(open_store(), run_id), on_claim=tell.send)
     except UserError as error:
         tell.send(str(error))

@@ -21,5 +21,5 @@ SMALL: dict[str, Any] = {
 
 
 def model_params(**changes: Any) -> ModelParams:
-    """Return the parameters of a small classifier, with changes."""
+    """Return the parameters of a small classifier, with some of them changed."""
     return ModelParams.model_validate({**SMALL, **changes})
