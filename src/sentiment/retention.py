@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.data.addresses import to_local_path
 from sentiment.data.download_cache import CacheEntry, Checksum
+from sentiment.data.locations import to_local_path
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource

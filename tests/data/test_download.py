@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sentiment.data import download as downloading
-from sentiment.data.addresses import make_file_name, redact_url
 from sentiment.data.download import fetch
+from sentiment.data.locations import make_file_name, redact_url
 from sentiment.errors import UserError
 from tests.data.server import Served, serving
 

@@ -47,13 +47,13 @@ def stream_members(
     """
     try:
         with path.open("rb") as file:
-            packed_bytes = path.stat().st_size
-            if not packed_bytes:
+            compressed_bytes = path.stat().st_size
+            if not compressed_bytes:
                 raise UserError(f"{path}: empty, zero bytes")
             gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
-            unpacked = gzip.GzipFile(fileobj=file) if gzipped else file
-            stream = _Stream(path, unpacked, packed_bytes if gzipped else None, limits)
+            decompressed = gzip.GzipFile(fileobj=file) if gzipped else file
+            stream = _Stream(path, decompressed, compressed_bytes if gzipped else None, limits)
             yield from _iterate_members(stream, limits, wanted or (lambda _: True))
     except EOFError:
         raise UserError(f"{path}: truncated: unexpected end of the compressed data") from None
@@ -67,7 +67,7 @@ class _Stream:
     """Decompressed stream that enforces the limits while it is read."""
 
     def __init__(
-        self, path: Path, file: BinaryIO | gzip.GzipFile, packed_bytes: int | None, limits: ArchiveLimits
+        self, path: Path, file: BinaryIO | gzip.GzipFile, compressed_bytes: int | None, limits: ArchiveLimits
     ) -> None:
         self.path, self.file = path, file
         self.count = 0
@@ -75,8 +75,8 @@ class _Stream:
             limits.total_bytes,
             f"more than {limits.total_bytes:,} bytes when decompressed",
         )
-        if packed_bytes is not None:
-            by_ratio = max(int(packed_bytes * limits.ratio), MIN_BYTES_FOR_RATIO)
+        if compressed_bytes is not None:
+            by_ratio = max(int(compressed_bytes * limits.ratio), MIN_BYTES_FOR_RATIO)
             if by_ratio < self.max_bytes:
                 self.max_bytes = by_ratio
                 self.rule = f"more than {limits.ratio:g} times its size when decompressed"

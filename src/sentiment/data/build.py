@@ -43,7 +43,7 @@ CONFLICT_REASON = "equal texts have different labels"
 
 @dataclass(frozen=True)
 class RowTable:
-    """The columns of all rows that are kept in memory, each of shape (rows,): 6 bytes per review.
+    """The columns of all rows that are held in memory, each of shape (rows,): 6 bytes per review.
 
     Attributes:
         splits: Positions in SPLIT_PRECEDENCE.

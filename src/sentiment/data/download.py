@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from sentiment.data.addresses import redact_url, to_local_path
 from sentiment.data.download_cache import CacheEntry, Checksum, FileVersion, get_cache_folder, record_file
+from sentiment.data.locations import redact_url, to_local_path
 from sentiment.data.remote import MirrorError, RangeError, RemoteFile, TransientError
 from sentiment.errors import UserError
 from sentiment.logs import progress_bar

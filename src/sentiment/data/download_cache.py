@@ -12,7 +12,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from sentiment.data.addresses import make_file_name
+from sentiment.data.locations import make_file_name
 from sentiment.errors import UserError
 from sentiment.files import compute_file_md5, write_json
 from sentiment.settings import load_settings, repository_root

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sentiment import paths
-from sentiment.data.addresses import expand_pattern, get_scheme, redact_url, to_local_path
 from sentiment.data.download_cache import FileRecords, compute_file_record
 from sentiment.data.imdb import PACKAGE_FILE, find_package_file
+from sentiment.data.locations import expand_pattern, get_scheme, redact_url, to_local_path
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
@@ -44,33 +44,33 @@ def require_tracked_files(folder: Path) -> None:
         UserError: Files are missing or changed. The message lists them with the commands that restore or
             record them.
     """
-    pins = sorted(
-        pin
-        for pin in folder.rglob(f"*{DVC_SUFFIX}")
-        if pin.is_file() and not any(part.startswith(".") for part in pin.relative_to(folder).parts)
+    dvc_files = sorted(
+        dvc_file
+        for dvc_file in folder.rglob(f"*{DVC_SUFFIX}")
+        if dvc_file.is_file() and not any(part.startswith(".") for part in dvc_file.relative_to(folder).parts)
     )
-    if not pins:
+    if not dvc_files:
         return
     with _open_repository() as repo:
         problems = [
             problem
-            for pin in pins
-            for out in _load_outputs(repo, pin)
-            if (problem := _find_problem(repo, out, pin))
+            for dvc_file in dvc_files
+            for out in _load_outputs(repo, dvc_file)
+            if (problem := _find_problem(repo, out, dvc_file))
         ]
     if problems:
         raise UserError("\n  ".join([f"{folder}: files differ from its .dvc files", *problems]))
 
 
-def _find_problem(repo: "Repo", out: "Output", pin: Path) -> str | None:
+def _find_problem(repo: "Repo", out: "Output", dvc_file: Path) -> str | None:
     status = next(iter(out.workspace_status().values()), None)
     if status is None or (status == "deleted" and _restore(repo, out)):
         return None
     if status == "deleted":
-        return f"{out}: missing; fetch it from a DVC remote with `dvc pull {pin}`"
+        return f"{out}: missing; fetch it from a DVC remote with `dvc pull {dvc_file}`"
     return (
-        f"{out}: changed; record the change with `dvc commit {pin}`, "
-        f"or restore the recorded file with `dvc checkout --force {pin}`"
+        f"{out}: changed; record the change with `dvc commit {dvc_file}`, "
+        f"or restore the recorded file with `dvc checkout --force {dvc_file}`"
     )
 
 
@@ -80,9 +80,7 @@ def _restore(repo: "Repo", out: "Output") -> bool:
         with atomic_write(Path(out.fs_path)) as temporary:
             name = repo.dvcfs.from_os_path(str(Path(out.fs_path).relative_to(repo.root_dir)))
             repo.dvcfs.get(f"/{name}", str(temporary), recursive=out.hash_info.isdir)
-    except (
-        Exception
-    ):  # each type of remote raises its own exceptions; the caller reports that the file is missing
+    except Exception:  # each type of remote raises its own; the caller reports that the file is missing
         return False
     if out.workspace_status():
         raise UserError(f"{out}: the file in the DVC cache or remote does not have the recorded hash")
@@ -90,13 +88,13 @@ def _restore(repo: "Repo", out: "Output") -> bool:
     return True
 
 
-def _load_outputs(repo: "Repo", pin: Path) -> list["Output"]:
+def _load_outputs(repo: "Repo", dvc_file: Path) -> list["Output"]:
     from dvc.exceptions import DvcException
 
     try:
-        return [out for stage in repo.stage.load_all(str(pin)) for out in stage.outs]
+        return [out for stage in repo.stage.load_all(str(dvc_file)) for out in stage.outs]
     except DvcException as error:
-        raise UserError(f"{pin}: DVC cannot read the file: {error}") from None
+        raise UserError(f"{dvc_file}: DVC cannot read the file: {error}") from None
 
 
 @contextmanager
@@ -173,11 +171,11 @@ def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
         case IncomingSource():
             return
         case FilesSource():
-            for address in source.paths:
-                if to_local_path(address) is None:
+            for location in source.paths:
+                if to_local_path(location) is None:
                     continue
                 try:
-                    found = expand_pattern(address)
+                    found = expand_pattern(location)
                 except UserError:  # no match now; files that matched before are reported as missing
                     continue
                 for name in found:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sentiment.data.addresses import get_scheme, redact_urls_in
 from sentiment.data.download_cache import FileVersion
+from sentiment.data.locations import get_scheme, redact_urls_in
 
 if TYPE_CHECKING:  # the import takes 0.2 s, which is not needed for a cached file
     from aiohttp import ClientResponse
@@ -159,8 +159,8 @@ class RemoteFile:
             return TransientError("the connection was interrupted")
         text = redact_urls_in(str(error), self.url) or type(error).__name__
         permanent = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
-        refused = any(word in type(error).__name__ for word in CREDENTIAL_ERRORS)
-        return (MirrorError if refused or isinstance(error, permanent) else TransientError)(text)
+        denied = any(word in type(error).__name__ for word in CREDENTIAL_ERRORS)
+        return (MirrorError if denied or isinstance(error, permanent) else TransientError)(text)
 
 
 def _starts_at(response: "ClientResponse", offset: int, version: FileVersion) -> bool:

@@ -10,10 +10,10 @@ from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from sentiment.data.addresses import expand_pattern, redact_url, to_local_path
 from sentiment.data.delimited import read_delimited_rows
 from sentiment.data.download import fetch
 from sentiment.data.json_parquet import read_json_rows, read_parquet_rows
+from sentiment.data.locations import expand_pattern, redact_url, to_local_path
 from sentiment.data.parquet import SCHEMA
 from sentiment.data.validation import Cells, shorten
 from sentiment.errors import UserError
@@ -76,29 +76,29 @@ def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None
 
 def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     owners: dict[str, str] = {}
-    addresses: list[str] = []
+    locations: list[str] = []
     for name, paths in sources:
         for path in paths:
             owner = f"{name}: {redact_url(path)}"
-            for address in expand_pattern(path):
-                file = _get_canonical_location(address)
+            for location in expand_pattern(path):
+                file = _get_canonical_location(location)
                 if file in owners:
                     raise UserError(
-                        f"{redact_url(address)}: matched twice, by {owners[file]} and by {owner}; "
+                        f"{redact_url(location)}: matched twice, by {owners[file]} and by {owner}; "
                         "its reviews would count twice"
                     )
                 owners[file] = owner
-                addresses.append(address)
-    return addresses
+                locations.append(location)
+    return locations
 
 
-def _get_canonical_location(address: str) -> str:
+def _get_canonical_location(location: str) -> str:
     """Return the canonical form of a location, so that a file has only one.
 
     A symbolic link to a file is not resolved, because DVC may link equal files to one file in its cache.
     """
-    path = to_local_path(address)
-    return address if path is None else str(path.parent.resolve() / path.name)
+    path = to_local_path(location)
+    return location if path is None else str(path.parent.resolve() / path.name)
 
 
 COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
@@ -113,8 +113,8 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
         UserError: A path matches no file; a file is missing, empty, corrupt, not UTF-8, of unknown format or
             matched twice, lacks a column, has a label that the source does not map, or is ambiguous.
     """
-    for address in list_files(source):
-        yield from _read_file(fetch([address], source.checksum), redact_url(address), source)
+    for location in list_files(source):
+        yield from _read_file(fetch([location], source.checksum), redact_url(location), source)
 
 
 def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.RecordBatch]:

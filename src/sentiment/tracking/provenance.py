@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
-from sentiment.data.addresses import redact_urls_in
+from sentiment.data.locations import redact_urls_in
 from sentiment.files import compute_file_md5
 from sentiment.repository import read_committed, run_git
 from sentiment.settings import find_secrets, load_settings, repository_root

@@ -5,8 +5,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from sentiment.data.addresses import expand_pattern
 from sentiment.data.download import fetch
+from sentiment.data.locations import expand_pattern
 from sentiment.data.review_files import read_files, require_distinct_files
 from sentiment.errors import UserError
 from sentiment.params.data import FilesSource

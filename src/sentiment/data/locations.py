@@ -102,7 +102,7 @@ _ESCAPED = re.compile(r"\[([*?[])\]")
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
-def expand_pattern(address: str) -> list[str]:
+def expand_pattern(location: str) -> list[str]:
     """Return the files that match a path or glob pattern (`*`, `?`, `[…]`, `**`), sorted.
 
     A path without a pattern, the path of an existing file and an HTTP URL, which has no directory listing,
@@ -114,24 +114,24 @@ def expand_pattern(address: str) -> list[str]:
     Raises:
         UserError: A pattern matches no file, or the files cannot be listed.
     """
-    if not has_magic(address) or get_scheme(address) in ("http", "https"):
-        return [address]
-    literal = to_local_path(address)
+    if not has_magic(location) or get_scheme(location) in ("http", "https"):
+        return [location]
+    literal = to_local_path(location)
     if literal is not None and os.path.lexists(literal):
-        return [address]
-    found = _expand_remote(address) if literal is None else _expand_local(address)
+        return [location]
+    found = _expand_remote(location) if literal is None else _expand_local(location)
     if not found:
-        raise UserError(f"{redact_url(address)}: matches no file")
+        raise UserError(f"{redact_url(location)}: matches no file")
     return sorted(found)
 
 
-def _expand_local(address: str) -> list[str]:
+def _expand_local(location: str) -> list[str]:
     """Return the matching paths, relative to the repository's root if the pattern is relative."""
     # A percent-encoded bracket is part of a name, not of the pattern.
     pattern = (
-        _ENCODED.sub(lambda match: escape(unquote(match[0])), parse_file_url(address))
-        if get_scheme(address)
-        else str(expand_home(Path(address)))
+        _ENCODED.sub(lambda match: escape(unquote(match[0])), parse_file_url(location))
+        if get_scheme(location)
+        else str(expand_home(Path(location)))
     )
     root = repository_root()
     is_absolute = Path(pattern).is_absolute()
@@ -142,17 +142,17 @@ def _expand_local(address: str) -> list[str]:
         del parts[0]
     if not parts:
         return []
-    paths = [path for path in _glob(base, parts, address) if not path.is_dir()]
+    paths = [path for path in _glob(base, parts, location) if not path.is_dir()]
     return [str(path) if is_absolute else os.path.relpath(path, root) for path in paths]
 
 
-def _glob(base: Path, parts: list[str], address: str) -> list[Path]:
+def _glob(base: Path, parts: list[str], location: str) -> list[Path]:
     if parts[-1] == RECURSIVE_WILDCARD:
         parts = [*parts, "*"]  # all files below, as in newer versions of pathlib
     try:
         found = set(base.glob("/".join(parts)))
     except ValueError as error:  # such as the component `**.csv`
-        raise UserError(f"{redact_url(address)}: {error}") from None
+        raise UserError(f"{redact_url(location)}: {error}") from None
     return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
 
 
@@ -176,17 +176,17 @@ def _find_folder(base: Path, segment: str) -> Path | None:
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
-def _expand_remote(address: str) -> list[str]:
+def _expand_remote(location: str) -> list[str]:
     from fsspec.core import url_to_fs
 
     try:
-        system, pattern = url_to_fs(address)
+        system, pattern = url_to_fs(location)
         if system.isfile(pattern):
-            return [address]
+            return [location]
         listed = system.glob(pattern, detail=True)
     except Exception as error:  # each file system raises its own exceptions
         raise UserError(
-            f"{redact_url(address)}: cannot list files: {redact_urls_in(str(error), address)}"
+            f"{redact_url(location)}: cannot list files: {redact_urls_in(str(error), location)}"
         ) from None
     segments = pattern.strip("/").split("/")
     if segments[-1] == RECURSIVE_WILDCARD:
@@ -196,6 +196,6 @@ def _expand_remote(address: str) -> list[str]:
         for path, details in listed.items()
         if details.get("type") != "directory" and _is_match(path.strip("/").split("/"), segments)
     ]
-    if address.endswith(pattern):  # the part before the pattern may have a host, unlike the listed paths
-        return [address.removesuffix(pattern) + path for path in files]
+    if location.endswith(pattern):  # the part before the pattern may have a host, unlike the listed paths
+        return [location.removesuffix(pattern) + path for path in files]
     return [system.unstrip_protocol(path) for path in files]
