@@ -99,7 +99,7 @@ def test_check_in_a_subfolder_reads_the_roots_params(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     subfolder = root / "sub" / "folder"
     subfolder.mkdir(parents=True)
-    assert "no faults" in Project(subfolder).run("sentiment", "check").stdout
+    assert "params.yaml: valid" in Project(subfolder).run("sentiment", "check").stdout
     Project(root).set_params({"train.epochs": -1})
     assert "train.epochs" in Project(subfolder).run("sentiment", "check", status=2).stderr
 

@@ -5,13 +5,13 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sentiment.errors import UserError
-from sentiment.settings import load_settings
+from sentiment.settings import load_log_level, load_settings
 from sentiment.tracking.mlflow_store import default_tracking_uri, tracking_uri
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty repository root, and none of the variables set."""
+    """Return an empty repository root, with none of the variables set."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -30,7 +30,7 @@ def test_relative_database_is_below_the_root_too(root: Path, monkeypatch: pytest
     assert tracking_uri(load_settings()) == f"sqlite:///{root}/elsewhere/runs.db"
 
 
-def test_environment_goes_before_the_file_and_empty_means_unset(
+def test_environment_overrides_the_file_and_empty_means_unset(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / ".env").write_text("MLFLOW_EXPERIMENT_NAME=from-file\nMLFLOW_TRACKING_URI=http://file:1\n")
@@ -41,7 +41,7 @@ def test_environment_goes_before_the_file_and_empty_means_unset(
     assert settings.mlflow_experiment_name == "from-file"
 
 
-def test_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_is_in_no_representation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret-word@host")
     assert "secret-word" not in repr(load_settings())
 
@@ -57,7 +57,7 @@ ODD_NAMES = ("a?b", "a%2Fb", "a%20b", "a#b", "a b", "ä+b", "a:b@c")
 
 @pytest.fixture(params=ODD_NAMES)
 def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose path holds what has a meaning in addresses."""
+    """Return a repository whose path contains characters with a meaning in addresses."""
     root = tmp_path / "odd" / str(request.param)
     root.mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(root))
@@ -66,7 +66,7 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("below", [".", "sub"])
-def test_address_means_the_file_whatever_the_path_holds(
+def test_address_refers_to_the_file_whatever_the_path_contains(
     odd: Path, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (odd / below).mkdir(exist_ok=True)
@@ -81,10 +81,23 @@ def test_address_means_the_file_whatever_the_path_holds(
         assert Path(os.path.abspath(database)) == expected  # noqa: PTH100 as sqlite takes it: links stay
 
 
-def test_path_that_no_address_can_hold_is_refused_by_its_name(
+def test_path_that_no_address_can_contain_is_a_user_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "a?b"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"a\?b.*: .*cannot stand in the address"):
+    with pytest.raises(UserError, match=r"a\?b.*: the address of a sqlite database cannot contain"):
         default_tracking_uri()
+
+
+def test_log_level_is_read_from_the_file_in_any_case(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    (root / ".env").write_text("LOG_LEVEL=warning\nTUNE_WORKERS=none\n")
+    assert load_log_level() == "WARNING"
+
+
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNE_WORKERS", "0")
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with pytest.raises(UserError, match=r"(?s)^invalid environment variables:.*LOG_LEVEL: .*TUNE_WORKERS: "):
+        load_settings()

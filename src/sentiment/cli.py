@@ -1,4 +1,4 @@
-"""The command line, a function per command. Heavy imports wait until a command needs them."""
+"""The command line: one function per command, each of which imports what it needs when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +9,15 @@ from sentiment import paths
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.settings import enter_repository
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Film reviews in, sentiment out.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Train and use a sentiment classifier for film reviews."
+)
 
 
 @app.command()
 @exits_cleanly
 def check() -> None:
-    """Check params.yaml, all faults at once, and what a kill may have left; warn of changed source files."""
+    """Validate params.yaml, find corrupt files of DVC and warn about changed source files."""
     enter_repository()
     from sentiment.data.recorded_files import warn_about_changed_files
     from sentiment.params import load_params
@@ -23,15 +25,15 @@ def check() -> None:
 
     params = load_params()
     if found := find_damaged_files(Path.cwd()):
-        raise UserError("\n".join([f"a process was killed or found the disk full; {REPAIR_HINT}", *found]))
+        raise UserError("\n".join([f"a process was killed, or the disk was full: {REPAIR_HINT}", *found]))
     warn_about_changed_files(params.download)
-    typer.echo(f"{paths.PARAMS}: no faults")
+    typer.echo(f"{paths.PARAMS}: valid")
 
 
 @app.command()
 @exits_cleanly
 def repair() -> None:
-    """Repair what a kill, a full disk or a power cut left half written: dvc.lock, DVC's locks and cache."""
+    """Repair dvc.lock, DVC's locks and cache after a kill, a full disk or a power failure."""
     enter_repository()
     from sentiment.repair import repair as run
 
@@ -47,20 +49,24 @@ def repair() -> None:
 @exits_cleanly
 def predict(
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Reviews; without any, one per line of standard input.")
+        list[str] | None,
+        typer.Argument(help="Reviews; without any, they are read from standard input, one per line."),
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with weights, configuration and tokenizer.",
+            help="Folder with the weights, the configuration and the tokenizer.",
             show_default=f"{paths.SELECTED} of the repository",
         ),
     ] = None,
 ) -> None:
-    """Print the probability that each review is positive, a line per review. `--` goes before a dash."""
+    """Print the probability that each review is positive, one line per review.
+
+    Put `--` before a review that starts with a dash.
+    """
     from sentiment.predict import predict as run
 
-    if model is None:  # else the path is relative to where the user stands, inside a repository or not
+    if model is None:  # otherwise the path is relative to the working directory, which may be anywhere
         enter_repository()
     run(texts, model or paths.SELECTED)
 
@@ -70,7 +76,7 @@ def predict(
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
-    """Serve the MLflow UI on the store that the stages log to."""
+    """Serve the MLflow UI for the tracking store that the stages log to."""
     enter_repository()
     from sentiment.servers import serve_mlflow_ui
 
@@ -82,7 +88,7 @@ def ui(
 def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8080,
 ) -> None:
-    """Serve optuna-dashboard on the searches that tune made or is making."""
+    """Serve optuna-dashboard for the studies of finished and running searches."""
     enter_repository()
     from sentiment.servers import serve_dashboard
 
@@ -92,7 +98,7 @@ def dashboard(
 @app.command()
 @exits_cleanly
 def retrain() -> None:
-    """Refresh the data, run what changed, report against the committed state in reports/retrain.md."""
+    """Download the data again, run the stages that change, report the differences in reports/retrain.md."""
     enter_repository()
     from sentiment.retraining import retrain as run
 
@@ -102,12 +108,21 @@ def retrain() -> None:
 @app.command()
 @exits_cleanly
 def clean(
-    commits: Annotated[int, typer.Option(min=1, help="Newest commits whose files stay.")] = 5,
-    studies: Annotated[int, typer.Option(min=1, help="Newest searches whose models stay.")] = 3,
-    days: Annotated[float, typer.Option(min=0, help="Age of checkpoints, downloads, deleted runs.")] = 14,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only print.")] = False,
+    commits: Annotated[
+        int, typer.Option(min=1, help="Number of newest commits whose files are retained.")
+    ] = 5,
+    studies: Annotated[
+        int, typer.Option(min=1, help="Number of newest studies whose models are retained.")
+    ] = 3,
+    days: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Age from which unused checkpoints, downloads and deleted runs are removed."
+        ),
+    ] = 14,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; without it, only list them.")] = False,
 ) -> None:
-    """Remove from caches and stores what recent commits, tags, experiments and searches do not need."""
+    """Remove files from caches and stores that no recent commit, tag, experiment or study needs."""
     enter_repository()
     from sentiment.retention import RetentionPolicy
     from sentiment.retention import clean as run

@@ -1,4 +1,4 @@
-"""Output files: written completely or not at all, and matched by their MD5."""
+"""Atomic writes of output files, and MD5 hashes of files."""
 
 import hashlib
 import json
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # stages that write no table need not wait for the import
+if TYPE_CHECKING:  # the import takes time, which stages that write no table save
     import pandas as pd
 
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; move it there on success, remove it on any failure.
+    """Yield a temporary path beside `target`; rename it to `target` on success, remove it on failure.
 
-    The caller makes a file or a folder at the path it gets. Beside the target, so that the move is one
-    rename inside a file system.
+    The caller writes a file or a folder at that path. It is beside the target so that both are in one file
+    system, where a rename is atomic.
     """
     temporary = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +33,9 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder for files on their way, and remove it whatever happens.
+    """Yield an empty folder for temporary files, and remove it at the end, also after an exception.
 
-    Its name is fixed, so that what a killed process left there goes with the next run.
+    The path is fixed, so the next run removes what a killed process left in it.
     """
     _remove(folder)
     folder.mkdir(parents=True)
@@ -46,15 +46,22 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that is equal byte for byte when the content is equal; NaN is an error, not a token."""
+    """Write JSON, byte for byte equal for equal content.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, table: "pd.DataFrame", numbers: str = "%.6f") -> None:
-    """Write a table without its index, equal byte for byte when the rows are equal.
+    """Write a table without its index, byte for byte equal for equal rows.
 
-    numbers: how those with a fraction are written.
+    Args:
+        path: Of the CSV file.
+        table: What to write.
+        numbers: Format of floating-point numbers.
     """
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, float_format=numbers, lineterminator="\n")
@@ -68,11 +75,11 @@ def _remove(path: Path) -> None:
 
 
 def compute_file_md5(path: Path) -> str:
-    """Return the MD5 of a file as `dvc.lock` and `.dvc` files have it; read in blocks."""
+    """Return the MD5 of a file, as `dvc.lock` and `.dvc` files record it; the file is read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def compute_md5(content: bytes) -> str:
-    """Return the MD5 of content that is in memory."""
+    """Return the MD5 of bytes, as `compute_file_md5` does of a file."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

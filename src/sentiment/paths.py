@@ -1,7 +1,7 @@
-"""Every file that one stage hands to another, relative to the root of the repository.
+"""Paths of the files that stages read and write, relative to the root of the repository.
 
-DVC runs each stage from that root, or from the root of a copy of the repository (`dvc exp run --temp`),
-so relative paths always mean the right tree.
+DVC runs each stage in that root, or in the root of a copy of the repository (`dvc exp run --temp`), so a
+relative path always refers to the right tree.
 """
 
 from pathlib import Path
@@ -11,17 +11,17 @@ Split = Literal["train", "validation", "test", "unlabelled"]
 Candidate = Literal["baseline", "tuned"]
 
 LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
-"""Splits that may teach or choose; the test split is for evaluate alone."""
+"""Splits for training and model selection; only evaluate reads the test split."""
 
 LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
-"""Models that evaluate chooses from, and the stage that makes each."""
+"""Models that evaluate selects from, and the stage that trains each."""
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 INCOMING = Path("data/incoming")
-"""Labelled files of the user's, a dependency of download: what is put there re-runs the pipeline."""
+"""The user's labelled files; a dependency of download, so new files there re-run the pipeline."""
 REVIEWS = Path("data/reviews")
 TOKENS = Path("data/tokens")
 TOKENIZER = TOKENS / "tokenizer.json"
@@ -31,9 +31,9 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORTS = Path("reports")
 CHECKPOINTS = Path(".checkpoints")
-"""No output of a stage, and below the user's repository also where DVC runs a stage in a copy of it."""
+"""Not an output of a stage; below the user's repository even where DVC runs a stage in a copy of it."""
 JOURNAL = Path("mlruns/optuna.journal")
-"""What the searches have tried; like the checkpoints, no output, and below the user's repository."""
+"""Optuna's journal of all studies; like the checkpoints, not an output, and below the user's repository."""
 STUDIES = Path("mlruns/studies")
 """A folder per study: locks, checkpoints, models and validation logits of its trials."""
 QUARANTINE = REPORTS / "quarantine.csv"
@@ -41,20 +41,20 @@ NEAR_DUPLICATES = REPORTS / "near_duplicates.csv"
 
 
 def reviews(split: Split) -> Path:
-    """The Parquet file with one split's reviews."""
+    """Return the Parquet file with the reviews of a split."""
     return REVIEWS / f"{split}.parquet"
 
 
 def tokens(split: Split) -> Path:
-    """The folder with one split's token arrays."""
+    """Return the folder with the token arrays of a split."""
     return TOKENS / split
 
 
 def model(candidate: Candidate) -> Path:
-    """The folder with one candidate's weights and configuration."""
+    """Return the folder with the weights and the configuration of a model."""
     return MODELS / candidate
 
 
 def metrics(stage: str) -> Path:
-    """The figures that one stage reports to DVC."""
+    """Return the file with the metrics that a stage reports to DVC."""
     return METRICS / f"{stage}.json"

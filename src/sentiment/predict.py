@@ -1,4 +1,4 @@
-"""`sentiment predict`: reviews from arguments or standard input, a line of standard output for each."""
+"""`sentiment predict`: score reviews from arguments or standard input, one line of output for each."""
 
 import logging
 import os
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 
 WINDOW_LINES = 1024
-"""Lines handed on together: 16 batches of like length, so that little of a batch is padding."""
+"""Lines per window: 16 batches, which are formed by length so that they contain little padding."""
 
 WINDOW_BYTES = 4_000_000
-"""Bytes after which a window is full with fewer lines."""
+"""Bytes at which a window is full even with fewer lines."""
 
 LONGEST_LINE = 10_000_000
-"""Bytes of a line; 700 times the longest review of the Large Movie Review Dataset. Bounds the memory."""
+"""Maximum bytes of a line, which bounds the memory; 700 times the longest review of the IMDb dataset."""
 
 PAUSE_S = 0.05
-"""An input that is silent for so long has paused: who writes it may be waiting for the answer."""
+"""Seconds without input after which a partial window is scored: the writer may be waiting for it."""
 
 LATEST_S = 0.5
-"""Longest time that a line waits for its window to fill where the input trickles and never pauses."""
+"""Maximum seconds that a line waits for its window to fill while input arrives slowly."""
 
 READ_BYTES = 1 << 16
 
@@ -40,17 +40,20 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_windows(descriptor: int) -> Iterator[list[str]]:
-    """Yield the lines of a stream in order, as soon as a window is full, the input pauses or it ends.
+    r"""Yield the lines of a stream in windows: when one is full, the input pauses, or the stream ends.
 
-    A line ends with a newline, alone or behind a carriage return, and with nothing else; the last one may
-    lack it. A byte-order mark at a line's start, where files with one were joined, is no part of the line.
+    Only `\n` and `\r\n` end a line; the last line may have no end. A byte-order mark at the start of a
+    line, as in concatenated files, is removed.
 
     Args:
-        descriptor: of the stream; read without Python's buffers, which would hide what has already come.
+        descriptor: Of the stream. It is read without Python's buffer, which would wait for more input.
+
+    Yields:
+        At least one line, in the order of the stream.
 
     Raises:
-        UserError: the stream cannot be read, a line is not UTF-8 or longer than LONGEST_LINE. All lines
-            before that one have then been yielded.
+        UserError: The stream cannot be read, or a line is not UTF-8 or longer than LONGEST_LINE. All lines
+            before it have been yielded then.
     """
     lines = _Lines(descriptor)
     number = 0
@@ -71,19 +74,19 @@ def read_windows(descriptor: int) -> Iterator[list[str]]:
 
 
 class _Lines:
-    """Bytes of a stream, cut into lines."""
+    """Splits the bytes of a stream into lines."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.complete: list[bytes] = []
         self.begun: list[bytes] = []
-        """Parts of a line whose end has not come yet."""
+        """Parts of a line whose end has not been read yet."""
         self.begun_bytes = 0
         self.ended = False
         self.too_long = False
 
     def next_window(self) -> list[bytes]:
-        """Wait for lines and return at least one; an empty list where the stream has ended."""
+        """Wait for lines and return at least one; return an empty list at the end of the stream."""
         oldest: float | None = time.monotonic() if self.complete else None
         while not (self.ended or self._is_full()):
             if not self._is_ready(oldest):
@@ -97,9 +100,10 @@ class _Lines:
         return len(self.complete) >= WINDOW_LINES or sum(map(len, self.complete)) >= WINDOW_BYTES
 
     def _is_ready(self, oldest: float | None) -> bool:
-        """Wait for input; without a limit as long as there is no line to hand on.
+        """Wait for input, with a time limit if there is a line to return; return whether there is input.
 
-        oldest: when the first line of the window came.
+        Args:
+            oldest: Time at which the window's first line was read; None if there is no line yet.
         """
         patience = None
         if oldest is not None:
@@ -138,38 +142,38 @@ class _Lines:
 Item = TypeVar("Item")
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
-"""Characters that end a line for some reader, separate the columns or control a terminal; and the backslash,
-so that the escapes written for them can be read back."""
+"""Characters that a program may take for the end of a line or a column, terminal control characters, and the
+backslash, so that escaped text can be unescaped."""
 
 SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
 
 
 def predict(arguments: Sequence[str] | None, folder: Path) -> None:
-    """Print each review's probability and text, in the order given, while further reviews may still come.
+    """Print the probability and the text of each review, in order, while more input may still arrive.
 
     Args:
-        arguments: reviews of the command line; None or none for the lines of standard input.
-        folder: with weights, configuration and tokenizer.
+        arguments: Reviews from the command line; None or empty to read lines of standard input.
+        folder: With the weights, the configuration and the tokenizer.
 
     Raises:
-        UserError: no such model, no input or output, or a review that is not text. Of standard input, the
-            reviews before that one have then been printed.
+        UserError: There is no such model, standard input or output cannot be used, or a review is not UTF-8.
+            Reviews of standard input before that one have been printed then.
     """
-    # A reader that ends early, as `head` does, then ends this process as it ends any other in the pipe.
+    # If the reader of a pipe ends early, as `head` does, the signal ends this process silently.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:
-        raise UserError("standard output is closed: nowhere to print to")
+        raise UserError("standard output is closed")
     windows = _windows_of_arguments(arguments) if arguments else _windows_of_standard_input()
 
     if not (folder / paths.TOKENIZER.name).is_file():
         raise UserError(
-            f"{folder.absolute()}: no model with its tokenizer there; `dvc repro` makes {paths.SELECTED}"
+            f"{folder.absolute()}: contains no model with its tokenizer; `dvc repro` writes {paths.SELECTED}"
         )
 
-    from sentiment.model.predictor import Predictor  # seconds of torch, once nothing is left to refuse
+    from sentiment.model.predictor import Predictor  # importing torch takes seconds: after all checks
     from sentiment.training.runtime import configure_allocator
 
-    configure_allocator()  # else an eighth of the time goes into pages that each batch maps and zeroes anew
+    configure_allocator()  # saves the eighth of the time in which each batch maps and zeroes pages
     predictor = Predictor.load(folder)
     encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
     for reviews, encoded in read_ahead(encoded_windows):
@@ -179,7 +183,7 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""Return text on one line and in one column: control characters, separators and backslashes escaped.
+    r"""Return text with control characters, separators and backslashes escaped, to fit one line and column.
 
     A tab becomes `\t`, a form feed `\x0c`, a line separator `\u2028`, a backslash `\\`.
     """
@@ -193,9 +197,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items, while a thread makes the next two.
+    """Yield items while a thread computes the next two.
 
-    The thread is a daemon: waiting for input that never comes, it does not keep an interrupted process alive.
+    It is a daemon thread, so that an interrupted process can exit while the thread waits for input.
     """
     queue: Queue[tuple[Item] | BaseException | None] = Queue(maxsize=1)
 
@@ -204,7 +208,7 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
             for item in items:
                 queue.put((item,))
             queue.put(None)
-        except BaseException as error:  # raised again by the reader
+        except BaseException as error:  # raised again in the main thread
             queue.put(error)
 
     Thread(target=fill, daemon=True).start()
@@ -215,9 +219,9 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Check all arguments, then yield them.
+    """Check all arguments, then return them in windows.
 
-    Python decodes them by the locale, which may be ASCII: their bytes are UTF-8, as those of standard input.
+    Python decodes arguments by the locale, which may be ASCII; their bytes are UTF-8, like standard input.
     """
     reviews = []
     for number, argument in enumerate(arguments, start=1):
@@ -231,20 +235,20 @@ def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _windows_of_standard_input() -> Iterator[Sequence[str]]:
     if sys.stdin is None:
-        raise UserError("standard input is closed: give reviews as arguments or as lines of standard input")
+        raise UserError("standard input is closed: pass reviews as arguments or as lines of standard input")
     if sys.stdin.isatty():
-        logger.info("Reviews from the terminal, one a line; Ctrl-D ends.")
+        logger.info("Type reviews, one per line; Ctrl-D ends the input.")
     return read_windows(sys.stdin.fileno())
 
 
 def _write(content: bytes) -> None:
-    """Write all of it now; past Python's buffer, which would try again at exit what could not be written."""
+    """Write all bytes without Python's buffer, which would retry a failed write at exit."""
     rest = memoryview(content)
     try:
         while rest:
             try:
                 rest = rest[os.write(sys.stdout.fileno(), rest) :]
-            except BlockingIOError:  # the other end made the pipe non-blocking, and it is full
+            except BlockingIOError:  # the reader made the pipe non-blocking, and it is full
                 select.select([], [sys.stdout], [])
     except OSError as error:
         raise UserError(f"standard output: {error.strerror}") from None

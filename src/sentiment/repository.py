@@ -1,4 +1,4 @@
-"""The git repository: its state, the processes that work in it, and the copies that DVC experiments make."""
+"""The git repository: its files and commits, processes that use it, and the copies of DVC experiments."""
 
 import itertools
 import json
@@ -18,13 +18,13 @@ from sentiment.settings import repository_root
 
 
 def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
-    """Return what a git command prints, None where it fails.
+    """Run a git command and return its output, or None if it fails.
 
     Args:
-        arguments: of git.
-        root: folder that it runs in, by default the working directory.
+        arguments: Of git.
+        root: Folder to run it in; by default the working directory.
     """
-    # A status that refreshes the index would take its lock from DVC or the user.
+    # `git status` would lock the index to refresh it, and a git command of DVC or the user would then fail.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, env=environment)
@@ -34,18 +34,18 @@ def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
 
 
 def read_committed(name: str, root: Path | None = None) -> bytes | None:
-    """Return the content that a file below `root` has in the last commit, None where that lacks it."""
+    """Return the content of a file below `root` in the last commit, or None if it is not in it."""
     return run_git("show", f"HEAD:./{name}", root=root)
 
 
 def list_files(*arguments: str, root: Path | None = None) -> list[str]:
-    """Return the paths that `git ls-files` names, none where it fails."""
+    """Return the paths that `git ls-files` prints; an empty list if it fails."""
     found = run_git("ls-files", "-z", *arguments, root=root) or b""
     return [os.fsdecode(name) for name in found.split(b"\0") if name]
 
 
 DVC_TEMPORARY = Path(".dvc/tmp")
-"""Locks of DVC in this repository and, below `exps`, in its experiments' copies."""
+"""DVC's locks in this repository and, below `exps`, in the copies of its experiments."""
 
 DVC_LOCK = DVC_TEMPORARY / "lock"
 LOCKS = (
@@ -55,26 +55,31 @@ LOCKS = (
     f"{paths.STUDIES}/*/*.lock",
     ".cache/downloads/*/.lock",
 )
-"""Files that DVC, trainings, searches and downloads lock; the system releases them when the process dies."""
+"""Lock files of DVC, trainings, studies and downloads; the system unlocks them when the process ends."""
 
 
 def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:
-    """Raise UserError that names what works in a repository: it may be writing what looks damaged or unused.
+    """Require that no process uses a repository: it may be writing what looks corrupt or unused.
 
     Args:
         root: Of the repository.
         holds_dvc_lock: Whether the caller itself holds DVC's lock.
+
+    Raises:
+        UserError: A DVC command or a stage is running; all of them are named.
     """
     own = {root / DVC_LOCK} if holds_dvc_lock else set[Path]()
     found = [*_dvc_holders(root / DVC_TEMPORARY), *_processes_at(root), *_held_locks(root, own)]
     if found:
-        raise UserError("\n  ".join(["something is running here; try again when it has ended:", *found]))
+        raise UserError(
+            "\n  ".join(["processes are using this repository; try again when they have ended:", *found])
+        )
 
 
 def read_rwlock_holders(file: Path) -> list[dict[str, Any]]:
-    """Return the processes, as `pid` and `cmd`, that DVC's read-write lock names.
+    """Return the processes that DVC's read-write lock names, each with its `pid` and `cmd`.
 
-    None where it is missing or corrupt: DVC's processes are found without it too.
+    The list is empty if the file is missing or corrupt: `require_idle` finds DVC's processes without it too.
     """
     try:
         lock = json.loads(file.read_bytes())
@@ -92,29 +97,29 @@ def _dvc_holders(folder: Path) -> Iterator[str]:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
-    """Whether an entry's process runs: the number alone may by now be another process's."""
+    """Return whether the process of an entry is running; its pid may have been reused."""
     try:
         command = psutil.Process(holder["pid"]).cmdline()
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # somebody else's: better to refuse
+    except psutil.AccessDenied:  # another user's process: assume that it is DVC
         return True
-    return holder["cmd"] in " ".join(command) or _works_on_the_pipeline(command)
+    return holder["cmd"] in " ".join(command) or _is_pipeline_command(command)
 
 
 def _processes_at(root: Path) -> Iterator[str]:
-    """Yield DVC commands and stages whose working directory is the root; not this process and its parents."""
+    """Yield DVC commands and stages that run below the root, without this process and its parents."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
         if process.pid in own:
             continue
-        with suppress(psutil.Error, OSError):  # it ended, or is somebody else's
+        with suppress(psutil.Error, OSError):  # it has ended, or belongs to another user
             command = process.cmdline()
-            if _works_on_the_pipeline(command) and Path(process.cwd()).is_relative_to(root):
+            if _is_pipeline_command(command) and Path(process.cwd()).is_relative_to(root):
                 yield f"{' '.join(command)} (process {process.pid})"
 
 
-def _works_on_the_pipeline(command: list[str]) -> bool:
+def _is_pipeline_command(command: list[str]) -> bool:
     named = {Path(part).name for part in command[:2]}
     modules = {after for before, after in itertools.pairwise(command) if before == "-m"}
     return "dvc" in named | modules or any(module.startswith("stages.") for module in modules)
@@ -126,20 +131,22 @@ def _held_locks(root: Path, own: set[Path]) -> Iterator[str]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            yield f"the holder of {path.relative_to(root)}"
+            yield f"the process that holds {path.relative_to(root)}"
         else:
             lock.release()
 
 
 DVC_SUFFIX = ".dvc"
-"""How the name of a file ends that records what DVC tracks."""
+"""Suffix of the files in which DVC records tracked data."""
 
 
 def list_incoming_files(root: Path = Path()) -> list[str]:
-    """Return the data files in `data/incoming` below `root`, in order of name, as paths relative to `root`.
+    """Return the data files in `data/incoming`, sorted, as paths relative to `root`.
 
-    Hidden files, `.dvc` files and the README are no data.
-    Raises UserError where a subfolder is a symbolic link: DVC would not see what changes behind it.
+    Hidden files, `.dvc` files and the README are not data.
+
+    Raises:
+        UserError: A subfolder is a symbolic link, in whose target DVC detects no changes.
     """
     found = []
     for folder, subfolders, files in os.walk(root / paths.INCOMING):
@@ -148,7 +155,7 @@ def list_incoming_files(root: Path = Path()) -> list[str]:
         for name in subfolders:
             if (root / inside / name).is_symlink():
                 raise UserError(
-                    f"{inside / name}: a link to a folder, behind which DVC sees no change; "
+                    f"{inside / name}: a symbolic link to a folder: DVC does not detect changes in it; "
                     "put the files themselves here, or links to files"
                 )
         names = (
@@ -159,35 +166,38 @@ def list_incoming_files(root: Path = Path()) -> list[str]:
 
 
 def require_incoming_in_copy() -> None:
-    """Raise UserError where this is an experiment's copy without files that the user has in `data/incoming`.
+    """Require that the copy of an experiment contains all files of the user's `data/incoming`.
 
-    `dvc exp run --temp` and `--queue` copy what git and DVC know. The pipeline would find that nothing has
-    changed and train on less than the user sees in the folder. Every stage asks, since download may not run.
-    What was committed after the experiment was queued is rightly not in its copy.
+    `dvc exp run --temp` and `--queue` copy only what git and DVC track. The pipeline would then find nothing
+    changed and train without the untracked files. Every stage calls this, since DVC may skip download. Files
+    committed after the experiment was queued are not part of it and may be missing.
+
+    Raises:
+        UserError: Untracked files are missing; all of them are named.
     """
     root = repository_root()
     if root == Path.cwd().resolve():
         return
     here, known = set(list_incoming_files()), set(list_files("--", str(paths.INCOMING), root=root))
-    faults = []
+    missing = []
     for name in list_incoming_files(root):
         if name not in here and not any(path in known for path in _committed_as(name)):
-            faults.append(f"{name}: known to neither git nor DVC")
-    if faults:
+            missing.append(f"{name}: tracked by neither git nor DVC")
+    if missing:
         raise UserError(
             "\n  ".join(
                 [
                     "this experiment runs in a copy of the repository, in which data/incoming lacks:",
-                    *faults,
-                    "`git add` such a file, or `dvc add` it and `git add` its .dvc file; or name it by DVC's "
-                    "`--copy-paths`; or leave out `--temp` and `--queue`",
+                    *missing,
+                    "`git add` such a file, or `dvc add` it and `git add` its .dvc file; or pass it to DVC's "
+                    "`--copy-paths`; or run the experiment without `--temp` and `--queue`",
                 ]
             )
         )
 
 
 def _committed_as(name: str) -> Iterator[str]:
-    """Yield what git may know a file as: itself, its `.dvc` file, or that of a folder around it."""
+    """Yield the paths by which git may track a file: itself, its `.dvc` file, or that of a parent folder."""
     yield name
     for tracked in (Path(name), *Path(name).parents):
         if tracked == paths.INCOMING:

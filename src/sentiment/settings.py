@@ -1,4 +1,4 @@
-"""Where the pipeline runs, from the environment or `.env`; nothing here changes a result."""
+"""Settings from the environment or `.env`: where the pipeline runs. None of them changes a result."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sentiment.errors import UserError
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
-"""What lies at the root of a repository of this project, a git worktree or a nested copy included."""
+"""Files by which the root of a repository of this project is found, in git worktrees and copies too."""
 
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -32,25 +32,24 @@ class Settings(LogSettings):
     """Addresses of this machine's or this team's services."""
 
     mlflow_tracking_uri: SecretStr | None = None
-    """Tracking server or database; by default the sqlite store in `mlruns/`. It may hold a password."""
+    """Tracking server or database; by default the sqlite store in `mlruns/`. It may contain a password."""
     mlflow_experiment_name: str = Field(default="sentiment", min_length=1)
     """Experiment that runs are logged to."""
     download_cache: Path | None = None
     """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
     checkpoint_minutes: PositiveFloat = 2
-    """Training keeps its state this often, and after every epoch: what a kill costs at most."""
+    """Time between two checkpoints of a training; it also writes one after every epoch."""
     tune_storage: SecretStr | None = None
-    """Database that keeps the studies; by default the journal in `mlruns/`. It may hold a password."""
+    """Database of the Optuna studies; by default the journal in `mlruns/`. It may contain a password."""
     tune_workers: PositiveInt = 1
-    """Processes that train trials at the same time, each with its share of the threads."""
+    """Number of processes that run trials in parallel; they divide the CPU threads among them."""
 
 
 def repository_root() -> Path:
-    """Return the repository that the user works in: the nearest folder upwards that holds ROOT_FILES.
+    """Return the root of the user's repository: the nearest parent folder that contains ROOT_FILES.
 
-    Code that runs outside any repository gets the working directory. DVC runs temporary and queued
-    experiments in a copy of the repository and names the real one in DVC_ROOT: what must outlive the copy
-    belongs there.
+    Outside any repository this is the working directory. DVC runs temporary and queued experiments in a copy
+    of the repository and sets DVC_ROOT to the original: files that must outlive the copy belong there.
     """
     if named := os.environ.get("DVC_ROOT"):
         return Path(named).resolve()
@@ -59,13 +58,13 @@ def repository_root() -> Path:
 
 
 def enter_repository() -> None:
-    """Make the repository's root the working directory: a command in a subfolder works as from the root.
+    """Change the working directory to the root of the repository, so that commands work in subfolders.
 
-    Under `dvc exp run --temp` that is the root of the copy, whose files a command is to read. A folder
-    outside any repository is left for the one that DVC_ROOT names.
+    Under `dvc exp run --temp` this is the root of the copy, whose files a command is to read. Outside any
+    repository it is the folder that DVC_ROOT names.
 
     Raises:
-        UserError: outside any repository; nothing has been written then.
+        UserError: The working directory is outside any repository, and DVC_ROOT is not set.
     """
     here = _working_directory()
     root = _nearest_root(here)
@@ -89,7 +88,7 @@ def _working_directory() -> Path:
 
 
 def _nearest_root(start: Path) -> Path | None:
-    """Return the nearest folder, from `start` upwards, that holds all of ROOT_FILES."""
+    """Return `start` or its nearest parent folder that contains all of ROOT_FILES, or None."""
     for folder in (start, *start.parents):
         if all((folder / name).is_file() for name in ROOT_FILES):
             return folder
@@ -97,13 +96,13 @@ def _nearest_root(start: Path) -> Path | None:
 
 
 def resolve_sqlite_address(address: str) -> str:
-    """Return an address with a relative sqlite file taken from the repository's root.
+    """Return an address in which a relative path of a sqlite file is made relative to the repository's root.
 
-    Libraries would take it from the working directory, which under `dvc exp run --temp` is a copy that is
-    thrown away. Options behind a `?` stay.
+    Libraries would resolve it from the working directory, which under `dvc exp run --temp` is a copy that DVC
+    deletes. Options after a `?` are retained.
 
     Raises:
-        UserError: the root's path cannot stand in an address.
+        UserError: The root's path cannot be part of an address.
     """
     scheme, separator, rest = address.partition(":///")
     path, question_mark, options = rest.partition("?")
@@ -116,27 +115,27 @@ def resolve_sqlite_address(address: str) -> str:
 
 
 def build_sqlite_address(path: Path) -> str:
-    """Return the address of a sqlite file, absolute wherever the path can stand in an address.
+    """Return the address of a sqlite file, absolute unless the path has characters with a special meaning.
 
     Raises:
-        UserError: it cannot.
+        UserError: Neither the absolute nor the relative path can be part of an address.
     """
     return f"sqlite:///{_in_address(path.parent, path.name)}"
 
 
 def _in_address(folder: Path, name: str) -> str:
-    """Return the path of a file as a sqlite address holds it.
+    """Return the path of a file in the form that a sqlite address needs.
 
-    In an address a `?` starts the options, and `%2F` is a slash. SQLAlchemy reads both when they are encoded
-    as `%3F` and `%25`, but MLflow makes the folder that the encoded path names. A path from the working
-    directory, where that is below the root, does not hold the folder's name.
+    In an address a `?` starts the options, and `%2F` is a slash. SQLAlchemy decodes `%3F` and `%25`, but
+    MLflow creates the folder of the encoded path. A path relative to the working directory does not contain
+    the names of its parent folders, so it is used where the absolute path has such characters.
     """
     if not _breaks_address(str(folder)):
         return str(folder / name)
     relative = os.path.relpath(folder, Path.cwd())
     if _breaks_address(relative):
         raise UserError(
-            f"{folder}: '?' and '%' in a path cannot stand in the address of a sqlite database; start the "
+            f"{folder}: the address of a sqlite database cannot contain a path with '?' or '%'; start the "
             "command inside this folder, or rename it"
         )
     return str(Path(relative) / name)
@@ -147,11 +146,11 @@ def _breaks_address(path: str) -> bool:
 
 
 def find_secrets(address: str) -> set[str]:
-    """Return what no message may hold: the address, and its password in it and as the server knows it."""
+    """Return what no message may contain: the address, and its password, both URL-encoded and decoded."""
     before_query, _, query = address.partition("?")
     found = {address, address.rstrip("/"), *parse_qs(query).get("password", [])}
     found |= {pair.partition("=")[2] for pair in query.split("&") if pair.startswith("password=")}
-    for part in (address, before_query):  # either the password or the query may hold a "?" or an "@"
+    for part in (address, before_query):  # both the password and the query may contain a "?" or an "@"
         user_and_password, at, _ = part.rpartition("@")
         raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
         found |= {raw, unquote(raw)}
@@ -192,7 +191,7 @@ def _load(settings: type[Loaded]) -> Loaded:
 
 @contextmanager
 def set_environment(**values: str) -> Iterator[None]:
-    """Set variables of the environment for a while; processes started meanwhile take them over."""
+    """Set environment variables in a `with` block; processes that it starts inherit them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -102,7 +102,7 @@ def test_port_in_use_is_reported_before_the_server_starts(project: Project) -> N
 
 def test_predict_names_unreadable_input(project: Project) -> None:
     failed = project.run("sentiment", "predict", "--model", "models/baseline", "Fine.", status=2)
-    assert "models/baseline: no model with its tokenizer there" in failed.stderr
+    assert "models/baseline: contains no model with its tokenizer" in failed.stderr
     failed = project.run("sh", "-c", r"printf '\377\376' | sentiment predict", status=2)
     assert "standard input: not UTF-8 text" in failed.stderr
     assert "Traceback" not in failed.stderr

@@ -100,7 +100,7 @@ def test_linked_subfolder_is_refused(project: Project, file: Path, tmp_path: Pat
     file.parent.rename(tmp_path / "elsewhere")
     (project.root / "data/incoming").mkdir()
     (project.root / "data/incoming/mine").symlink_to(tmp_path / "elsewhere")
-    assert "data/incoming/mine: a link to a folder" in project.stage("download", status=2).stderr
+    assert "data/incoming/mine: a symbolic link to a folder" in project.stage("download", status=2).stderr
 
 
 def test_clean_clone_pulls_and_runs_nothing(project: Project, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_experiment_in_a_copy_reads_all_files_or_stops(project: Project, file: P
     experiment = ("dvc", "exp", "run", "--temp", "-S", "download.checks.max_characters=99999", "download")
     failed = project.run(*experiment, status=None)
     assert failed.returncode != 0
-    assert f"{FILE}: known to neither git nor DVC" in failed.stderr
+    assert f"{FILE}: tracked by neither git nor DVC" in failed.stderr
     project.run(*experiment[:-1], "--copy-paths", FILE, "--name", "copied", "download")
     project.run("dvc", "add", FILE)
     assert FILE in project.run(*experiment, status=None).stderr  # git does not know the .dvc file yet
@@ -200,7 +200,7 @@ def test_experiment_that_only_trains_does_not_train_on_less(project: Project, fi
     failed = project.run("dvc", "exp", "run", "--temp", "-S", "train.clip.threshold=0.7", status=None)
     assert failed.returncode != 0
     assert "Running stage 'train'" in failed.stdout
-    assert f"{FILE}: known to neither git nor DVC" in failed.stderr
+    assert f"{FILE}: tracked by neither git nor DVC" in failed.stderr
 
 
 def test_edited_tracked_file_is_in_an_experiment_in_a_copy(project: Project, file: Path) -> None:

@@ -67,7 +67,7 @@ def test_running_stage_is_left_alone(project: Project) -> None:
         locks = project.root / ".dvc/tmp/rwlock"
         wait_for(lambda: locks.exists() and "models/tuned" in locks.read_text(), process)
         refused = project.run("sentiment", "clean", "--yes", status=2).stderr
-        assert "something is running" in refused
+        assert "processes are using" in refused
         assert f"process {process.pid}" in refused
     finally:
         kill(process)
