@@ -229,7 +229,7 @@ def test_report_has_locations_and_closest_pairs_are_sorted(real: list[str], tmp_
     assert found.fraction == 2 / 50
     closest = [pair.similarity for pair in found.closest]
     assert closest == sorted(closest, reverse=True)
-    assert found.metrics()["max_similarity"] == round(closest[0], 6)
+    assert found.compute_metrics()["max_similarity"] == round(closest[0], 6)
     assert not (tmp_path / "test.arrow").exists()
 
 

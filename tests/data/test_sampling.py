@@ -91,7 +91,7 @@ def test_sample_has_reviews_in_every_split() -> None:
 
 def test_source_that_changes_between_two_reads_is_an_error() -> None:
     readings = iter([batches(None, [0, 1] * 20), batches(None, [0, 1] * 19)])
-    with pytest.raises(UserError, match="changed while it was read: 40 rows, then 38"):
+    with pytest.raises(UserError, match="changed while it was read: it had 40 rows, then 38"):
         list(sample_reviews(lambda: next(readings), 20, 42))
 
 

@@ -230,7 +230,7 @@ def _searching_near_duplicates(
         file.parent,
     ) as found:
         found.require_few(limits)
-        yield {"near_duplicates": found.metrics()}
+        yield {"near_duplicates": found.compute_metrics()}
 
 
 def _quarantine_conflicts(file: Path, duplicates: Duplicates, quarantine: Quarantine) -> None:

@@ -5,7 +5,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from sentiment.data.download_cache import CacheEntry, Checksum, FileVersion, get_cache_folder, record_file
 from sentiment.data.locations import redact_url, to_local_path
@@ -21,7 +27,7 @@ MAX_ATTEMPTS = 4
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; each further wait is twice as long."""
 MAX_WAIT = 30.0
-"""Seconds."""
+"""Maximum seconds between two attempts."""
 
 
 def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
@@ -49,33 +55,33 @@ def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
         reraise=True,
     )
     while True:
-        before = entry.partial_bytes()
+        before = entry.count_partial_bytes()
         try:
-            return retrying(_attempt, url, entry, has_checksum)
+            return retrying(_try_download, url, entry, has_checksum)
         except TransientError:
-            if entry.partial_bytes() <= before:
+            if entry.count_partial_bytes() <= before:
                 raise
 
 
-def _attempt(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
+def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     remote = RemoteFile(url)
-    version = remote.version()
-    known = entry.version() == version and (has_checksum or version.tag is not None)
+    version = remote.request_version()
+    known = entry.load_version() == version and (has_checksum or version.tag is not None)
     if known and entry.file.exists() and not has_checksum:
         return False
-    have = entry.partial_bytes() if known else 0
-    if version.size is not None and have >= version.size > 0:
-        if have == version.size:
+    offset = entry.count_partial_bytes() if known else 0
+    if version.size is not None and offset >= version.size > 0:
+        if offset == version.size:
             return True
-        have = 0
-    if not have:
+        offset = 0
+    if not offset:
         entry.start(version)
     try:
-        start = _append_to_partial(remote, entry, version, have)
+        start = _append_to_partial(remote, entry, version, offset)
     except RangeError:
         entry.clear()
         raise
-    found = entry.partial_bytes()
+    found = entry.count_partial_bytes()
     if version.size is not None and found != version.size:
         if found > version.size:  # unusable for resuming
             entry.clear()
@@ -83,12 +89,12 @@ def _attempt(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     return start > 0
 
 
-def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersion, have: int) -> int:
-    """Append the bytes from offset `have`. Return the actual offset: 0 if the server cannot resume."""
-    with remote.open_stream(have, version) as (start, chunks):
+def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersion, offset: int) -> int:
+    """Append the bytes that start at `offset`. Return the actual start: 0 if the server cannot resume."""
+    with remote.open_stream(offset, version) as (start, chunks):
         size = "size unknown" if version.size is None else f"{version.size / 1e6:.1f} MB"
-        at = f", from byte {start:,}" if start else ""
-        logger.info(f"fetching {redact_url(remote.url)} ({size}{at})")
+        resumed = f", from byte {start:,}" if start else ""
+        logger.info(f"fetching {redact_url(remote.url)} ({size}{resumed})")
         with (
             entry.partial.open("ab") as file,
             progress_bar(entry.file.name, version.size, unit="bytes", done=start) as advance,
@@ -132,14 +138,14 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
     return path
 
 
-def _fetch_mirrors(urls: Sequence[str], wanted: Checksum | None) -> Path:
-    cached = _find_cached(urls, wanted)
+def _fetch_mirrors(urls: Sequence[str], checksum: Checksum | None) -> Path:
+    cached = _find_cached(urls, checksum)
     if cached is not None:
         return cached
     reasons: list[str] = []
     for number, url in enumerate(urls, start=1):
         try:
-            return _fetch_from_mirror(url, wanted)
+            return _fetch_from_mirror(url, checksum)
         except MirrorError as error:
             reasons.append(f"{redact_url(url)}: {error}")
         if number < len(urls):
@@ -149,22 +155,22 @@ def _fetch_mirrors(urls: Sequence[str], wanted: Checksum | None) -> Path:
     raise UserError("\n".join([f"none of {len(urls)} mirrors serves the file", *(f"  {r}" for r in reasons)]))
 
 
-def _find_cached(urls: Sequence[str], wanted: Checksum | None) -> Path | None:
+def _find_cached(urls: Sequence[str], checksum: Checksum | None) -> Path | None:
     """Return a cached file with the checksum, from any mirror, or None."""
-    if wanted is None:
+    if checksum is None:
         return None
-    files = (CacheEntry.of(url, wanted).file for url in urls if to_local_path(url) is None)
-    return next((file for file in files if file.is_file() and not wanted.find_mismatch(file)), None)
+    files = (CacheEntry.of(url, checksum).file for url in urls if to_local_path(url) is None)
+    return next((file for file in files if file.is_file() and not checksum.find_mismatch(file)), None)
 
 
-def _fetch_from_mirror(url: str, wanted: Checksum | None) -> Path:
+def _fetch_from_mirror(url: str, checksum: Checksum | None) -> Path:
     path = to_local_path(url)
     if path is not None:
-        return _verify_local_file(path, wanted)
-    entry = CacheEntry.of(url, wanted)
+        return _verify_local_file(path, checksum)
+    entry = CacheEntry.of(url, checksum)
     try:
-        with entry.locked():
-            return _find_cached([url], wanted) or _download_and_verify(url, entry, wanted)
+        with entry.lock():
+            return _find_cached([url], checksum) or _download_and_verify(url, entry, checksum)
     except OSError as error:  # of the local disk; errors of the mirror are MirrorErrors
         if error.errno not in DISK_FULL_ERRORS:
             raise UserError(
@@ -177,11 +183,11 @@ def _fetch_from_mirror(url: str, wanted: Checksum | None) -> Path:
         ) from None
 
 
-def _verify_local_file(path: Path, wanted: Checksum | None) -> Path:
+def _verify_local_file(path: Path, checksum: Checksum | None) -> Path:
     if not path.is_file():
         raise MirrorError("a folder, not a file" if path.is_dir() else f"no such file ({path})")
     try:
-        mismatch = wanted.find_mismatch(path) if wanted else None
+        mismatch = checksum.find_mismatch(path) if checksum else None
     except OSError as error:
         raise MirrorError(f"cannot be read: {error.strerror}") from None
     if mismatch:
@@ -189,19 +195,19 @@ def _verify_local_file(path: Path, wanted: Checksum | None) -> Path:
     return path
 
 
-def _download_and_verify(url: str, entry: CacheEntry, wanted: Checksum | None) -> Path:
-    resumed = download(url, entry, has_checksum=wanted is not None)
-    mismatch = _find_mismatch(entry, wanted)
+def _download_and_verify(url: str, entry: CacheEntry, checksum: Checksum | None) -> Path:
+    resumed = download(url, entry, has_checksum=checksum is not None)
+    mismatch = _find_mismatch(entry, checksum)
     if mismatch and resumed:  # the parts may be of two versions; a full download may be correct
         logger.info(f"{redact_url(url)}: {mismatch}; restarting the download")
         entry.clear()
         download(url, entry, has_checksum=True)
-        mismatch = _find_mismatch(entry, wanted)
+        mismatch = _find_mismatch(entry, checksum)
     if mismatch:
         entry.clear()
         raise MirrorError(mismatch)
     return entry.finish() if entry.partial.exists() else entry.file
 
 
-def _find_mismatch(entry: CacheEntry, wanted: Checksum | None) -> str | None:
-    return wanted.find_mismatch(entry.partial) if wanted else None
+def _find_mismatch(entry: CacheEntry, checksum: Checksum | None) -> str | None:
+    return checksum.find_mismatch(entry.partial) if checksum else None

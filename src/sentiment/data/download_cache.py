@@ -130,7 +130,7 @@ class CacheEntry:
         )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Lock the entry against other processes, such as queued experiments."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
@@ -144,7 +144,7 @@ class CacheEntry:
         finally:
             lock.release()
 
-    def version(self) -> FileVersion | None:
+    def load_version(self) -> FileVersion | None:
         """Return the stored version, or None if it is missing or cannot be parsed."""
         try:
             return FileVersion(**json.loads(self.version_file.read_text(encoding="utf-8")))
@@ -156,7 +156,7 @@ class CacheEntry:
         self.clear()
         write_json(self.version_file, asdict(version))
 
-    def partial_bytes(self) -> int:
+    def count_partial_bytes(self) -> int:
         """Return the number of bytes downloaded so far."""
         return self.partial.stat().st_size if self.partial.exists() else 0
 

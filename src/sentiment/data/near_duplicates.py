@@ -83,7 +83,7 @@ class NearDuplicates:
         """Fraction of the test reviews with a near-duplicate in another split."""
         return self.similar / max(1, self.test_reviews)
 
-    def metrics(self) -> dict[str, Any]:
+    def compute_metrics(self) -> dict[str, Any]:
         """Return the metrics for `metrics/download.json`."""
         return {
             "test_reviews": self.similar,
@@ -116,7 +116,7 @@ def writing_empty_report(report: Path) -> Iterator[None]:
 def find_near_duplicates(
     test: ReviewReader,
     others: ReviewReader,
-    split_at: Callable[[int], str],
+    get_split: Callable[[int], str],
     similarity: float,
     report: Path,
     folder: Path,
@@ -126,7 +126,7 @@ def find_near_duplicates(
     Args:
         test: Reads the test reviews.
         others: Reads the reviews of the other splits.
-        split_at: Returns the split of a review in `others` by its position.
+        get_split: Returns the split of a review in `others` by its position.
         similarity: Minimum Jaccard similarity of the word trigrams of near-duplicates.
         report: CSV with REPORT_COLUMNS, one row per pair. It is moved into place only if the block succeeds.
         folder: Folder for a temporary file with the test reviews.
@@ -136,7 +136,7 @@ def find_near_duplicates(
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(REPORT_COLUMNS)
             found = NearDuplicates()
-            for pair in _find_pairs(test, others, split_at, similarity, folder / "test.arrow", found):
+            for pair in _find_pairs(test, others, get_split, similarity, folder / "test.arrow", found):
                 writer.writerow([f"{pair.similarity:.6f}", *pair.test, pair.split, *pair.other])
         yield found
 
@@ -144,7 +144,7 @@ def find_near_duplicates(
 def _find_pairs(
     test: ReviewReader,
     others: ReviewReader,
-    split_at: Callable[[int], str],
+    get_split: Callable[[int], str],
     similarity: float,
     path: Path,
     found: NearDuplicates,
@@ -153,7 +153,7 @@ def _find_pairs(
     with _indexed_test_reviews(test, path) as tested:
         search = _Search(tested, similarity, found)
         for positions, batch in others():
-            yield from search.pairs(positions, batch, split_at)
+            yield from search.pairs(positions, batch, get_split)
             release_freed_memory()
         search.finish()
 
@@ -200,7 +200,7 @@ class _Search:
         self._shingles = lru_cache(CACHED_SHINGLE_SETS)(lambda row: build_shingles(tested[row]["text"]))
 
     def pairs(
-        self, positions: NDArray[np.int64], batch: pa.RecordBatch, split_at: Callable[[int], str]
+        self, positions: NDArray[np.int64], batch: pa.RecordBatch, get_split: Callable[[int], str]
     ) -> Iterator[Pair]:
         """Yield the pairs of a test review and a review of the batch, in the order of the batch."""
         queries = compute_signatures(batch["text"].cast(pa.binary()).to_pylist())
@@ -215,7 +215,7 @@ class _Search:
                     self._compared[row] += 1
                     similarity = compute_jaccard(own, self._shingles(row))
                     if similarity >= self._similarity:
-                        yield self._pair(similarity, row, batch, query, split_at(int(positions[query])))
+                        yield self._pair(similarity, row, batch, query, get_split(int(positions[query])))
             self._index.retire(np.fromiter(done, np.int64, len(done)))
 
     def finish(self) -> None:

@@ -72,7 +72,7 @@ class RemoteFile:
         except Exception as error:  # each file system raises its own exceptions
             raise self._convert_error(error) from None
 
-    def version(self) -> FileVersion:
+    def request_version(self) -> FileVersion:
         """Request size and tag of the file. Raises MirrorError."""
         try:
             info = self._system.info(self._path)
@@ -100,11 +100,11 @@ class RemoteFile:
             raise self._convert_error(error) from None
         try:
             starts_there = not self.is_http or _starts_at(stream.r, offset, version)
-            yield (offset if starts_there else 0), self._chunks(stream)
+            yield (offset if starts_there else 0), self._read_chunks(stream)
         finally:
             stream.close()
 
-    def _chunks(self, stream: Any) -> Iterator[bytes]:
+    def _read_chunks(self, stream: Any) -> Iterator[bytes]:
         while True:
             try:
                 chunk: bytes = stream.read(CHUNK_BYTES)
