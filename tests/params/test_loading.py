@@ -220,7 +220,7 @@ def test_near_duplicate_limits_are_validated(
             "tune",
             "sampler",
             {"kind": "grid"},
-            "tune.space.train.optimizer.learning_rate.points: required key is missing, needed by tune.sampler.kind: grid",
+            "learning_rate.points: required key is missing, needed by tune.sampler.kind: grid",
         ),
     ],
 )
