@@ -1,7 +1,6 @@
-"""Remove what recent commits, tags, experiments and searches do not need: from this disk and CI's caches."""
+"""Retention: remove files that no recent commit, tag, experiment or study needs, here and in CI caches."""
 
 import json
-import logging
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -23,81 +23,80 @@ from sentiment.params.data import FilesSource, ImdbSource
 from sentiment.repair import REPAIR_HINT, find_damaged_files
 from sentiment.repository import DVC_SUFFIX, require_idle
 from sentiment.settings import load_settings, repository_root
-from sentiment.tracking import mlflow_store as leftovers
-
-logger = logging.getLogger(__name__)
-
+from sentiment.tracking import mlflow_store
 
 COLLECTED = re.compile(r"^Removing (.+)$", re.MULTILINE)
-"""What `dvc gc --dry` prints for each object of the cache."""
-
+"""Printed by `dvc gc --dry` for each object of the cache."""
 
 MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
-"""In a `.dvc` file, of an output or a dependency."""
+"""MD5 of an output or a dependency in a `.dvc` file."""
 
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """What stays.
-
-    commits: of HEAD and of every branch, so many of the newest. studies: so many of the newest searches.
-    days: how long checkpoints, downloads and deleted runs that nothing needs stay nevertheless.
-    """
+    """What to retain."""
 
     commits: int
+    """Number of newest commits, of HEAD and of every branch, whose files are retained."""
     studies: int
+    """Number of newest studies whose models are retained."""
     days: float
+    """Days for which unused checkpoints, downloads and deleted runs are retained."""
 
 
-def clean(keep: RetentionPolicy, *, remove: bool) -> None:
-    """Print what nothing needs, by kind and size; remove it if told to.
+def clean(policy: RetentionPolicy, *, remove: bool) -> None:
+    """Print number and size of unneeded files by kind, and remove them if asked to.
 
-    Raises UserError, with nothing removed, while a stage, a search or a DVC command runs, or outside a
-    repository that git and DVC can read.
+    Args:
+        policy: What to retain.
+        remove: Whether to remove the files.
+
+    Raises:
+        UserError: A stage or a DVC command is running, or git or DVC cannot read the repository. Nothing has
+            been removed then.
     """
     root = repository_root()
     if damaged := find_damaged_files(root):
-        raise UserError("\n  ".join([f"damaged files; {REPAIR_HINT} first:", *damaged]))
+        raise UserError("\n  ".join([f"corrupt files; {REPAIR_HINT} first:", *damaged]))
     require_idle(root)
-    # The cache goes first: what DVC cannot decide, such as a commit that it cannot read, ends everything.
-    objects = _unneeded_in_cache(root, keep)
-    require_idle(root)  # that took seconds, and from here on things go
+    # The cache comes first: if DVC fails, for example at a commit that it cannot read, nothing is removed.
+    objects = _unneeded_in_cache(root, policy)
+    require_idle(root)  # again: that took seconds, and the removal starts here
     total = _report("DVC cache", objects, remove=remove)
-    total += _report("studies", _old_studies(root, keep.studies), remove=remove)
-    total += _report("checkpoints", _stale((root / paths.CHECKPOINTS).glob("*"), keep.days), remove=remove)
-    total += _report("downloads", _old_downloads(root, keep.days), remove=remove)
-    total += _clean_runs(keep.days, remove=remove)
-    logger.info(
-        f"{_megabytes(total)} {'removed' if remove else 'could be removed: `sentiment clean --yes` does it'}"
-    )
+    total += _report("studies", _old_studies(root, policy.studies), remove=remove)
+    total += _report("checkpoints", _stale((root / paths.CHECKPOINTS).glob("*"), policy.days), remove=remove)
+    total += _report("downloads", _old_downloads(root, policy.days), remove=remove)
+    total += _clean_runs(policy.days, remove=remove)
+    done = "removed" if remove else "can be removed with `sentiment clean --yes`"
+    typer.echo(f"{_megabytes(total)} {done}")
 
 
 def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
-    """Print number and size of some files and folders, remove them if told to, return their size."""
+    """Print number and size of files and folders, remove them if asked to, and return their size."""
     if remove:
         for path in sizes:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     total = sum(sizes.values())
-    logger.info(f"{kind}: {len(sizes)} not needed, {_megabytes(total)}")
+    typer.echo(f"{kind}: {len(sizes)} not needed, {_megabytes(total)}")
     return total
 
 
-def _unneeded_in_cache(root: Path, keep: RetentionPolicy) -> dict[Path, int]:
-    """Return sizes of the cache's objects that no kept commit, tag, experiment or file here needs.
+def _unneeded_in_cache(root: Path, policy: RetentionPolicy) -> dict[Path, int]:
+    """Return the sizes of cached objects that no retained commit, tag, experiment or file here needs.
 
-    `dvc gc` itself would break the run cache: it holds metrics too, which are no part of DVC's cache
-    otherwise, and without them no stage is restored. So they stay with the outputs that they belong to.
+    `dvc gc` would break the run cache: that also contains metrics, which are not cached otherwise, and DVC
+    restores no stage without them. They are retained together with the outputs of their stage.
     """
     cache = Path(_dvc("cache", "dir").strip())
     if cache.is_symlink() or cache.resolve() != (root / ".dvc" / "cache").resolve():
-        logger.info(f"DVC cache: in {cache}, which others may use too; left alone")
+        typer.echo(f"DVC cache: skipped, because {cache} may be shared with other repositories")
         return {}
     if _git("for-each-ref", "refs/exps/stash", "refs/exps/celery/stash"):
-        logger.info("DVC cache: experiments are queued (`dvc queue status`); left alone")
+        typer.echo("DVC cache: skipped, because experiments are queued (`dvc queue status`)")
         return {}
     _git("rev-parse", "--verify", "HEAD")
-    kept = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
-    printed = _dvc("gc", *kept, "--num", str(keep.commits), "--force", "--dry")
+    retained = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
+    printed = _dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
     objects = {Path(name) for name in COLLECTED.findall(printed)} - _pinned_objects(cache)
     unneeded_runs = set()
     for file in (path for path in (cache / "runs").rglob("*") if path.is_file()):
@@ -112,15 +111,13 @@ def _unneeded_in_cache(root: Path, keep: RetentionPolicy) -> dict[Path, int]:
 
 
 def _pinned_objects(cache: Path) -> set[Path]:
-    """Return the objects that the `.dvc` files of any commit or git stash name.
+    """Return the objects that `.dvc` files of any commit or git stash refer to.
 
-    No stage can make them again, so their age does not matter.
+    They are retained whatever their age, because no stage can write them again.
     """
     listed = _git("rev-list", "--objects", "--all", "--reflog")
     named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(DVC_SUFFIX))
-    blobs = {
-        blob for blob, path in named if Path(path).name != DVC_SUFFIX
-    }  # DVC's own folder is no such file
+    blobs = {blob for blob, path in named if Path(path).name != DVC_SUFFIX}  # without the folder `.dvc`
     found: set[Path] = set()
     for blob in sorted(blobs):
         found |= {_object(cache, md5) for md5 in MD5.findall(_git("cat-file", "blob", blob))}
@@ -134,7 +131,7 @@ def _object(cache: Path, md5: str) -> Path:
 
 
 def _outputs_of_run(file: Path, cache: Path) -> dict[str, Path]:
-    """Return names and cached objects of the outputs that an entry of the run cache restores."""
+    """Return the outputs of a run-cache entry: their paths, and their objects in the cache."""
     try:
         outputs = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))["outs"]
         md5s = {str(output["path"]): str(output["md5"]) for output in outputs}
@@ -144,7 +141,7 @@ def _outputs_of_run(file: Path, cache: Path) -> dict[str, Path]:
 
 
 def _old_studies(root: Path, number: int) -> dict[Path, int]:
-    """Return sizes of the folders of all but the newest searches; their trials stay in the journal."""
+    """Return the sizes of the folders of all but the newest studies; the journal retains their trials."""
     folders = [path for path in (root / paths.STUDIES).glob("*") if path.is_dir()]
     return {path: _size(path) for path in sorted(folders, key=_newest, reverse=True)[number:]}
 
@@ -155,9 +152,9 @@ def _stale(folders: Iterable[Path], days: float) -> dict[Path, int]:
 
 
 def _old_downloads(root: Path, days: float) -> dict[Path, int]:
-    """Return sizes of old downloads but those that the sources in params.yaml are read from."""
+    """Return the sizes of old downloads, without those of the sources in params.yaml."""
     if load_settings().download_cache is not None:
-        return {}  # a folder of the user's, perhaps of several repositories
+        return {}  # other repositories may share this folder
     needed, by_pattern = set(), False
     for source in load_params().download.sources:
         if isinstance(source, ImdbSource | FilesSource):
@@ -165,23 +162,23 @@ def _old_downloads(root: Path, days: float) -> dict[Path, int]:
             remote = [url for url in source.locations if to_local_path(url) is None]
             needed |= {CacheEntry.of(url, checksum).folder for url in remote}
             by_pattern = by_pattern or any(set(url) & set("*?[") for url in remote)
-    if by_pattern:  # which of them it matches, only the server knows
+    if by_pattern:  # only the server knows which downloads it matches
         return {}
     entries = (path for path in (root / ".cache" / "downloads").glob("*") if path not in needed)
     return _stale(entries, days)
 
 
 def _clean_runs(days: float, *, remove: bool) -> int:
-    if not leftovers.is_local():
+    if not mlflow_store.is_local():
         return 0
-    deleted = leftovers.deleted_runs(days)
-    logger.info(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
+    deleted = mlflow_store.deleted_runs(days)
+    typer.echo(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
     artifacts = repository_root() / "mlruns" / "artifacts"
     size = sum(_size(artifacts / run) for run in deleted)
     if remove and deleted:
-        leftovers.purge_deleted_runs(days)
-    orphaned = {path: _size(path) for path in leftovers.orphaned_artifacts() if path.exists()}
-    return size + _report("artifacts of no run", orphaned, remove=remove)
+        mlflow_store.purge_deleted_runs(days)
+    orphaned = {path: _size(path) for path in mlflow_store.orphaned_artifacts() if path.exists()}
+    return size + _report("orphaned artifacts", orphaned, remove=remove)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -205,7 +202,11 @@ def _git(*arguments: str) -> str:
 
 
 def _run(command: list[str]) -> str:
-    """Return what a command prints. Raises UserError with the last line of what it says where it fails."""
+    """Return the output of a command.
+
+    Raises:
+        UserError: The command fails; the message contains the first line of its error output.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

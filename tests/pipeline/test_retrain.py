@@ -19,7 +19,7 @@ def test_nothing_new_trains_nothing(project: Project) -> None:
     output = project.run("sentiment", "retrain").stdout
     assert "Running stage 'download'" in output
     assert "Running stage 'train'" not in output
-    assert "Nothing new: no stage ran" in _report(project)
+    assert "No changes: no stage ran" in _report(project)
     assert (project.root / "dvc.lock").read_bytes() == lock
 
 
@@ -45,7 +45,7 @@ def test_second_retraining_without_a_commit_reports_the_same(project: Project) -
     assert _report(project) == first.replace("that ran: evaluate", "that ran: none")
     project.commit("a better threshold")
     project.run("sentiment", "retrain")
-    assert "Nothing new" in _report(project)
+    assert "No changes" in _report(project)
 
 
 def test_report_states_that_no_parameter_changed(project: Project) -> None:
