@@ -17,28 +17,30 @@ from sentiment.repository import list_files, read_committed
 RWLOCK = "rwlock"
 
 
-def suspect_rwlocks(root: Path) -> list[str]:
-    """Return what is wrong with the file, if anything is."""
+def find_corrupt_rwlock(root: Path) -> list[str]:
+    """Return a line if DVC's read-write lock is corrupt, else an empty list."""
     path = root / ".dvc" / "tmp" / RWLOCK
-    return [f"{path.relative_to(root)}: truncated or corrupt"] if _entries(path) is None else []
+    return [f"{path.relative_to(root)}: truncated or corrupt"] if _read_rwlock(path) is None else []
 
 
 def repair_rwlock(tmp: Path) -> Iterator[str]:
-    """Remove the file where it is damaged or names processes: none of them is alive, as the caller knows."""
-    from sentiment.repository import read_rwlock_holders  # psutil, which `suspect_rwlocks` has no use for
+    """Remove the read-write lock if it is corrupt or names processes, which the caller knows to be dead."""
+    from sentiment.repository import (
+        read_rwlock_holders,
+    )  # imports psutil, which `find_corrupt_rwlock` does not need
 
     path = tmp / RWLOCK
-    if _entries(path) is None:
+    if _read_rwlock(path) is None:
         path.unlink()
-        yield f"{path.name}: truncated or corrupt, removed; DVC writes it anew"
+        yield f"{path.name}: truncated or corrupt, removed; DVC writes a new one"
     elif dead := read_rwlock_holders(path):
         path.unlink()
         pids = sorted({info["pid"] for info in dead})
         yield f"{path.name}: locks of processes that are dead ({', '.join(map(str, pids))}), removed"
 
 
-def _entries(path: Path) -> dict[str, Any] | None:
-    """Return what the file holds, nothing where there is no file; None where DVC would refuse it."""
+def _read_rwlock(path: Path) -> dict[str, Any] | None:
+    """Return the content of the lock, empty if there is no file; None if DVC could not read it."""
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
 
@@ -53,19 +55,19 @@ def _entries(path: Path) -> dict[str, Any] | None:
 
 HEADER = "schema: '2.0'\nstages:\n"
 STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
-"""Where a stage's entry begins in what DVC writes."""
+"""Start of a stage's entry in a dvc.lock that DVC wrote."""
 
 
-def suspect_dvc_files(root: Path) -> list[str]:
-    """Return what is wrong with dvc.lock and `.dvc` files, if anything is."""
-    found = damage(root / paths.LOCK)
+def find_corrupt_dvc_files(root: Path) -> list[str]:
+    """Return a line for each corrupt file among dvc.lock and the `.dvc` files."""
+    found = find_corruption(root / paths.LOCK)
     broken = [path for path in _dvc_files(root) if not _is_dvc_file(path.read_bytes())]
     files = [f"{path.relative_to(root)}: truncated or corrupt" for path in broken]
     return [f"{paths.LOCK}: {found}", *files] if found else files
 
 
-def damage(path: Path) -> str | None:
-    """Return why DVC cannot have written a lock file as it is; None where it can, or there is no file."""
+def find_corruption(path: Path) -> str | None:
+    """Return how a lock file is corrupt; None if it is valid or does not exist."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -78,47 +80,47 @@ def damage(path: Path) -> str | None:
         stages = _validated(content.decode()).get("stages", {})
     except ValueError:
         return "truncated or corrupt"
-    if not all(map(_has_its_figures, stages.values())):
+    if not all(map(_has_sizes, stages.values())):
         return "truncated: an output has no size"
     return None
 
 
-def _has_its_figures(stage: dict[str, Any]) -> bool:
-    """Whether outputs have their sizes, without which DVC would take them for what they are all the same."""
+def _has_sizes(stage: dict[str, Any]) -> bool:
+    """Return whether all outputs have sizes; DVC would accept a stage without them."""
     outputs = [out for out in stage.get("outs", ()) if "md5" in out]
     return all("size" in out and ("nfiles" in out or not out["md5"].endswith(".dir")) for out in outputs)
 
 
 def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
-    """Rebuild a damaged dvc.lock; a copy of the damaged one stays in `tmp`."""
+    """Rebuild a corrupt dvc.lock from its complete stages and the last commit; copy it to `tmp` first."""
     path = root / paths.LOCK
-    if (found := damage(path)) is None:
+    if (found := find_corruption(path)) is None:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    kept, before = _stages(path.read_bytes()), _stages(read_committed(str(paths.LOCK), root) or b"")
-    if kept and [*kept][-1] not in before:  # cut off somewhere, perhaps where it still parses
-        kept.popitem()
-    elif kept:
-        last, _ = kept.popitem()
-        kept[last] = before[last]
-    restored = [name for name in before if name not in kept]
-    stages = {**kept, **{name: before[name] for name in restored}}
+    retained, before = _stages(path.read_bytes()), _stages(read_committed(str(paths.LOCK), root) or b"")
+    if retained and [*retained][-1] not in before:  # it may be truncated where it still parses
+        retained.popitem()
+    elif retained:
+        last, _ = retained.popitem()
+        retained[last] = before[last]
+    restored = [name for name in before if name not in retained]
+    stages = {**retained, **{name: before[name] for name in restored}}
     if stages:
         with atomic_write(path) as temporary:
             temporary.write_text(HEADER + "".join(stages.values()), encoding="utf-8")
     else:
         path.unlink()
-    parts = [f"{len(kept)} stages kept"] if kept else []
+    parts = [f"{len(retained)} stages retained"] if retained else []
     parts += [f"{', '.join(restored)} from the last commit"] if restored else []
     yield (
-        f"{paths.LOCK}: {found}; {', '.join(parts) or 'removed, since nothing of it was whole'}. "
-        f"`dvc repro` restores from its run cache what it lacks (damaged file: {backup.relative_to(root)})"
+        f"{paths.LOCK}: {found}; {', '.join(parts) or 'removed, since no stage was complete'}. "
+        f"`dvc repro` restores missing stages from the run cache (corrupt file: {backup.relative_to(root)})"
     )
 
 
 def repair_dvc_files(root: Path) -> Iterator[str]:
-    """Restore damaged `.dvc` files from the last commit; those that it lacks are named."""
+    """Restore corrupt `.dvc` files from the last commit; remove those that were never committed."""
     for path in _dvc_files(root):
         if _is_dvc_file(path.read_bytes()):
             continue
@@ -131,11 +133,11 @@ def repair_dvc_files(root: Path) -> Iterator[str]:
         else:
             path.unlink()
             data = name.removesuffix(".dvc")
-            yield f"{name}: truncated or corrupt, never committed, removed; `dvc add {data}` writes it anew"
+            yield f"{name}: truncated or corrupt, never committed, removed; `dvc add {data}` writes it again"
 
 
 def _stages(content: bytes) -> dict[str, str]:
-    """Return the text of each stage's entry that is whole by itself, in order."""
+    """Return the text of each complete stage entry, in order."""
     found = {}
     text = content.decode(errors="replace")
     for block in STAGE.split(text.partition("stages:\n")[2])[1:]:
@@ -149,7 +151,11 @@ def _stages(content: bytes) -> dict[str, str]:
 
 
 def _validated(text: str) -> dict[str, Any]:
-    """Return what a lock file holds. Raises ValueError where DVC would refuse it."""
+    """Return the content of a lock file.
+
+    Raises:
+        ValueError: DVC could not read it.
+    """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -161,7 +167,7 @@ def _validated(text: str) -> dict[str, Any]:
 
 
 def _dvc_files(root: Path) -> list[Path]:
-    """Return the `.dvc` files that git tracks or would track."""
+    """Return the `.dvc` files that git tracks, or that are untracked and not ignored."""
     names = list_files("--cached", "--others", "--exclude-standard", "--", "*.dvc", root=root)
     return [root / name for name in names if (root / name).is_file()]
 

@@ -1,7 +1,7 @@
-"""Repairs what a kill, a full disk or a power cut left half written: DVC's own files, its cache, ours.
+"""Repair of files that a kill, a full disk or a power failure left incomplete, in DVC's cache and here.
 
-DVC opens `dvc.lock` and `.dvc/tmp/rwlock` for writing in place, so a process that dies meanwhile leaves them
-empty or truncated, and every later DVC command stops at them.
+DVC overwrites `dvc.lock` and `.dvc/tmp/rwlock` in place. A process that is killed meanwhile leaves them empty
+or truncated, and every later DVC command fails.
 """
 
 import json
@@ -18,49 +18,49 @@ from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.dvc_repair import (
+    find_corrupt_dvc_files,
+    find_corrupt_rwlock,
     repair_dvc_files,
     repair_lock,
     repair_rwlock,
-    suspect_dvc_files,
-    suspect_rwlocks,
 )
 from sentiment.errors import UserError
 from sentiment.files import atomic_write, compute_file_md5, compute_md5
 from sentiment.repository import read_committed
 
-OURS = re.compile(r"\..+\.partial(-journal)?")
-"""Made by `atomic_write`, and by sqlite beside a store that is being made."""
+OWN_TEMPORARY = re.compile(r"\..+\.partial(-journal)?")
+"""Names of the temporary files of `atomic_write`, and of sqlite's journal of a store written by it."""
 
-DVCS = re.compile(r"\.[\w-]{22}\.tmp")
-"""Made by DVC beside what it copies to a cache or a working tree."""
+DVC_TEMPORARY = re.compile(r"\.[\w-]{22}\.tmp")
+"""Names of the temporary files of DVC's copies to the cache and the working tree."""
 
-PLACES = (paths.CHECKPOINTS, paths.JOURNAL.parent, paths.STUDIES, paths.REPORTS)
-"""Where stages write besides their outputs."""
+FOLDERS = (paths.CHECKPOINTS, paths.JOURNAL.parent, paths.STUDIES, paths.REPORTS)
+"""Folders that stages write to besides their outputs."""
 
 
-def _suspect_leftovers(root: Path) -> list[str]:
-    """Return which metrics of the working tree cannot be read."""
-    return [f"{path}: truncated or corrupt" for path in metrics_files(root) if is_damaged(root / path)]
+def _find_corrupt_metrics(root: Path) -> list[str]:
+    """Return a line for each metrics file of the working tree that cannot be parsed."""
+    return [f"{path}: truncated or corrupt" for path in list_metrics_files(root) if is_corrupt(root / path)]
 
 
 def repair_leftovers(root: Path, tmp: Path) -> Iterator[str]:
-    """Remove temporary files of dead processes; take a last line that was cut off out of the journal."""
-    for path in sorted(_temporary(root, tmp)):
+    """Remove temporary files of dead processes, and an incomplete last line of Optuna's journal."""
+    for path in sorted(_find_temporary_files(root, tmp)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-        yield f"{path.relative_to(root)}: left over from a process that died, removed"
+        yield f"{path.relative_to(root)}: left over from a dead process, removed"
     yield from _repair_journal(root / paths.JOURNAL, root)
 
 
-def metrics_files(root: Path) -> list[Path]:
-    """Return the files that dvc.yaml names as metrics; none where it cannot be read."""
-    return _named(root, ("metrics",))
+def list_metrics_files(root: Path) -> list[Path]:
+    """Return the metrics files in dvc.yaml; an empty list if that cannot be read."""
+    return _outputs_in_dvc_yaml(root, ("metrics",))
 
 
-def is_damaged(path: Path) -> bool:
-    """Whether a JSON file is there and cannot be read."""
+def is_corrupt(path: Path) -> bool:
+    """Return whether a JSON file exists and cannot be parsed."""
     if path.suffix != ".json":
         return False
     try:
@@ -72,19 +72,21 @@ def is_damaged(path: Path) -> bool:
     return False
 
 
-def _temporary(root: Path, tmp: Path) -> set[Path]:
-    """Find temporary files; no link is followed, and nothing outside the root is looked at."""
-    outputs = [root / path for path in _named(root, ("outs", "metrics", "plots"))]
+def _find_temporary_files(root: Path, tmp: Path) -> set[Path]:
+    """Return temporary files below the root; symbolic links are not followed."""
+    outputs = [root / path for path in _outputs_in_dvc_yaml(root, ("outs", "metrics", "plots"))]
     beside = {output.parent for output in outputs} | {root}
     inside = [output for output in outputs if output.is_dir() and not output.is_symlink()]
-    places = [root / place for place in PLACES] + [tmp.parent / "cache"]
+    places = [root / place for place in FOLDERS] + [tmp.parent / "cache"]
     found = {path for folder in beside for path in folder.glob(".*")}
     found |= {path for folder in (*inside, *places) for path in folder.rglob(".*")}
-    return {path for path in found if OURS.fullmatch(path.name) or DVCS.fullmatch(path.name)}
+    return {
+        path for path in found if OWN_TEMPORARY.fullmatch(path.name) or DVC_TEMPORARY.fullmatch(path.name)
+    }
 
 
-def _named(root: Path, kinds: tuple[str, ...]) -> list[Path]:
-    """Return what dvc.yaml names as such outputs; nothing where it cannot be read, as DVC will say."""
+def _outputs_in_dvc_yaml(root: Path, kinds: tuple[str, ...]) -> list[Path]:
+    """Return the outputs of these kinds in dvc.yaml; an empty list if that is invalid."""
     try:
         stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
         entries = [entry for stage in stages.values() for kind in kinds for entry in stage.get(kind, ())]
@@ -94,7 +96,7 @@ def _named(root: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def _repair_journal(path: Path, root: Path) -> Iterator[str]:
-    """Cut off a last line that has no end: its entry was never confirmed to its writer."""
+    """Remove a last line without end: its entry was never confirmed to its writer."""
     if not path.exists():
         return
     with FileLock(path.with_name(f"{path.name}.writing")), path.open("r+b") as file:
@@ -102,11 +104,11 @@ def _repair_journal(path: Path, root: Path) -> Iterator[str]:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             file.truncate(whole)
-            yield f"{path.relative_to(root)}: last line truncated, removed; the entries before it are whole"
+            yield f"{path.relative_to(root)}: incomplete last line removed"
 
 
 READ_ONLY = 0o444
-"""Mode of an object in DVC's cache."""
+"""Permissions of an object in DVC's cache."""
 
 MD5 = "md5"
 
@@ -114,12 +116,15 @@ MD5 = "md5"
 def repair_objects(repo: Any, root: Path) -> Iterator[str]:
     """Repair cached objects and working files of the outputs in dvc.lock.
 
-    Files of the working tree are made where they are missing and, of metrics, where they cannot be read;
-    others that differ from dvc.lock may be somebody's work.
+    In the working tree this restores missing files, and metrics files that cannot be parsed. Other files that
+    differ from dvc.lock are left as they are, since the user may have edited them.
 
     Args:
-        repo: a `dvc.repo.Repo` whose lock is held.
-        root: its folder.
+        repo: A `dvc.repo.Repo` whose lock is held.
+        root: Its folder.
+
+    Yields:
+        A line for each file that was repaired or cannot be.
     """
     missing = []
     outputs = [out for out in repo.index.outs if out.hash_info and out.hash_info.name == MD5]
@@ -127,29 +132,29 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
         yield from _repair_cached(out)
     for out in outputs:
         path, name = Path(out.fs_path), out.def_path
-        if not out.use_cache and (is_damaged(path) or not path.exists()):
+        if not out.use_cache and (is_corrupt(path) or not path.exists()):
             if _restore_metrics(out, root):
-                yield f"{name}: restored as dvc.lock names it"
+                yield f"{name}: restored to the state in dvc.lock"
             else:
                 missing.append(name)
         elif out.use_cache and not path.exists():
             if out.changed_cache():
                 missing.append(name)
                 continue
-            path.unlink(missing_ok=True)  # a link to an object that is gone
+            path.unlink(missing_ok=True)  # a link to a missing object
             out.checkout(force=True)
             yield f"{name}: missing, restored from the cache"
     if missing:
         yield (
-            f"{', '.join(missing)}: neither here nor in the cache; `dvc repro` makes them again, "
-            "`dvc pull` brings them where there is a remote"
+            f"{', '.join(missing)}: neither here nor in the cache; `dvc repro` writes them again, or "
+            "`dvc pull` downloads them from a remote"
         )
 
 
 def _repair_cached(out: Any) -> Iterator[str]:
-    """Check the cached objects of an output by their hashes; replace or remove damaged ones."""
+    """Verify the hashes of an output's cached objects; replace, move or remove corrupt ones."""
     odb, workspace, root = out.cache, Path(out.fs_path), Path(out.repo.root_dir)
-    # What no stage writes exists nowhere else, perhaps: a damaged object of it is moved, not removed.
+    # Data that no stage writes may exist nowhere else: a corrupt object of it is moved, not removed.
     rescue = Path(out.repo.tmp_dir) if out.stage.is_data_source else None
     name = workspace.relative_to(root).as_posix() if workspace.is_relative_to(root) else out.def_path
     yield from _repair_object(odb, out.hash_info.value, workspace, name, rescue)
@@ -169,21 +174,21 @@ def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path 
         with atomic_write(path) as temporary:
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
-        yield f"{name}: its object in the cache was damaged, replaced by the file here"
+        yield f"{name}: its object in the cache was corrupt, replaced by the file here"
     elif rescue is not None:
         moved = rescue / f"damaged-{oid}"
         shutil.move(path, moved)
         yield (
-            f"{name}: its object in the cache is damaged, moved to {moved}; no stage writes this file: "
-            "`dvc pull` brings it where there is a remote, else take it from a backup or from there"
+            f"{name}: its object in the cache is corrupt, moved to {moved}; no stage writes this file: "
+            "restore it by `dvc pull` from a remote, from a backup, or from what is left in the moved file"
         )
     else:
         path.unlink()
-        yield f"{name}: its object in the cache is damaged, removed; `dvc repro` makes it again"
+        yield f"{name}: its object in the cache is corrupt, removed; `dvc repro` writes it again"
 
 
 def _restore_metrics(out: Any, root: Path) -> bool:
-    """Write what dvc.lock names, from the run cache's objects or the last commit; False: neither has it."""
+    """Restore a metrics file from the run cache or the last commit; return whether one of them has it."""
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
     candidates = [cached.read_bytes()] if cached.is_file() else []
     candidates += [read_committed(out.def_path, root) or b""]
@@ -198,30 +203,35 @@ def _restore_metrics(out: Any, root: Path) -> bool:
 REPAIR_HINT = "run `sentiment repair`"
 
 WRITING_S = 0.5
-"""DVC takes a tenth of that to write its largest file."""
+"""Seconds to wait before a second look; DVC takes a tenth of that to write its largest file."""
 
 
 def find_damaged_files(root: Path) -> list[str]:
-    """Return, one line each, which files DVC or a stage would stop at. Fast: nothing is hashed."""
-    found = _suspects(root)
-    if found:  # DVC may be writing just now
+    """Return a line for each corrupt file at which DVC or a stage would fail, without hashing files."""
+    found = _find_now(root)
+    if found:  # DVC may be writing them at this moment
         time.sleep(WRITING_S)
-        found = [line for line in _suspects(root) if line in found]
+        found = [line for line in _find_now(root) if line in found]
     return found
 
 
-def _suspects(root: Path) -> list[str]:
-    return [*suspect_dvc_files(root), *suspect_rwlocks(root), *_suspect_leftovers(root)]
+def _find_now(root: Path) -> list[str]:
+    return [*find_corrupt_dvc_files(root), *find_corrupt_rwlock(root), *_find_corrupt_metrics(root)]
 
 
 def repair(root: Path) -> Iterator[str]:
-    """Repair what is damaged below a repository's root; yield a line for each thing done or found.
+    """Repair the corrupt files of a repository.
 
-    Yields nothing where all is well. A damaged file that may hold something unique is copied to `.dvc/tmp`
-    first.
+    A file that may contain unique data is copied to `.dvc/tmp` first.
+
+    Args:
+        root: Of the repository.
+
+    Yields:
+        A line for each file that was repaired or cannot be; nothing if no file is corrupt.
 
     Raises:
-        UserError: a DVC or stage process is alive, or this is no DVC repository.
+        UserError: A DVC command or a stage is running, or this is not a DVC repository.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
@@ -232,10 +242,12 @@ def repair(root: Path) -> Iterator[str]:
     try:
         repo = Repo(str(root))
     except NotDvcRepoError:
-        raise UserError(f"{root}: no DVC repository; run this at the root of the project") from None
+        raise UserError(
+            f"{root}: not a DVC repository; run this command in the root of the project"
+        ) from None
     tmp = Path(repo.tmp_dir)
     try:
-        with repo.lock:  # so that no DVC command starts meanwhile
+        with repo.lock:  # so that no DVC command starts during the repair
             require_idle(root, holds_dvc_lock=True)
             yield from repair_rwlock(tmp)
             yield from repair_lock(root, tmp)
@@ -244,8 +256,8 @@ def repair(root: Path) -> Iterator[str]:
             yield from repair_objects(repo, root)
     except LockError:
         raise UserError(
-            f"DVC is at work here, or {tmp / 'lock'} is left from a process on another machine: "
-            "wait until it ends, then start this again"
+            f"DVC is running here, or {tmp / 'lock'} was left by a process on another machine: "
+            "wait until it has ended, then start this command again"
         ) from None
     except DvcException as error:
         raise UserError(f"DVC cannot read this repository: {error}") from None

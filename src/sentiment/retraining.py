@@ -68,8 +68,8 @@ def _require_commit() -> None:
     if done.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
         raise UserError(
             "retrain compares with the last commit, and git and DVC can read none: this is an exported "
-            "archive, core.no_scm is set, or the repository has no commit. Run `dvc repro`, which needs none, "
-            "or `dvc config core.no_scm false`, `git init`, `git add --all` and `git commit`"
+            "archive, core.no_scm is set, or the repository has no commit. `dvc repro` trains without one; "
+            "otherwise run `dvc config core.no_scm false`, `git init`, `git add --all` and `git commit`"
         )
 
 

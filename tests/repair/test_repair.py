@@ -182,8 +182,8 @@ def test_damaged_objects_are_replaced_by_whole_files_here(project: Project) -> N
     for path in (_objects(project, model), child_object):
         _truncate(path)
     said = _repair(project)
-    assert f"{model}: its object in the cache was damaged, replaced" in said
-    assert f"{tokens}/{child['relpath']}: its object in the cache was damaged, replaced" in said
+    assert f"{model}: its object in the cache was corrupt, replaced" in said
+    assert f"{tokens}/{child['relpath']}: its object in the cache was corrupt, replaced" in said
     assert _objects(project, model).read_bytes() == content
     assert _objects(project, model).stat().st_mode & 0o777 == 0o444
     (project.root / model).unlink()
@@ -201,8 +201,8 @@ def test_damaged_objects_that_nothing_replaces_are_made_again(project: Project) 
     _objects(project, report).write_text("cut")
     _objects(project, report).chmod(0o444)
     said = _repair(project)
-    assert f"{report}: its object in the cache is damaged, removed" in said
-    assert f"{tokens}: its object in the cache is damaged, removed" in said
+    assert f"{report}: its object in the cache is corrupt, removed" in said
+    assert f"{tokens}: its object in the cache is corrupt, removed" in said
     assert f"{report}: neither here nor in the cache" in said.replace(f"{tokens}, ", "")
     project.run("dvc", "repro")
     assert (project.root / LOCK).read_text() == lock
@@ -236,7 +236,7 @@ def test_damaged_object_that_no_stage_writes_is_moved_not_removed(project: Proje
     cached.chmod(0o644)
     cached.write_text("text,label\nA fine")
     said = project.run("sentiment", "repair").stdout
-    assert "data/incoming/mine.csv: its object in the cache is damaged, moved to" in said
+    assert "data/incoming/mine.csv: its object in the cache is corrupt, moved to" in said
     assert (project.root / ".dvc/tmp" / f"damaged-{md5}").read_text() == "text,label\nA fine"
 
 
@@ -266,7 +266,7 @@ def test_truncated_journal_keeps_its_whole_lines(project: Project) -> None:
     journal.parent.mkdir(exist_ok=True)
     whole = b'{"op_code":0,"worker_id":"a"}\n'
     journal.write_bytes(whole + b'{"op_code":4,"wor')
-    assert "mlruns/optuna.journal: last line truncated" in _repair(project)
+    assert "mlruns/optuna.journal: incomplete last line" in _repair(project)
     assert journal.read_bytes() == whole
 
 
