@@ -69,7 +69,8 @@ def bench(folder: Path, tmp_path: Path) -> Bench:
     return Bench(opened, "cpu", tmp_path, tmp_path / "rows.jsonl", time.monotonic() + 60)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.timeout(900)
 def test_smoke_run_measures_every_part(folder: Path, tmp_path: Path) -> None:
     """Beside the other tests it may take longer than its three minutes."""
     command = [RUN, "--smoke", "--pack", folder, "--seconds", "600"]

@@ -163,6 +163,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield server.address
 
 
+@pytest.mark.integration
 def test_environment_alone_moves_runs_to_a_server(project: Project, server: str) -> None:
     before = (project.root / "models/baseline/model.safetensors").read_bytes()
     for stage in ("train", "evaluate"):

@@ -49,6 +49,7 @@ def test_deleted_experiment_is_restored_by_the_command_that_the_message_names() 
     assert open_store().experiment_id == store.experiment_id
 
 
+@pytest.mark.integration
 def test_deleted_experiment_of_a_server(server: TrackingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     store = open_store()

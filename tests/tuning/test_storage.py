@@ -147,14 +147,14 @@ def test_database_that_does_not_work_is_told_without_the_password(
     assert not [secret for secret in _secret_spellings() if secret in said], said
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_wrong_password_is_told_as_what_it_is(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNE_STORAGE", f"postgresql+psycopg://{USER}:nope-9@127.0.0.1:{server}/postgres")
     with pytest.raises(UserError, match="password authentication failed"):
         open_storage()
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_database_keeps_the_study(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"postgresql+psycopg://{USER}:{quote(PASSWORD)}@127.0.0.1:{server}/postgres"
     monkeypatch.setenv("TUNE_STORAGE", address)
