@@ -1,4 +1,4 @@
-"""What git must not take, folder or link to one, and what it and DVC must see."""
+"""Which files git ignores, also where a folder is a symbolic link, and which git and DVC track."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from scmrepo.git import Git
 from tests.project import ROOT
 
 IGNORED = (".venv", ".cache", ".checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__")
-MADE = ("mlruns", "models", "plots", "reports", "dvc_plots", "data/reviews", "data/tokens", "data/mine")
+WRITTEN = ("mlruns", "models", "plots", "reports", "dvc_plots", "data/reviews", "data/tokens", "data/mine")
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def _seen(folder: Path) -> list[str]:
+def _untracked(folder: Path) -> list[str]:
     command = ["git", "ls-files", "--others", "--exclude-standard"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.mark.parametrize("linked", [True, False])
-@pytest.mark.parametrize("name", [*IGNORED, *MADE])
+@pytest.mark.parametrize("name", [*IGNORED, *WRITTEN])
 def test_folder_is_ignored_also_where_it_is_a_link(
     name: str, linked: bool, repository: Path, tmp_path: Path
 ) -> None:
@@ -36,10 +36,10 @@ def test_folder_is_ignored_also_where_it_is_a_link(
     (target / "file").touch()
     if linked:
         (repository / name).symlink_to(target)
-    assert _seen(repository) == [".gitignore"]
+    assert _untracked(repository) == [".gitignore"]
 
 
-def test_incoming_files_are_seen_by_git_and_dvc(repository: Path) -> None:
+def test_incoming_files_are_tracked_by_git_and_dvc(repository: Path) -> None:
     names = [
         "data/incoming/.gitignore",
         "data/incoming/README.md",
@@ -48,8 +48,8 @@ def test_incoming_files_are_seen_by_git_and_dvc(repository: Path) -> None:
     ]
     for name in names:
         (repository / name).touch()
-    assert _seen(repository) == [".gitignore", *names]
-    # DVC asks a library of its own, which takes another view of some patterns, with and without the slash.
+    assert _untracked(repository) == [".gitignore", *names]
+    # DVC uses another implementation of .gitignore, which differs in some patterns, with and without a slash.
     asked = ("data/", "data/incoming/", "data/incoming/b.dvc")
     git = Git(str(repository))
     assert [name for name in asked if git.is_ignored(f"{repository}/{name}")] == []

@@ -1,4 +1,4 @@
-"""Reviews made for measurements are a fair stand-in for real ones."""
+"""Generated reviews of the benchmarks resemble real ones."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +8,11 @@ from sentiment.data.imdb import read_package
 from sentiment.text import normalize_text
 
 
-def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:
-    made = pa.Table.from_batches(resampled_reviews(12_000))
-    texts = made["text"].to_pylist()
+def test_generated_reviews_are_distinct_and_as_long_as_real_ones() -> None:
+    generated = pa.Table.from_batches(resampled_reviews(12_000))
+    texts = generated["text"].to_pylist()
     assert len(texts) == len(set(texts)) == 12_000
-    assert sorted(made["label"].unique().to_pylist()) == [0, 1]
+    assert sorted(generated["label"].unique().to_pylist()) == [0, 1]
     real = [normalize_text(text) for text in read_package()["text"].to_pylist()]
     for percentile in (50, 95):
         lengths = [
@@ -21,7 +21,7 @@ def test_made_reviews_are_distinct_and_as_long_as_real_ones() -> None:
         assert 0.8 < lengths[0] / lengths[1] < 1.25
 
 
-def test_equal_arguments_make_equal_reviews() -> None:
+def test_equal_arguments_generate_equal_reviews() -> None:
     first, again, other = (pa.Table.from_batches(resampled_reviews(50, seed)) for seed in (1, 1, 2))
     assert first.equals(again)
     assert not first.equals(other)

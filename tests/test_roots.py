@@ -28,7 +28,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Brings the working directory back after `enter_repository`."""
+    """Restore the working directory after `enter_repository`."""
     monkeypatch.chdir(Path.cwd())
     yield monkeypatch
     monkeypatch.undo()
@@ -54,7 +54,7 @@ def test_nearest_folder_with_both_files_is_the_root(tmp_path: Path, here: pytest
         assert Path.cwd() == root
 
 
-def test_root_that_dvc_names_wins_and_files_are_read_where_dvc_runs(
+def test_dvc_root_is_the_repository_and_files_are_read_where_dvc_runs(
     tmp_path: Path, here: pytest.MonkeyPatch
 ) -> None:
     real, copy = _repository(tmp_path / "real"), _repository(tmp_path / "copy")
@@ -75,7 +75,7 @@ def test_root_that_dvc_names_wins_and_files_are_read_where_dvc_runs(
         (("dvc.yaml",), "no params.yaml here"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_missing_root_files_are_named(
     present: tuple[str, ...], message: str, tmp_path: Path, here: pytest.MonkeyPatch
 ) -> None:
     for name in present:
@@ -87,7 +87,7 @@ def test_what_is_missing_is_named(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "predict", "ui", "dashboard", "retrain"])
-def test_outside_a_repository_nothing_is_made(command: str, tmp_path: Path) -> None:
+def test_command_outside_a_repository_writes_nothing(command: str, tmp_path: Path) -> None:
     done = Project(tmp_path).run("sentiment", command, status=2)
     assert f"{tmp_path}: not inside a repository of this project" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -105,13 +105,13 @@ def test_check_in_a_subfolder_reads_the_roots_params(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_model_path_is_relative_to_where_the_user_stands(tmp_path: Path) -> None:
+def test_model_path_is_relative_to_the_working_directory(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     (root / "sub").mkdir()
     done = Project(root / "sub").run("sentiment", "predict", "--model", "mine", "Fine.", status=2)
-    assert f"error: {root}/sub/mine: no model" in done.stderr
+    assert f"error: {root}/sub/mine: contains no model" in done.stderr
     done = Project(root / "sub").run("sentiment", "predict", "Fine.", status=2)
-    assert "models/selected: no model" in done.stderr
+    assert "models/selected: contains no model" in done.stderr
 
 
 @pytest.mark.slow

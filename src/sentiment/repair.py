@@ -180,7 +180,7 @@ def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path 
         shutil.move(path, moved)
         yield (
             f"{name}: its object in the cache is corrupt, moved to {moved}; no stage writes this file: "
-            "restore it by `dvc pull` from a remote, from a backup, or from what is left in the moved file"
+            "restore it by `dvc pull` from a remote, from a backup, or from the moved file"
         )
     else:
         path.unlink()

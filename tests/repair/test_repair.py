@@ -1,4 +1,4 @@
-"""`sentiment repair` on what a kill, a full disk or a power cut leaves: files cut off anywhere."""
+"""`sentiment repair` after a kill, a full disk or a power failure: truncated files."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ READABLE: dict[str, Callable[[str], str]] = {
     "header": lambda lock: lock[: lock.index("stages:")],
     "at the end of a stage": lambda lock: lock[: lock.index("\n  train:") + 1],
 }
-"""Valid for DVC, which sees stages that never ran, or outputs that differ."""
+"""DVC can parse these: stages are missing, or outputs differ."""
 
 
 def _repair(project: Project, status: int = 0) -> str:
@@ -42,10 +42,10 @@ def _repair(project: Project, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def _require_as_before(project: Project, lock: str) -> None:
-    """The next `dvc repro` runs no stage, and all is as it was."""
-    said = project.run("dvc", "repro").stdout
-    assert "Running stage" not in said
+def _require_unchanged(project: Project, lock: str) -> None:
+    """Require that the next `dvc repro` runs no stage and restores dvc.lock."""
+    output = project.run("dvc", "repro").stdout
+    assert "Running stage" not in output
     assert (project.root / LOCK).read_text() == lock
     assert project.run("dvc", "status").stdout.startswith("Data and pipelines are up to date")
 
@@ -54,77 +54,77 @@ def _require_as_before(project: Project, lock: str) -> None:
 def test_truncated_lock_is_named_by_check_and_repaired(project: Project, place: str) -> None:
     lock = (project.root / LOCK).read_text()
     (project.root / LOCK).write_text(UNREADABLE[place](lock))
-    said = project.run("sentiment", "check", status=2).stderr
-    assert HINT in said
-    assert "dvc.lock: " in said
+    output = project.run("sentiment", "check", status=2).stderr
+    assert HINT in output
+    assert "dvc.lock: " in output
     assert "dvc.lock: " in _repair(project)
     assert (project.root / LOCK).read_text() == lock
     project.run("sentiment", "check")
 
 
 @pytest.mark.parametrize("place", READABLE)
-def test_lock_cut_where_it_still_parses_is_completed_by_dvc(project: Project, place: str) -> None:
+def test_truncated_lock_that_parses_is_completed_by_dvc(project: Project, place: str) -> None:
     lock = (project.root / LOCK).read_text()
     (project.root / LOCK).write_text(READABLE[place](lock))
     assert project.run("sentiment", "check").returncode == 0
-    _require_as_before(project, lock)
+    _require_unchanged(project, lock)
 
 
-def test_results_that_were_never_committed_survive(project: Project) -> None:
+def test_uncommitted_results_are_retained(project: Project) -> None:
     project.set_params({"evaluate.threshold": 0.6})
     project.run("dvc", "repro")
     lock = (project.root / LOCK).read_text()
     for cut in (lambda text: text[:-40], lambda text: ""):
         (project.root / LOCK).write_text(cut(lock))
         _repair(project)
-        _require_as_before(project, lock)
+        _require_unchanged(project, lock)
 
 
-def test_first_lock_of_all_is_made_again_from_the_run_cache(project: Project) -> None:
+def test_lock_that_was_never_committed_is_rebuilt_from_the_run_cache(project: Project) -> None:
     lock = (project.root / LOCK).read_text()
     project.run("git", "rm", "-q", "--cached", "dvc.lock")
     project.run("git", "commit", "-qm", "no results")
     for cut in (lambda text: "", lambda text: text[: len(text) // 2]):
         (project.root / LOCK).write_text(cut(lock))
         _repair(project)
-        _require_as_before(project, lock)
+        _require_unchanged(project, lock)
 
 
 @pytest.mark.parametrize("content", ["", '{"write": {"/a"', '{"write": {"/a": 3}}', "\0\0"])
-def test_damaged_rwlock_is_named_by_check_and_removed(project: Project, content: str) -> None:
+def test_corrupt_rwlock_is_named_by_check_and_removed(project: Project, content: str) -> None:
     (project.root / RWLOCK).write_text(content)
     assert "rwlock" in project.run("dvc", "status", status=1).stderr.lower()
-    said = project.run("sentiment", "check", status=2).stderr
-    assert HINT in said
-    assert "rwlock" in said
+    output = project.run("sentiment", "check", status=2).stderr
+    assert HINT in output
+    assert "rwlock" in output
     assert "rwlock: truncated or corrupt" in _repair(project)
     project.run("dvc", "status")
 
 
-def test_lock_of_a_number_that_is_another_process_by_now_goes(project: Project) -> None:
-    info = {"pid": os.getpid(), "cmd": "/somewhere/bin/dvc repro"}  # a number that is in use, by no DVC
-    output = str(project.root / "data/reviews/train.parquet")
-    (project.root / RWLOCK).write_text(json.dumps({"write": {output: info}}))
+def test_rwlock_with_a_reused_pid_is_removed(project: Project) -> None:
+    info = {"pid": os.getpid(), "cmd": "/somewhere/bin/dvc repro"}  # the pid of a process that is not DVC
+    path = str(project.root / "data/reviews/train.parquet")
+    (project.root / RWLOCK).write_text(json.dumps({"write": {path: info}}))
     assert "busy" in project.run("dvc", "status", status=1).stderr
     assert f"processes that are dead ({os.getpid()})" in _repair(project)
     project.run("dvc", "status")
 
 
-def test_nothing_is_touched_while_dvc_or_a_stage_works(project: Project) -> None:
+def test_repair_changes_nothing_while_dvc_or_a_stage_runs(project: Project) -> None:
     (project.root / "data/tokens/.train.partial").mkdir()
     for command in (("dvc", "repro", "--force", "--single-item", "train"), ("python", "-m", "stages.train")):
         process = project.start(*command)
         try:
             wait_for(lambda: list(project.root.glob(".checkpoints/*/.lock")), process)
-            said = _repair(project, status=2)
+            output = _repair(project, status=2)
         finally:
             kill(process)
-        assert "processes are using" in said
+        assert "processes are using" in output
         assert (project.root / "data/tokens/.train.partial").exists()
         shutil.rmtree(project.root / ".checkpoints")
 
 
-def test_temporary_files_of_dead_processes_go_and_others_stay(project: Project) -> None:
+def test_only_temporary_files_of_dead_processes_are_removed(project: Project) -> None:
     left = (
         "data/tokens/.train.partial",
         "data/tokens/train/.ids.npy.partial",
@@ -136,23 +136,23 @@ def test_temporary_files_of_dead_processes_go_and_others_stay(project: Project) 
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text("")
     assert project.run("dvc", "status").stdout.startswith("Data and pipelines are up to date")
-    said = _repair(project)
-    assert all(f"{name}: left over" in said for name in left)
+    output = _repair(project)
+    assert all(f"{name}: left over" in output for name in left)
     assert not [name for name in left if (project.root / name).exists()]
     assert (project.root / "mlruns/.mine").exists()
     assert (project.root / ".env").exists()
 
 
-def test_missing_outputs_come_from_the_cache_or_are_named(project: Project) -> None:
+def test_missing_outputs_are_restored_from_the_cache_or_named(project: Project) -> None:
     lock = (project.root / LOCK).read_text()
     before = project.tree()
     (project.root / "models/baseline/model.safetensors").unlink()
     shutil.rmtree(project.root / "data/tokens/train")
-    said = _repair(project)
-    assert "models/baseline/model.safetensors: missing, restored" in said
-    assert "data/tokens/train: missing, restored" in said
+    output = _repair(project)
+    assert "models/baseline/model.safetensors: missing, restored" in output
+    assert "data/tokens/train: missing, restored" in output
     assert project.tree() == before
-    _require_as_before(project, lock)
+    _require_unchanged(project, lock)
 
     shutil.rmtree(project.root / ".dvc/cache")
     (project.root / "models/baseline/model.safetensors").unlink()
@@ -173,7 +173,7 @@ def _truncate(path: Path) -> None:
     path.chmod(0o444)
 
 
-def test_damaged_objects_are_replaced_by_whole_files_here(project: Project) -> None:
+def test_corrupt_objects_are_replaced_by_files_of_the_working_tree(project: Project) -> None:
     lock = (project.root / LOCK).read_text()
     model, tokens = "models/baseline/model.safetensors", "data/tokens/train"
     content = (project.root / model).read_bytes()
@@ -181,18 +181,18 @@ def test_damaged_objects_are_replaced_by_whole_files_here(project: Project) -> N
     child_object = project.root / ".dvc/cache/files/md5" / child["md5"][:2] / child["md5"][2:]
     for path in (_objects(project, model), child_object):
         _truncate(path)
-    said = _repair(project)
-    assert f"{model}: its object in the cache was corrupt, replaced" in said
-    assert f"{tokens}/{child['relpath']}: its object in the cache was corrupt, replaced" in said
+    output = _repair(project)
+    assert f"{model}: its object in the cache was corrupt, replaced" in output
+    assert f"{tokens}/{child['relpath']}: its object in the cache was corrupt, replaced" in output
     assert _objects(project, model).read_bytes() == content
     assert _objects(project, model).stat().st_mode & 0o777 == 0o444
     (project.root / model).unlink()
     _repair(project)
     assert (project.root / model).read_bytes() == content
-    _require_as_before(project, lock)
+    _require_unchanged(project, lock)
 
 
-def test_damaged_objects_that_nothing_replaces_are_made_again(project: Project) -> None:
+def test_corrupt_objects_without_replacement_are_removed(project: Project) -> None:
     lock = (project.root / LOCK).read_text()
     report, tokens = "reports/quarantine.csv", "data/tokens/train"
     _truncate(_objects(project, tokens))
@@ -200,16 +200,16 @@ def test_damaged_objects_that_nothing_replaces_are_made_again(project: Project) 
     _objects(project, report).chmod(0o644)
     _objects(project, report).write_text("cut")
     _objects(project, report).chmod(0o444)
-    said = _repair(project)
-    assert f"{report}: its object in the cache is corrupt, removed" in said
-    assert f"{tokens}: its object in the cache is corrupt, removed" in said
-    assert f"{report}: neither here nor in the cache" in said.replace(f"{tokens}, ", "")
+    output = _repair(project)
+    assert f"{report}: its object in the cache is corrupt, removed" in output
+    assert f"{tokens}: its object in the cache is corrupt, removed" in output
+    assert f"{report}: neither here nor in the cache" in output.replace(f"{tokens}, ", "")
     project.run("dvc", "repro")
     assert (project.root / LOCK).read_text() == lock
 
 
 @pytest.mark.parametrize("cut", [0, 40, None])
-def test_damaged_and_missing_metrics_come_back(project: Project, cut: int | None) -> None:
+def test_corrupt_and_missing_metrics_are_restored(project: Project, cut: int | None) -> None:
     lock = (project.root / LOCK).read_text()
     path = project.root / "metrics/train.json"
     content = path.read_bytes()
@@ -226,7 +226,7 @@ def test_damaged_and_missing_metrics_come_back(project: Project, cut: int | None
     assert (project.root / LOCK).read_text() == lock
 
 
-def test_damaged_object_that_no_stage_writes_is_moved_not_removed(project: Project) -> None:
+def test_corrupt_object_that_no_stage_writes_is_moved(project: Project) -> None:
     file = project.root / "data/incoming/mine.csv"
     file.write_text("text,label\nA fine film,1\n")
     project.run("dvc", "add", "--quiet", "data/incoming/mine.csv")
@@ -235,12 +235,12 @@ def test_damaged_object_that_no_stage_writes_is_moved_not_removed(project: Proje
     file.unlink()
     cached.chmod(0o644)
     cached.write_text("text,label\nA fine")
-    said = project.run("sentiment", "repair").stdout
-    assert "data/incoming/mine.csv: its object in the cache is corrupt, moved to" in said
+    output = project.run("sentiment", "repair").stdout
+    assert "data/incoming/mine.csv: its object in the cache is corrupt, moved to" in output
     assert (project.root / ".dvc/tmp" / f"damaged-{md5}").read_text() == "text,label\nA fine"
 
 
-def test_truncated_dvc_file_comes_from_the_last_commit(project: Project) -> None:
+def test_truncated_dvc_file_is_restored_from_the_last_commit(project: Project) -> None:
     folder = project.root / "extra"
     folder.mkdir()
     (folder / "a").write_text("text,label\n")
@@ -252,16 +252,16 @@ def test_truncated_dvc_file_comes_from_the_last_commit(project: Project) -> None
     (folder / "a.dvc").write_text("")
     (folder / "b.dvc").write_text("outs:\n- md5: 0f")
     assert "extra/b.dvc: truncated" in project.run("sentiment", "check", status=2).stderr
-    said = _repair(project)
-    assert "extra/a.dvc: truncated or corrupt, restored from the last commit" in said
-    assert "`dvc add extra/b`" in said
+    output = _repair(project)
+    assert "extra/a.dvc: truncated or corrupt, restored from the last commit" in output
+    assert "`dvc add extra/b`" in output
     assert (folder / "a.dvc").read_text() == content
     assert (folder / "b").exists()
     project.run("dvc", "add", "extra/b")
     project.run("sentiment", "check")
 
 
-def test_truncated_journal_keeps_its_whole_lines(project: Project) -> None:
+def test_truncated_journal_retains_its_complete_lines(project: Project) -> None:
     journal = project.root / "mlruns/optuna.journal"
     journal.parent.mkdir(exist_ok=True)
     whole = b'{"op_code":0,"worker_id":"a"}\n'

@@ -1,4 +1,4 @@
-"""Windows of lines from a stream, whose pieces come as they come."""
+"""Reading windows of lines from a stream that delivers arbitrary chunks."""
 
 import os
 import threading
@@ -8,13 +8,13 @@ from contextlib import closing
 
 import pytest
 
-from sentiment import predict as lines
+from sentiment import predict
 from sentiment.errors import UserError
 from sentiment.predict import read_windows
 
 
 def _pipe(*chunks: bytes, wait_s: float = 0.0, stay_open: threading.Event | None = None) -> int:
-    """Return the reading end of a pipe that a thread writes to."""
+    """Return the read end of a pipe that a thread writes to."""
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -53,22 +53,20 @@ def _all(windows: Iterator[Sequence[str]]) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_lines_end_with_newlines_alone_however_they_arrive(
-    content: str, expected: list[str], size: int
-) -> None:
+def test_only_newlines_end_lines_whatever_the_chunks(content: str, expected: list[str], size: int) -> None:
     encoded = content.encode()
     chunks = [encoded[start : start + size] for start in range(0, len(encoded), size)]
     assert _all(read_windows(_pipe(*chunks))) == expected
 
 
-def test_lines_before_one_that_is_not_utf8_come_first_and_the_error_names_it() -> None:
+def test_line_that_is_not_utf8_is_named_after_the_lines_before_it() -> None:
     windows = read_windows(_pipe(b"a\nb\nc\xe9\nd\n"))
     assert next(windows) == ["a", "b"]
     with pytest.raises(UserError, match=r"not UTF-8 text in line 3 .* at byte 2 of the line"):
         next(windows)
 
 
-def test_a_pause_hands_on_the_lines_that_are_there() -> None:
+def test_pause_yields_the_lines_read_so_far() -> None:
     hold = threading.Event()
     windows = read_windows(_pipe(b"a\nb\nbegun", stay_open=hold))
     start = time.monotonic()
@@ -78,27 +76,27 @@ def test_a_pause_hands_on_the_lines_that_are_there() -> None:
     hold.set()
 
 
-def test_a_trickle_without_a_pause_is_handed_on_before_its_window_is_full() -> None:
-    trickle = [b"a\n"] * 150
-    windows = list(read_windows(_pipe(*trickle, wait_s=0.01)))
+def test_slow_input_without_a_pause_is_yielded_before_its_window_is_full() -> None:
+    slow = [b"a\n"] * 150
+    windows = list(read_windows(_pipe(*slow, wait_s=0.01)))
     assert sum(map(len, windows)) == 150
     assert len(windows) > 1
 
 
 def test_windows_are_bounded_in_lines_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "WINDOW_BYTES", 5_000)
+    monkeypatch.setattr(predict, "WINDOW_BYTES", 5_000)
     content = b"".join(b"%d\n" % number for number in range(5_000)) + (b"x" * 999 + b"\n") * 20
     windows = list(read_windows(_pipe(content)))
     assert sum(map(len, windows)) == 5_020
-    assert max(map(len, windows)) <= lines.WINDOW_LINES
+    assert max(map(len, windows)) <= predict.WINDOW_LINES
     assert max(sum(map(len, window)) for window in windows) < 5_000 + 999
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n"])
-def test_a_line_without_end_stops_before_it_fills_the_memory(
+def test_too_long_line_is_refused_before_it_fills_the_memory(
     ending: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "LONGEST_LINE", 200_000)
+    monkeypatch.setattr(predict, "LONGEST_LINE", 200_000)
     assert _all(read_windows(_pipe(b"x" * 200_000 + ending))) == ["x" * 200_000]
     windows = read_windows(_pipe(b"a\n" + b"x" * 200_001 + ending))
     assert next(windows) == ["a"]
