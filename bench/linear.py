@@ -9,7 +9,7 @@ from bench.linear_models import MODELS
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.evaluation.metrics import classification_metrics
+from sentiment.evaluation import compute_classification_metrics
 from sentiment.params import load_params
 
 
@@ -35,7 +35,7 @@ def _evaluate_linear(linear: Pipeline) -> dict[str, Any]:
     for split in ("validation", "test"):
         reviews = read_reviews(paths.reviews(split)).to_pandas()
         positive = linear.predict_proba(reviews["text"])[:, 1]
-        metrics[split] = classification_metrics(
+        metrics[split] = compute_classification_metrics(
             reviews["label"].to_numpy(), positive, params.threshold, params.confidence_level
         )
     return metrics

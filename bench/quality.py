@@ -27,7 +27,7 @@ from sentiment import paths
 from sentiment.data.build import build_splits
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.intervals import Interval, delong_interval
+from sentiment.intervals import Interval, compute_delong_interval
 from sentiment.model.classifier import predict_logits
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
@@ -69,7 +69,7 @@ class Evaluated:
         """Evaluate scores of the test split."""
         labels, scores = np.asarray(labels), np.asarray(scores)
         auc = float(roc_auc_score(labels, scores))
-        return cls(seconds, validation, auc, delong_interval(labels, scores))
+        return cls(seconds, validation, auc, compute_delong_interval(labels, scores))
 
 
 @exits_cleanly

@@ -1,12 +1,11 @@
-"""Pick the better model on validation; judge both on test. The only stage that opens the test split."""
+"""Select the model with the higher validation AUC and evaluate both; only this stage opens the test split."""
 
 import logging
 
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.evaluation.metrics import figures, write_curves
-from sentiment.evaluation.verdict import gain_on_test, judge, select
+from sentiment.evaluation import compute_test_gain, evaluate_model, plot_curves, select_model, write_curves
 from sentiment.files import write_json
 from sentiment.lineage import find_or_adopt_run
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, copy_model, load_model
@@ -22,7 +21,6 @@ from sentiment.tracking.run_inputs import evaluation_tags
 
 logger = logging.getLogger(__name__)
 
-
 READ = (
     paths.reviews("test"),
     paths.TOKENIZER,
@@ -33,52 +31,57 @@ READ = (
         for name in (WEIGHTS_FILE, CONFIG_FILE)
     ),
 )
-"""What the test metrics depend on, by the names that dvc.yaml has for it."""
+"""Files that the test metrics depend on, as dvc.yaml names them."""
 
 TEST_GAIN = "test_gain_over_baseline"
-"""Of the tuned model, whichever is selected; under one name in the metrics file and in its run."""
+"""Test AUC of the tuned model less that of the baseline, whichever is selected: key in the metrics file and
+prefix of metrics in MLflow."""
 
 
 @exits_cleanly
 def main() -> None:
-    """Write the selected model and both models' figures and curves; add them to the models' runs."""
+    """Write the selected model, both models' metrics and curves, and log them to the models' MLflow runs."""
     require_incoming_in_copy()
     params = load_params().evaluate
     validation = TokenizedReviews.open(paths.tokens("validation"))
     test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")), "tokenize test")
-    judged = {
-        candidate: judge(candidate, load_model(paths.model(candidate)), validation, test, params)
+    evaluations = {
+        candidate: evaluate_model(candidate, load_model(paths.model(candidate)), validation, test, params)
         for candidate in paths.CANDIDATES
     }
-    selected = select({candidate: judgement.validation["auc"] for candidate, judgement in judged.items()})
-    for candidate, judgement in judged.items():
-        logger.info(f"{candidate}: {judgement}{', selected' if candidate == selected else ''}")
-    gain = gain_on_test(judged["tuned"], judged["baseline"], test.labels, params)
-    logger.info(f"tuned over baseline on test: AUC {gain}")
+    selected = select_model(
+        {candidate: evaluation.validation["auc"] for candidate, evaluation in evaluations.items()}
+    )
+    for candidate, evaluation in evaluations.items():
+        logger.info(f"{candidate}: {evaluation}{', selected' if candidate == selected else ''}")
+    gain = compute_test_gain(evaluations["tuned"], evaluations["baseline"], test.labels, params)
+    logger.info(f"gain of tuned over baseline on test: AUC {gain}")
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     store = open_store()
-    evaluated_by = evaluation_tags(READ, params.model_dump())
+    tags = evaluation_tags(READ, params.model_dump())
     for candidate, stage in paths.CANDIDATES.items():
-        judgement = judged[candidate]
-        curves = (test.labels, judgement.test_probabilities, params.threshold)
-        write_curves(paths.PLOTS / "evaluate" / candidate, *curves)
+        evaluation = evaluations[candidate]
+        scores = (test.labels, evaluation.test_probabilities, params.threshold)
+        write_curves(paths.PLOTS / "evaluate" / candidate, *scores)
         run = find_or_adopt_run(store, paths.model(candidate), stage)
-        run.log_metrics({BEST_VALIDATION_AUC: judgement.validation["auc"], **judgement.test_figures()})
-        run.log_figures(figures(*curves, name=candidate), folder="evaluate")
+        run.log_metrics(
+            {BEST_VALIDATION_AUC: evaluation.validation["auc"], **evaluation.scalar_test_metrics()}
+        )
+        run.log_figures(plot_curves(*scores, name=candidate), folder="evaluate")
         if candidate == "tuned":
-            run.log_metrics(flattened({TEST_GAIN: gain.figures()}))
+            run.log_metrics(flattened({TEST_GAIN: gain.to_dict()}))
         run.tag({"selected": str(candidate == selected).lower()})
-        run.retag("evaluate.", evaluated_by)
+        run.retag("evaluate.", tags)
         if candidate == selected:
             log_model(run, paths.SELECTED)
     write_json(
         paths.metrics("evaluate"),
         {
             "selected": selected,
-            **judged[selected].by_split(),
-            "models": {candidate: judgement.by_split() for candidate, judgement in judged.items()},
-            TEST_GAIN: gain.figures(),
+            **evaluations[selected].metrics_by_split(),
+            "models": {name: evaluation.metrics_by_split() for name, evaluation in evaluations.items()},
+            TEST_GAIN: gain.to_dict(),
             "test_tokens": test.describe(),
         },
     )

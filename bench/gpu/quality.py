@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from bench.gpu.configurations import Configuration, load_configurations
 from bench.gpu.context import Bench
 from bench.gpu.remembered import remembered_ngrams
-from sentiment.intervals import delong_interval
+from sentiment.intervals import compute_delong_interval
 from sentiment.model.classifier import compute_probabilities, predict_logits
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EpochMetrics
@@ -130,7 +130,7 @@ def _read_test(bench: Bench, chosen: Tried) -> None:
         test = bench.pack.read_test()
         scores = predict_logits(chosen.fitted.model.to(bench.device), test, "test")
         auc = float(roc_auc_score(test.labels, scores))
-        interval = delong_interval(test.labels, scores)
+        interval = compute_delong_interval(test.labels, scores)
         value = f"{auc:.4f} ({interval.low:.4f} to {interval.high:.4f}): {chosen.name}"
         bench.gpu_row(metric, value, f"≥ {TEST_BAR}", auc >= TEST_BAR)
         bench.note("test", {"chosen": chosen.name, "changes": dict(chosen.changes), "auc": auc})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.metrics import roc_auc_score
 
-from sentiment.intervals import DECIMALS, Gain, delong_gain
+from sentiment.intervals import DECIMALS, Gain, compute_delong_gain
 from sentiment.lineage import log_configuration, origin_of
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin
@@ -58,7 +58,7 @@ def gain_over_first(
         return None
     ours, theirs = logits.get(winner), logits.get(first.number)
     if ours is not None and theirs is not None:
-        return Gain(*delong_gain(labels, ours, theirs))
+        return Gain(*compute_delong_gain(labels, ours, theirs))
     return Gain(value_of(study.trials[winner]) - value_of(first), None)
 
 
@@ -106,7 +106,7 @@ def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = No
             "validation_auc": _rounded(auc),
             "params": best.params,
         },
-        "gain_over_trial_0": None if gain is None else gain.figures(),
+        "gain_over_trial_0": None if gain is None else gain.to_dict(),
         "compute_saved": None if saved is None else _rounded(saved),
     }
 

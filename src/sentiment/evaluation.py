@@ -1,0 +1,207 @@
+"""Evaluation of models: metrics, curves, and which of two models is selected."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    PrecisionRecallDisplay,
+    RocCurveDisplay,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
+
+from sentiment.files import write_csv
+from sentiment.intervals import Gain, compute_delong_gain, compute_delong_interval, compute_wilson_interval
+from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
+from sentiment.params import EvaluateParams
+from sentiment.paths import Candidate
+from sentiment.tokens.token_store import TokenizedReviews
+
+mpl.use("Agg")  # a stage has no screen
+
+CURVE_POINTS = 500
+"""Number of points of a curve that a table retains; more than a plot can show."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one model on the validation and the test split.
+
+    Attributes:
+        validation: as `compute_classification_metrics` returns them.
+        test: likewise.
+        test_probabilities: probability of a positive label, shape (test reviews,).
+    """
+
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    test_probabilities: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        return f"AUC {self.validation['auc']:.4f} on validation, {self.test['auc']:.4f} on test"
+
+    def metrics_by_split(self) -> dict[str, dict[str, Any]]:
+        """Return the metrics under the names of the splits."""
+        return {"validation": self.validation, "test": self.test}
+
+    def scalar_test_metrics(self) -> dict[str, float]:
+        """Return the test metrics as `test_auc`, `test_f1` and so on, without intervals and counts."""
+        return {f"test_{name}": value for name, value in self.test.items() if not isinstance(value, dict)}
+
+
+def evaluate_model(
+    name: str,
+    model: SentimentClassifier,
+    validation: TokenizedReviews,
+    test: TokenizedReviews,
+    params: EvaluateParams,
+) -> Evaluation:
+    """Score both splits with a model and compute its metrics.
+
+    Args:
+        name: of the model, shown in the progress bars.
+        model: the model to evaluate.
+        validation: the validation split.
+        test: the test split.
+        params: decision threshold and confidence level.
+    """
+    on_validation = compute_probabilities(predict_logits(model, validation, f"{name} on validation"))
+    on_test = compute_probabilities(predict_logits(model, test, f"{name} on test"))
+    threshold, confidence_level = params.threshold, params.confidence_level
+    return Evaluation(
+        compute_classification_metrics(validation.labels, on_validation, threshold, confidence_level),
+        compute_classification_metrics(test.labels, on_test, threshold, confidence_level),
+        on_test,
+    )
+
+
+def select_model(validation_auc: Mapping[Candidate, float]) -> Candidate:
+    """Return the model with the higher validation AUC; the baseline if they are equal."""
+    return "tuned" if validation_auc["tuned"] > validation_auc["baseline"] else "baseline"
+
+
+def compute_test_gain(
+    model: Evaluation, reference: Evaluation, labels: NDArray[np.integer], params: EvaluateParams
+) -> Gain:
+    """Compute by how much a model's test AUC exceeds a reference's, with DeLong's paired interval.
+
+    Args:
+        model: the model in question.
+        reference: the model that it is compared with. If it is the same one, the gain and both ends of its
+            interval are 0.
+        labels: of the test reviews, 0 or 1, shape (test reviews,).
+        params: has the confidence level of the interval.
+    """
+    scores, reference_scores = model.test_probabilities, reference.test_probabilities
+    return Gain(*compute_delong_gain(labels, scores, reference_scores, params.confidence_level))
+
+
+def compute_classification_metrics(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    threshold: float,
+    confidence_level: float,
+) -> dict[str, Any]:
+    """Compute AUC, accuracy, precision, recall, F1, confidence intervals and the confusion matrix.
+
+    Args:
+        labels: 0 or 1, both present, shape (n,).
+        probabilities: of label 1, shape (n,).
+        threshold: lowest probability at which a review is predicted positive.
+        confidence_level: of the intervals: DeLong's for the AUC, Wilson's for the proportions.
+
+    Returns:
+        The metrics, each rounded to 6 decimals. Precision and recall are 0 where their denominator is 0.
+    """
+    predicted = (probabilities >= threshold).astype(np.int8)
+    ((true_negative, false_positive), (false_negative, true_positive)) = confusion_matrix(
+        labels, predicted, labels=[0, 1]
+    ).tolist()
+    proportions = {
+        "accuracy": (true_positive + true_negative, len(labels)),
+        "precision": (true_positive, true_positive + false_positive),
+        "recall": (true_positive, true_positive + false_negative),
+    }
+    metrics: dict[str, Any] = {
+        "auc": float(roc_auc_score(labels, probabilities)),
+        **{name: part / whole if whole else 0.0 for name, (part, whole) in proportions.items()},
+        "f1": float(f1_score(labels, predicted, zero_division=0.0)),
+    }
+    intervals = {
+        "auc": compute_delong_interval(labels, probabilities, confidence_level),
+        **{
+            name: compute_wilson_interval(part, whole, confidence_level)
+            for name, (part, whole) in proportions.items()
+        },
+    }
+    return {
+        **{name: round(value, 6) for name, value in metrics.items()},
+        "interval": {
+            name: {end: round(v, 6) for end, v in asdict(i).items()} for name, i in intervals.items()
+        },
+        "confusion": {
+            "true_negative": true_negative,
+            "false_positive": false_positive,
+            "false_negative": false_negative,
+            "true_positive": true_positive,
+        },
+    }
+
+
+def write_curves(
+    folder: Path, labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float
+) -> None:
+    """Write the tables `roc.csv`, `precision_recall.csv` and `confusion.csv` for `dvc plots`."""
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, probabilities)
+    precision, recall, _ = precision_recall_curve(labels, probabilities, drop_intermediate=True)
+    predicted = (probabilities >= threshold).astype(int)
+    tables = {
+        "roc": _downsample(pd.DataFrame({"fpr": false_positive_rate, "tpr": true_positive_rate})),
+        "precision_recall": _downsample(pd.DataFrame({"recall": recall, "precision": precision})),
+        "confusion": pd.DataFrame({"actual": labels, "predicted": predicted}).replace(
+            {0: "negative", 1: "positive"}
+        ),
+    }
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+
+
+def plot_curves(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float, name: str
+) -> dict[str, Figure]:
+    """Plot the ROC curve, the precision-recall curve and the confusion matrix of a model.
+
+    Returns:
+        Matplotlib figures by the file name under which MLflow stores them.
+    """
+    plots = {}
+    for file, display in (("roc", RocCurveDisplay), ("precision_recall", PrecisionRecallDisplay)):
+        plots[f"{file}.png"], axes = _new_figure()
+        display.from_predictions(labels, probabilities, name=name, plot_chance_level=True, ax=axes)
+    plots["confusion.png"], axes = _new_figure()
+    predicted = (probabilities >= threshold).astype(int)
+    ConfusionMatrixDisplay.from_predictions(
+        labels, predicted, display_labels=["negative", "positive"], cmap="Blues", colorbar=False, ax=axes
+    )
+    return plots
+
+
+def _new_figure() -> tuple[Figure, mpl.axes.Axes]:
+    figure = Figure(figsize=(6, 5), dpi=120, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _downsample(curve: pd.DataFrame) -> pd.DataFrame:
+    rows = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))
+    return curve.iloc[rows]
