@@ -10,7 +10,8 @@ from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+"""System error numbers: no space on the device, or the disk quota is exceeded."""
 
 
 class UserError(Exception):
@@ -56,8 +57,9 @@ def translate(error: BaseException) -> UserError | None:
         if translated := translator(error):
             return translated
     if isinstance(error, OSError):
-        advice = "; free some space and start the same command again" if error.errno in DISK_FULL else ""
-        return UserError(f"{error}{advice}")  # names the file where the system call had one
+        if error.errno in DISK_FULL_ERRORS:
+            return UserError(f"the disk is full: {error}; free some space and start the same command again")
+        return UserError(str(error))  # names the file where the system call had one
     return None
 
 

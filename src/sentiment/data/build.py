@@ -1,6 +1,5 @@
 """Build the splits: read every source, then validate, deduplicate and write the reviews in batches."""
 
-import errno
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from sentiment.data.validation import (
     require_few_duplicates,
     summarize_split,
 )
-from sentiment.errors import UserError
+from sentiment.errors import DISK_FULL_ERRORS, UserError
 from sentiment.files import temporary_folder
 from sentiment.logs import progress, progress_bar
 from sentiment.params.data import DownloadParams
@@ -278,7 +277,7 @@ def _reporting_full_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL_ERRORS:
             raise
         raise UserError(
             f"the disk is full: cannot write to {paths.REVIEWS} or {paths.REPORTS}, which need about twice "

@@ -1,6 +1,5 @@
 """Download of files from mirrors: resumed, retried, verified by checksum and cached."""
 
-import errno
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from tenacity import (
 from sentiment.data.download_cache import CacheEntry, Checksum, FileVersion, get_cache_folder, record_file
 from sentiment.data.locations import redact_url, to_local_path
 from sentiment.data.remote import MirrorError, RangeError, RemoteFile, TransientError
-from sentiment.errors import UserError
+from sentiment.errors import DISK_FULL_ERRORS, UserError
 from sentiment.logs import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -110,9 +109,6 @@ def _log_retry(url: str, state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
     logger.info(f"{redact_url(url)}: {reason}; retrying in {wait:.0f} s")
-
-
-DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(urls: Sequence[str], checksum: str | None) -> Path:
