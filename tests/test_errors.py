@@ -98,6 +98,6 @@ def test_library_that_raised_an_error_is_the_innermost_one(tmp_path: Path) -> No
     script.write_text("import json\njson.loads('{')\n")
     with pytest.raises(ValueError, match="Expecting") as raised:
         runpy.run_path(str(script), run_name="outer.module")
-    assert errors.raising_library(raised.value, "outer", "json") == "json"
-    assert errors.raising_library(raised.value, "outer", "optuna") == "outer"
-    assert errors.raising_library(raised.value, "mlflow", "optuna") is None
+    assert errors.find_raising_library(raised.value, "outer", "json") == "json"
+    assert errors.find_raising_library(raised.value, "outer", "optuna") == "outer"
+    assert errors.find_raising_library(raised.value, "mlflow", "optuna") is None

@@ -19,7 +19,7 @@ from sentiment.model.model_files import copy_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
-from sentiment.predict import LONGEST_LINE, escaped
+from sentiment.predict import LONGEST_LINE, escape
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
 from tests.model.small_model import model_params
@@ -77,7 +77,7 @@ def test_each_line_has_a_result_in_order_and_independent_of_the_others(
     texts = reviews["text"].to_pylist()
     texts[3] = ""
     printed = _predict(model, stdin="".join(f"{text}\n" for text in texts).encode())
-    assert [line.partition("\t")[2] for line in printed] == [escaped(text) for text in texts]
+    assert [line.partition("\t")[2] for line in printed] == [escape(text) for text in texts]
     few = [0, 3, 50, 199]
     alone = [_probabilities(_predict(model, stdin=f"{texts[row]}\n".encode()))[0] for row in few]
     together = np.array(_probabilities(printed))[few]
@@ -101,7 +101,7 @@ def test_arguments_and_lines_have_the_same_results(model: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a\tb\\n\n\u2028\x85\x0c\x00é", "\\", "\\t"])
 def test_escaped_text_can_be_unescaped(text: str) -> None:
-    written = escaped(text)
+    written = escape(text)
     assert len(written.splitlines()) == 1
     assert "\t" not in written
     assert written.encode("latin-1", "backslashreplace").decode("unicode_escape") == text

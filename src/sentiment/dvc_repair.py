@@ -61,7 +61,7 @@ STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
 def find_corrupt_dvc_files(root: Path) -> list[str]:
     """Return a line for each corrupt file among dvc.lock and the `.dvc` files."""
     found = find_corruption(root / paths.LOCK)
-    broken = [path for path in _dvc_files(root) if not _is_dvc_file(path.read_bytes())]
+    broken = [path for path in _list_dvc_files(root) if not _is_dvc_file(path.read_bytes())]
     files = [f"{path.relative_to(root)}: truncated or corrupt" for path in broken]
     return [f"{paths.LOCK}: {found}", *files] if found else files
 
@@ -77,7 +77,7 @@ def find_corruption(path: Path) -> str | None:
     if not content.endswith(b"\n"):
         return "truncated: its last line has no end"
     try:
-        stages = _validated(content.decode()).get("stages", {})
+        stages = _parse_lock(content.decode()).get("stages", {})
     except ValueError:
         return "truncated or corrupt"
     if not all(map(_has_sizes, stages.values())):
@@ -98,7 +98,10 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    retained, before = _stages(path.read_bytes()), _stages(read_committed(str(paths.LOCK), root) or b"")
+    retained, before = (
+        _parse_stages(path.read_bytes()),
+        _parse_stages(read_committed(str(paths.LOCK), root) or b""),
+    )
     if retained and [*retained][-1] not in before:  # it may be truncated where it still parses
         retained.popitem()
     elif retained:
@@ -121,7 +124,7 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
 
 def repair_dvc_files(root: Path) -> Iterator[str]:
     """Restore corrupt `.dvc` files from the last commit; remove those that were never committed."""
-    for path in _dvc_files(root):
+    for path in _list_dvc_files(root):
         if _is_dvc_file(path.read_bytes()):
             continue
         name = path.relative_to(root).as_posix()
@@ -136,21 +139,21 @@ def repair_dvc_files(root: Path) -> Iterator[str]:
             yield f"{name}: truncated or corrupt, never committed, removed; `dvc add {data}` writes it again"
 
 
-def _stages(content: bytes) -> dict[str, str]:
+def _parse_stages(content: bytes) -> dict[str, str]:
     """Return the text of each complete stage entry, in order."""
     found = {}
     text = content.decode(errors="replace")
     for block in STAGE.split(text.partition("stages:\n")[2])[1:]:
         entry = f"  {block}"
         try:
-            (name,) = _validated(HEADER + entry)["stages"]
+            (name,) = _parse_lock(HEADER + entry)["stages"]
         except ValueError:
             continue
         found[name] = entry
     return found
 
 
-def _validated(text: str) -> dict[str, Any]:
+def _parse_lock(text: str) -> dict[str, Any]:
     """Return the content of a lock file.
 
     Raises:
@@ -166,7 +169,7 @@ def _validated(text: str) -> dict[str, Any]:
     return content
 
 
-def _dvc_files(root: Path) -> list[Path]:
+def _list_dvc_files(root: Path) -> list[Path]:
     """Return the `.dvc` files that git tracks, or that are untracked and not ignored."""
     names = list_files("--cached", "--others", "--exclude-standard", "--", "*.dvc", root=root)
     return [root / name for name in names if (root / name).is_file()]

@@ -74,7 +74,7 @@ def translated_errors() -> Iterator[None]:
         raise translated from None
 
 
-def raising_library(error: BaseException, *libraries: str) -> str | None:
+def find_raising_library(error: BaseException, *libraries: str) -> str | None:
     """Return which of some libraries' code an exception passed last, None if it passed none of them.
 
     Two libraries may raise the same exceptions, such as those of SQLAlchemy below both MLflow and Optuna.

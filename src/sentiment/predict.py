@@ -94,7 +94,7 @@ class _Lines:
             self._read()
             if self.complete and oldest is None:
                 oldest = time.monotonic()
-        return self._take()
+        return self._take_window()
 
     def _is_full(self) -> bool:
         return len(self.complete) >= WINDOW_LINES or sum(map(len, self.complete)) >= WINDOW_BYTES
@@ -130,7 +130,7 @@ class _Lines:
             if self.begun_bytes:
                 self.complete.append(b"".join(self.begun))
 
-    def _take(self) -> list[bytes]:
+    def _take_window(self) -> list[bytes]:
         count, size = 0, 0
         while count < min(len(self.complete), WINDOW_LINES) and size < WINDOW_BYTES:
             size += len(self.complete[count])
@@ -141,7 +141,7 @@ class _Lines:
 
 Item = TypeVar("Item")
 
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
+ESCAPED_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
 """Characters that a program may take for the end of a line or a column, terminal control characters, and the
 backslash, so that escaped text can be unescaped."""
 
@@ -163,7 +163,7 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:
         raise UserError("standard output is closed")
-    windows = _windows_of_arguments(arguments) if arguments else _windows_of_standard_input()
+    windows = _split_arguments(arguments) if arguments else _read_standard_input()
 
     if not (folder / paths.TOKENIZER.name).is_file():
         raise UserError(
@@ -178,16 +178,16 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
     for reviews, encoded in read_ahead(encoded_windows):
         probabilities = predictor.predict_encoded(encoded)
-        lines = (f"{p:.4f}\t{escaped(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
+        lines = (f"{p:.4f}\t{escape(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
         _write("".join(lines).encode("utf-8"))
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     r"""Return text with control characters, separators and backslashes escaped, to fit one line and column.
 
     A tab becomes `\t`, a form feed `\x0c`, a line separator `\u2028`, a backslash `\\`.
     """
-    return UNSAFE.sub(_escape, text)
+    return ESCAPED_CHARACTERS.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -218,7 +218,7 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
         yield got[0]
 
 
-def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
+def _split_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     """Check all arguments, then return them in windows.
 
     Python decodes arguments by the locale, which may be ASCII; their bytes are UTF-8, like standard input.
@@ -233,7 +233,7 @@ def _windows_of_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     return (reviews[start : start + WINDOW_LINES] for start in range(0, len(reviews), WINDOW_LINES))
 
 
-def _windows_of_standard_input() -> Iterator[Sequence[str]]:
+def _read_standard_input() -> Iterator[Sequence[str]]:
     if sys.stdin is None:
         raise UserError("standard input is closed: pass reviews as arguments or as lines of standard input")
     if sys.stdin.isatty():

@@ -69,7 +69,11 @@ def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:
         UserError: A DVC command or a stage is running; all of them are named.
     """
     own = {root / DVC_LOCK} if holds_dvc_lock else set[Path]()
-    found = [*_dvc_holders(root / DVC_TEMPORARY), *_processes_at(root), *_held_locks(root, own)]
+    found = [
+        *_find_dvc_processes(root / DVC_TEMPORARY),
+        *_find_pipeline_processes(root),
+        *_find_held_locks(root, own),
+    ]
     if found:
         raise UserError(
             "\n  ".join(["processes are using this repository; try again when they have ended:", *found])
@@ -90,7 +94,7 @@ def read_rwlock_holders(file: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _dvc_holders(folder: Path) -> Iterator[str]:
+def _find_dvc_processes(folder: Path) -> Iterator[str]:
     for file in sorted(folder.rglob("rwlock")):
         alive = {(holder["cmd"], holder["pid"]) for holder in read_rwlock_holders(file) if _is_alive(holder)}
         yield from (f"{command} (process {pid})" for command, pid in sorted(alive))
@@ -107,7 +111,7 @@ def _is_alive(holder: dict[str, Any]) -> bool:
     return holder["cmd"] in " ".join(command) or _is_pipeline_command(command)
 
 
-def _processes_at(root: Path) -> Iterator[str]:
+def _find_pipeline_processes(root: Path) -> Iterator[str]:
     """Yield DVC commands and stages that run below the root, without this process and its parents."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
@@ -125,7 +129,7 @@ def _is_pipeline_command(command: list[str]) -> bool:
     return "dvc" in named | modules or any(module.startswith("stages.") for module in modules)
 
 
-def _held_locks(root: Path, own: set[Path]) -> Iterator[str]:
+def _find_held_locks(root: Path, own: set[Path]) -> Iterator[str]:
     for path in sorted({path for pattern in LOCKS for path in root.glob(pattern)} - own):
         lock = FileLock(path)
         try:
@@ -181,7 +185,7 @@ def require_incoming_in_copy() -> None:
     here, known = set(list_incoming_files()), set(list_files("--", str(paths.INCOMING), root=root))
     missing = []
     for name in list_incoming_files(root):
-        if name not in here and not any(path in known for path in _committed_as(name)):
+        if name not in here and not any(path in known for path in _list_tracked_paths(name)):
             missing.append(f"{name}: tracked by neither git nor DVC")
     if missing:
         raise UserError(
@@ -196,7 +200,7 @@ def require_incoming_in_copy() -> None:
         )
 
 
-def _committed_as(name: str) -> Iterator[str]:
+def _list_tracked_paths(name: str) -> Iterator[str]:
     """Yield the paths by which git may track a file: itself, its `.dvc` file, or that of a parent folder."""
     yield name
     for tracked in (Path(name), *Path(name).parents):

@@ -25,7 +25,7 @@ from sentiment.repository import DVC_SUFFIX, require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store
 
-COLLECTED = re.compile(r"^Removing (.+)$", re.MULTILINE)
+REMOVED_BY_GC = re.compile(r"^Removing (.+)$", re.MULTILINE)
 """Printed by `dvc gc --dry` for each object of the cache."""
 
 MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
@@ -60,15 +60,17 @@ def clean(policy: RetentionPolicy, *, remove: bool) -> None:
         raise UserError("\n  ".join([f"corrupt files; {REPAIR_HINT} first:", *damaged]))
     require_idle(root)
     # The cache comes first: if DVC fails, for example at a commit that it cannot read, nothing is removed.
-    objects = _unneeded_in_cache(root, policy)
+    objects = _find_unneeded_objects(root, policy)
     require_idle(root)  # again: that took seconds, and the removal starts here
     total = _report("DVC cache", objects, remove=remove)
-    total += _report("studies", _old_studies(root, policy.studies), remove=remove)
-    total += _report("checkpoints", _stale((root / paths.CHECKPOINTS).glob("*"), policy.days), remove=remove)
-    total += _report("downloads", _old_downloads(root, policy.days), remove=remove)
+    total += _report("studies", _find_old_studies(root, policy.studies), remove=remove)
+    total += _report(
+        "checkpoints", _find_stale((root / paths.CHECKPOINTS).glob("*"), policy.days), remove=remove
+    )
+    total += _report("downloads", _find_old_downloads(root, policy.days), remove=remove)
     total += _clean_runs(policy.days, remove=remove)
     done = "removed" if remove else "can be removed with `sentiment clean --yes`"
-    typer.echo(f"{_megabytes(total)} {done}")
+    typer.echo(f"{_format_megabytes(total)} {done}")
 
 
 def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
@@ -77,81 +79,87 @@ def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
         for path in sizes:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     total = sum(sizes.values())
-    typer.echo(f"{kind}: {len(sizes)} not needed, {_megabytes(total)}")
+    typer.echo(f"{kind}: {len(sizes)} not needed, {_format_megabytes(total)}")
     return total
 
 
-def _unneeded_in_cache(root: Path, policy: RetentionPolicy) -> dict[Path, int]:
+def _find_unneeded_objects(root: Path, policy: RetentionPolicy) -> dict[Path, int]:
     """Return the sizes of cached objects that no retained commit, tag, experiment or file here needs.
 
     `dvc gc` would break the run cache: that also contains metrics, which are not cached otherwise, and DVC
     restores no stage without them. They are retained together with the outputs of their stage.
     """
-    cache = Path(_dvc("cache", "dir").strip())
+    cache = Path(_run_dvc("cache", "dir").strip())
     if cache.is_symlink() or cache.resolve() != (root / ".dvc" / "cache").resolve():
         typer.echo(f"DVC cache: skipped, because {cache} may be shared with other repositories")
         return {}
-    if _git("for-each-ref", "refs/exps/stash", "refs/exps/celery/stash"):
+    if _run_git("for-each-ref", "refs/exps/stash", "refs/exps/celery/stash"):
         typer.echo("DVC cache: skipped, because experiments are queued (`dvc queue status`)")
         return {}
-    _git("rev-parse", "--verify", "HEAD")
+    _run_git("rev-parse", "--verify", "HEAD")
     retained = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
-    printed = _dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
-    objects = {Path(name) for name in COLLECTED.findall(printed)} - _pinned_objects(cache)
+    printed = _run_dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
+    objects = {Path(name) for name in REMOVED_BY_GC.findall(printed)} - _find_pinned_objects(cache)
     unneeded_runs = set()
     for file in (path for path in (cache / "runs").rglob("*") if path.is_file()):
-        outputs = _outputs_of_run(file, cache)
+        outputs = _read_run_outputs(file, cache)
         if any(
             path in objects and not name.startswith(f"{paths.METRICS}/") for name, path in outputs.items()
         ):
             unneeded_runs.add(file)
         else:
             objects -= set(outputs.values())
-    return {path: _size(path) for path in sorted(objects | unneeded_runs)}
+    return {path: _measure_size(path) for path in sorted(objects | unneeded_runs)}
 
 
-def _pinned_objects(cache: Path) -> set[Path]:
+def _find_pinned_objects(cache: Path) -> set[Path]:
     """Return the objects that `.dvc` files of any commit or git stash refer to.
 
     They are retained whatever their age, because no stage can write them again.
     """
-    listed = _git("rev-list", "--objects", "--all", "--reflog")
+    listed = _run_git("rev-list", "--objects", "--all", "--reflog")
     named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(DVC_SUFFIX))
     blobs = {blob for blob, path in named if Path(path).name != DVC_SUFFIX}  # without the folder `.dvc`
     found: set[Path] = set()
     for blob in sorted(blobs):
-        found |= {_object(cache, md5) for md5 in MD5.findall(_git("cat-file", "blob", blob))}
+        found |= {_get_object_path(cache, md5) for md5 in MD5.findall(_run_git("cat-file", "blob", blob))}
     for folder in [path for path in found if path.suffix == ".dir" and path.is_file()]:
-        found |= {_object(cache, str(entry["md5"])) for entry in json.loads(folder.read_bytes())}
+        found |= {_get_object_path(cache, str(entry["md5"])) for entry in json.loads(folder.read_bytes())}
     return found
 
 
-def _object(cache: Path, md5: str) -> Path:
+def _get_object_path(cache: Path, md5: str) -> Path:
     return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
-def _outputs_of_run(file: Path, cache: Path) -> dict[str, Path]:
+def _read_run_outputs(file: Path, cache: Path) -> dict[str, Path]:
     """Return the outputs of a run-cache entry: their paths, and their objects in the cache."""
     try:
         outputs = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))["outs"]
         md5s = {str(output["path"]): str(output["md5"]) for output in outputs}
     except (YAMLError, UnicodeDecodeError, KeyError, TypeError):
         return {}
-    return {name: _object(cache, md5) for name, md5 in md5s.items()}
+    return {name: _get_object_path(cache, md5) for name, md5 in md5s.items()}
 
 
-def _old_studies(root: Path, number: int) -> dict[Path, int]:
+def _find_old_studies(root: Path, number: int) -> dict[Path, int]:
     """Return the sizes of the folders of all but the newest studies; the journal retains their trials."""
     folders = [path for path in (root / paths.STUDIES).glob("*") if path.is_dir()]
-    return {path: _size(path) for path in sorted(folders, key=_newest, reverse=True)[number:]}
+    return {
+        path: _measure_size(path) for path in sorted(folders, key=_get_last_change, reverse=True)[number:]
+    }
 
 
-def _stale(folders: Iterable[Path], days: float) -> dict[Path, int]:
+def _find_stale(folders: Iterable[Path], days: float) -> dict[Path, int]:
     oldest = time.time() - days * 86400
-    return {path: _size(path) for path in sorted(folders) if path.is_dir() and _newest(path) < oldest}
+    return {
+        path: _measure_size(path)
+        for path in sorted(folders)
+        if path.is_dir() and _get_last_change(path) < oldest
+    }
 
 
-def _old_downloads(root: Path, days: float) -> dict[Path, int]:
+def _find_old_downloads(root: Path, days: float) -> dict[Path, int]:
     """Return the sizes of old downloads, without those of the sources in params.yaml."""
     if load_settings().download_cache is not None:
         return {}  # other repositories may share this folder
@@ -165,7 +173,7 @@ def _old_downloads(root: Path, days: float) -> dict[Path, int]:
     if by_pattern:  # only the server knows which downloads it matches
         return {}
     entries = (path for path in (root / ".cache" / "downloads").glob("*") if path not in needed)
-    return _stale(entries, days)
+    return _find_stale(entries, days)
 
 
 def _clean_runs(days: float, *, remove: bool) -> int:
@@ -174,34 +182,34 @@ def _clean_runs(days: float, *, remove: bool) -> int:
     deleted = mlflow_store.deleted_runs(days)
     typer.echo(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
     artifacts = repository_root() / "mlruns" / "artifacts"
-    size = sum(_size(artifacts / run) for run in deleted)
+    size = sum(_measure_size(artifacts / run) for run in deleted)
     if remove and deleted:
         mlflow_store.purge_deleted_runs(days)
-    orphaned = {path: _size(path) for path in mlflow_store.orphaned_artifacts() if path.exists()}
+    orphaned = {path: _measure_size(path) for path in mlflow_store.orphaned_artifacts() if path.exists()}
     return size + _report("orphaned artifacts", orphaned, remove=remove)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _iterate_files(path: Path) -> Iterator[Path]:
     return (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else iter([path])
 
 
-def _size(path: Path) -> int:
-    return sum(file.lstat().st_size for file in _files(path) if file.exists())
+def _measure_size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in _iterate_files(path) if file.exists())
 
 
-def _newest(folder: Path) -> float:
-    return max((file.lstat().st_mtime for file in _files(folder)), default=folder.stat().st_mtime)
+def _get_last_change(folder: Path) -> float:
+    return max((file.lstat().st_mtime for file in _iterate_files(folder)), default=folder.stat().st_mtime)
 
 
-def _dvc(*arguments: str) -> str:
-    return _run([sys.executable, "-m", "dvc", *arguments])
+def _run_dvc(*arguments: str) -> str:
+    return _run_command([sys.executable, "-m", "dvc", *arguments])
 
 
-def _git(*arguments: str) -> str:
-    return _run(["git", *arguments])
+def _run_git(*arguments: str) -> str:
+    return _run_command(["git", *arguments])
 
 
-def _run(command: list[str]) -> str:
+def _run_command(command: list[str]) -> str:
     """Return the output of a command.
 
     Raises:
@@ -218,5 +226,5 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _megabytes(size: int) -> str:
+def _format_megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"

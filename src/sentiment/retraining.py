@@ -53,11 +53,11 @@ def retrain() -> None:
     load_params()
     _require_commit()
     REPORT.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
-    _dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
-    log = _dvc("repro", fails_with="a stage failed")
-    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_lock_changed())
+    _run_dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
+    log = _run_dvc("repro", fails_with="a stage failed")
+    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_has_lock_changed())
     with atomic_write(REPORT) as temporary:
-        temporary.write_text(_report(outcome), encoding="utf-8")
+        temporary.write_text(_format_report(outcome), encoding="utf-8")
     typer.echo(f"{REPORT}: {'no changes' if outcome.is_unchanged else 'lists the changes'}")
 
 
@@ -73,12 +73,12 @@ def _require_commit() -> None:
         )
 
 
-def _lock_changed() -> bool:
+def _has_lock_changed() -> bool:
     now = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
     return now != read_committed(str(paths.LOCK))
 
 
-def _report(outcome: Outcome) -> str:
+def _format_report(outcome: Outcome) -> str:
     if outcome.is_unchanged:
         return "# Retraining\n\nNo changes: no stage ran, the committed model is up to date.\n"
     params = _format_difference("params") or "No parameter changed."
@@ -104,12 +104,12 @@ def _format_difference(what: Literal["params", "metrics"]) -> str:
 
     DVC's JSON of no differences is empty; its Markdown has the header of a table.
     """
-    if not json.loads(_dvc(what, "diff", "--json", "HEAD")):
+    if not json.loads(_run_dvc(what, "diff", "--json", "HEAD")):
         return ""
-    return _dvc(what, "diff", "--md", "HEAD").strip()
+    return _run_dvc(what, "diff", "--md", "HEAD").strip()
 
 
-def _dvc(*arguments: str, fails_with: str = "dvc failed") -> str:
+def _run_dvc(*arguments: str, fails_with: str = "dvc failed") -> str:
     """Run DVC and return its output; print the output of `dvc repro` line by line as it appears."""
     command = [sys.executable, "-m", "dvc", *arguments]
     lines = []

@@ -53,8 +53,8 @@ def repository_root() -> Path:
     """
     if named := os.environ.get("DVC_ROOT"):
         return Path(named).resolve()
-    here = _working_directory()
-    return _nearest_root(here) or here
+    here = _get_working_directory()
+    return _find_nearest_root(here) or here
 
 
 def enter_repository() -> None:
@@ -66,8 +66,8 @@ def enter_repository() -> None:
     Raises:
         UserError: The working directory is outside any repository, and DVC_ROOT is not set.
     """
-    here = _working_directory()
-    root = _nearest_root(here)
+    here = _get_working_directory()
+    root = _find_nearest_root(here)
     if root is None and (named := os.environ.get("DVC_ROOT")):
         root = Path(named)
     if root is None:
@@ -80,14 +80,14 @@ def enter_repository() -> None:
     os.chdir(root)
 
 
-def _working_directory() -> Path:
+def _get_working_directory() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
         raise UserError("the current folder does not exist any more; change to the repository") from None
 
 
-def _nearest_root(start: Path) -> Path | None:
+def _find_nearest_root(start: Path) -> Path | None:
     """Return `start` or its nearest parent folder that contains all of ROOT_FILES, or None."""
     for folder in (start, *start.parents):
         if all((folder / name).is_file() for name in ROOT_FILES):
@@ -110,7 +110,7 @@ def resolve_sqlite_address(address: str) -> str:
         path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_absolute()
     )
     if separator and is_relative and scheme.startswith("sqlite"):
-        return f"{scheme}:///{_in_address(repository_root(), path)}{question_mark}{options}"
+        return f"{scheme}:///{_format_sqlite_path(repository_root(), path)}{question_mark}{options}"
     return address
 
 
@@ -120,20 +120,20 @@ def build_sqlite_address(path: Path) -> str:
     Raises:
         UserError: Neither the absolute nor the relative path can be part of an address.
     """
-    return f"sqlite:///{_in_address(path.parent, path.name)}"
+    return f"sqlite:///{_format_sqlite_path(path.parent, path.name)}"
 
 
-def _in_address(folder: Path, name: str) -> str:
+def _format_sqlite_path(folder: Path, name: str) -> str:
     """Return the path of a file in the form that a sqlite address needs.
 
     In an address a `?` starts the options, and `%2F` is a slash. SQLAlchemy decodes `%3F` and `%25`, but
     MLflow creates the folder of the encoded path. A path relative to the working directory does not contain
     the names of its parent folders, so it is used where the absolute path has such characters.
     """
-    if not _breaks_address(str(folder)):
+    if not _has_special_characters(str(folder)):
         return str(folder / name)
     relative = os.path.relpath(folder, Path.cwd())
-    if _breaks_address(relative):
+    if _has_special_characters(relative):
         raise UserError(
             f"{folder}: the address of a sqlite database cannot contain a path with '?' or '%'; start the "
             "command inside this folder, or rename it"
@@ -141,7 +141,7 @@ def _in_address(folder: Path, name: str) -> str:
     return str(Path(relative) / name)
 
 
-def _breaks_address(path: str) -> bool:
+def _has_special_characters(path: str) -> bool:
     return "?" in path or "%" in path
 
 

@@ -20,7 +20,7 @@ from requests import RequestException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from sentiment.errors import UserError, raising_library, register_translator
+from sentiment.errors import UserError, find_raising_library, register_translator
 from sentiment.files import atomic_write
 from sentiment.settings import (
     Settings,
@@ -101,7 +101,7 @@ def _is_default() -> bool:
 @register_translator
 def translate_store_error(error: BaseException) -> UserError | None:
     """Return the error to report when the store fails while a command runs."""
-    if not isinstance(error, STORE_ERRORS) or raising_library(error, "mlflow", "optuna") == "optuna":
+    if not isinstance(error, STORE_ERRORS) or find_raising_library(error, "mlflow", "optuna") == "optuna":
         return None
     return UserError(f"{not_working(error)}; once it works, start the same command again")
 

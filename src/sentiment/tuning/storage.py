@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment import paths
-from sentiment.errors import UserError, raising_library, register_translator
+from sentiment.errors import UserError, find_raising_library, register_translator
 from sentiment.settings import find_secrets, load_settings, repository_root, resolve_sqlite_address
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def translate_storage_error(error: BaseException) -> UserError | None:
             "start the same command again: it takes what is left, or starts a new study"
         )
     if isinstance(error, StorageInternalError) or (
-        isinstance(error, SQLAlchemyError) and raising_library(error, "mlflow", "optuna") == "optuna"
+        isinstance(error, SQLAlchemyError) and find_raising_library(error, "mlflow", "optuna") == "optuna"
     ):
         address = load_settings().tune_storage
         return _not_working(error, address.get_secret_value() if address else "")
