@@ -160,7 +160,10 @@ def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
 def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
     """Read an extended header and return the name and size of the next member. Global headers are ignored."""
     if not 0 <= header.size <= MAX_EXTENSION_BYTES:
-        raise stream.build_error(f"an extended header of {header.size:,} bytes", header.name)
+        raise stream.build_error(
+            f"an extended header of {header.size:,} bytes, more than the limit of {MAX_EXTENSION_BYTES:,}",
+            header.name,
+        )
     content = stream.read(header.size, header.name)
     stream.skip(-header.size % BLOCK, header.name)
     if header.type == tarfile.GNUTYPE_LONGNAME:
