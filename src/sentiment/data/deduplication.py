@@ -106,8 +106,8 @@ def find_duplicates(
     """Decide which reviews are retained.
 
     All test reviews are retained, even duplicates, so that the test split does not depend on other sources.
-    Elsewhere, no review is retained whose text is also in the test split, or that has duplicates with both
-    labels, because the correct label is unknown.
+    Of other duplicates, the one in the first split of SPLIT_PRECEDENCE is retained. A review is dropped if
+    its text is also in the test split, or if duplicates have both labels, since the correct one is unknown.
 
     Args:
         digests: Digests from `hash_texts`, shape (reviews,).
@@ -119,9 +119,8 @@ def find_duplicates(
     halves = digests.view(np.uint64).reshape(-1, 2)
     rows = _find_repeated(halves[:, 0])  # sorting all reviews would need three times the memory
     if len(rows):
-        order = rows[
-            np.lexsort((splits[rows], halves[rows, 1], halves[rows, 0]))
-        ]  # stable: the first row stays first
+        # A stable sort, so that the first row of equal ones stays first.
+        order = rows[np.lexsort((splits[rows], halves[rows, 1], halves[rows, 0]))]
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
         text = np.cumsum(is_first) - 1

@@ -20,9 +20,7 @@ MAX_NAME_LENGTH = 100
 def redact_url(url: str) -> str:
     """Return a URL without user, password, query and fragment, for messages and logs."""
     parts = _parse_url(url)
-    if parts is None or (
-        "@" in parts.netloc and "@" in parts.path
-    ):  # perhaps a password that contains a slash
+    if parts is None or ("@" in parts.netloc and "@" in parts.path):  # a password may contain a slash
         return f"{url.partition('://')[0]}://…"
     if not parts.netloc:
         return url

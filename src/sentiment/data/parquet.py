@@ -189,9 +189,8 @@ class ReviewStream:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with _reporting_corrupt_file(self.path), _open(self.path) as parquet:
-            for row_group in range(
-                parquet.num_row_groups
-            ):  # one row group at a time, because otherwise RSS grows with each
+            # One row group at a time, because otherwise RSS grows with each.
+            for row_group in range(parquet.num_row_groups):
                 for batch in parquet.iter_batches(BATCH_ROWS, [row_group], FILE_SCHEMA.names):
                     if batch["text"].null_count:
                         raise UserError(f"{self.path}: expected a text in every row, but some rows have none")
