@@ -147,9 +147,12 @@ def _expand_local(location: str) -> list[str]:
 def _glob(base: Path, parts: list[str], location: str) -> list[Path]:
     if parts[-1] == RECURSIVE_WILDCARD:
         parts = [*parts, "*"]  # all files below, as in newer versions of pathlib
+    if any(RECURSIVE_WILDCARD in part and part != RECURSIVE_WILDCARD for part in parts):
+        # pathlib raises ValueError for `**.csv`, but from Python 3.13 on it matches like `*.csv`.
+        raise UserError(f"{redact_url(location)}: Invalid pattern: '**' can only be an entire path component")
     try:
         found = set(base.glob("/".join(parts)))
-    except ValueError as error:  # such as the component `**.csv`
+    except ValueError as error:
         raise UserError(f"{redact_url(location)}: {error}") from None
     return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
 
