@@ -9,11 +9,11 @@ from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import BEST_VALIDATION_AUC, open_store
-from sentiment.tuning.holdout import holdout_metrics
-from sentiment.tuning.report import search_page, write_tables
+from sentiment.tuning.holdout import build_holdout_metrics
+from sentiment.tuning.report import render_search_page, write_tables
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
-from sentiment.tuning.winner import find_winner, search_metrics, summary
+from sentiment.tuning.winner import build_search_metrics, find_winner, summarize_search
 from sentiment.tuning.workers import run_search
 
 
@@ -29,18 +29,18 @@ def main() -> None:
     search = open_search(params, reviews)
     with open_search_run(open_store(), search) as run:
         run_search(search, run)
-        with search.outputs:
-            study, winner = search.results(), find_winner(search, run)
+        with search.output_lock:
+            study, winner = search.load_results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model, winner.origin)
             tag_model(winner.run, paths.model("tuned"))
-            figures = summary(study, winner.number, winner.validation_auc, winner.gain)
+            figures = summarize_search(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
             run.log_metrics({"best_tuning_auc": figures["best"]["tuning_auc"]})
-            run.log_metrics(search_metrics(study))
+            run.log_metrics(build_search_metrics(study))
             run.retag("best.", {name: str(value) for name, value in figures["best"]["params"].items()})
-            run.log_page("tune.html", search_page(study, params, winner.number))
+            run.log_page("tune.html", render_search_page(study, params, winner.number))
             write_tables(paths.REPORTS, study, params, winner.confirmed)
-            write_json(paths.metrics("tune"), {**figures, "holdout": holdout_metrics(winner.confirmed)})
+            write_json(paths.metrics("tune"), {**figures, "holdout": build_holdout_metrics(winner.confirmed)})
 
 
 if __name__ == "__main__":

@@ -21,5 +21,8 @@ def gain_bar() -> Bar:
         ends = f" ({interval['low']:+.4f} to {interval['high']:+.4f})" if interval else ""
         outcome = f"trial {winner}: {gain['auc']:+.4f}{ends}"
     return Bar(
-        "validation AUC over params.yaml before the search", outcome, "better, or reported", holds=True
+        "validation AUC over params.yaml before the search",
+        outcome,
+        "better, or reported",
+        holds=True,
     )

@@ -18,9 +18,9 @@ from sentiment.params import Params
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EvaluationSchedule, IntermediateEvaluation
 from sentiment.training.loop import fit
-from sentiment.tuning.holdout import tuning_reviews
-from sentiment.tuning.sampling import make_pruner, make_sampler
-from sentiment.tuning.trial_params import starting_point, suggest
+from sentiment.tuning.holdout import select_tuning_reviews
+from sentiment.tuning.sampling import build_pruner, build_sampler
+from sentiment.tuning.trial_params import get_starting_values, suggest_params
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +72,13 @@ def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
 
 def train_all(params: Params, reviews: TrainingData, trials: int) -> list[Trained]:
     """Train a search's trials one after the other, each to its end."""
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
-    study.enqueue_trial(starting_point(params))
-    seen = tuning_reviews(reviews, params.tune.active_holdout)
+    study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
+    study.enqueue_trial(get_starting_values(params))
+    seen = select_tuning_reviews(reviews, params.tune.active_holdout)
     trained = []
     for number in range(trials):
         trial = study.ask()
-        drawn = suggest(trial, params)
+        drawn = suggest_params(trial, params)
         checks: list[IntermediateEvaluation] = []
         fitted = fit(
             drawn.model,
@@ -96,7 +96,7 @@ def train_all(params: Params, reviews: TrainingData, trials: int) -> list[Traine
 
 def replay(params: Params, trained: Sequence[Trained]) -> Pruned:
     """Report the trials' intermediate values to the pruner of `params`; end each trial that it prunes."""
-    study = optuna.create_study(direction="maximize", study_name="tune", pruner=make_pruner(params))
+    study = optuna.create_study(direction="maximize", study_name="tune", pruner=build_pruner(params))
     taken, ended, best = 0, 0, 0.0
     for each in trained:
         trial = study.ask()

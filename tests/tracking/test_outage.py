@@ -23,7 +23,7 @@ from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning import trial as trials
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
-from sentiment.tuning.trial_records import claimed_trial, open_search_run
+from sentiment.tuning.trial_records import acquire_trial, open_search_run
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 from tests.tuning import postgres
 from tests.tuning.studies import searched_params
@@ -193,11 +193,11 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
     split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
     search = open_search(searched_params(), TrainingData(10, split, split))
     parent = open_search_run(open_store(), search)
-    with claimed_trial(search) as trial:
+    with acquire_trial(search) as trial:
         assert trial is not None
         with pytest.raises(UserError, match="does not work"), translated_errors():
             trials.run_trial(search, parent, trial)
-    assert search.trials()[0].state == TrialState.RUNNING
+    assert search.load_trials()[0].state == TrialState.RUNNING
 
 
 @pytest.mark.usefixtures("alone")

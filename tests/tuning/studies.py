@@ -15,9 +15,9 @@ from sentiment.tuning.trial_params import (
     ERROR,
     WALL_SECONDS,
     Progress,
-    note_progress,
-    starting_point,
-    suggest,
+    get_starting_values,
+    record_progress,
+    suggest_params,
 )
 from tests.project import ROOT
 
@@ -64,13 +64,13 @@ def searched(
         sampler=TPESampler(seed=1, n_startup_trials=6),
         pruner=MedianPruner(n_startup_trials=3),
     )
-    study.enqueue_trial(starting_point(params))
+    study.enqueue_trial(get_starting_values(params))
     for number in range(trials):
         trial = study.ask()
-        suggested = suggest(trial, params)
+        suggested = suggest_params(trial, params)
         if number == FAILED:
             trial.set_user_attr(ERROR, "TrainingDivergedError: the loss is nan\nno step was taken")
-            note_progress(trial, Progress(optimizer_steps=3, planned_optimizer_steps=3 * STEPS))
+            record_progress(trial, Progress(optimizer_steps=3, planned_optimizer_steps=3 * STEPS))
             study.tell(trial, state=TrialState.FAIL)
         else:
             _run(study, trial, suggested)
@@ -80,7 +80,7 @@ def searched(
 def _run(study: optuna.Study, trial: optuna.Trial, params: Params) -> None:
     for epoch in (1, 2, 3):
         trial.report(auc_after(params, epoch), epoch)
-        note_progress(trial, Progress(epoch * STEPS, 3 * STEPS))
+        record_progress(trial, Progress(epoch * STEPS, 3 * STEPS))
         trial.set_user_attr(WALL_SECONDS, 2.0 * epoch)
         trial.set_user_attr(CPU_SECONDS, 3.0 * epoch)
         if epoch < 3 and trial.should_prune():

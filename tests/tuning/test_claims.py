@@ -14,8 +14,8 @@ from sentiment.params import Params, load_params
 from sentiment.settings import Settings
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tuning.study import Search, open_search, study_name
-from sentiment.tuning.trial_records import claimed_trial
+from sentiment.tuning.study import Search, compute_study_name, open_search
+from sentiment.tuning.trial_records import acquire_trial
 from tests.project import ROOT
 
 SPACE = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}
@@ -50,55 +50,55 @@ def _number(trial: optuna.Trial | None) -> int | None:
 
 def test_first_trial_is_the_configuration_and_there_are_no_more_than_asked_for(search: Search) -> None:
     with ExitStack() as stack:
-        trials = [stack.enter_context(claimed_trial(search)) for _ in range(4)]
+        trials = [stack.enter_context(acquire_trial(search)) for _ in range(4)]
         assert [_number(trial) for trial in trials] == [0, 1, 2, None]
-    assert search.trials()[0].system_attrs["fixed_params"] == {
+    assert search.load_trials()[0].system_attrs["fixed_params"] == {
         "train.optimizer.learning_rate": search.params.train.optimizer.learning_rate
     }
 
 
 def test_trial_that_nobody_runs_is_taken_up_under_its_number_with_its_values(search: Search) -> None:
     name = "train.optimizer.learning_rate"
-    with claimed_trial(search) as first, claimed_trial(search) as second:
+    with acquire_trial(search) as first, acquire_trial(search) as second:
         assert first is not None
         assert second is not None
         drawn = second.suggest_float(name, 1e-4, 1e-1, log=True)
         first.study.tell(first, 0.5)
-    with claimed_trial(search) as again:
+    with acquire_trial(search) as again:
         assert again is not None
         assert again.number == 1
         assert again.suggest_float(name, 1e-4, 1e-1, log=True) == drawn
-    assert [trial.state for trial in search.trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [trial.state for trial in search.load_trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
 
 
 def test_ended_trial_is_not_taken_up(search: Search) -> None:
     for number in range(3):
-        with claimed_trial(search) as trial:
+        with acquire_trial(search) as trial:
             assert trial is not None
             assert trial.number == number
             trial.study.tell(trial, 0.5)
-    with claimed_trial(search) as none:
+    with acquire_trial(search) as none:
         assert none is None
-    assert search.is_over()
+    assert search.is_finished()
 
 
 def test_nothing_is_taken_up_after_too_many_failures(search: Search) -> None:
     for _ in range(2):
-        with claimed_trial(search) as trial:
+        with acquire_trial(search) as trial:
             assert trial is not None
             trial.set_user_attr("error", f"error of {trial.number}")
             trial.study.tell(trial, state=TrialState.FAIL)
-    with claimed_trial(search) as none:
+    with acquire_trial(search) as none:
         assert none is None
-    assert search.is_over()
+    assert search.is_finished()
     with pytest.raises(UserError, match=r"(?s)trial 0: error of 0.*trial 1: error of 1"):
-        search.results()
+        search.load_results()
 
 
 def _claim_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
     search = open_search(_params(trials=20), REVIEWS)
-    while not search.is_over():
-        with claimed_trial(search) as trial:
+    while not search.is_finished():
+        with acquire_trial(search) as trial:
             if trial is not None:
                 numbers.put(trial.number)
                 trial.study.tell(trial, 0.5)
@@ -116,19 +116,19 @@ def test_processes_at_once_run_each_trial_once(root: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert claimed == list(range(20))
-    assert len(open_search(_params(trials=20), REVIEWS).study().trials) == 20
+    assert len(open_search(_params(trials=20), REVIEWS).load_study().trials) == 20
 
 
 def test_study_is_named_by_what_it_searches(tmp_path: Path) -> None:
-    name = study_name(_params(), REVIEWS)
-    assert study_name(_params(trials=9, max_failed=9), REVIEWS) == name
+    name = compute_study_name(_params(), REVIEWS)
+    assert compute_study_name(_params(trials=9, max_failed=9), REVIEWS) == name
     other_data = TrainingData(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
     others = [
-        study_name(_params(seed=1), REVIEWS),
-        study_name(_params(space={"model.layers": {"kind": "int", "low": 1, "high": 2}}), REVIEWS),
-        study_name(_params(), other_data),
-        study_name(_params(), TrainingData(11, SPLIT, SPLIT)),
-        study_name(_params(), REVIEWS, _changed_package(tmp_path)),
+        compute_study_name(_params(seed=1), REVIEWS),
+        compute_study_name(_params(space={"model.layers": {"kind": "int", "low": 1, "high": 2}}), REVIEWS),
+        compute_study_name(_params(), other_data),
+        compute_study_name(_params(), TrainingData(11, SPLIT, SPLIT)),
+        compute_study_name(_params(), REVIEWS, _changed_package(tmp_path)),
     ]
     assert len({name, *others}) == 6
 
@@ -138,7 +138,7 @@ def _changed_package(folder: Path) -> Path:
     for path in source.rglob("*.py"):
         (folder / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
         (folder / path.relative_to(source)).write_bytes(path.read_bytes())
-    with (folder / "tuning/space.py").open("a") as file:
+    with (folder / "tuning/trial_params.py").open("a") as file:
         file.write("# another word\n")
     return folder
 
@@ -149,6 +149,6 @@ def test_study_that_was_just_begun_is_made_whole(search: Search) -> None:
     storage = begun.storage
     storage.delete_study(storage.get_study_id_from_name(begun.name))
     optuna.create_study(study_name=begun.name, storage=storage, direction="maximize")
-    whole = open_search(_params(seed=2), REVIEWS).study()
-    assert {"optuna", "id"} <= set(whole.user_attrs)
+    whole = open_search(_params(seed=2), REVIEWS).load_study()
+    assert {"optuna_version", "study_id"} <= set(whole.user_attrs)
     assert len(whole.trials) == 1

@@ -9,7 +9,13 @@ from sentiment.params import load_params
 from sentiment.params.tune import Holdout
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.tuning.holdout import Folds, holdout_metrics, rank_on_holdout, tuning_reviews, with_holdout_auc
+from sentiment.tuning.holdout import (
+    Folds,
+    add_holdout_auc,
+    build_holdout_metrics,
+    rank_on_holdout,
+    select_tuning_reviews,
+)
 from tests.project import ROOT
 
 LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)
@@ -18,9 +24,9 @@ HALF = Holdout(trials=2, share=0.5)
 
 def test_folds_are_disjoint_whole_and_balanced() -> None:
     folds = Folds.split(LABELS, 0.3)
-    assert sorted([*folds.first, *folds.second]) == list(range(30))
-    assert len(folds.second) == 9
-    assert LABELS[folds.second].mean() == pytest.approx(LABELS.mean())
+    assert sorted([*folds.tuning, *folds.holdout]) == list(range(30))
+    assert len(folds.holdout) == 9
+    assert LABELS[folds.holdout].mean() == pytest.approx(LABELS.mean())
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.array([0, 1, 1] * 10, dtype=np.int8)], ids=["blocks", "mixed"])
@@ -28,7 +34,7 @@ def test_each_label_is_cut_once(labels: np.ndarray) -> None:
     """So the reviews of at most one film per label are on both sides."""
     folds = Folds.split(labels, 0.4)
     for label in (0, 1):
-        first, second = (rows[labels[rows] == label] for rows in (folds.first, folds.second))
+        first, second = (rows[labels[rows] == label] for rows in (folds.tuning, folds.holdout))
         assert first.max() < second.min()
 
 
@@ -49,12 +55,12 @@ def _reviews() -> TrainingData:
 
 def test_trials_are_steered_by_the_first_fold_alone() -> None:
     reviews = _reviews()
-    seen = tuning_reviews(reviews, HALF)
+    seen = select_tuning_reviews(reviews, HALF)
     folds = Folds.split(LABELS, 0.5)
-    assert len(seen.validation) == len(folds.first)
-    for position, row in enumerate(folds.first):
+    assert len(seen.validation) == len(folds.tuning)
+    for position, row in enumerate(folds.tuning):
         assert seen.validation[position].tolist() == reviews.validation[row].tolist()
-    assert seen.validation.labels.tolist() == LABELS[folds.first].tolist()
+    assert seen.validation.labels.tolist() == LABELS[folds.tuning].tolist()
     assert seen.train is reviews.train
 
 
@@ -62,7 +68,7 @@ def test_trials_are_steered_by_the_first_fold_alone() -> None:
 def test_without_confirmation_all_reviews_steer(holdout: Holdout | None) -> None:
     tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": holdout})
     reviews = _reviews()
-    assert tuning_reviews(reviews, tune.active_holdout) is reviews
+    assert select_tuning_reviews(reviews, tune.active_holdout) is reviews
 
 
 def test_two_trials_are_confirmed() -> None:
@@ -74,7 +80,7 @@ def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
     """Scores that are right but for some reviews of either fold."""
     logits = LABELS.astype(np.float32)
     folds = Folds.split(LABELS, 0.5)
-    for rows, wrong in ((folds.first, first_wrong), (folds.second, second_wrong)):
+    for rows, wrong in ((folds.tuning, first_wrong), (folds.holdout, second_wrong)):
         logits[rows[-wrong or len(rows) :]] = -1.0
     return logits
 
@@ -85,7 +91,7 @@ def test_best_on_the_first_fold_meet_on_the_second() -> None:
     assert [one.trial for one in confirmed] == [7, 3]
     assert confirmed[0].tuning_auc < confirmed[1].tuning_auc
     assert confirmed[0].holdout_auc > confirmed[1].holdout_auc
-    assert holdout_metrics(confirmed) == {
+    assert build_holdout_metrics(confirmed) == {
         "7": {
             "tuning_auc": round(confirmed[0].tuning_auc, 6),
             "holdout_auc": round(confirmed[0].holdout_auc, 6),
@@ -102,7 +108,7 @@ def test_equal_trials_are_ordered_by_the_first_fold_then_by_number() -> None:
 
 def test_table_shows_the_second_fold_where_a_trial_met_it() -> None:
     table = pd.DataFrame({"trial": [0, 1, 2], "tuning_auc": [0.5, 0.9, 0.8], "optimizer_steps": [1, 2, 3]})
-    shown = with_holdout_auc(table, rank_on_holdout({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
+    shown = add_holdout_auc(table, rank_on_holdout({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
     assert list(shown.columns) == ["trial", "tuning_auc", "holdout_auc", "optimizer_steps"]
     assert shown["holdout_auc"].isna().tolist() == [True, False, False]
-    assert with_holdout_auc(table, [])["holdout_auc"].isna().all()
+    assert add_holdout_auc(table, [])["holdout_auc"].isna().all()

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.tuning.report import search_page
+from sentiment.tuning.report import render_search_page
 from tests.tuning.studies import searched, searched_params
 
 PLOTS = ("history", "importance", "parallel-coordinates", "clipping", "intermediate-values")
@@ -23,7 +23,7 @@ def _without_library(page: str) -> str:
 
 
 def test_page_has_every_plot_and_one_copy_of_the_library(study: optuna.Study) -> None:
-    page = search_page(study, searched_params(), winner=0)
+    page = render_search_page(study, searched_params(), winner=0)
     assert page.count("plotly.js v") == 1
     assert len(page) < 8_000_000
     for plot in PLOTS:
@@ -31,33 +31,33 @@ def test_page_has_every_plot_and_one_copy_of_the_library(study: optuna.Study) ->
 
 
 def test_page_loads_nothing_from_outside(study: optuna.Study) -> None:
-    page = search_page(study, searched_params(), winner=0)
+    page = render_search_page(study, searched_params(), winner=0)
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page)
     assert "https://" not in _without_library(page)
 
 
 def test_equal_studies_give_equal_pages(study: optuna.Study) -> None:
-    assert search_page(study, searched_params(), winner=0) == search_page(
+    assert render_search_page(study, searched_params(), winner=0) == render_search_page(
         searched(30), searched_params(), winner=0
     )
 
 
 def test_pruned_trials_are_marked(study: optuna.Study) -> None:
-    page = _without_library(search_page(study, searched_params(), winner=0))
+    page = _without_library(render_search_page(study, searched_params(), winner=0))
     for trial in study.trials:
         assert (f'"trial {trial.number}, pruned"' in page) == (trial.state == TrialState.PRUNED)
 
 
 def test_parallel_coordinates_say_what_they_leave_out(study: optuna.Study) -> None:
-    assert "Without train.clip" in search_page(study, searched_params(), winner=0)
+    assert "Without train.clip" in render_search_page(study, searched_params(), winner=0)
 
 
 def test_page_of_one_trial_says_what_it_cannot_tell() -> None:
-    page = search_page(searched(1), searched_params(), winner=0)
+    page = render_search_page(searched(1), searched_params(), winner=0)
     assert "Not told: fewer than 6 trials finished." in page
     assert '<div id="importance"' not in page
 
 
 def test_page_of_an_empty_space() -> None:
-    page = search_page(searched(2, space={}), searched_params({}), winner=0)
+    page = render_search_page(searched(2, space={}), searched_params({}), winner=0)
     assert "no parameter is in every finished trial" in page

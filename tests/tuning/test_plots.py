@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from sentiment.params.search_space import replace_values
 from sentiment.tuning.report import (
     LEAST_FINISHED,
-    clipping_table,
-    importance_table,
-    intermediate_table,
-    parallel_table,
+    build_clipping_table,
+    build_importance_table,
+    build_intermediate_table,
+    build_parallel_table,
     write_tables,
 )
 from tests.project import ROOT, Project
@@ -32,7 +32,7 @@ def study() -> optuna.Study:
 
 
 def test_parameter_that_decides_is_the_most_important() -> None:
-    table = importance_table(searched(30))
+    table = build_importance_table(searched(30))
     assert table["parameter"][0] == "train.optimizer.learning_rate"
     assert table["importance"].sum() == pytest.approx(1)
     assert "train.clip.threshold" in set(table["parameter"])  # which not every trial has
@@ -50,7 +50,7 @@ def test_importance_with_too_few_finished_trials_is_an_empty_table_and_logged(
 
 
 def test_intermediate_values_tell_which_trials_were_pruned_when(study: optuna.Study) -> None:
-    table = intermediate_table(study)
+    table = build_intermediate_table(study)
     assert len(table) == sum(len(trial.intermediate_values) for trial in study.trials)
     last = table.groupby("trial")["evaluation_index"].max()
     states = table.groupby("trial")["state"].first()
@@ -60,7 +60,7 @@ def test_intermediate_values_tell_which_trials_were_pruned_when(study: optuna.St
 
 
 def test_clipping_of_each_trial_is_what_it_trained_with(study: optuna.Study) -> None:
-    table = clipping_table(study, searched_params()).set_index("trial")
+    table = build_clipping_table(study, searched_params()).set_index("trial")
     assert {"none", "norm"} <= set(table["kind"])
     for number, row in table.iterrows():
         clip = replace_values(searched_params(), study.trials[number].params).train.clip
@@ -71,12 +71,12 @@ def test_clipping_of_each_trial_is_what_it_trained_with(study: optuna.Study) -> 
 
 def test_clipping_that_was_not_searched_is_that_of_params() -> None:
     space = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}
-    table = clipping_table(searched(3, space=space), searched_params(space))
+    table = build_clipping_table(searched(3, space=space), searched_params(space))
     assert set(zip(table["kind"], table["setting"], strict=True)) == {("norm", 0.5)}
 
 
 def test_place_on_an_axis_is_between_low_and_high_on_its_own_scale(study: optuna.Study) -> None:
-    table = parallel_table(study).set_index(["trial", "parameter"])
+    table = build_parallel_table(study).set_index(["trial", "parameter"])
     assert table["place"].between(0, 1).all()
     rate = table.loc[(0, "train.optimizer.learning_rate")]  # 5e-3 between 1e-4 and 1e-1, by its logarithm
     assert rate["place"] == pytest.approx(0.5663, abs=1e-4)

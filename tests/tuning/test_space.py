@@ -7,7 +7,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
-from sentiment.tuning.trial_params import starting_point, suggest
+from sentiment.tuning.trial_params import get_starting_values, suggest_params
 from tests.project import ROOT
 
 
@@ -20,12 +20,12 @@ def _params(space: dict[str, Any]) -> Params:
 def _suggested(params: Params, **fixed: Any) -> Params:
     study = optuna.create_study()
     study.enqueue_trial(fixed)
-    return suggest(study.ask(), params)
+    return suggest_params(study.ask(), params)
 
 
 def test_first_trial_is_the_configuration_itself() -> None:
     params = _params(load_params(ROOT / "params.yaml").model_dump()["tune"]["space"])
-    assert _suggested(params, **starting_point(params)) == params
+    assert _suggested(params, **get_starting_values(params)) == params
 
 
 def test_values_drawn_are_in_place() -> None:
@@ -64,7 +64,7 @@ def test_percentile_and_threshold_are_drawn_each_for_its_own_kind() -> None:
             "train.clip.percentile": {"kind": "float", "low": 5.0, "high": 100.0},
         }
     )
-    assert _suggested(params, **starting_point(params)) == params
+    assert _suggested(params, **get_starting_values(params)) == params
     by_percentile = _suggested(params, **{"train.clip.kind": "percentile", "train.clip.percentile": 25.0})
     assert by_percentile.train.clip.model_dump() == {"kind": "percentile", "percentile": 25.0}
     by_unit = _suggested(params, **{"train.clip.kind": "adaptive", "train.clip.threshold": 0.02})
@@ -78,7 +78,7 @@ def test_range_is_widened_to_hold_the_value_of_trial_zero() -> None:
             "model.hidden_units": {"kind": "categorical", "choices": [8, 16]},
         }
     )
-    start = starting_point(params)
+    start = get_starting_values(params)
     assert _suggested(params, **start) == params
 
 

@@ -4,16 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
-from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
-from sentiment.tuning.trial_params import starting_point, suggest
+from sentiment.tuning.sampling import (
+    RepeatableHyperbandPruner,
+    build_pruner,
+    build_sampler,
+    count_trials,
+    list_starting_trials,
+)
+from sentiment.tuning.trial_params import get_starting_values, suggest_params
 from tests.project import ROOT
 
 SPACE = {
@@ -46,15 +54,15 @@ def _study(folder: Path, params: Params) -> optuna.Study:
         study_name="search",
         storage=storage,
         load_if_exists=True,
-        sampler=make_sampler(params.tune),
-        pruner=make_pruner(params),
+        sampler=build_sampler(params.tune),
+        pruner=build_pruner(params),
     )
 
 
 def _run(study: optuna.Study, params: Params, trials: int) -> None:
     for _ in range(trials):
         trial = study.ask()
-        study.tell(trial, _auc(suggest(trial, params)))
+        study.tell(trial, _auc(suggest_params(trial, params)))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
@@ -97,12 +105,12 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
     killed.__class__ = Counting
     if suggested < 3:
         with pytest.raises(KilledError):
-            suggest(killed, params)
+            suggest_params(killed, params)
     else:
-        suggest(killed, params)
+        suggest_params(killed, params)
     again = _study(tmp_path, params)
     adopted = Trial(again, killed._trial_id)
-    suggest(adopted, params)
+    suggest_params(adopted, params)
     (tmp_path / "whole").mkdir()
     whole = _study(tmp_path / "whole", params)
     _run(whole, params, 7)
@@ -113,7 +121,7 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
 def test_sampler_learns_from_the_trials_before(sampler: dict[str, Any]) -> None:
     """Else a wrapper that makes samplers anew would be one more random search."""
     params = _params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
+    study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
     _run(study, params, 50)
     off = [abs(trial.params["model.dropout.head"] - 0.3) for trial in study.trials[-10:]]
     assert sum(off) / len(off) < 0.12, "at random it would be 0.21"
@@ -124,7 +132,7 @@ def test_trial_taken_over_sees_what_finished_since(tmp_path: Path) -> None:
     params = _params(sampler=SAMPLERS[0])
     early = _study(tmp_path, params)
     _run(early, params, 2)
-    suggest(early.ask(), params)  # looks at two finished trials, too few for TPE, and remembers them
+    suggest_params(early.ask(), params)  # looks at two finished trials, too few for TPE, and remembers them
     other = _study(tmp_path, params)
     _run(other, params, 4)
     left = other.ask()
@@ -136,7 +144,7 @@ def test_seed_of_params_changes_the_trials() -> None:
     drawn = []
     for seed in (1, 2):
         params = _params(sampler={"kind": "random"}, seed=seed)
-        study = optuna.create_study(direction="maximize", sampler=make_sampler(params.tune))
+        study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
         _run(study, params, 1)
         drawn.append(study.trials[0].params)
     assert drawn[0] != drawn[1]
@@ -144,7 +152,7 @@ def test_seed_of_params_changes_the_trials() -> None:
 
 def _verdicts(params: Params, curves: list[list[float]]) -> list[int]:
     """Return after how many checks each trial ended, one after the other."""
-    study = optuna.create_study(direction="maximize", study_name="search", pruner=make_pruner(params))
+    study = optuna.create_study(direction="maximize", study_name="search", pruner=build_pruner(params))
     ended = []
     for curve in curves:
         trial = study.ask()
@@ -209,7 +217,34 @@ def test_verdict_that_a_kill_swallowed_is_given_again(pruner: dict[str, Any], tm
     assert len(set(verdicts)) == 2, "the case needs trials that are ended"
 
 
-def test_warm_up_counts_checks_of_the_longest_training() -> None:
+def _ended_under(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
+    """Return after how many evaluations each trial ended, where no trial is interrupted."""
+    study = optuna.create_study(direction="maximize", study_name="search", pruner=pruner)
+    ended = []
+    for curve in curves:
+        trial = study.ask()
+        for step, auc in enumerate(curve, 1):
+            trial.report(auc, step)
+            if trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curve[-1])
+        ended.append(step)
+    return ended
+
+
+@pytest.mark.parametrize(("least", "most", "factor"), [(1, 12, 2), (2, 12, 3), (1, 27, 3), (3, 12, 2)])
+def test_hyperband_decides_as_that_of_optuna(least: int, most: int, factor: int) -> None:
+    rng = np.random.default_rng(0)
+    curves = np.round(rng.uniform(0.5, 0.9, (40, 1)) + rng.normal(0, 0.05, (40, most)), 2).tolist()
+    ended = _ended_under(RepeatableHyperbandPruner(least, most, factor), curves)
+    reference = HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
+    assert ended == _ended_under(reference, curves)
+    assert len(set(ended)) > 1
+
+
+def test_warm_up_counts_evaluations_of_the_longest_training() -> None:
     params = _params(
         pruner={"kind": "median", "startup_trials": 1, "warmup": 0.5},
         evaluations_per_epoch=2,
@@ -219,7 +254,7 @@ def test_warm_up_counts_checks_of_the_longest_training() -> None:
 
 
 def _started(params: Params, storage: BaseStorage | None = None) -> list[dict[str, Any]]:
-    return starting_trials(params, storage or InMemoryStorage())
+    return list_starting_trials(params, storage or InMemoryStorage())
 
 
 GRID = {
@@ -239,7 +274,7 @@ GRID = {
 def test_grid_has_every_combination_once_after_trial_zero() -> None:
     params = _params(sampler={"kind": "grid"}, space=GRID)
     start, *points = _started(params)
-    assert start == starting_point(params)
+    assert start == get_starting_values(params)
     assert len(points) == 3 * 2 * (1 + 3)  # no threshold where nothing is clipped
     assert len({tuple(sorted(point.items())) for point in points}) == len(points)
     assert {point["model.layers"] for point in points} == {1, 3}
@@ -252,13 +287,13 @@ def test_grid_point_that_is_trial_zero_is_not_tried_again() -> None:
     space = {"model.dropout.head": {"kind": "float", "low": 0.1, "high": 0.3, "points": 3}}  # 0.2 is trial 0
     params = _params(sampler={"kind": "grid"}, space=space)
     assert [trial["model.dropout.head"] for trial in _started(params)] == pytest.approx([0.2, 0.1, 0.3])
-    assert trials_in_all(params) == 3
+    assert count_trials(params) == 3
 
 
 def test_search_ends_with_its_grid() -> None:
     params = _params(sampler={"kind": "grid"}, space=GRID)
-    assert trials_in_all(params) == 25
-    assert trials_in_all(_params()) == 30
+    assert count_trials(params) == 25
+    assert count_trials(_params()) == 30
 
 
 def test_grid_of_values_that_do_not_go_together_stops_before_the_first_trial() -> None:
@@ -324,7 +359,7 @@ def test_older_trials_wait_past_the_total_for_the_day_that_it_is_raised(
     storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))
     params = _params(warm_start=WARM, trials=2)
     assert len(_started(params, storage)) == 3
-    assert trials_in_all(params) == 2
+    assert count_trials(params) == 2
 
 
 @pytest.mark.parametrize(

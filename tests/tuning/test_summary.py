@@ -9,12 +9,18 @@ import pytest
 from optuna.trial import TrialState
 
 from sentiment.intervals import Gain, Interval
-from sentiment.tuning.winner import compute_saved, gain_over_first, search_metrics, summary, trials_table
+from sentiment.tuning.winner import (
+    build_search_metrics,
+    build_trials_table,
+    compute_gain_over_trial_0,
+    compute_pruning_savings,
+    summarize_search,
+)
 from tests.tuning.studies import FAILED, STEPS, searched
 
 
 def _summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
-    return summary(study, study.best_trial.number, study.best_value, gain)
+    return summarize_search(study, study.best_trial.number, study.best_value, gain)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +33,7 @@ def _numbers(study: optuna.Study, state: TrialState) -> list[int]:
 
 
 def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optuna.Study) -> None:
-    table = trials_table(study).set_index("trial")
+    table = build_trials_table(study).set_index("trial")
     assert list(table.index) == list(range(16))
     for name, state in (("finished", TrialState.COMPLETE), ("pruned", TrialState.PRUNED)):
         assert _numbers(study, state) == list(table.index[table["state"] == name])
@@ -44,13 +50,13 @@ def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optun
 
 
 def test_error_of_a_failed_trial_is_one_line(study: optuna.Study) -> None:
-    errors = trials_table(study)["error"]
+    errors = build_trials_table(study)["error"]
     assert errors[FAILED] == "TrainingDivergedError: the loss is nan no step was taken"
     assert errors.drop(FAILED).isna().all()
 
 
 def test_best_tuning_auc_never_falls_and_ends_at_the_best(study: optuna.Study) -> None:
-    best = trials_table(study)["best_tuning_auc"]
+    best = build_trials_table(study)["best_tuning_auc"]
     assert best.is_monotonic_increasing
     assert best.iloc[-1] == study.best_value
 
@@ -63,14 +69,14 @@ def test_compute_saved_by_hand() -> None:
         trial.set_user_attr("optimizer_steps", steps)
         trial.set_user_attr("planned_optimizer_steps", 30)
         study.tell(trial, 0.9 if state == TrialState.COMPLETE else None, state=state)
-    assert compute_saved(study) == pytest.approx(20 / (30 + 30 + 3))
+    assert compute_pruning_savings(study) == pytest.approx(20 / (30 + 30 + 3))
 
 
 def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), 0.9)
     assert _summary(study)["compute_saved"] is None
-    assert "compute_saved" not in search_metrics(study)
+    assert "compute_saved" not in build_search_metrics(study)
 
 
 def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
@@ -89,14 +95,14 @@ def test_gain_is_null_where_trial_zero_failed() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), state=TrialState.FAIL)
     study.tell(study.ask(), 0.9)
-    gain = gain_over_first(study, 1, np.array([0, 1]), {})
+    gain = compute_gain_over_trial_0(study, 1, np.array([0, 1]), {})
     assert _summary(study, gain)["gain_over_trial_0"] is None
 
 
 def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first, winner = np.array([0.1, 0.6, 0.2, 0.5, 0.7, 0.8]), np.array([0.1, 0.3, 0.2, 0.5, 0.7, 0.8])
-    gain = gain_over_first(study, 3, labels, {0: first, 3: winner})
+    gain = compute_gain_over_trial_0(study, 3, labels, {0: first, 3: winner})
     assert gain is not None
     assert gain.auc == pytest.approx(1 / 9)
     assert gain.interval is not None
@@ -105,15 +111,15 @@ def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
 
 def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: optuna.Study) -> None:
     best = study.best_trial.number
-    gain = gain_over_first(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
+    gain = compute_gain_over_trial_0(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
     assert gain is not None
     assert gain.auc == study.best_value - study.trials[0].values[0]
     assert _summary(study, gain)["gain_over_trial_0"]["interval"] is None
 
 
 def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) -> None:
-    metrics = search_metrics(study)
+    metrics = build_search_metrics(study)
     assert metrics["wall_seconds"] == sum(trial.user_attrs.get("wall_seconds", 0) for trial in study.trials)
     assert metrics["cpu_seconds"] == pytest.approx(1.5 * metrics["wall_seconds"])
     assert metrics["trials_finished"] + metrics["trials_pruned"] + metrics["trials_failed"] == 16
-    assert not any("seconds" in name for name in [*_summary(study), *trials_table(study).columns])
+    assert not any("seconds" in name for name in [*_summary(study), *build_trials_table(study).columns])

@@ -21,8 +21,8 @@ from plotly.subplots import make_subplots
 from sentiment.files import write_csv
 from sentiment.params import Params
 from sentiment.params.search_space import replace_values
-from sentiment.tuning.holdout import HoldoutResult, with_holdout_auc
-from sentiment.tuning.winner import STATES, last_intermediate_auc, trials_table, tuning_auc
+from sentiment.tuning.holdout import HoldoutResult, add_holdout_auc
+from sentiment.tuning.winner import STATES, build_trials_table, get_last_intermediate_auc, get_tuning_auc
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: 
     confirmed: the trials that met on the fold set aside.
     """
     tables = {
-        "tune": with_holdout_auc(trials_table(study), confirmed),
-        "tune/importance": importance_table(study),
-        "tune/intermediate": intermediate_table(study),
-        "tune/clipping": clipping_table(study, params),
-        "tune/parallel": parallel_table(study),
+        "tune": add_holdout_auc(build_trials_table(study), confirmed),
+        "tune/importance": build_importance_table(study),
+        "tune/intermediate": build_intermediate_table(study),
+        "tune/clipping": build_clipping_table(study, params),
+        "tune/parallel": build_parallel_table(study),
     }
     for name, table in tables.items():
         write_csv(reports / f"{name}.csv", table, numbers=DIGITS)
@@ -59,7 +59,7 @@ def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: 
         logger.info(f"importance of parameters: not told, fewer than {LEAST_FINISHED} trials finished")
 
 
-def importance_table(study: optuna.Study) -> pd.DataFrame:
+def build_importance_table(study: optuna.Study) -> pd.DataFrame:
     """Return how much each parameter decided about the AUC of finished trials, the most important first.
 
     PED-ANOVA (Watanabe et al., 2023): it draws nothing at random, so that equal studies give equal bytes,
@@ -72,17 +72,17 @@ def importance_table(study: optuna.Study) -> pd.DataFrame:
         with warnings.catch_warnings():
             # Of a variant that one trial alone chose: nothing can be said of it, and nothing is.
             warnings.simplefilter("ignore")
-            importance = get_param_importances(study, evaluator=importance_evaluator(), params=names)
+            importance = get_param_importances(study, evaluator=build_importance_evaluator(), params=names)
     rows = sorted(importance.items(), key=lambda item: (-item[1], item[0]))
     return pd.DataFrame(rows, columns=["parameter", "importance"])
 
 
-def importance_evaluator() -> PedAnovaImportanceEvaluator:
+def build_importance_evaluator() -> PedAnovaImportanceEvaluator:
     """Return the evaluator that table and page share."""
     return PedAnovaImportanceEvaluator(target_quantile=GOOD_SHARE)
 
 
-def intermediate_table(study: optuna.Study) -> pd.DataFrame:
+def build_intermediate_table(study: optuna.Study) -> pd.DataFrame:
     """Return a row per trial and check: the validation AUC at that step, and what became of the trial."""
     rows = [
         (trial.number, STATES[trial.state], index, auc)
@@ -92,7 +92,7 @@ def intermediate_table(study: optuna.Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["trial", "state", "evaluation_index", "intermediate_auc"])
 
 
-def clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
+def build_clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
     """Return a row per trial that was validated: kind of clipping, its setting, AUC.
 
     Setting is the threshold or, of kind `percentile`, the percentile; empty of kind `none`. What the search
@@ -106,7 +106,7 @@ def clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*OUTCOME_COLUMNS, "kind", "setting"])
 
 
-def parallel_table(study: optuna.Study) -> pd.DataFrame:
+def build_parallel_table(study: optuna.Study) -> pd.DataFrame:
     """Return a row per validated trial and parameter: the value, and its place between low (0) and high (1).
 
     Of a logarithmic range the place is that of the logarithm; of choices, that in their order.
@@ -156,7 +156,7 @@ def _validated(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _outcome(trial: FrozenTrial) -> tuple[int, str, float | None, float | None]:
-    return trial.number, STATES[trial.state], tuning_auc(trial), last_intermediate_auc(trial)
+    return trial.number, STATES[trial.state], get_tuning_auc(trial), get_last_intermediate_auc(trial)
 
 
 AUC = "validation AUC"
@@ -179,7 +179,7 @@ body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0
 <h1>{title}</h1>"""
 
 
-def search_page(study: optuna.Study, params: Params, winner: int) -> str:
+def render_search_page(study: optuna.Study, params: Params, winner: int) -> str:
     """Return HTML with history, importance, parallel coordinates, clipping and intermediate values.
 
     winner: number of the trial that won. Interactive, with one copy of plotly.js inside (5 MB). Equal studies
@@ -211,7 +211,7 @@ def _history(study: optuna.Study) -> go.Figure:
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     figure.add_scatter(
         x=[trial.number for trial in pruned],
-        y=[last_intermediate_auc(trial) for trial in pruned],
+        y=[get_last_intermediate_auc(trial) for trial in pruned],
         mode="markers",
         marker={"symbol": "x", "color": PRUNED},
         name="pruned",
@@ -221,7 +221,7 @@ def _history(study: optuna.Study) -> go.Figure:
 
 
 def _importance_section(study: optuna.Study) -> str:
-    table = importance_table(study).iloc[::-1]  # plotly draws the first bar at the bottom
+    table = build_importance_table(study).iloc[::-1]  # plotly draws the first bar at the bottom
     if table.empty:
         words = f"Not told: fewer than {LEAST_FINISHED} trials finished."
         return _section("Importance", None, words)
@@ -247,7 +247,7 @@ def _parallel_section(study: optuna.Study) -> str:
 
 
 def _clipping(study: optuna.Study, params: Params) -> go.Figure:
-    table = clipping_table(study, params)
+    table = build_clipping_table(study, params)
     kinds = sorted(table["kind"].unique())
     figure = make_subplots(1, len(kinds), shared_yaxes=True, subplot_titles=kinds)
     for column, kind in enumerate(kinds, start=1):

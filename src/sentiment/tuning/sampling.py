@@ -1,5 +1,6 @@
-"""Where trials come from, and when they are ended early."""
+"""Samplers, pruners, and the trials that a search starts with."""
 
+import binascii
 import math
 import zlib
 from collections.abc import Callable
@@ -8,13 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.pruners._successive_halving import (
-    _completed_rung_key,
-    _get_competing_values,
-    _get_current_rung,
-    _is_trial_promotable_to_next_rung,
-)
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
@@ -39,93 +34,129 @@ from sentiment.params.tune import (
     TuneParams,
     WarmStart,
 )
-from sentiment.tuning.trial_params import configured, fitting, ranked, starting_point
+from sentiment.tuning.trial_params import apply_values, get_starting_values, rank_trials, select_valid_values
 
-MakeSampler = Callable[[int], BaseSampler]
-"""From a seed."""
+BuildSampler = Callable[[int], BaseSampler]
+"""Builds a sampler from a seed."""
 
 
 class SeededByTrial(BaseSampler):
-    """Makes a sampler anew for each draw, seeded by the trial's number and the parameter's name.
+    """Sampler that builds another one for each draw, seeded by trial number and parameter name.
 
-    So what a trial draws follows from the trials in the study alone: not from what the process drew before,
-    nor from which of the trial's parameters had been drawn when it was killed.
+    What a trial draws therefore depends on the trials in the study alone. It does not depend on what the
+    process drew before, nor on which of the trial's parameters were already drawn when a process was killed.
     """
 
-    def __init__(self, make: MakeSampler, seed: int) -> None:
-        self._make = make
+    def __init__(self, build: BuildSampler, seed: int) -> None:
+        self._build = build
         self._seed = seed
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Look at the study as it is now: a trial that is taken over does not come by way of `ask`."""
+        """Discard the cached trials, as `Study.ask` does, which is not called for a trial that resumes."""
         study._thread_local.cached_all_trials = None
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return the parameters that are drawn together."""
+        """Return the parameters that are drawn jointly."""
         return dict(self._sampler(trial).infer_relative_search_space(study, trial))
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw the parameters of `search_space` together."""
-        self._forget_last_draw(study, trial)
+        """Draw the parameters of `search_space` jointly."""
+        self._clear_recorded_draw(study, trial)
         return dict(self._sampler(trial).sample_relative(study, trial, search_space))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one parameter by itself."""
+        """Draw one parameter independently of the others."""
         sampler = self._sampler(trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        words = [self._seed, trial.number, zlib.crc32(name.encode())]
-        return self._make(int(np.random.SeedSequence(words).generate_state(1)[0]))
+        entropy = [self._seed, trial.number, zlib.crc32(name.encode())]
+        return self._build(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
-    def _forget_last_draw(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Void what the samplers note for other workers about a draw that the trial was killed after.
+    def _clear_recorded_draw(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Clear what a sampler recorded for other workers about a draw after which the trial was killed.
 
-        GPSampler takes the note for one more trial that is running, and keeps away from the very point.
+        GPSampler would treat the record as another running trial and avoid the very point that it drew.
         """
         for key in trial.system_attrs:
             if ":relative_params:" in key:
                 study._storage.set_trial_system_attr(trial._trial_id, key, "")
 
 
-class RepeatingHyperband(HyperbandPruner):
-    """Gives a trial that was killed between the verdict and its end the same verdict again.
+class RepeatableHyperbandPruner(BasePruner):
+    """Hyperband (Li et al., 2018) with asynchronous successive halving, whose decisions can be repeated.
 
-    Optuna notes that a trial came to a rung before it knows whether it passes; asked again, it takes the note
-    for a pass.
+    It decides as `optuna.pruners.HyperbandPruner` does, but from the reported intermediate values alone.
+    Optuna's pruner records that a trial reached a rung before it decides on promotion. If the process is
+    killed between the two, the restarted trial finds the record and is promoted without a decision.
+
+    Args:
+        min_resource: evaluations that every trial gets before it may be pruned.
+        max_resource: evaluations of the longest training.
+        reduction_factor: one in so many trials is promoted to the next rung, which comes after so many times
+            as many evaluations.
     """
+
+    def __init__(self, min_resource: int, max_resource: int, reduction_factor: int) -> None:
+        self._min_resource = min_resource
+        self._reduction_factor = reduction_factor
+        count = math.floor(math.log(max_resource / min_resource, reduction_factor)) + 1
+        self._bracket_sizes = [
+            math.ceil(count * reduction_factor ** (count - 1 - bracket) / (count - bracket))
+            for bracket in range(count)
+        ]
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether to end the trial at its last step."""
-        rung = _get_current_rung(trial) - 1
-        if super().prune(study, trial):
-            return True
-        step, key = trial.last_step, _completed_rung_key(rung)
-        if step is None or rung < 0 or trial.intermediate_values[step] != trial.system_attrs[key]:
+        """Return whether to prune a trial at its last evaluation; only at a rung of its bracket it may be."""
+        bracket = self._bracket(study, trial)
+        step = trial.last_step
+        if step is None or not self._is_rung(bracket, step):
             return False
-        value = trial.system_attrs[key]
-        bracket = self._create_bracket_study(study, self._get_bracket_id(study, trial))
-        others = [other for other in bracket.get_trials(deepcopy=False) if other.number != trial.number]
-        competing = _get_competing_values(others, value, key)
-        passes = _is_trial_promotable_to_next_rung(value, competing, self._reduction_factor, study.direction)
-        return not passes
+        value = trial.intermediate_values[step]
+        if math.isnan(value):
+            return True
+        competing = [
+            other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number
+            and not math.isnan(other.intermediate_values.get(step, math.nan))
+            and self._bracket(study, other) == bracket
+        ]
+        ranking = sorted([*competing, value], reverse=True)
+        promoted = max(1, len(ranking) // self._reduction_factor)
+        return value < ranking[promoted - 1]
+
+    def _is_rung(self, bracket: int, step: int) -> bool:
+        rung: int = self._min_resource * self._reduction_factor**bracket
+        while rung < step:
+            rung *= self._reduction_factor
+        return rung == step
+
+    def _bracket(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """Return the bracket of a trial: Optuna's choice, by a hash of study name and trial number."""
+        position = binascii.crc32(f"{study.study_name}_{trial.number}".encode()) % sum(self._bracket_sizes)
+        for bracket, size in enumerate(self._bracket_sizes):
+            position -= size
+            if position < 0:
+                return bracket
+        raise AssertionError("the position is below the sum of all sizes")
 
 
-def make_sampler(tune: TuneParams) -> SeededByTrial:
-    """Return the sampler that params.yaml asks for.
+def build_sampler(tune: TuneParams) -> SeededByTrial:
+    """Return the sampler that params.yaml configures.
 
-    A grid needs none: its trials wait in the study from the beginning (`starting_trials`).
+    A grid needs no sampler: its trials are enqueued when the study is created (`list_starting_trials`).
     """
-    return SeededByTrial(_maker(tune), tune.seed)
+    return SeededByTrial(_sampler_builder(tune), tune.seed)
 
 
-def _maker(tune: TuneParams) -> MakeSampler:
+def _sampler_builder(tune: TuneParams) -> BuildSampler:
     match tune.sampler:
         case TPESampling(startup_trials=startup):
             return lambda seed: TPESampler(seed=seed, n_startup_trials=startup)
@@ -138,65 +169,68 @@ def _maker(tune: TuneParams) -> MakeSampler:
             return lambda seed: RandomSampler(seed=seed)
 
 
-def make_pruner(params: Params) -> BasePruner:
-    """Return the pruner that params.yaml asks for; it counts steps in checks, from 1."""
-    checks = compute_max_evaluations(params)
+def build_pruner(params: Params) -> BasePruner:
+    """Return the pruner that params.yaml configures; its steps are intermediate evaluations, from 1."""
+    evaluations = compute_max_evaluations(params)
     match params.tune.pruner:
         case NoPruning():
             return NopPruner()
         case MedianPruning(startup_trials=startup, warmup=warmup):
-            first = math.ceil(round(warmup * checks, 6))  # 0.1 of 30 is 3.0000000000000004
+            first = math.ceil(round(warmup * evaluations, 6))  # 0.1 of 30 is 3.0000000000000004
             return MedianPruner(n_startup_trials=startup, n_warmup_steps=first)
         case HyperbandPruning(reduction_factor=factor, min_resource=least):
-            return RepeatingHyperband(min_resource=least, max_resource=checks, reduction_factor=factor)
+            return RepeatableHyperbandPruner(least, evaluations, factor)
 
 
-def trials_in_all(params: Params) -> int:
-    """Return how many trials the search ends with: `tune.trials`, or fewer where a grid has no more."""
+def count_trials(params: Params) -> int:
+    """Return the number of trials of the search: `tune.trials`, or fewer if a grid has fewer points."""
     tune = params.tune
     if not isinstance(tune.sampler, GridSampling):
         return tune.trials
     return min(tune.trials, count_grid_trials(params))
 
 
-def starting_trials(params: Params, storage: BaseStorage) -> list[Combination]:
-    """Return the values of the trials that come before any is drawn; there may be more than `tune.trials`.
+def list_starting_trials(params: Params, storage: BaseStorage) -> list[Combination]:
+    """Return the parameter values of the trials that run before any is drawn.
 
-    The first is the configuration of params.yaml; after it come the points of a grid, or the best trials of
-    an older study in the storage. Values that an older trial does not have are left to the sampler.
-    Raises UserError where the older study is not there or has no trial for this space, or where values of the
-    grid do not go together.
+    The first is the configuration of params.yaml. The points of a grid, or the best trials of an earlier
+    study, come after it. Values that an earlier trial does not have are left to the sampler. There may
+    be more trials than `tune.trials`.
+
+    Raises:
+        UserError: the earlier study does not exist or has no trial that fits the search space, or values of
+            the grid are an invalid combination.
     """
     tune = params.tune
-    trials = _with_grid(params)
+    trials = _list_grid_trials(params)
     if tune.warm_start is not None:
-        trials += _older_trials(params, tune.warm_start, storage)
+        trials += _list_warm_start_trials(params, tune.warm_start, storage)
     return trials
 
 
-def _with_grid(params: Params) -> list[Combination]:
-    """Return trial 0 and, where there is a grid, its other points, each one checked."""
-    start = starting_point(params)
+def _list_grid_trials(params: Params) -> list[Combination]:
+    """Return trial 0 and, with grid sampling, the validated other points of the grid."""
+    start = get_starting_values(params)
     if not isinstance(params.tune.sampler, GridSampling):
         return [start]
     points = list(iterate_grid(params))
     for values in points:
-        configured(params, values)
+        apply_values(params, values)
     return [start, *(values for values in points if not is_same_combination(values, start))]
 
 
-def _older_trials(params: Params, warm_start: WarmStart, storage: BaseStorage) -> list[Combination]:
-    """Return what the best trials of an older study have in common with the space, each set once."""
+def _list_warm_start_trials(params: Params, warm_start: WarmStart, storage: BaseStorage) -> list[Combination]:
+    """Return the distinct values that the best trials of an earlier study have for the search space."""
     where = f"tune.warm_start.study: {warm_start.study}"
     try:
         study = optuna.load_study(study_name=warm_start.study, storage=storage)
     except KeyError:
         names = sorted(optuna.get_all_study_names(storage))
-        there = f"it has {', '.join(names)}" if names else "it has none"
-        raise UserError(f"{where}: no such study in the storage; {there}") from None
-    found: list[Combination] = [starting_point(params)]
-    for trial in ranked(study.trials):
-        values = fitting(params, trial.params)
+        existing = f"it has {', '.join(names)}" if names else "it has none"
+        raise UserError(f"{where}: no such study in the storage; {existing}") from None
+    found: list[Combination] = [get_starting_values(params)]
+    for trial in rank_trials(study.trials):
+        values = select_valid_values(params, trial.params)
         if values and not any(is_same_combination(values, other) for other in found):
             found.append(values)
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""One search's study: its name, which follows from what it searches, and its state in the storage."""
+"""The Optuna study of a search: its name, derived from what it searches, and its state in the storage."""
 
 import hashlib
 import json
@@ -21,117 +21,138 @@ from sentiment.settings import repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.fingerprint import DECIDING, PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
-from sentiment.tuning.holdout import tuning_reviews
-from sentiment.tuning.sampling import make_pruner, make_sampler, starting_trials, trials_in_all
+from sentiment.tuning.holdout import select_tuning_reviews
+from sentiment.tuning.sampling import build_pruner, build_sampler, count_trials, list_starting_trials
 from sentiment.tuning.storage import open_storage
-from sentiment.tuning.trial_params import error_of
+from sentiment.tuning.trial_params import get_error
 
-CODE = (*DECIDING, "tuning/trial_params.py", "tuning/sampling.py", "tuning/holdout.py", "tuning/trial.py")
-"""What decides a trial's figures; tables and plots of a study may change while it stays."""
+FINGERPRINTED_CODE = (
+    *DECIDING,
+    "tuning/trial_params.py",
+    "tuning/sampling.py",
+    "tuning/holdout.py",
+    "tuning/trial.py",
+)
+"""Code that decides the results of a trial. Tables and plots may change without a new study."""
 
-TOTALS = {"trials", "max_failed"}
-"""Parameters of the search that say how long it goes on, not what its trials are."""
+LIMITS = {"trials", "max_failed"}
+"""Parameters of the search that limit its length and do not change its trials."""
 
-OPTUNA, IDENTITY, PREPARED = "optuna", "id", "prepared"
-"""Attributes of a study: the version that made it, what no other study has, that its first trials wait."""
+OPTUNA_VERSION, STUDY_ID, PREPARED = "optuna_version", "study_id", "starting_trials_enqueued"
+"""User attributes of a study: the version of Optuna that created it, a unique id, and whether its starting
+trials are enqueued."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What every worker of a search knows."""
+    """What every worker of a search needs.
+
+    Attributes:
+        params: the whole of params.yaml.
+        reviews: the training data.
+        storage: where the study is stored.
+        name: of the study.
+    """
 
     params: Params
     reviews: TrainingData
     storage: BaseStorage
     name: str
-    """Of the study."""
 
     @property
     def folder(self) -> Path:
-        """Where locks, checkpoints and models of the study's trials lie."""
+        """Folder of the trials' locks, checkpoints and models."""
         return repository_root() / paths.STUDIES / self.name
 
     @property
-    def total(self) -> int:
-        """How many trials the search ends with."""
-        return trials_in_all(self.params)
+    def trial_count(self) -> int:
+        """Number of trials after which the search is finished."""
+        return count_trials(self.params)
 
     @property
     def tuning_reviews(self) -> TrainingData:
-        """What trials learn from and are ranked by."""
-        return tuning_reviews(self.reviews, self.params.tune.active_holdout)
+        """Reviews that trials train on and are ranked by."""
+        return select_tuning_reviews(self.reviews, self.params.tune.active_holdout)
 
     @property
-    def claims(self) -> FileLock:
-        """Held by who takes up a trial, or starts or ends what all workers share."""
-        return FileLock(self.folder / "claims.lock")
+    def study_lock(self) -> FileLock:
+        """Guards assigning a trial to a worker, and starting or ending what all workers share."""
+        return FileLock(self.folder / "study.lock")
 
     @property
-    def outputs(self) -> FileLock:
-        """Held by who writes the results: two searches of one study end at the same moment."""
+    def output_lock(self) -> FileLock:
+        """Guards writing the results: two searches of one study may end at the same moment."""
         return FileLock(self.folder / "outputs.lock")
 
     def trial_folder(self, number: int) -> Path:
-        """Where a trial keeps its checkpoint, then its model."""
+        """Return the folder of a trial's checkpoint and, once it has finished, of its model."""
         return self.folder / f"trial-{number}"
 
-    def study(self) -> optuna.Study:
-        """Return the study as it is now."""
-        sampler, pruner = make_sampler(self.params.tune), make_pruner(self.params)
+    def load_study(self) -> optuna.Study:
+        """Load the study in its present state."""
+        sampler, pruner = build_sampler(self.params.tune), build_pruner(self.params)
         return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
 
-    def trials(self) -> list[FrozenTrial]:
-        """Return the trials that params.yaml asks for, as far as there are any.
+    def load_trials(self) -> list[FrozenTrial]:
+        """Load the trials, at most as many as params.yaml configures.
 
-        Where `tune.trials` was higher before, the study has more.
+        The study has more of them if `tune.trials` was higher before.
         """
-        return self.study().get_trials(deepcopy=False)[: self.total]
+        return self.load_study().get_trials(deepcopy=False)[: self.trial_count]
 
-    def is_over(self) -> bool:
-        """Whether all trials are done, or as many failed as may."""
-        trials = self.trials()
-        done = len(trials) == self.total and all(trial.state.is_finished() for trial in trials)
-        return done or too_many_failed(trials, self.params.tune.max_failed)
+    def is_finished(self) -> bool:
+        """Return whether all trials have ended, or too many have failed."""
+        trials = self.load_trials()
+        have_ended = len(trials) == self.trial_count and all(trial.state.is_finished() for trial in trials)
+        return have_ended or has_too_many_failures(trials, self.params.tune.max_failed)
 
-    def results(self) -> optuna.Study:
-        """Return a copy, in memory, of the study with the trials that params.yaml asks for.
+    def load_results(self) -> optuna.Study:
+        """Copy the study, with the trials that params.yaml configures, into memory.
 
-        So the results are the same whether `tune.trials` was ever higher or not.
-        Raises UserError where too many trials failed or none finished.
+        The results are therefore the same whether `tune.trials` was ever higher or not.
+
+        Raises:
+            UserError: too many trials failed, or none finished.
         """
-        trials = self.trials()
+        trials = self.load_trials()
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-        if too_many_failed(trials, self.params.tune.max_failed):
-            errors = [f"  trial {trial.number}: {error_of(trial)}" for trial in failed]
+        if has_too_many_failures(trials, self.params.tune.max_failed):
+            errors = [f"  trial {trial.number}: {get_error(trial)}" for trial in failed]
             raise UserError(
                 "\n".join([f"tune: {len(failed)} trials failed, tune.max_failed stops the search:", *errors])
             )
         if not any(trial.state == TrialState.COMPLETE for trial in trials):
-            raise UserError("tune: no trial finished; each trial's MLflow run tells why")
+            raise UserError("tune: no trial finished; see each trial's MLflow run for the reason")
         copy = optuna.create_study(direction="maximize", study_name=self.name)
         copy.add_trials(trials)
         return copy
 
 
 def open_search(params: Params, reviews: TrainingData) -> Search:
-    """Open the study of these parameters and this data; start it where there is none.
+    """Open the study of these parameters and this data; create it if it does not exist.
 
-    Raises UserError where the storage does not work, or another major version of Optuna made this study.
+    Raises:
+        UserError: the storage cannot be opened, or another major version of Optuna created the study.
     """
-    name = study_name(params, reviews)
+    name = compute_study_name(params, reviews)
     storage = open_storage()
     search = Search(params, reviews, storage, name)
     search.folder.mkdir(parents=True, exist_ok=True)
-    with search.claims:
+    with search.study_lock:
         _prepare(search)
     return search
 
 
-def study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -> str:
-    """Return a name that two searches share where they may share trials: `tune-` and a digest.
+def compute_study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -> str:
+    """Return `tune-` and a digest of everything that decides the results of a trial.
 
-    That takes the same data, search space, strategy, fixed parameters, code and arithmetic, but neither the
-    same number of trials nor of workers. package: where the code lies.
+    Two searches share a study, and with it their trials, if they have the same data, search space, sampler,
+    pruner, fixed parameters, code and arithmetic. The numbers of trials and of workers may differ.
+
+    Args:
+        params: the whole of params.yaml.
+        reviews: the training data.
+        package: folder of the package `sentiment`.
     """
     train = params.train
     device = resolve_device(train.device)
@@ -139,10 +160,10 @@ def study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -
     content = {
         "model": params.model.model_dump(),
         "train": train.model_dump(),
-        "tune": params.tune.model_dump(exclude=TOTALS),
+        "tune": params.tune.model_dump(exclude=LIMITS),
         "vocabulary_size": reviews.vocabulary_size,
         "data": [split.digest for split in reviews.select_splits(unlabelled=unlabelled).values()],
-        "code": compute_code_digest(package, CODE),
+        "code": compute_code_digest(package, FINGERPRINTED_CODE),
         "versions": [torch.__version__, np.__version__],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],
     }
@@ -150,30 +171,30 @@ def study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -
     return f"tune-{digest}"
 
 
-def too_many_failed(trials: Sequence[FrozenTrial], limit: int) -> bool:
-    """Whether as many trials failed as may."""
+def has_too_many_failures(trials: Sequence[FrozenTrial], limit: int) -> bool:
+    """Return whether at least `limit` trials failed."""
     return sum(trial.state == TrialState.FAIL for trial in trials) >= limit
 
 
 def _prepare(search: Search) -> None:
-    """Make the study whole: a kill may have come while it was started."""
+    """Create the study and complete it: the process may have been killed between these steps."""
     try:
-        study = search.study()
+        study = search.load_study()
     except KeyError:
-        starting_trials(search.params, search.storage)  # a fault in them is told before there is a study
+        list_starting_trials(search.params, search.storage)  # reports invalid ones before there is a study
         study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
-    made_by = study.user_attrs.get(OPTUNA)
-    if made_by is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr(OPTUNA, optuna.__version__)
-    elif _major(str(made_by)) != _major(optuna.__version__):
+    created_by = study.user_attrs.get(OPTUNA_VERSION)
+    if created_by is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(OPTUNA_VERSION, optuna.__version__)
+    elif _major(str(created_by)) != _major(optuna.__version__):
         raise UserError(
-            f"the study {search.name} was made by optuna {made_by or 'of an unknown version'}, this is "
-            f"{optuna.__version__}: install the other one to go on with it, or change tune.seed for a new one"
+            f"the study {search.name} was created by optuna {created_by or 'of an unknown version'}, this is "
+            f"{optuna.__version__}: install that version to resume it, or change tune.seed for a new study"
         )
-    if IDENTITY not in study.user_attrs:
-        study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+    if STUDY_ID not in study.user_attrs:
+        study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
     if PREPARED not in study.user_attrs:
-        for values in starting_trials(search.params, search.storage):
+        for values in list_starting_trials(search.params, search.storage):
             study.enqueue_trial(values, skip_if_exists=True)
         study.set_user_attr(PREPARED, True)
 

@@ -25,11 +25,11 @@ from sentiment.tuning.trial_params import (
     ERROR,
     WALL_SECONDS,
     Progress,
-    error_of,
-    note_progress,
-    suggest,
+    get_error,
+    record_progress,
+    suggest_params,
 )
-from sentiment.tuning.trial_records import CHECKPOINTS, keep, keep_best_only, open_trial_run
+from sentiment.tuning.trial_records import CHECKPOINTS, delete_surplus_models, keep, open_trial_run
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     Raises UserError where the values drawn do not go together.
     """
     name = f"trial {trial.number}"
-    params = suggest(trial, search.params)
+    params = suggest_params(trial, search.params)
     key = compute_fingerprint(params.model, params.train, search.reviews)
     checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
     run = open_trial_run(parent, search, trial.number, str(key))
@@ -73,12 +73,12 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
                 trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
         watch.note()
         told = trial.study.tell(trial, auc, state)
-        logger.info(f"{name}: {outcome(told)}")
+        logger.info(f"{name}: {describe_outcome(told)}")
     release_memory()
-    keep_best_only(search)
+    delete_surplus_models(search)
 
 
-def outcome(trial: FrozenTrial) -> str:
+def describe_outcome(trial: FrozenTrial) -> str:
     """Say how a trial ended."""
     match trial.state:
         case TrialState.COMPLETE:
@@ -86,7 +86,7 @@ def outcome(trial: FrozenTrial) -> str:
         case TrialState.PRUNED:
             return "pruned"
         case _:
-            return f"failed: {error_of(trial)}"
+            return f"failed: {get_error(trial)}"
 
 
 def _fit(
@@ -127,7 +127,7 @@ class Reporter:
             return
         if check.evaluation_index > self._last:
             self._last = check.evaluation_index
-            note_progress(self._trial, Progress(check.optimizer_steps, check.planned_steps))
+            record_progress(self._trial, Progress(check.optimizer_steps, check.planned_steps))
             self._trial.report(check.intermediate_auc, check.evaluation_index)
         if not check.ends_epoch:  # at the end of an epoch its figures are told first
             self._end_if_behind()

@@ -1,4 +1,4 @@
-"""What a trial carries: its suggested parameters, and the values noted as user attributes."""
+"""Parameters that a trial draws, and the user attributes that it records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,12 +21,14 @@ from sentiment.params.search_space import (
 from sentiment.params.tune import Choices, Dimension, FloatRange, IntRange
 
 ERROR = "error"
-"""Why a failed trial failed."""
+"""User attribute: why a failed trial failed."""
 
 WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
-"""What a trial took, over all processes that worked on it. Of the machine: for MLflow, for no DVC output."""
+"""User attributes: time that a trial took, summed over all processes that ran it. It depends on the machine,
+so MLflow gets it and no DVC output does."""
 
 OPTIMIZER_STEPS, PLANNED_OPTIMIZER_STEPS = "optimizer_steps", "planned_optimizer_steps"
+"""User attributes: see `Progress`."""
 
 
 @dataclass(frozen=True)
@@ -37,67 +39,73 @@ class Progress:
     planned_optimizer_steps: int
 
 
-def note_progress(trial: optuna.Trial, progress: Progress) -> None:
-    """Write into the study how far a trial is."""
+def record_progress(trial: optuna.Trial, progress: Progress) -> None:
+    """Record the progress of a trial as user attributes."""
     trial.set_user_attr(OPTIMIZER_STEPS, progress.optimizer_steps)
     trial.set_user_attr(PLANNED_OPTIMIZER_STEPS, progress.planned_optimizer_steps)
 
 
-def progress_of(trial: FrozenTrial) -> Progress | None:
-    """Return how far a trial got, None where it never said."""
+def get_progress(trial: FrozenTrial) -> Progress | None:
+    """Return the recorded progress of a trial; None if there is none."""
     recorded = trial.user_attrs
     if not {OPTIMIZER_STEPS, PLANNED_OPTIMIZER_STEPS} <= recorded.keys():
         return None
     return Progress(recorded[OPTIMIZER_STEPS], recorded[PLANNED_OPTIMIZER_STEPS])
 
 
-def error_of(trial: FrozenTrial) -> str | None:
-    """Return why a trial failed, in one line; None where it did not, or never said."""
+def get_error(trial: FrozenTrial) -> str | None:
+    """Return the recorded error of a failed trial in one line; None if there is none."""
     error = trial.user_attrs.get(ERROR)
     return None if error is None else " ".join(str(error).split())
 
 
-def value_of(trial: FrozenTrial) -> float:
-    """Return the AUC of a finished trial. Raises ValueError of one that is not."""
+def require_tuning_auc(trial: FrozenTrial) -> float:
+    """Return the tuning AUC of a finished trial.
+
+    Raises:
+        ValueError: the trial did not finish.
+    """
     if trial.value is None:
         raise ValueError(f"trial {trial.number} has no AUC")
     return trial.value
 
 
-def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials, best first; of equal ones the earlier."""
+def rank_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the finished trials by descending tuning AUC; of equal ones the earlier comes first."""
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(finished, key=lambda trial: (-value_of(trial), trial.number))
+    return sorted(finished, key=lambda trial: (-require_tuning_auc(trial), trial.number))
 
 
-def starting_point(params: Params) -> dict[str, Value]:
-    """Return the configuration of params.yaml as values of the search space: trial 0."""
+def get_starting_values(params: Params) -> dict[str, Value]:
+    """Return the values of trial 0: those of params.yaml, for the parameters that are searched."""
     return {name: get_value(params, name) for name in params.tune.space if is_applicable(params, name, {})}
 
 
-def suggest(trial: optuna.Trial, params: Params) -> Params:
-    """Return `params` with what the trial draws from the space in place.
+def suggest_params(trial: optuna.Trial, params: Params) -> Params:
+    """Draw a trial's values from the search space and return `params` with them.
 
-    Parameters that a drawn variant does not have (a threshold where clipping is off) are not drawn.
-    Raises UserError where the values drawn do not go together.
+    A parameter that the drawn variant does not have is not drawn, such as a threshold without clipping.
+
+    Raises:
+        UserError: the drawn values are an invalid combination.
     """
     values: dict[str, Value] = {}
     for name in sorted(params.tune.space, key=kind_first_sort_key):
         if is_applicable(params, name, values):
-            dimension = _widened(params.tune.space[name], get_value(params, name))
+            dimension = _widen(params.tune.space[name], get_value(params, name))
             values[name] = _draw(trial, name, dimension)
-    return configured(params, values)
+    return apply_values(params, values)
 
 
-def fitting(params: Params, values: Values) -> dict[str, Value]:
-    """Return those of a trial's values that the space of `params` has too, and allows."""
-    kept: dict[str, Value] = {}
+def select_valid_values(params: Params, values: Values) -> dict[str, Value]:
+    """Return those of another study's values that are within the search space of `params`."""
+    valid: dict[str, Value] = {}
     for name in sorted(params.tune.space, key=kind_first_sort_key):
-        if name in values and is_applicable(params, name, kept):
-            dimension = _widened(params.tune.space[name], get_value(params, name))
+        if name in values and is_applicable(params, name, valid):
+            dimension = _widen(params.tune.space[name], get_value(params, name))
             if _allows(dimension, values[name]):
-                kept[name] = values[name]
-    return kept
+                valid[name] = values[name]
+    return valid
 
 
 def _allows(dimension: Dimension, value: Value) -> bool:
@@ -118,13 +126,13 @@ def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
             drawn = trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
         case FloatRange():
             drawn = trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
-    if drawn is None:  # Optuna's choices may be None, those of params.yaml may not
+    if drawn is None:  # a choice may be None in Optuna, but not in params.yaml
         raise TypeError(f"{name}: drew no value")
     return drawn
 
 
-def _widened(dimension: Dimension, start: Any) -> Dimension:
-    """Return a dimension that holds `start`, the value of trial 0; None where trial 0 has none."""
+def _widen(dimension: Dimension, start: Any) -> Dimension:
+    """Return a dimension that contains `start`, the value of trial 0; None if trial 0 has no value."""
     match dimension:
         case _ if start is None:
             return dimension
@@ -136,15 +144,16 @@ def _widened(dimension: Dimension, start: Any) -> Dimension:
             return dimension.model_copy(update=ends)
 
 
-def configured(params: Params, values: Values) -> Params:
-    """Return `params` with the values of a trial in place.
+def apply_values(params: Params, values: Values) -> Params:
+    """Return `params` with the values of a trial.
 
-    Raises UserError where they do not go together.
+    Raises:
+        UserError: the values are an invalid combination.
     """
     try:
         return replace_values(params, values)
     except ValidationError as error:
         drawn = ", ".join(f"{name} = {value!r}" for name, value in values.items())
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"params.yaml: tune.space allows {drawn}, but {where}: {fault['msg']}") from None
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"params.yaml: tune.space allows {drawn}, but {where}: {first['msg']}") from None

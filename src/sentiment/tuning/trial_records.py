@@ -21,22 +21,22 @@ from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, s
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run, start_run
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
-from sentiment.tuning.holdout import folds_of
-from sentiment.tuning.study import IDENTITY, Search, too_many_failed
-from sentiment.tuning.trial_params import configured, ranked
+from sentiment.tuning.holdout import split_validation
+from sentiment.tuning.study import STUDY_ID, Search, has_too_many_failures
+from sentiment.tuning.trial_params import apply_values, rank_trials
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed_trial(search: Search) -> Iterator[optuna.Trial | None]:
+def acquire_trial(search: Search) -> Iterator[optuna.Trial | None]:
     """Yield a trial for this process alone, until the block ends; None where there is none to be had now.
 
     First come trials whose process died: they keep their number and the values that they had drawn. Then
     those that wait, then new ones while there are fewer than `tune.trials`. A trial's lock tells whether
     somebody runs it: the system lets go of it when the process dies.
     """
-    with search.claims:
+    with search.study_lock:
         trial, lock = _claim(search)
     try:
         yield trial
@@ -51,9 +51,9 @@ def trial_lock(search: Search, number: int) -> FileLock:
 
 
 def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
-    study = search.study()
-    trials = search.trials()
-    if too_many_failed(trials, search.params.tune.max_failed):
+    study = search.load_study()
+    trials = search.load_trials()
+    if has_too_many_failures(trials, search.params.tune.max_failed):
         return None, None
     for found in trials:
         if found.state == TrialState.RUNNING:
@@ -61,7 +61,7 @@ def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
                 return optuna.Trial(study, found._trial_id), lock
-    if len(trials) < search.total or any(trial.state == TrialState.WAITING for trial in trials):
+    if len(trials) < search.trial_count or any(trial.state == TrialState.WAITING for trial in trials):
         trial = study.ask()
         lock = trial_lock(search, trial.number)
         lock.acquire()
@@ -78,9 +78,9 @@ FINGERPRINT_TAG = "training.fingerprint"
 
 def open_search_run(store: Store, search: Search) -> Run:
     """Go on in the search's own run, where the store has it; else start it."""
-    study = search.study()
-    identity = {IDENTITY_TAG: study.user_attrs[IDENTITY]}
-    with search.claims:  # two that start at once share one
+    study = search.load_study()
+    identity = {IDENTITY_TAG: study.user_attrs[STUDY_ID]}
+    with search.study_lock:  # two that start at once share one
         found = find_tagged_run(store, identity)
         reopened = reopen_run(store, found.id) if found else None
         return reopened or start_run(store, STAGE, STAGE, tags={STUDY_TAG: search.name, **identity})
@@ -115,7 +115,7 @@ def find_trial_run(parent: Run, number: int) -> Run | None:
 
 LOGITS = "validation.npy"
 CHECKPOINTS = "checkpoints"
-KEPT_MODELS = 3
+RETAINED_MODELS = 3
 """Of the best trials, of some ten megabytes each; trials that tie or are scored anew may change places."""
 
 
@@ -140,13 +140,13 @@ def keep(search: Search, number: int, fitted: TrainingResult) -> Kept:
     return Kept(fitted.model, logits)
 
 
-def keep_best_only(search: Search) -> None:
+def delete_surplus_models(search: Search) -> None:
     """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
-    with search.claims:
-        trials = search.trials()
+    with search.study_lock:
+        trials = search.load_trials()
         holdout = search.params.tune.active_holdout
-        kept = max(KEPT_MODELS, holdout.trials if holdout else 1)
-        for trial in ranked(trials)[kept:]:
+        kept = max(RETAINED_MODELS, holdout.trials if holdout else 1)
+        for trial in rank_trials(trials)[kept:]:
             for name in (WEIGHTS_FILE, CONFIG_FILE):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
@@ -173,7 +173,7 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
         return Kept(model, logits)
     name = f"trial {trial.number}, again"
     logger.info(f"trial {trial.number}: its model is not there any more, training it again")
-    params = configured(search.params, trial.params)
+    params = apply_values(search.params, trial.params)
     fitted = fit_with_self_training(
         params.model, params.train, search.tuning_reviews, lambda epoch: logger.info(f"{name}, {epoch}"), name
     )
@@ -182,14 +182,14 @@ def kept(search: Search, trial: FrozenTrial) -> Kept:
 
 def _of_all_validation(search: Search, number: int, fitted: TrainingResult) -> NDArray[np.float32]:
     """Return the logits of all validation reviews; the training has scored those that steered it."""
-    folds = folds_of(search.reviews, search.params.tune.active_holdout)
+    folds = split_validation(search.reviews, search.params.tune.active_holdout)
     if folds is None:
         return fitted.validation_logits
     validation = search.reviews.validation
     logits = np.empty(len(validation), dtype=np.float32)
-    logits[folds.first] = fitted.validation_logits
-    logits[folds.second] = predict_logits(
-        fitted.model, validation.take(folds.second), f"trial {number}, second fold"
+    logits[folds.tuning] = fitted.validation_logits
+    logits[folds.holdout] = predict_logits(
+        fitted.model, validation.take(folds.holdout), f"trial {number}, second fold"
     )
     return logits
 

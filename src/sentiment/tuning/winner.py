@@ -23,11 +23,11 @@ from sentiment.tuning.trial_params import (
     OPTIMIZER_STEPS,
     PLANNED_OPTIMIZER_STEPS,
     WALL_SECONDS,
-    configured,
-    error_of,
-    progress_of,
-    ranked,
-    value_of,
+    apply_values,
+    get_error,
+    get_progress,
+    rank_trials,
+    require_tuning_auc,
 )
 from sentiment.tuning.trial_records import find_trial_run, kept, open_trial_run, validation_logits
 
@@ -41,7 +41,7 @@ STATES = {
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def gain_over_first(
+def compute_gain_over_trial_0(
     study: optuna.Study,
     winner: int,
     labels: NDArray[np.integer],
@@ -59,10 +59,10 @@ def gain_over_first(
     ours, theirs = logits.get(winner), logits.get(first.number)
     if ours is not None and theirs is not None:
         return Gain(*compute_delong_gain(labels, ours, theirs))
-    return Gain(value_of(study.trials[winner]) - value_of(first), None)
+    return Gain(require_tuning_auc(study.trials[winner]) - require_tuning_auc(first), None)
 
 
-def trials_table(study: optuna.Study) -> pd.DataFrame:
+def build_trials_table(study: optuna.Study) -> pd.DataFrame:
     """Return a table with one row per trial: state, AUCs, optimizer steps, parameters and error.
 
     `tuning_auc` is the AUC of a finished trial on the fold that prunes and ranks trials; `best_tuning_auc` is
@@ -73,8 +73,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         {
             "trial": trial.number,
             "state": STATES[trial.state],
-            "tuning_auc": tuning_auc(trial),
-            "intermediate_auc": last_intermediate_auc(trial),
+            "tuning_auc": get_tuning_auc(trial),
+            "intermediate_auc": get_last_intermediate_auc(trial),
             "optimizer_steps": trial.user_attrs.get(OPTIMIZER_STEPS),
             "planned_optimizer_steps": trial.user_attrs.get(PLANNED_OPTIMIZER_STEPS),
         }
@@ -86,23 +86,25 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     table.insert(4, "best_tuning_auc", table["tuning_auc"].cummax().ffill())
     for name in sorted({name for trial in study.trials for name in trial.params}):
         table[name] = [trial.params.get(name) for trial in study.trials]
-    table["error"] = [error_of(trial) for trial in study.trials]
+    table["error"] = [get_error(trial) for trial in study.trials]
     return table
 
 
-def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = None) -> dict[str, Any]:
+def summarize_search(
+    study: optuna.Study, winner: int, auc: float, gain: Gain | None = None
+) -> dict[str, Any]:
     """Return counts by state, the winner, its gain in AUC over trial 0, and what pruning saved.
 
     winner: its number. auc: its AUC on all validation reviews. gain: null in the figures where it is None.
     Nothing here depends on the clock.
     """
     best = study.trials[winner]
-    saved = compute_saved(study)
+    saved = compute_pruning_savings(study)
     return {
-        "trials": counts_by_state(study),
+        "trials": count_trials_by_state(study),
         "best": {
             "trial": best.number,
-            "tuning_auc": _rounded(value_of(best)),
+            "tuning_auc": _rounded(require_tuning_auc(best)),
             "validation_auc": _rounded(auc),
             "params": best.params,
         },
@@ -111,12 +113,12 @@ def summary(study: optuna.Study, winner: int, auc: float, gain: Gain | None = No
     }
 
 
-def counts_by_state(study: optuna.Study) -> dict[str, int]:
+def count_trials_by_state(study: optuna.Study) -> dict[str, int]:
     """Return how many trials finished, were pruned and failed."""
     return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED}
 
 
-def compute_saved(study: optuna.Study) -> float | None:
+def compute_pruning_savings(study: optuna.Study) -> float | None:
     """Return the share of training steps that pruning spared, of those that all trials would have taken.
 
     A failed trial counts with the steps it took: pruning had no part in its end. None where no trial said how
@@ -124,7 +126,7 @@ def compute_saved(study: optuna.Study) -> float | None:
     """
     without_pruning = spared = 0
     for trial in study.trials:
-        progress = progress_of(trial)
+        progress = get_progress(trial)
         if progress is not None:
             pruned = trial.state == TrialState.PRUNED
             without_pruning += progress.planned_optimizer_steps if pruned else progress.optimizer_steps
@@ -132,23 +134,25 @@ def compute_saved(study: optuna.Study) -> float | None:
     return spared / without_pruning if without_pruning else None
 
 
-def search_metrics(study: optuna.Study) -> dict[str, float]:
+def build_search_metrics(study: optuna.Study) -> dict[str, float]:
     """Return what the search's own run shows in MLflow: counts by state, compute saved, wall and CPU time.
 
     The times are sums over the trials: with several workers the search itself was over sooner.
     """
-    metrics: dict[str, float] = {f"trials_{name}": count for name, count in counts_by_state(study).items()}
-    if (saved := compute_saved(study)) is not None:
+    metrics: dict[str, float] = {
+        f"trials_{name}": count for name, count in count_trials_by_state(study).items()
+    }
+    if (saved := compute_pruning_savings(study)) is not None:
         metrics["compute_saved"] = saved
     return {**metrics, **_times(study.trials)}
 
 
-def tuning_auc(trial: FrozenTrial) -> float | None:
+def get_tuning_auc(trial: FrozenTrial) -> float | None:
     """Return the AUC of a finished trial on the tuning fold; None if the trial did not finish."""
     return trial.value if trial.state == TrialState.COMPLETE else None
 
 
-def last_intermediate_auc(trial: FrozenTrial) -> float | None:
+def get_last_intermediate_auc(trial: FrozenTrial) -> float | None:
     """Return the last intermediate evaluation of a trial that did not finish; None if there is none."""
     values = trial.intermediate_values
     return values[max(values)] if values and trial.state != TrialState.COMPLETE else None
@@ -188,14 +192,14 @@ def find_winner(search: Search, parent: Run) -> Winner:
 
     Of several that are equal it is the first.
     """
-    trials = search.trials()
-    best = ranked(trials)
+    trials = search.load_trials()
+    best = rank_trials(trials)
     confirmed = _confirmed(search, best)
     trial = trials[confirmed[0].trial] if confirmed else best[0]
     found, labels = kept(search, trial), search.reviews.validation.labels
     logits = {0: validation_logits(search, 0), trial.number: found.logits}
-    gain = gain_over_first(search.results(), trial.number, labels, logits)
-    params = configured(search.params, trial.params)
+    gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
+    params = apply_values(search.params, trial.params)
     origin = origin_of(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
     if run is None:  # the tracking store is another than that of the day

@@ -27,10 +27,10 @@ from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, open_store
 from sentiment.tracking.run_inputs import log_parameters, log_story
 from sentiment.tuning.storage import open_storage
-from sentiment.tuning.study import TOTALS, Search
-from sentiment.tuning.trial import outcome, run_trial
+from sentiment.tuning.study import LIMITS, Search
+from sentiment.tuning.trial import describe_outcome, run_trial
 from sentiment.tuning.trial_params import ERROR
-from sentiment.tuning.trial_records import claimed_trial, keep_best_only, open_trial_run, trial_lock
+from sentiment.tuning.trial_records import acquire_trial, delete_surplus_models, open_trial_run, trial_lock
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +48,17 @@ def run_search(search: Search, run: Run) -> None:
     tune, workers = search.params.tune, load_settings().tune_workers
     log_story(run, DATA_OF_TRAINING)
     # The totals may change while the study stays, and a run's parameters may not: those are tags.
-    log_parameters(run, search.params.model_dump(exclude={"tune": TOTALS}))
+    log_parameters(run, search.params.model_dump(exclude={"tune": LIMITS}))
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
-    done = sum(trial.state.is_finished() for trial in search.trials())
+    done = sum(trial.state.is_finished() for trial in search.load_trials())
     if done:
-        logger.info(f"{search.name}: {done} of {search.total} trials are done")
+        logger.info(f"{search.name}: {done} of {search.trial_count} trials are done")
     if workers == 1:
         work(search, run)
-    elif not search.is_over():
+    elif not search.is_finished():
         logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
         run_workers(search, run, workers)
-    keep_best_only(search)  # a kill may have come between a trial's end and this
+    delete_surplus_models(search)  # a kill may have come between a trial's end and this
 
 
 DEATHS = 3
@@ -79,8 +79,8 @@ def work(search: Search, run: Run, on_claim: Callable[[int], None] = lambda numb
     ones, wait: one of them may die, and its trial is then to be had.
     """
     waiting = False
-    while not search.is_over():
-        with claimed_trial(search) as trial:
+    while not search.is_finished():
+        with acquire_trial(search) as trial:
             if trial is not None:
                 waiting = False
                 on_claim(trial.number)
@@ -100,10 +100,10 @@ def run_workers(search: Search, run: Run, count: int) -> None:
     """
     deaths: Counter[int | None] = Counter()
     threads = max(1, torch.get_num_threads() // count)
-    ended = {trial.number for trial in search.trials() if trial.state.is_finished()}
+    ended = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
     crew = [_hire(search, run, threads) for _ in range(count)]
     try:
-        with progress_bar("tune", search.total, done=len(ended)) as advance:
+        with progress_bar("tune", search.trial_count, done=len(ended)) as advance:
             while crew:
                 wait([worker.process.sentinel for worker in crew], timeout=POLL_SECONDS)
                 for worker in [worker for worker in crew if not worker.is_alive()]:
@@ -114,10 +114,10 @@ def run_workers(search: Search, run: Run, count: int) -> None:
                         deaths[worker.trial] += 1
                         _bury(search, run, worker, deaths[worker.trial])
                         crew.append(_hire(search, run, threads))
-                for trial in search.trials():
+                for trial in search.load_trials():
                     if trial.state.is_finished() and trial.number not in ended:
                         ended.add(trial.number)
-                        logger.info(f"trial {trial.number}: {outcome(trial)}")
+                        logger.info(f"trial {trial.number}: {describe_outcome(trial)}")
                         advance(1)
     finally:
         _dismiss(crew)
@@ -216,8 +216,8 @@ def _bury(search: Search, run: Run, worker: _Worker, times: int) -> None:
 
 def _give_up(search: Search, run: Run, number: int, error: str) -> None:
     lock = trial_lock(search, number)
-    with search.claims, suppress(Timeout), lock.acquire(timeout=0):
-        study = search.study()
+    with search.study_lock, suppress(Timeout), lock.acquire(timeout=0):
+        study = search.load_study()
         trial = study.get_trials(deepcopy=False)[number]
         if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
             return
