@@ -1,1 +1,1 @@
-"""Other ways to train an LSTM of the same size on the same reviews, and the machine's own limit."""
+"""Other implementations of LSTM training of equal size on equal reviews, and the limit of the machine."""

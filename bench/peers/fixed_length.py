@@ -1,4 +1,4 @@
-"""Reviews in the format of the Keras examples: one array, every row as long as the longest review read."""
+"""Reviews in the format of the Keras examples: one array, with every row padded to `max_tokens`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,6 @@ def fixed_length(reviews: TokenizedReviews, truncation: Truncation) -> NDArray[n
     """Return token ids, shape (reviews, max_tokens), padded in front like `keras.utils.pad_sequences`."""
     rows = np.full((len(reviews), truncation.max_tokens), PADDING_ID, dtype=np.int32)
     for number, row in enumerate(rows):
-        kept = truncation(reviews[number])
-        row[len(row) - len(kept) :] = kept
+        truncated = truncation(reviews[number])
+        row[len(row) - len(truncated) :] = truncated
     return rows

@@ -1,8 +1,9 @@
-"""Keras's example of a bidirectional LSTM on IMDB, on its JAX backend.
+"""The Keras example of a bidirectional LSTM on IMDB, with the JAX backend.
 
 Source: https://keras.io/examples/nlp/bidirectional_lstm_imdb/. Embedding, LSTM with the last state, a
-sigmoid, Adam, rows of one length, no mask. Sizes, layers and directions are those of params.yaml's model. JAX
-compiles the loop over the words: on two cores it was 18 times faster than Keras's PyTorch backend.
+sigmoid, Adam, padding to a fixed length, no mask. Sizes, layers and directions are those of the model in
+params.yaml. JAX compiles the loop over the tokens: on two cores it was 18 times as fast as Keras's PyTorch
+backend.
 """
 
 import os
@@ -21,7 +22,7 @@ from sentiment.tokens.token_store import TokenizedReviews
 
 
 class KerasPeer:
-    """The example's model, compiled and fitted as there; padding to one length was done before."""
+    """The example's model and training, on reviews padded in advance."""
 
     def __init__(self, task: Task) -> None:
         self.task = task

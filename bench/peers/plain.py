@@ -1,7 +1,7 @@
-"""The way of the PyTorch tutorials: random batches, 32-bit floats, `nn.LSTM`, Adam.
+"""Training as in the PyTorch tutorials: random batches, 32-bit floats, `nn.LSTM`, Adam.
 
-Embedding, LSTM and linear head have the sizes of params.yaml's model, without n-grams and dropout.
-Words are pooled by their maximum, which learns faster than the last state does.
+Embedding, LSTM and linear head have the sizes of the model in params.yaml, without n-gram branch and dropout.
+States are max-pooled over the tokens, which learns faster than the last state.
 """
 
 from typing import cast
@@ -20,10 +20,12 @@ from sentiment.tokens.vocabulary import PADDING_ID
 
 
 class PlainLSTM(nn.Module):
-    """Embedding, `nn.LSTM`, maximum over the words, linear head.
+    """Embedding, `nn.LSTM`, max pooling over the tokens, linear head.
 
-    packed: hand the LSTM packed sequences, so that it reads no padding. Else it reads padding too, its
-    backward direction first; states of padding are left out of the maximum either way.
+    Args:
+        task: the parameters and the data.
+        packed: whether the LSTM reads packed sequences, without padding. Otherwise it reads padding too, the
+            backward direction before the review. Max pooling excludes the states of padding in both cases.
     """
 
     def __init__(self, task: Task, packed: bool) -> None:
@@ -44,7 +46,7 @@ class PlainLSTM(nn.Module):
         self.head = nn.Linear(sizes.hidden_units * directions, 1)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits, shape (reviews,), for ids of shape (reviews, words), padded at the end."""
+        """Return logits, shape (reviews,), for ids of shape (reviews, tokens), padded at the end."""
         embedded = self.embedding(ids)
         if self.packed:
             packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
@@ -66,8 +68,8 @@ class PlainPeer:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
 
     def train(self, rows: NDArray[np.int64]) -> None:
-        """Go once through these reviews."""
-        torch.use_deterministic_algorithms(False)  # this project's own training leaves it on
+        """Train on these rows once."""
+        torch.use_deterministic_algorithms(False)  # the training of this project leaves it on
         self.model.train()
         for batch in batches_of(rows):
             ids, lengths = self.padded(batch)
@@ -78,13 +80,13 @@ class PlainPeer:
             self.optimizer.step()
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return ids, shape (reviews, longest), padded at the end, and lengths, shape (reviews,)."""
-        kept = [
+        """Return ids, shape (reviews, tokens), padded at the end, and lengths, shape (reviews,)."""
+        truncated = [
             torch.from_numpy(self.task.truncation(self.task.reviews.train[row]).astype(np.int64))
             for row in rows
         ]
-        lengths = torch.tensor([len(ids) for ids in kept])
-        return pad_sequence(kept, batch_first=True, padding_value=PADDING_ID), lengths
+        lengths = torch.tensor([len(ids) for ids in truncated])
+        return pad_sequence(truncated, batch_first=True, padding_value=PADDING_ID), lengths
 
     def score(self, reviews: TokenizedReviews) -> NDArray[np.floating]:
         """Return logits."""

@@ -1,1 +1,1 @@
-"""Training measured: its speed and what the time goes into, how soon it is good, its memory."""
+"""Benchmarks of training: speed and its breakdown, time to a target AUC, memory."""

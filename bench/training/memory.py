@@ -17,13 +17,13 @@ from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
 
 EPOCHS = 2
-"""In the second, the best weights so far are in memory beside the newest: a third takes no more."""
+"""From the second epoch on, the best weights are in memory too: a third epoch takes no more."""
 
 
 def measure_memory(changes: Changes) -> tuple[int, float]:
-    """Return how many reviews were trained on, and the peak in MB of a process that did only that.
+    """Return the number of training reviews, and the peak memory in MB of a process that trains only.
 
-    The model is thrown away, so its training may see the test split.
+    The model is discarded, so its training may read the test split.
     """
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         count = in_fresh_process(_tokenize, Path(folder), changes.reviews)

@@ -1,4 +1,4 @@
-"""This project's own training as stages/train.py does it: all of params.yaml, a run in an MLflow store."""
+"""Training of this project as in stages/train.py: with params.yaml, logged to an MLflow store."""
 
 import logging
 import math
@@ -21,25 +21,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochCost:
-    """What an epoch reported, and its duration in seconds without scoring.
-
-    seconds: data, steps and logging. since_last: all since the last epoch, before the first one since the
-    start: so also learning the n-grams, making the model, gate saturation, keeping the best weights.
-    """
+    """The metrics of an epoch and its duration in seconds, without validation."""
 
     epoch: EpochMetrics
     seconds: float
+    """Batches, steps and logging."""
     since_last: float
+    """All since the previous epoch or the start: also the n-gram vocabulary, the construction of the model,
+    gate saturation and copies of the best weights."""
 
 
 class ReachedError(Exception):
-    """Ends a training that is good enough."""
+    """Stops training at the target AUC."""
 
 
 def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[EpochCost]:
-    """Train with params.yaml, logging to a sqlite store in a folder; return the cost of each epoch.
+    """Train with params.yaml, log to a SQLite store in a folder, and return the cost of each epoch.
 
-    Training ends early with the epoch whose validation AUC reaches the target.
+    Training stops after the epoch whose validation AUC reaches the target.
     """
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     tokens = task.tokens(np.arange(len(task.reviews.train)))

@@ -1,4 +1,4 @@
-"""How long training is in the model, in the backward pass, in the optimizer's step and in scoring."""
+"""Time that training spends in the forward pass, the backward pass and the optimizer step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from sentiment.model.classifier import SentimentClassifier
 
 @dataclass
 class Phases:
-    """Seconds so far. Scoring counts for nothing; neither do the loss, clipping and averaging the weights."""
+    """Seconds per phase. Validation, loss, clipping and the moving average of the weights are left out."""
 
     forward: float = 0.0
     backward: float = 0.0
@@ -22,13 +22,13 @@ class Phases:
 
     @property
     def seconds(self) -> float:
-        """All three."""
+        """Sum of the phases."""
         return self.forward + self.backward + self.step
 
 
 @contextmanager
 def timed_phases() -> Iterator[Phases]:
-    """Time the phases of all training inside the block; log them when it ends."""
+    """Time the phases of all training inside the block; the values are set when it ends."""
     phases = Phases()
     started = 0.0
 
@@ -58,10 +58,12 @@ def timed_phases() -> Iterator[Phases]:
 def timed_calls(
     owner: Any, name: str, counts: Callable[[Any], bool] = lambda _: True
 ) -> Iterator[list[float]]:
-    """Yield a list that gets the seconds of each call of a function inside the block.
+    """Yield a list to which the duration of each call of a function inside the block is added, in seconds.
 
-    owner: the class or module that the function is looked up in. counts: whether a call counts, by its first
-    argument.
+    Args:
+        owner: the class or module of the function.
+        name: name of the function.
+        counts: whether a call counts, given its first argument.
     """
     function = getattr(owner, name)
     seconds: list[float] = []

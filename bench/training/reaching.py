@@ -19,21 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 TARGET = 0.95
-CHECKS = 4
-"""Times per epoch that a peer's validation AUC is looked at. This project's is known after each epoch."""
+EVALUATIONS_PER_EPOCH = 4
+"""Evaluations of a peer's validation AUC per epoch. This project evaluates once after each epoch."""
 TIMED_STEPS = 5
-"""Steps of a peer whose other steps are taken as known."""
+"""Steps that are timed of a peer whose number of steps is known."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Seconds of training, scoring left out, until the target or until the training was given up.
-
-    auc: the best one seen.
-    """
+    """Seconds of training, without validation, until the target or the time limit."""
 
     seconds: float
     auc: float
+    """Best validation AUC."""
     steps: int
     reached: bool
 
@@ -42,7 +40,7 @@ class Reached:
 
 
 def own_time(target: float, changes: Changes) -> Reached:
-    """Train with params.yaml; the target counts as reached with the first epoch that ends above it."""
+    """Train with params.yaml; the target counts as reached after the first epoch with at least that AUC."""
     task = open_task(changes)
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         costs = train_logged(task, Path(folder), target)
@@ -52,13 +50,13 @@ def own_time(target: float, changes: Changes) -> Reached:
 
 
 def padded_time(target: float, limit: float, changes: Changes) -> Reached:
-    """Train PyTorch's padded peer until it reaches the target or the seconds of the limit are over."""
+    """Train the padded PyTorch peer until it reaches the target or the limit in seconds."""
     task = open_task(changes)
     return _time(task, PlainPeer(task, packed=False), target, limit)
 
 
 def keras_time(target: float, limit: float, changes: Changes) -> Reached:
-    """Likewise Keras; the seconds of compiling count."""
+    """Train the Keras peer likewise; compilation counts."""
     from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
 
     task = open_task(changes)
@@ -66,10 +64,10 @@ def keras_time(target: float, limit: float, changes: Changes) -> Reached:
 
 
 def packed_time(padded: Reached, changes: Changes) -> Reached:
-    """Return what PyTorch's packed peer takes for as many steps as the padded one took.
+    """Estimate the time of the packed PyTorch peer for as many steps as the padded one took.
 
-    It computes the same but for the backward direction, which begins at a review's last word, not in its
-    padding: so it learns as much by a step. Only the seconds of a step are measured.
+    Both compute the same, except that the backward direction starts at the last token of a review instead of
+    in its padding. So both learn equally fast per step, and only the time of a step is measured.
     """
     task = open_task(changes)
     peer = PlainPeer(task, packed=True)
@@ -84,7 +82,7 @@ def _time(task: Task, peer: Peer, target: float, limit: float) -> Reached:
     while seconds < limit:
         whole = len(task.reviews.train) // BATCH_SIZE * BATCH_SIZE
         batches = rng.permutation(len(task.reviews.train))[:whole].reshape(-1, BATCH_SIZE)
-        for part in np.array_split(batches, CHECKS):
+        for part in np.array_split(batches, EVALUATIONS_PER_EPOCH):
             seconds += seconds_of(peer.train, part.ravel())
             steps += len(part)
             auc = float(roc_auc_score(task.reviews.validation.labels, peer.score(task.reviews.validation)))

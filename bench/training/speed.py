@@ -1,6 +1,6 @@
-"""Tokens per second of this project's training and of its peers, by turns.
+"""Tokens per second of training in this project and its peers, measured in turns.
 
-Each lives in its own process: this project sets up how its process gets memory, a tutorial does not.
+Each has its own process, since this project configures the memory allocator and the tutorials do not.
 """
 
 import logging
@@ -30,22 +30,21 @@ logger = logging.getLogger(__name__)
 OWN = "this project"
 PACKED, PADDED, KERAS, PRODUCTS = "PyTorch, packed", "PyTorch, padded", "Keras, JAX", "matrix products"
 STEPS = {PACKED: 3, PADDED: 16, KERAS: 20, PRODUCTS: 40}
-"""Steps of each in a turn: a few seconds on two cores. This project takes a whole epoch."""
+"""Steps per turn: a few seconds on two cores. This project trains a whole epoch."""
 VALIDATION = 200
-"""Reviews scored after this project's turn: `fit` asks for some. The measurements leave scoring out."""
+"""Validation reviews, which `fit` requires. The measurements leave validation out."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of each, on the same random reviews; who takes fewer takes the first of them.
-
-    rates: real tokens per second by name. phases: seconds that this project spent in forward, backward and
-    step, of `seconds` in all.
-    """
+    """One turn of each, on the same random reviews; those with fewer steps use the first of them."""
 
     rates: dict[str, float]
+    """Tokens per second without padding, by name."""
     phases: Phases
+    """Phases of this project's epoch."""
     seconds: float
+    """Duration of this project's epoch."""
 
 
 def measure_speed(turns: int, changes: Changes) -> list[Turn]:
@@ -65,13 +64,13 @@ def measure_speed(turns: int, changes: Changes) -> list[Turn]:
 
 
 class Own:
-    """This project's training, over all reviews: a whole epoch with all that is done once an epoch."""
+    """Training of this project on all reviews: a whole epoch, with all work per epoch."""
 
     def __init__(self, changes: Changes) -> None:
         self.task = open_task(changes)
 
     def __call__(self, number: int) -> tuple[Phases, float, float]:
-        """Take a turn; return what the phases took, the whole epoch, in seconds, and tokens per second."""
+        """Train an epoch; return its phases, its duration in seconds, and tokens per second."""
         train = self.task.reviews.train
         if not number:
             train = taken(train, np.arange(BATCH_SIZE))
@@ -82,7 +81,7 @@ class Own:
 
 
 class Other:
-    """A peer's training."""
+    """Training of a peer."""
 
     def __init__(self, name: str, changes: Changes) -> None:
         self.name, self.task = name, open_task(changes)
@@ -96,13 +95,13 @@ class Other:
         return KerasPeer(self.task)
 
     def __call__(self, number: int) -> float:
-        """Take a turn; return tokens per second."""
+        """Run one turn; return tokens per second."""
         rows = _rows(self.task, number)[: STEPS[self.name] * BATCH_SIZE]
         return self.task.tokens(rows) / seconds_of(self.peer.train, rows)
 
 
 class Products:
-    """The products of one step of this project's training, all of its tokens real ones."""
+    """The matrix products of a training step of this project, without padding."""
 
     def __init__(self, name: str, changes: Changes) -> None:
         task = open_task(changes)
@@ -114,7 +113,7 @@ class Products:
         self.steps, self.products = STEPS[name], LSTMProducts(model, sequences, words, precision)
 
     def __call__(self, number: int) -> float:
-        """Take a turn; return tokens per second."""
+        """Run one turn; return tokens per second."""
         return self.products.rate(self.steps)
 
 
@@ -127,12 +126,12 @@ OTHERS: dict[str, Callable[..., Callable[[int], float]]] = {
 
 
 def _rows(task: Task, number: int) -> NDArray[np.int64]:
-    """Return the reviews of a turn, the same for all, in random order."""
+    """Return the rows of a turn in random order, equal for all."""
     return np.random.default_rng(number).permutation(len(task.reviews.train))
 
 
 def _one_epoch(task: Task, train: TokenizedReviews) -> Task:
-    """Return a task of one epoch over these reviews."""
+    """Return a task that trains one epoch on these reviews."""
     scored = np.random.default_rng(0).permutation(len(task.reviews.validation))[:VALIDATION]
     validation = taken(task.reviews.validation, scored)
     return replace(

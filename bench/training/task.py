@@ -1,4 +1,4 @@
-"""What all that is compared learns from: the same reviews, read to the same length."""
+"""The data and parameters that this project and its peers train with."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,14 +15,14 @@ from sentiment.tokens.token_store import TokenizedReviews
 
 @dataclass(frozen=True)
 class Task:
-    """The default data, and the parameters of the model that learns from it."""
+    """The tokenized data and the parameters of params.yaml."""
 
     params: Params
     reviews: TrainingData
 
     @property
     def truncation(self) -> Truncation:
-        """How long reviews are shortened."""
+        """Truncation of the reviews."""
         return Truncation(self.params.model.max_tokens, self.params.model.truncation)
 
     @cached_property
@@ -30,13 +30,14 @@ class Task:
         return np.minimum(self.reviews.train.lengths, self.params.model.max_tokens)
 
     def tokens(self, rows: NDArray[np.int64]) -> int:
-        """Return the tokens that training on these reviews once has to read: no padding, nothing cut off."""
+        """Return the number of tokens of these reviews after truncation, without padding."""
         return int(self._lengths[rows].sum())
 
     def with_epochs(self, epochs: int) -> Self:
-        """Return the task with a training of fewer epochs, which may be shorter than the schedule's warm-up.
+        """Return a task with fewer epochs, and a constant learning rate.
 
-        So the learning rate stays the same throughout, which takes neither more time nor more memory.
+        The training may be shorter than the warm-up of the schedule, and a constant rate takes equal time and
+        memory.
         """
         changes = {"epochs": epochs, "schedule": ConstantSchedule(kind="constant", warmup_steps=0)}
         train = self.params.train.model_copy(update=changes)
@@ -45,17 +46,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a measurement has otherwise than `dvc repro`; None is the same.
-
-    reviews: largest number of reviews per split, drawn at random. hidden_units: of the LSTM, per direction.
-    """
+    """Differences of a measurement from `dvc repro`; None changes nothing."""
 
     reviews: int | None = None
+    """Maximum number of reviews per split, drawn at random."""
     hidden_units: int | None = None
+    """Hidden units of the LSTM, per direction."""
 
 
 def open_task(changes: Changes) -> Task:
-    """Open what `dvc repro` tokenized, for the model in params.yaml."""
+    """Open the tokens of `dvc repro`, for the model in params.yaml."""
     opened = TrainingData.open()
     if changes.reviews is not None:
         rng = np.random.default_rng(0)
@@ -65,12 +65,12 @@ def open_task(changes: Changes) -> Task:
         )
         opened = replace(opened, train=train, validation=validation)
     params = load_params()
-    on_cpu = params.train.model_copy(update={"device": "cpu"})  # where the peers are
+    on_cpu = params.train.model_copy(update={"device": "cpu"})  # as the peers
     sizes = {} if changes.hidden_units is None else {"hidden_units": changes.hidden_units}
     params = params.model_copy(update={"train": on_cpu, "model": params.model.model_copy(update=sizes)})
     return Task(params, opened)
 
 
 def taken(reviews: TokenizedReviews, rows: NDArray[np.int64]) -> TokenizedReviews:
-    """Return some of the reviews, in memory."""
+    """Return a subset of the reviews, in memory."""
     return TokenizedReviews.from_lists([reviews[row].tolist() for row in rows], reviews.labels[rows])
