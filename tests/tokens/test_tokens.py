@@ -65,13 +65,13 @@ def test_digest_depends_on_the_content(tokenized: TokenizedReviews) -> None:
 
 def test_concatenated_reviews_are_in_order_with_soft_labels(tokenized: TokenizedReviews) -> None:
     others = TokenizedReviews.from_lists([[5, 6], [], [7]], [NO_LABEL] * 3)
-    joined = tokenized.concatenate(others, np.array([0.25, 0.5, 1.0]))
-    assert len(joined) == len(tokenized) + 3
+    combined = tokenized.concatenate(others, np.array([0.25, 0.5, 1.0]))
+    assert len(combined) == len(tokenized) + 3
     for review in (0, 7, len(tokenized) - 1):
-        np.testing.assert_array_equal(joined[review], tokenized[review])
-    assert [joined[len(tokenized) + review].tolist() for review in range(3)] == [[5, 6], [], [7]]
-    assert joined.labels.dtype == np.float32
-    np.testing.assert_array_equal(joined.labels, [*tokenized.labels, 0.25, 0.5, 1.0])
+        np.testing.assert_array_equal(combined[review], tokenized[review])
+    assert [combined[len(tokenized) + review].tolist() for review in range(3)] == [[5, 6], [], [7]]
+    assert combined.labels.dtype == np.float32
+    np.testing.assert_array_equal(combined.labels, [*tokenized.labels, 0.25, 0.5, 1.0])
 
 
 def test_digest_of_concatenated_reviews_depends_on_both_and_on_the_labels(
@@ -90,7 +90,7 @@ def test_digest_of_concatenated_reviews_depends_on_both_and_on_the_labels(
 
 def test_saving_soft_labels_raises(tokenized: TokenizedReviews, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels are float32, not int8"):
-        tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5)).save(tmp_path / "joined")
+        tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5)).save(tmp_path / "combined")
     assert not list(tmp_path.iterdir())
 
 
@@ -158,9 +158,9 @@ def test_take_selects_rows_in_order(tokenized: TokenizedReviews) -> None:
 
 
 def test_taking_reviews_with_soft_labels_raises(tokenized: TokenizedReviews) -> None:
-    joined = tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5))
+    combined = tokenized.concatenate(tokenized, np.full(len(tokenized), 0.5))
     with pytest.raises(ValueError, match="labels are float32, not int8"):
-        joined.take(np.arange(2))
+        combined.take(np.arange(2))
 
 
 def test_prefetched_batches_are_equal_and_in_order(tokenized: TokenizedReviews) -> None:
