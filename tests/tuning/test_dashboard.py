@@ -149,4 +149,4 @@ def test_storage_that_does_not_work_is_told_without_its_address(searching: Proje
 def test_file_that_is_no_journal_is_told(searching: Project) -> None:
     (searching.root / "mlruns/optuna.journal").write_text("not\na journal\n")
     done = searching.run("sentiment", "dashboard", status=2)
-    assert "optuna.journal: line 1 is torn or no entry of a journal" in done.stderr
+    assert "optuna.journal: line 1 is truncated or corrupt" in done.stderr

@@ -1,4 +1,4 @@
-"""A study deleted, or a trial ended, in the dashboard while a search runs: one line, and the way on."""
+"""A study is deleted, or a trial ended, in the dashboard while a search runs: one error message."""
 
 import shutil
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def _fail_running_trial(storage: BaseStorage) -> None:
     storage.set_trial_state_values(running[0]._trial_id, TrialState.FAIL)
 
 
-def _said_while(project: Project, act: Callable[[BaseStorage], Any], environment: dict[str, str]) -> str:
+def _output_while(project: Project, act: Callable[[BaseStorage], Any], environment: dict[str, str]) -> str:
     """Start a search, do something to its storage while its second trial trains; return what it printed."""
     log = project.root / "log"
     process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
@@ -73,10 +73,10 @@ def _said_while(project: Project, act: Callable[[BaseStorage], Any], environment
     "environment", [{}, {"TUNE_WORKERS": "2"}, SQLITE], ids=["journal", "two-workers", "sqlite"]
 )
 def test_study_deleted_while_it_is_searched(before: Project, environment: dict[str, str]) -> None:
-    said = _said_while(before, _delete_study, environment)
-    assert "Traceback" not in said
-    assert said.count("error: ") == 1
-    assert said.splitlines()[-1].startswith("error: tune: the study or a trial of it was deleted")
+    output = _output_while(before, _delete_study, environment)
+    assert "Traceback" not in output
+    assert output.count("error: ") == 1
+    assert output.splitlines()[-1].startswith("error: tune: the study or one of its trials was deleted")
     before.stage("tune", **environment)
     assert before.metrics("tune")["trials"]["finished"] > 0
     storage = _storage(before, environment)
@@ -85,8 +85,8 @@ def test_study_deleted_while_it_is_searched(before: Project, environment: dict[s
 
 
 def test_trial_ended_while_it_trains(before: Project) -> None:
-    said = _said_while(before, _fail_running_trial, {})
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("error: tune: a trial was ended from outside")
+    output = _output_while(before, _fail_running_trial, {})
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("error: tune: a running trial was ended by another program")
     before.stage("tune")
     assert before.metrics("tune")["trials"]["failed"] == 1

@@ -1,4 +1,4 @@
-"""Where studies are kept, whole or told not to be."""
+"""The storage of studies: the journal and databases, and how errors in them are reported."""
 
 import multiprocessing
 import os
@@ -46,28 +46,28 @@ def test_default_is_the_journal_below_the_root(journal: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 20])
-def test_journal_cut_in_its_last_line_is_refused_and_left_as_it_is(journal: Path, cut: int) -> None:
-    torn = journal.read_bytes()[:-cut]
-    journal.write_bytes(torn)
-    with pytest.raises(UserError, match="torn") as raised:
+def test_journal_with_a_truncated_last_line_is_rejected_and_unchanged(journal: Path, cut: int) -> None:
+    truncated = journal.read_bytes()[:-cut]
+    journal.write_bytes(truncated)
+    with pytest.raises(UserError, match="is truncated or corrupt") as raised:
         open_storage()
-    assert journal.read_bytes() == torn
+    assert journal.read_bytes() == truncated
     remedy = str(raised.value).split("`")[1]
     assert os.system(remedy) == 0  # noqa: S605
     assert len(optuna.load_study(storage=open_storage(), study_name="two").trials) == 2
 
 
 @pytest.mark.parametrize("line", [b"{'op_code': 1}\n", b"[1]\n", b'{"op": 1}\n', b"\xff\x00\n", b"\n"])
-def test_line_that_is_no_entry_is_refused_by_its_number(journal: Path, line: bytes) -> None:
+def test_corrupt_line_is_rejected_with_its_number(journal: Path, line: bytes) -> None:
     whole = journal.read_bytes().splitlines(keepends=True)
-    spoiled = b"".join([*whole[:2], line, *whole[2:]])
-    journal.write_bytes(spoiled)
-    with pytest.raises(UserError, match="line 3 is torn or no entry"):
+    corrupt = b"".join([*whole[:2], line, *whole[2:]])
+    journal.write_bytes(corrupt)
+    with pytest.raises(UserError, match="line 3 is truncated or corrupt"):
         open_storage()
-    assert journal.read_bytes() == spoiled
+    assert journal.read_bytes() == corrupt
 
 
-def test_entry_of_another_kind_is_refused(journal: Path) -> None:
+def test_unknown_kind_of_entry_is_rejected(journal: Path) -> None:
     with journal.open("ab") as file:
         file.write(b'{"op_code":99,"worker_id":"x"}\n')
     before = journal.read_bytes()
@@ -76,13 +76,13 @@ def test_entry_of_another_kind_is_refused(journal: Path) -> None:
     assert journal.read_bytes() == before
 
 
-def test_nothing_is_added_to_a_journal_that_was_torn_meanwhile(journal: Path) -> None:
+def test_nothing_is_appended_to_a_journal_truncated_meanwhile(journal: Path) -> None:
     study = optuna.load_study(storage=open_storage(), study_name="two")
-    torn = journal.read_bytes()[:-5]
-    journal.write_bytes(torn)
-    with pytest.raises(UserError, match="torn"):
+    truncated = journal.read_bytes()[:-5]
+    journal.write_bytes(truncated)
+    with pytest.raises(UserError, match="is truncated or corrupt"):
         study.ask()
-    assert journal.read_bytes() == torn
+    assert journal.read_bytes() == truncated
 
 
 def _hold_lock(path: Path, held: "multiprocessing.synchronize.Event") -> None:
@@ -131,7 +131,7 @@ def _secret_spellings() -> set[str]:
     ],
     ids=["wrong-password", "unreachable", "malformed", "no-such-driver", "no-address"],
 )
-def test_database_that_does_not_work_is_told_without_the_password(
+def test_database_error_is_reported_without_the_password(
     address: Callable[[int, int], str],
     server: int,
     unused_port: int,
@@ -143,19 +143,19 @@ def test_database_that_does_not_work_is_told_without_the_password(
     with pytest.raises(UserError, match="TUNE_STORAGE") as raised:
         open_storage()
     assert raised.value.__cause__ is None
-    said = str(raised.value) + "".join(capfd.readouterr()) + caplog.text
-    assert not [secret for secret in _secret_spellings() if secret in said], said
+    reported = str(raised.value) + "".join(capfd.readouterr()) + caplog.text
+    assert not [secret for secret in _secret_spellings() if secret in reported], reported
 
 
 @pytest.mark.integration
-def test_wrong_password_is_told_as_what_it_is(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_password_is_reported(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNE_STORAGE", f"postgresql+psycopg://{USER}:nope-9@127.0.0.1:{server}/postgres")
     with pytest.raises(UserError, match="password authentication failed"):
         open_storage()
 
 
 @pytest.mark.integration
-def test_database_keeps_the_study(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_is_stored_in_the_database(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"postgresql+psycopg://{USER}:{quote(PASSWORD)}@127.0.0.1:{server}/postgres"
     monkeypatch.setenv("TUNE_STORAGE", address)
     optuna.create_study(storage=open_storage(), study_name="kept")

@@ -1,4 +1,4 @@
-"""Where studies are kept: the journal in `mlruns/`, or the database that the environment names."""
+"""Optuna's storage of the studies: a journal file in `mlruns/`, or the database `TUNE_STORAGE`."""
 
 import json
 import logging
@@ -22,28 +22,29 @@ from sentiment.settings import find_secrets, load_settings, repository_root, res
 
 logger = logging.getLogger(__name__)
 
-
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 CONNECT_SECONDS = 10
-"""Drivers wait for minutes by themselves where an address does not answer."""
+"""Time limit for a connection. Drivers wait for minutes by default if a server does not answer."""
 
 TIMEOUT_OPTIONS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mariadb": "connect_timeout"}
-"""By kind of database: what its usual drivers call that."""
+"""Name of the drivers' option for it, by kind of database."""
 
+TRIAL_ENDED = "Cannot tell a"
+"""Start of Optuna's message when a trial to be ended is in a final state already."""
 
-ENDED = "Cannot tell a"
-ENDED_OUTSIDE = (
-    "tune: a trial was ended from outside, such as in the dashboard, while it ran; start the same command "
-    "again: it runs the other trials"
+TRIAL_ENDED_ERROR = (
+    "tune: a running trial was ended by another program, for example in the dashboard; start the same command "
+    "again to run the other trials"
 )
 
 
 def open_storage() -> BaseStorage:
-    """Open what `TUNE_STORAGE` names, by default the journal.
+    """Open the database that `TUNE_STORAGE` names; without it, the journal.
 
-    Raises UserError where the database does not answer or the journal is not whole; the address, which may
-    hold a password, is in no message.
+    Raises:
+        UserError: the database cannot be opened, or the journal is corrupt. The message does not contain the
+            address, which may contain a password.
     """
     address = load_settings().tune_storage
     if address is None:
@@ -52,13 +53,14 @@ def open_storage() -> BaseStorage:
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open a journal, or start it.
+    """Open a journal file; create it if it does not exist.
 
-    Raises UserError, with nothing written, where a line of it is torn or no entry of a journal.
+    Raises:
+        UserError: a line is truncated or corrupt. The file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(path)
-    journal.check()
+    journal.validate()
     try:
         return JournalStorage(journal)
     except (KeyError, ValueError, TypeError, AssertionError) as error:
@@ -69,40 +71,47 @@ def open_journal(path: Path) -> JournalStorage:
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, to which nothing is added while its last line is torn.
+    """Optuna's journal file, which refuses to append to a truncated last line.
 
-    With a lock that the system lets go of when the process that holds it dies. Optuna's own, a symbolic link
-    `<journal>.lock`, stays behind after a kill and stops everybody else for half a minute.
+    Its lock is released by the operating system when the process that holds it dies. Optuna's own lock, a
+    symbolic link `<journal>.lock`, remains after a kill and blocks all other processes for half a minute.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the journal at `path`, which may not exist yet."""
+        """Use the journal at `path`, which need not exist yet."""
         super().__init__(str(path))
         self.path = path
         self.lock = FileLock(path.with_name(f"{path.name}.writing"))
 
-    def check(self) -> None:
-        """Read every line. Raises UserError where one is no entry of a journal."""
+    def validate(self) -> None:
+        """Read every line.
+
+        Raises:
+            UserError: a line is truncated or corrupt.
+        """
         with self.lock:
             position = 0
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
-                    if not _is_entry(line):
-                        raise _torn(self.path, number, position, at_end=not file.read(1))
+                    if not _is_journal_entry(line):
+                        raise _corrupt_journal(self.path, number, position, at_end=not file.read(1))
                     position += len(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add entries, all of them or none.
+        """Append entries, all of them or none.
 
-        Raises UserError where the last line is torn: what comes next would be torn with it.
+        Raises:
+            UserError: the last line is truncated, so the next one would be corrupt as well.
         """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with self.lock, self.path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
             if end and (file.seek(end - 1), file.read(1))[1] != b"\n":
                 content = self.path.read_bytes()
-                whole = content.rfind(b"\n") + 1
-                raise _torn(self.path, content.count(b"\n") + 1, whole, at_end=True)
+                end_of_complete_lines = content.rfind(b"\n") + 1
+                raise _corrupt_journal(
+                    self.path, content.count(b"\n") + 1, end_of_complete_lines, at_end=True
+                )
             try:
                 file.write(lines)
                 file.flush()
@@ -119,24 +128,24 @@ def translate_storage_error(error: BaseException) -> UserError | None:
     A study or a trial may be deleted, and a trial ended, in the dashboard at any moment.
     """
     if isinstance(error, UpdateFinishedTrialError):
-        return UserError(ENDED_OUTSIDE)
+        return UserError(TRIAL_ENDED_ERROR)
     if isinstance(error, KeyError | ValueError) and _is_missing(error):
-        if ENDED in str(error):
-            return UserError(ENDED_OUTSIDE)
+        if TRIAL_ENDED in str(error):
+            return UserError(TRIAL_ENDED_ERROR)
         return UserError(
-            "tune: the study or a trial of it was deleted, such as in the dashboard, while the search ran; "
-            "start the same command again: it takes what is left, or starts a new study"
+            "tune: the study or one of its trials was deleted while the search ran, for example in the "
+            "dashboard; start the same command again to resume with the remaining trials or a new study"
         )
     if isinstance(error, StorageInternalError) or (
         isinstance(error, SQLAlchemyError) and find_raising_library(error, "mlflow", "optuna") == "optuna"
     ):
         address = load_settings().tune_storage
-        return _not_working(error, address.get_secret_value() if address else "")
+        return _storage_error(error, address.get_secret_value() if address else "")
     return None
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether Optuna raises this for a study or a trial that does not exist."""
+    """Return whether Optuna raised this for a study or a trial that does not exist."""
     message = str(error.args[0]) if error.args else ""
     frames = list(traceback.walk_tb(error.__traceback__))
     by_optuna = bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith("optuna.")
@@ -150,34 +159,34 @@ def _open_database(address: str) -> BaseStorage:
         url = make_url(address)
     except (SQLAlchemyError, ValueError):  # the message quotes the address
         raise UserError(
-            "TUNE_STORAGE: not the address of a database; such as postgresql+psycopg://user:password@host/name"
+            "TUNE_STORAGE: not the address of a database; example: postgresql+psycopg://user:password@host/name"
         ) from None
     backend = url.get_backend_name()
     if backend == "sqlite":
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     else:
-        logger.info("connecting to the database that TUNE_STORAGE names")
+        logger.info("connecting to the database in TUNE_STORAGE")
     option = TIMEOUT_OPTIONS.get(backend)
-    # A trial takes longer than a firewall or a server leaves a silent connection open: ask before each use.
+    # A trial takes longer than firewalls and servers keep an idle connection open: test it before each use.
     engine = {"connect_args": {option: CONNECT_SECONDS} if option else {}, "pool_pre_ping": True}
     studies = repository_root() / paths.STUDIES
     studies.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(studies / "storage.lock"):  # two that make the tables at once stumble over each other
+        with FileLock(studies / "storage.lock"):  # two processes that create the tables at once fail
             return optuna.storages.get_storage(RDBStorage(address, engine))
-    except Exception as error:  # each driver has errors of its own
-        raise _not_working(error, address) from None
+    except Exception as error:  # each driver has its own errors
+        raise _storage_error(error, address) from None
 
 
-def _not_working(error: Exception, address: str) -> UserError:
-    return UserError(f"the database of the studies (TUNE_STORAGE) does not work: {_said(error, address)}")
+def _storage_error(error: Exception, address: str) -> UserError:
+    return UserError(f"cannot access Optuna's storage (TUNE_STORAGE): {_describe_error(error, address)}")
 
 
-def _said(error: Exception, address: str) -> str:
-    """Return what went wrong in one line, without the password.
+def _describe_error(error: Exception, address: str) -> str:
+    """Describe an error in one line without the password.
 
-    A driver's own message is the useful part; it is left out where it holds the password in any spelling.
+    The message of the database driver is included, unless it contains the password in any encoding.
     """
     if isinstance(error, ImportError) and error.name:
         return f"the driver {error.name} is not installed"
@@ -190,7 +199,7 @@ def _said(error: Exception, address: str) -> str:
     )
 
 
-def _is_entry(line: bytes) -> bool:
+def _is_journal_entry(line: bytes) -> bool:
     try:
         entry = json.loads(line)
     except ValueError:
@@ -198,9 +207,9 @@ def _is_entry(line: bytes) -> bool:
     return line.endswith(b"\n") and isinstance(entry, dict) and "op_code" in entry
 
 
-def _torn(path: Path, number: int, position: int, *, at_end: bool) -> UserError:
+def _corrupt_journal(path: Path, number: int, position: int, *, at_end: bool) -> UserError:
     if at_end:
-        remedy = f"`truncate --size {position} {path}` takes that line away and leaves the whole ones"
+        remedy = f"`truncate --size {position} {path}` removes this line and leaves the complete ones"
     else:
-        remedy = "bring back a copy of it, or move it away to start a new one"
-    return UserError(f"{path}: line {number} is torn or no entry of a journal; nothing was written; {remedy}")
+        remedy = "restore a copy of it, or move it away to start a new one"
+    return UserError(f"{path}: line {number} is truncated or corrupt; nothing was written; {remedy}")
