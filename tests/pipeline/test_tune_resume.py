@@ -252,12 +252,12 @@ def test_killed_worker_is_replaced_and_a_trial_that_kills_three_fails(
         killed.add(worker)
     assert process.wait(PATIENCE_S) == 0
     output = (tmp_path / "log").read_text()
-    assert output.count("trial 1: its worker died (SIGKILL)") == 3
+    assert output.count("trial 1: its worker crashed (SIGKILL)") == 3
     (study,) = _studies(before)
     _require_whole(before, study, SLOW["tune.trials"])
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
     assert [trial.number for trial in failed] == [1]
-    assert failed[0].user_attrs["error"] == "3 workers died while they ran it; the last one: SIGKILL"
+    assert failed[0].user_attrs["error"] == "3 workers crashed while running it; the last one: SIGKILL"
     (run,) = before.runs("tags.`tune.trial` = '1'")
     assert run.data.tags["error"] == failed[0].user_attrs["error"]
 

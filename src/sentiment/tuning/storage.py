@@ -34,8 +34,8 @@ TRIAL_ENDED = "Cannot tell a"
 """Start of Optuna's message when a trial to be ended is in a final state already."""
 
 TRIAL_ENDED_ERROR = (
-    "tune: a running trial was ended by another program, for example in the dashboard; start the same command "
-    "again to run the other trials"
+    "tune: a running trial was ended by another program, for example in the dashboard; start the same "
+    "command again to run the other trials"
 )
 
 

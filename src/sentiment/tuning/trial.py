@@ -1,4 +1,4 @@
-"""One trial: a training run of its own, which may be ended early, and may fail without ending the search."""
+"""One trial: a training that may be pruned, and may fail without ending the search."""
 
 import logging
 import time
@@ -29,60 +29,66 @@ from sentiment.tuning.trial_params import (
     record_progress,
     suggest_params,
 )
-from sentiment.tuning.trial_records import CHECKPOINTS, delete_surplus_models, keep, open_trial_run
+from sentiment.tuning.trial_records import CHECKPOINTS, delete_surplus_models, open_trial_run, retain_model
 
 logger = logging.getLogger(__name__)
 
-
 FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
-"""What one configuration may do wrong and another right. Torch raises RuntimeError when memory runs out."""
+"""Errors that may depend on the configuration of a trial. Torch raises RuntimeError when memory runs out."""
 
 
 def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
-    """Train one configuration and tell MLflow, then the study, how it ended.
+    """Train one configuration and record the outcome, in MLflow first and in the study last.
 
-    Its run is FINISHED, KILLED where the trial was pruned, FAILED where it diverged or ran out of memory. A
-    trial that was killed before goes on from its checkpoint, in the same run. Until the study is told how it
-    ended, somebody may still have to run it again: so that comes after all else.
-    Raises UserError where the values drawn do not go together.
+    The MLflow run of the trial ends as FINISHED; as KILLED if the trial was pruned; as FAILED if the training
+    diverged or ran out of memory. A trial whose process was killed resumes from its checkpoint, in the same
+    run. The study gets the outcome after everything else: until then a restart runs the trial again.
+
+    Args:
+        search: the search.
+        parent: the MLflow run of the search.
+        trial: locked for this process, see `acquire_trial`.
+
+    Raises:
+        UserError: the drawn values are an invalid combination.
     """
     name = f"trial {trial.number}"
     params = suggest_params(trial, search.params)
     key = compute_fingerprint(params.model, params.train, search.reviews)
     checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
     run = open_trial_run(parent, search, trial.number, str(key))
-    watch = Stopwatch.go_on(trial)
+    stopwatch = Stopwatch.resume(trial)
     with open_checkpoint(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
         state, auc = TrialState.PRUNED, None
-        with run:  # a failed trial too is told to MLflow first: that may fail in its turn
+        with run:  # records a failed trial in MLflow before the study, since MLflow may fail as well
             try:
                 origin = origin_of(params, search.reviews, search.name, trial.number)
                 log_configuration(run, params, search.reviews, origin)
-                fitted = _fit(search, trial, run, params, checkpoint, watch)
-                keep(search, trial.number, fitted)
-                run.log_best(fitted.best, "tuning")
-                state, auc = TrialState.COMPLETE, fitted.best.validation_auc
+                result = _fit(search, trial, run, params, checkpoint, stopwatch)
+                retain_model(search, trial.number, result)
+                run.log_best(result.best, "tuning")
+                state, auc = TrialState.COMPLETE, result.best.validation_auc
             except optuna.TrialPruned:
                 run.kill()
-            except UpdateFinishedTrialError:  # a RuntimeError too; the training itself has not failed
+            except UpdateFinishedTrialError:  # a RuntimeError as well, but not a failure of the training
                 raise
             except FAILURES as error:
                 state = TrialState.FAIL
                 run.fail(f"{type(error).__name__}: {error}")
-                line, *_ = str(error).splitlines() or [""]  # torch adds where in its own code
+                line, *_ = str(error).splitlines() or [""]  # torch appends positions in its own code
                 trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
-        watch.note()
-        told = trial.study.tell(trial, auc, state)
-        logger.info(f"{name}: {describe_outcome(told)}")
+        stopwatch.record()
+        ended = trial.study.tell(trial, auc, state)
+        logger.info(f"{name}: {describe_outcome(ended)}")
     release_memory()
     delete_surplus_models(search)
 
 
 def describe_outcome(trial: FrozenTrial) -> str:
-    """Say how a trial ended."""
+    """Describe how a trial ended."""
     match trial.state:
         case TrialState.COMPLETE:
-            return f"validation AUC {trial.value:.4f}"
+            return f"tuning AUC {trial.value:.4f}"
         case TrialState.PRUNED:
             return "pruned"
         case _:
@@ -95,11 +101,11 @@ def _fit(
     run: Run,
     params: Params,
     checkpoint: Checkpoint | None,
-    watch: "Stopwatch",
+    stopwatch: "Stopwatch",
 ) -> TrainingResult:
-    """Train; epochs that were over when the trial was killed are told again where they were not kept."""
-    reporter = Reporter(trial, run, params, watch)
-    reporter.go_on(checkpoint.epochs if checkpoint else [])
+    """Train, after logging the epochs of the checkpoint that the run does not have yet."""
+    reporter = Reporter(trial, run, params, stopwatch)
+    reporter.log_restored_epochs(checkpoint.epochs if checkpoint else [])
     return fit_with_self_training(
         params.model,
         params.train,
@@ -112,61 +118,61 @@ def _fit(
 
 
 class Reporter:
-    """Tells a trial's figures to study and run, once; raises TrialPruned where the trial lags behind."""
+    """Reports each metric of a trial once to study and MLflow; raises TrialPruned to prune the trial."""
 
-    def __init__(self, trial: optuna.Trial, run: Run, params: Params, watch: "Stopwatch") -> None:
-        """Take a trial that may have been told something before."""
-        self._trial, self._run, self._watch = trial, run, watch
-        self._checks = params.train.epochs * params.tune.evaluations_per_epoch
-        told = trial.storage.get_trial(trial._trial_id).intermediate_values
-        self._last = max(told, default=0)
+    def __init__(self, trial: optuna.Trial, run: Run, params: Params, stopwatch: "Stopwatch") -> None:
+        """Continue after the intermediate values that the study already has for the trial."""
+        self._trial, self._run, self._stopwatch = trial, run, stopwatch
+        self._evaluations = params.train.epochs * params.tune.evaluations_per_epoch
+        reported = trial.storage.get_trial(trial._trial_id).intermediate_values
+        self._last_index = max(reported, default=0)
 
-    def on_evaluation(self, check: IntermediateEvaluation) -> None:
-        """Report a check: a training that goes on tells some again."""
-        if check.evaluation_index < self._last:
+    def on_evaluation(self, evaluation: IntermediateEvaluation) -> None:
+        """Report an intermediate evaluation; a resumed training repeats some that are reported already."""
+        if evaluation.evaluation_index < self._last_index:
             return
-        if check.evaluation_index > self._last:
-            self._last = check.evaluation_index
-            record_progress(self._trial, Progress(check.optimizer_steps, check.planned_steps))
-            self._trial.report(check.intermediate_auc, check.evaluation_index)
-        if not check.ends_epoch:  # at the end of an epoch its figures are told first
-            self._end_if_behind()
+        if evaluation.evaluation_index > self._last_index:
+            self._last_index = evaluation.evaluation_index
+            record_progress(self._trial, Progress(evaluation.optimizer_steps, evaluation.planned_steps))
+            self._trial.report(evaluation.intermediate_auc, evaluation.evaluation_index)
+        if not evaluation.ends_epoch:  # at the end of an epoch, `on_epoch` logs its metrics first
+            self._prune_if_due()
 
     def on_epoch(self, epoch: EpochMetrics) -> None:
-        """Log an epoch."""
+        """Log the metrics of an epoch."""
         self._run.log_epoch(epoch, "tuning")
-        self._watch.note()
-        self._end_if_behind()
+        self._stopwatch.record()
+        self._prune_if_due()
 
-    def go_on(self, epochs: list[EpochMetrics]) -> None:
-        """Log the epochs that were over when the trial was killed, where the run does not have them yet."""
+    def log_restored_epochs(self, epochs: list[EpochMetrics]) -> None:
+        """Log those epochs of a checkpoint that the run does not have yet."""
         for epoch in epochs:
             self._run.log_epoch(epoch, "tuning")
         if epochs:
-            self._end_if_behind()
+            self._prune_if_due()
 
-    def _end_if_behind(self) -> None:
-        # Nobody judges the last check: the trial is at its end, also where it was killed after that check.
-        if self._last < self._checks and self._trial.should_prune():
+    def _prune_if_due(self) -> None:
+        # After the last evaluation the training is complete, also if the process was killed right then.
+        if self._last_index < self._evaluations and self._trial.should_prune():
             raise optuna.TrialPruned
 
 
 class Stopwatch:
-    """What a trial has taken, over all processes that ran it: seconds on the clock and of the processors."""
+    """Wall and CPU time in seconds that a trial has taken, summed over all processes that ran it."""
 
     def __init__(self, trial: optuna.Trial, wall: float, cpu: float) -> None:
-        """Start, with what was taken before."""
+        """Start, with the seconds that earlier processes took."""
         self._trial = trial
         self._wall = time.perf_counter() - wall
         self._cpu = time.process_time() - cpu
 
     @classmethod
-    def go_on(cls, trial: optuna.Trial) -> Self:
-        """Go on from where the trial's last process left it."""
-        taken = trial.user_attrs
-        return cls(trial, taken.get(WALL_SECONDS, 0.0), taken.get(CPU_SECONDS, 0.0))
+    def resume(cls, trial: optuna.Trial) -> Self:
+        """Start from the times that the trial's last process recorded."""
+        recorded = trial.user_attrs
+        return cls(trial, recorded.get(WALL_SECONDS, 0.0), recorded.get(CPU_SECONDS, 0.0))
 
-    def note(self) -> None:
-        """Write it into the study."""
+    def record(self) -> None:
+        """Record the times as user attributes of the trial."""
         self._trial.set_user_attr(WALL_SECONDS, round(time.perf_counter() - self._wall, 3))
         self._trial.set_user_attr(CPU_SECONDS, round(time.process_time() - self._cpu, 3))

@@ -1,4 +1,4 @@
-"""What belongs to one trial: its lock, its MLflow run, its retained model and logits."""
+"""Records of a trial: its lock, its MLflow run, its retained model and logits."""
 
 import logging
 import shutil
@@ -27,17 +27,29 @@ from sentiment.tuning.trial_params import apply_values, rank_trials
 
 logger = logging.getLogger(__name__)
 
+STAGE = "tune"
+STUDY_ID_TAG = "tune.study.id"
+"""Tag that tells a study from one of the same name in another storage."""
+KEY_TAG = "training.key"
+"""Tag of a trial's run: fingerprint of the training whose epochs are logged in it."""
+
+LOGITS = "validation.npy"
+CHECKPOINTS = "checkpoints"
+RETAINED_MODELS = 3
+"""Models of the best trials that are retained, of some ten megabytes each. Trials may change places if they
+tie or are evaluated again."""
+
 
 @contextmanager
 def acquire_trial(search: Search) -> Iterator[optuna.Trial | None]:
-    """Yield a trial for this process alone, until the block ends; None where there is none to be had now.
+    """Lock a trial for this process until the block ends; yield None if none is available at present.
 
-    First come trials whose process died: they keep their number and the values that they had drawn. Then
-    those that wait, then new ones while there are fewer than `tune.trials`. A trial's lock tells whether
-    somebody runs it: the system lets go of it when the process dies.
+    Each trial is run by exactly one worker. Trials whose process died come first, with their number and the
+    values that they drew; then enqueued trials; then new ones while there are fewer than `tune.trials`. The
+    operating system releases the lock of a trial when the process dies.
     """
     with search.study_lock:
-        trial, lock = _claim(search)
+        trial, lock = _acquire(search)
     try:
         yield trial
     finally:
@@ -46,11 +58,11 @@ def acquire_trial(search: Search) -> Iterator[optuna.Trial | None]:
 
 
 def trial_lock(search: Search, number: int) -> FileLock:
-    """Return the lock that is held by who runs the trial."""
+    """Return the lock that the worker of a trial holds."""
     return FileLock(search.folder / f"trial-{number}.lock")
 
 
-def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
+def _acquire(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
     study = search.load_study()
     trials = search.load_trials()
     if has_too_many_failures(trials, search.params.tune.max_failed):
@@ -69,84 +81,70 @@ def _claim(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
     return None, None
 
 
-STAGE = "tune"
-IDENTITY_TAG = "tune.study.id"
-"""What distinguishes the study from one of the same name in another storage."""
-FINGERPRINT_TAG = "training.fingerprint"
-"""On the run of a trial: the `compute_fingerprint` that its epochs were logged under."""
-
-
 def open_search_run(store: Store, search: Search) -> Run:
-    """Go on in the search's own run, where the store has it; else start it."""
+    """Resume the MLflow run of the search; start one if the store has none."""
     study = search.load_study()
-    identity = {IDENTITY_TAG: study.user_attrs[STUDY_ID]}
-    with search.study_lock:  # two that start at once share one
-        found = find_tagged_run(store, identity)
+    study_id = {STUDY_ID_TAG: study.user_attrs[STUDY_ID]}
+    with search.study_lock:  # two searches that start at once share one run
+        found = find_tagged_run(store, study_id)
         reopened = reopen_run(store, found.id) if found else None
-        return reopened or start_run(store, STAGE, STAGE, tags={STUDY_TAG: search.name, **identity})
+        return reopened or start_run(store, STAGE, STAGE, tags={STUDY_TAG: search.name, **study_id})
 
 
 def open_trial_run(parent: Run, search: Search, number: int, key: str | None = None) -> Run:
-    """Reopen a trial's run, where the store has it; else start it. Only who runs the trial may.
+    """Resume the MLflow run of a trial; start one if the store has none.
+
+    The caller must hold the lock of the trial.
 
     Args:
         parent: the run of the search.
         search: the search.
         number: of the trial.
-        key: of the training that starts or resumes. A run with epochs of another one, such as on another
-            processor, is moved to the trash and a new one started: that training does not resume.
+        key: fingerprint of the training that starts or resumes. A run with epochs of another training, for
+            example on another processor, goes to the trash and a new one starts: that training cannot resume.
     """
     found = find_trial_run(parent, number)
     reopened = reopen_run(parent.store, found.id) if found else None
     if reopened is not None and key is not None:
-        if reopened.has_epochs and reopened.tags().get(FINGERPRINT_TAG) != key:
+        if reopened.has_epochs and reopened.tags().get(KEY_TAG) != key:
             parent.store.client.delete_run(reopened.id)
             reopened = None
         else:
-            reopened.tag({FINGERPRINT_TAG: key})
-    tags = {STUDY_TAG: search.name, TRIAL_TAG: str(number)} | ({FINGERPRINT_TAG: key} if key else {})
+            reopened.tag({KEY_TAG: key})
+    tags = {STUDY_TAG: search.name, TRIAL_TAG: str(number)} | ({KEY_TAG: key} if key else {})
     return reopened or parent.nested(f"trial {number}", STAGE, tags)
 
 
 def find_trial_run(parent: Run, number: int) -> Run | None:
-    """Return a trial's run, as it is; None where the store does not have it."""
+    """Return the MLflow run of a trial in its present state; None if the store does not have it."""
     return parent.find_nested({TRIAL_TAG: str(number)})
 
 
-LOGITS = "validation.npy"
-CHECKPOINTS = "checkpoints"
-RETAINED_MODELS = 3
-"""Of the best trials, of some ten megabytes each; trials that tie or are scored anew may change places."""
-
-
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of a finished trial.
-
-    logits: of all validation reviews, shape (reviews,).
-    """
+class RetainedModel:
+    """Model of a finished trial, and its logits of all validation reviews, shape (reviews,)."""
 
     model: SentimentClassifier
     logits: NDArray[np.float32]
 
 
-def keep(search: Search, number: int, fitted: TrainingResult) -> Kept:
-    """Write a finished trial's model and validation logits to its folder."""
+def retain_model(search: Search, number: int, result: TrainingResult) -> RetainedModel:
+    """Write the model and the validation logits of a finished trial to its folder."""
     folder = search.trial_folder(number)
-    save_model(folder, fitted.model)
-    logits = _of_all_validation(search, number, fitted)
+    save_model(folder, result.model)
+    logits = _compute_validation_logits(search, number, result)
     with atomic_write(folder / LOGITS) as temporary, temporary.open("wb") as file:
         np.save(file, logits)
-    return Kept(fitted.model, logits)
+    return RetainedModel(result.model, logits)
 
 
 def delete_surplus_models(search: Search) -> None:
-    """Remove what nobody comes back to: models of all but the best trials, checkpoints of ended ones."""
+    """Delete the models of all but the best trials, and the checkpoints of trials that have ended."""
     with search.study_lock:
         trials = search.load_trials()
         holdout = search.params.tune.active_holdout
-        kept = max(RETAINED_MODELS, holdout.trials if holdout else 1)
-        for trial in rank_trials(trials)[kept:]:
+        retained = max(RETAINED_MODELS, holdout.trials if holdout else 1)
+        for trial in rank_trials(trials)[retained:]:
             for name in (WEIGHTS_FILE, CONFIG_FILE):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
@@ -154,10 +152,12 @@ def delete_surplus_models(search: Search) -> None:
                 shutil.rmtree(search.trial_folder(trial.number) / CHECKPOINTS, ignore_errors=True)
 
 
-def validation_logits(search: Search, number: int) -> NDArray[np.float32] | None:
-    """Return what a finished trial's model said to the validation reviews, in their order.
+def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] | None:
+    """Read the logits that a finished trial's model gave to the validation reviews.
 
-    Shape (reviews,). None where they are not kept: the folder was removed, or is another machine's.
+    Returns:
+        Logits in the order of the reviews, shape (reviews,). None if they are missing: the folder was
+        deleted, or is on another machine.
     """
     try:
         logits: NDArray[np.float32] = np.load(search.trial_folder(number) / LOGITS, allow_pickle=False)
@@ -166,36 +166,37 @@ def validation_logits(search: Search, number: int) -> NDArray[np.float32] | None
     return logits if logits.shape == (len(search.reviews.validation),) else None
 
 
-def kept(search: Search, trial: FrozenTrial) -> Kept:
-    """Return what is kept of one of the best trials; where it is gone, train that configuration again."""
-    model, logits = _kept_model(search.trial_folder(trial.number)), validation_logits(search, trial.number)
+def load_or_retrain(search: Search, trial: FrozenTrial) -> RetainedModel:
+    """Load the retained model of a finished trial; train its configuration again if it is missing."""
+    model = _load_model(search.trial_folder(trial.number))
+    logits = read_validation_logits(search, trial.number)
     if model is not None and logits is not None:
-        return Kept(model, logits)
+        return RetainedModel(model, logits)
     name = f"trial {trial.number}, again"
-    logger.info(f"trial {trial.number}: its model is not there any more, training it again")
+    logger.info(f"trial {trial.number}: its model is missing, training it again")
     params = apply_values(search.params, trial.params)
-    fitted = fit_with_self_training(
+    result = fit_with_self_training(
         params.model, params.train, search.tuning_reviews, lambda epoch: logger.info(f"{name}, {epoch}"), name
     )
-    return keep(search, trial.number, fitted)
+    return retain_model(search, trial.number, result)
 
 
-def _of_all_validation(search: Search, number: int, fitted: TrainingResult) -> NDArray[np.float32]:
-    """Return the logits of all validation reviews; the training has scored those that steered it."""
+def _compute_validation_logits(search: Search, number: int, result: TrainingResult) -> NDArray[np.float32]:
+    """Compute the logits of all validation reviews; the training already has those of the tuning fold."""
     folds = split_validation(search.reviews, search.params.tune.active_holdout)
     if folds is None:
-        return fitted.validation_logits
+        return result.validation_logits
     validation = search.reviews.validation
     logits = np.empty(len(validation), dtype=np.float32)
-    logits[folds.tuning] = fitted.validation_logits
+    logits[folds.tuning] = result.validation_logits
     logits[folds.holdout] = predict_logits(
-        fitted.model, validation.take(folds.holdout), f"trial {number}, second fold"
+        result.model, validation.take(folds.holdout), f"trial {number}, holdout fold"
     )
     return logits
 
 
-def _kept_model(folder: Path) -> SentimentClassifier | None:
+def _load_model(folder: Path) -> SentimentClassifier | None:
     try:
         return load_model(folder)
-    except UserError:  # missing or torn
+    except UserError:  # missing, truncated or corrupt
         return None

@@ -29,7 +29,12 @@ from sentiment.tuning.trial_params import (
     rank_trials,
     require_tuning_auc,
 )
-from sentiment.tuning.trial_records import find_trial_run, kept, open_trial_run, validation_logits
+from sentiment.tuning.trial_records import (
+    find_trial_run,
+    load_or_retrain,
+    open_trial_run,
+    read_validation_logits,
+)
 
 STATES = {
     TrialState.COMPLETE: "finished",
@@ -196,8 +201,8 @@ def find_winner(search: Search, parent: Run) -> Winner:
     best = rank_trials(trials)
     confirmed = _confirmed(search, best)
     trial = trials[confirmed[0].trial] if confirmed else best[0]
-    found, labels = kept(search, trial), search.reviews.validation.labels
-    logits = {0: validation_logits(search, 0), trial.number: found.logits}
+    found, labels = load_or_retrain(search, trial), search.reviews.validation.labels
+    logits = {0: read_validation_logits(search, 0), trial.number: found.logits}
     gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
     params = apply_values(search.params, trial.params)
     origin = origin_of(params, search.reviews, search.name, trial.number)
@@ -218,5 +223,5 @@ def _confirmed(search: Search, best: list[FrozenTrial]) -> list[HoldoutResult]:
 
 
 def _logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
-    found = validation_logits(search, trial.number)
-    return kept(search, trial).logits if found is None else found
+    found = read_validation_logits(search, trial.number)
+    return load_or_retrain(search, trial).logits if found is None else found

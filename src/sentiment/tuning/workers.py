@@ -1,4 +1,4 @@
-"""Who runs the trials: this process, or several that die with it."""
+"""Workers: the processes that run the trials, this one or several child processes."""
 
 import logging
 import multiprocessing
@@ -34,56 +34,67 @@ from sentiment.tuning.trial_records import acquire_trial, delete_surplus_models,
 
 logger = logging.getLogger(__name__)
 
-
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
 
-
-def run_search(search: Search, run: Run) -> None:
-    """Run trials until there are `tune.trials`, in `TUNE_WORKERS` processes.
-
-    What is done already is not done again. With one worker, the trials are the same whether the search was
-    ever stopped or not; with several, what a trial draws depends on which others had ended by then.
-    Raises UserError where too many trials failed, none finished, or a worker met what only the user can mend.
-    """
-    tune, workers = search.params.tune, load_settings().tune_workers
-    log_story(run, DATA_OF_TRAINING)
-    # The totals may change while the study stays, and a run's parameters may not: those are tags.
-    log_parameters(run, search.params.model_dump(exclude={"tune": LIMITS}))
-    run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
-    done = sum(trial.state.is_finished() for trial in search.load_trials())
-    if done:
-        logger.info(f"{search.name}: {done} of {search.trial_count} trials are done")
-    if workers == 1:
-        work(search, run)
-    elif not search.is_finished():
-        logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
-        run_workers(search, run, workers)
-    delete_surplus_models(search)  # a kill may have come between a trial's end and this
-
-
-DEATHS = 3
-"""A trial whose workers died so often is the reason why."""
+MAX_CRASHES = 3
+"""After so many crashes of its workers a trial is taken for the cause and fails."""
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
-"""For a worker that is told to stop, to say so to MLflow."""
+"""Time that a terminated worker gets to end its MLflow run."""
 
 THREADS = "OMP_NUM_THREADS"
 """Read by torch and by numpy's linear algebra when they are imported."""
 
 
-def work(search: Search, run: Run, on_claim: Callable[[int], None] = lambda number: None) -> None:
-    """Run trials until all are done or too many failed: one worker, alone or beside others.
+def run_search(search: Search, run: Run) -> None:
+    """Run trials in `TUNE_WORKERS` processes until there are `tune.trials`.
 
-    run: the search's. on_claim: told the number of each trial that is taken up. While others run the last
-    ones, wait: one of them may die, and its trial is then to be had.
+    Trials that have ended do not run again. With one worker, the trials are the same whether the search was
+    interrupted or not. With several, what a trial draws depends on which others had ended at that moment.
+
+    Args:
+        search: the search.
+        run: the MLflow run of the search.
+
+    Raises:
+        UserError: too many trials failed, none finished, or a worker met an error that the user can fix.
+    """
+    tune, workers = search.params.tune, load_settings().tune_workers
+    log_story(run, DATA_OF_TRAINING)
+    # The limits may change while the study stays the same, but a run's parameters may not: log them as tags.
+    log_parameters(run, search.params.model_dump(exclude={"tune": LIMITS}))
+    run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
+    ended = sum(trial.state.is_finished() for trial in search.load_trials())
+    if ended:
+        logger.info(f"{search.name}: {ended} of {search.trial_count} trials are done")
+    if workers == 1:
+        run_available_trials(search, run)
+    elif not search.is_finished():
+        logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
+        run_workers(search, run, workers)
+    delete_surplus_models(search)  # a process may have been killed between the end of a trial and this
+
+
+def run_available_trials(
+    search: Search, run: Run, on_start: Callable[[int], None] = lambda number: None
+) -> None:
+    """Run trials, alone or beside other workers, until all have ended or too many failed.
+
+    While other workers run the last trials, this one waits: if one of them crashes, its trial is available
+    again.
+
+    Args:
+        search: the search.
+        run: the MLflow run of the search.
+        on_start: is called with the number of each trial that starts or resumes.
     """
     waiting = False
     while not search.is_finished():
         with acquire_trial(search) as trial:
             if trial is not None:
                 waiting = False
-                on_claim(trial.number)
+                on_start(trial.number)
                 run_trial(search, run, trial)
                 continue
         if not waiting:
@@ -93,74 +104,82 @@ def work(search: Search, run: Run, on_claim: Callable[[int], None] = lambda numb
 
 
 def run_workers(search: Search, run: Run, count: int) -> None:
-    """Run the rest of a search in `count` processes; return when it is over.
+    """Run the remaining trials of a search in `count` processes; return when it is finished.
 
-    A worker that dies is noticed, and another takes its place; a trial whose workers died `DEATHS` times is
-    told to have failed. Raises UserError with what one of them met that only the user can mend.
+    A worker that crashes is replaced. A trial whose workers crashed `MAX_CRASHES` times fails.
+
+    Raises:
+        UserError: a worker met an error that the user can fix, with its message.
     """
-    deaths: Counter[int | None] = Counter()
+    crashes: Counter[int | None] = Counter()
     threads = max(1, torch.get_num_threads() // count)
     ended = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
-    crew = [_hire(search, run, threads) for _ in range(count)]
+    workers = [_start_worker(search, run, threads) for _ in range(count)]
     try:
         with progress_bar("tune", search.trial_count, done=len(ended)) as advance:
-            while crew:
-                wait([worker.process.sentinel for worker in crew], timeout=POLL_SECONDS)
-                for worker in [worker for worker in crew if not worker.is_alive()]:
-                    crew.remove(worker)
-                    if worker.fault is not None:
-                        raise UserError(worker.fault)
+            while workers:
+                wait([worker.process.sentinel for worker in workers], timeout=POLL_SECONDS)
+                for worker in [worker for worker in workers if not worker.is_alive()]:
+                    workers.remove(worker)
+                    if worker.error is not None:
+                        raise UserError(worker.error)
                     if worker.process.exitcode:
-                        deaths[worker.trial] += 1
-                        _bury(search, run, worker, deaths[worker.trial])
-                        crew.append(_hire(search, run, threads))
+                        crashes[worker.trial] += 1
+                        _handle_crash(search, run, worker, crashes[worker.trial])
+                        workers.append(_start_worker(search, run, threads))
                 for trial in search.load_trials():
                     if trial.state.is_finished() and trial.number not in ended:
                         ended.add(trial.number)
                         logger.info(f"trial {trial.number}: {describe_outcome(trial)}")
                         advance(1)
     finally:
-        _dismiss(crew)
+        _terminate(workers)
 
 
 @dataclass
 class _Worker:
-    """A process that runs trials, and what it has told."""
+    """A process that runs trials, and what it has reported.
+
+    Attributes:
+        process: the process.
+        messages: its end of a pipe: trial numbers and at most one error message.
+        trial: number of the trial that it started last.
+        error: message of an error that the user can fix.
+    """
 
     process: BaseProcess
-    told: Connection
+    messages: Connection
     trial: int | None = None
-    """The last that it took up."""
-    fault: str | None = None
-    """What the user has to mend."""
+    error: str | None = None
 
     def is_alive(self) -> bool:
-        """Whether it runs, once all is read that it had to say."""
+        """Return whether the process is running, after reading all of its messages."""
         alive = self.process.is_alive()
         with suppress(EOFError, OSError):
-            while self.told.poll():
-                message = self.told.recv()
+            while self.messages.poll():
+                message = self.messages.recv()
                 if isinstance(message, int):
                     self.trial = message
                 else:
-                    self.fault = message
+                    self.error = message
         return alive
 
 
-def _hire(search: Search, run: Run, threads: int) -> _Worker:
-    """Start a process that runs trials."""
-    context = multiprocessing.get_context("spawn")  # a copy of a process with torch's threads would hang
-    told, tell = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(search.params, search.name, run.id, tell), daemon=True)
-    with set_environment(**{THREADS: str(threads)}), _without_interrupts():
+def _start_worker(search: Search, run: Run, threads: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads would hang
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_run_worker, args=(search.params, search.name, run.id, sender), daemon=True
+    )
+    with set_environment(**{THREADS: str(threads)}), _blocked_interrupts():
         process.start()
-    tell.close()
-    return _Worker(process, told)
+    sender.close()
+    return _Worker(process, receiver)
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back, in what is started too: a worker that still imports would die with a traceback."""
+def _blocked_interrupts() -> Iterator[None]:
+    """Block SIGINT, also in child processes: Ctrl-C during their imports would print a traceback."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -168,71 +187,72 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _serve(params: Params, name: str, run_id: str, tell: Connection) -> None:
-    """Be a worker: silent, since one process shows what all do, and gone when that one is.
+def _run_worker(params: Params, name: str, run_id: str, messages: Connection) -> None:
+    """Run trials in a child process, without logging, until the search is finished or the parent exits.
 
-    It maps the reviews anew: handed over, they would be copied.
+    The parent logs for all workers. The child maps the reviews from disk, since arguments would be copied.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent tells when to stop
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to children too
     signal.signal(signal.SIGTERM, _interrupt)
     silence()
     try:
         with translated_errors():
             search = Search(params, TrainingData.open(), open_storage(), name)
-            work(search, Run(open_store(), run_id), on_claim=tell.send)
+            run_available_trials(search, Run(open_store(), run_id), on_start=messages.send)
     except UserError as error:
-        tell.send(str(error))
+        messages.send(str(error))
         raise SystemExit(UserError.exit_status) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: what follows must not be interrupted
+    signal.signal(number, signal.SIG_IGN)  # no second signal may interrupt the cleanup
     raise KeyboardInterrupt
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # at once: whoever resumes the search waits for this process's trial
+        os._exit(1)  # at once: a restarted search waits for this process to release its trial
 
 
-def _bury(search: Search, run: Run, worker: _Worker, times: int) -> None:
-    """Say that a worker died; end its trial where that happened too often."""
+def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> None:
+    """Log that a worker crashed; let its trial fail if that happened too often."""
     code = worker.process.exitcode or 0
     cause = signal.Signals(-code).name if code < 0 else f"status {code}"
     if worker.trial is None:
-        logger.info(f"a worker died ({cause}) before it took up a trial")
-        if times >= DEATHS:
-            raise UserError(f"{times} workers died before they took up a trial; the last one: {cause}")
+        logger.warning(f"a worker crashed ({cause}) before it started a trial")
+        if crashes >= MAX_CRASHES:
+            raise UserError(f"{crashes} workers crashed before they started a trial; the last one: {cause}")
         return
-    logger.info(f"trial {worker.trial}: its worker died ({cause})")
-    if times >= DEATHS:
-        _give_up(search, run, worker.trial, f"{times} workers died while they ran it; the last one: {cause}")
+    logger.warning(f"trial {worker.trial}: its worker crashed ({cause})")
+    if crashes >= MAX_CRASHES:
+        error = f"{crashes} workers crashed while running it; the last one: {cause}"
+        _fail_trial(search, run, worker.trial, error)
 
 
-def _give_up(search: Search, run: Run, number: int, error: str) -> None:
+def _fail_trial(search: Search, run: Run, number: int, error: str) -> None:
     lock = trial_lock(search, number)
     with search.study_lock, suppress(Timeout), lock.acquire(timeout=0):
         study = search.load_study()
         trial = study.get_trials(deepcopy=False)[number]
-        if trial.state != TrialState.RUNNING:  # it ended, and its worker died after that
+        if trial.state != TrialState.RUNNING:  # the worker crashed after the trial had ended
             return
-        with open_trial_run(run, search, number) as failed:  # the workers may have died before there was one
+        with open_trial_run(run, search, number) as failed:  # workers may crash before they start a run
             failed.fail(error)
         search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
         study.tell(number, state=TrialState.FAIL)
 
 
-def _dismiss(crew: Sequence[_Worker]) -> None:
-    """End the processes that are left."""
-    for worker in crew:
+def _terminate(workers: Sequence[_Worker]) -> None:
+    """Terminate the remaining processes; kill those that do not exit in time."""
+    for worker in workers:
         worker.process.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
-    for worker in crew:
+    for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         worker.process.kill()
         worker.process.join()
