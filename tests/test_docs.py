@@ -33,7 +33,7 @@ UNWRITTEN = (".cache", ".checkpoints", ".dvc", "mlruns", "bench/gpu/pack", "benc
 EXAMPLES = ("data/kaggle", "data/mine", "data/incoming/week-47.csv", "data/incoming/tweets")
 """Names that a page gives to files of the reader's own."""
 
-CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"\.?[A-Za-z0-9_-][\w.-]*(?:/[\w.*-]+)+/?")
 FILE_AT_ROOT = re.compile(r"[A-Za-z][\w-]*\.(?:md|toml|yaml|lock)|Makefile|LICENSE|\.env\.example")
 
@@ -168,3 +168,14 @@ def test_renamed_keys_are_those_that_loading_knows() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", section, re.MULTILINE)
     documented = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in rows}
     assert {old: new for old, new in FORMER_NAMES.items() if old != "repeats"} == documented
+
+
+def test_names_in_recipes_exist_in_the_code() -> None:
+    """New names are in code blocks alone."""
+    recipes = _prose(ARCHITECTURE).partition("\n## Recipes\n")[2]
+    quoted = set(re.findall(r"`(_?[A-Za-z]+(?:_[A-Za-z]+)+|[A-Z][a-z]+[A-Za-z]*|[A-Z]{4,})`", recipes))
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for top in ("src", "tests") for path in (ROOT / top).rglob("*.py")
+    )
+    assert quoted
+    assert not [name for name in sorted(quoted) if not re.search(rf"\b{name}\b", code)]
