@@ -1,4 +1,4 @@
-"""Search around the configuration in params.yaml for a better one."""
+"""Search hyperparameters around the configuration in params.yaml."""
 
 from sentiment import paths
 from sentiment.errors import exits_cleanly
@@ -19,9 +19,9 @@ from sentiment.tuning.workers import run_search
 
 @exits_cleanly
 def main() -> None:
-    """Write the best trial's model, tables of all trials and what the search gained; log a run per trial.
+    """Write the winner's model, tables of all trials and the search's metrics; log a run per trial.
 
-    Stopped at any moment and started again, it goes on where it was, in the same runs.
+    The stage is crash-safe: killed at any moment and started again, it resumes the search in the same runs.
     """
     require_incoming_in_copy()
     params = load_params()
@@ -33,14 +33,21 @@ def main() -> None:
             study, winner = search.load_results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model, winner.origin)
             tag_model(winner.run, paths.model("tuned"))
-            figures = summarize_search(study, winner.number, winner.validation_auc, winner.gain)
-            run.log_metrics({BEST_VALIDATION_AUC: winner.validation_auc, "best_trial": winner.number})
-            run.log_metrics({"best_tuning_auc": figures["best"]["tuning_auc"]})
-            run.log_metrics(build_search_metrics(study))
-            run.retag("best.", {name: str(value) for name, value in figures["best"]["params"].items()})
+            metrics = summarize_search(study, winner.number, winner.validation_auc, winner.gain)
+            run.log_metrics(
+                {
+                    "best_trial": winner.number,
+                    "best_tuning_auc": metrics["best"]["tuning_auc"],
+                    BEST_VALIDATION_AUC: winner.validation_auc,
+                    **build_search_metrics(study),
+                }
+            )
+            run.retag("best.", {name: str(value) for name, value in metrics["best"]["params"].items()})
             run.log_page("tune.html", render_search_page(study, params, winner.number))
-            write_tables(paths.REPORTS, study, params, winner.confirmed)
-            write_json(paths.metrics("tune"), {**figures, "holdout": build_holdout_metrics(winner.confirmed)})
+            write_tables(paths.REPORTS, study, params, winner.holdout_results)
+            write_json(
+                paths.metrics("tune"), {**metrics, "holdout": build_holdout_metrics(winner.holdout_results)}
+            )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_parallel_coordinates_say_what_they_leave_out(study: optuna.Study) -> No
 
 def test_page_of_one_trial_says_what_it_cannot_tell() -> None:
     page = render_search_page(searched(1), searched_params(), winner=0)
-    assert "Not told: fewer than 6 trials finished." in page
+    assert "Not computed: fewer than 6 trials finished." in page
     assert '<div id="importance"' not in page
 
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from sentiment.params.search_space import replace_values
 from sentiment.tuning.report import (
-    LEAST_FINISHED,
+    MIN_FINISHED_TRIALS,
     build_clipping_table,
     build_importance_table,
     build_intermediate_table,
@@ -43,10 +43,10 @@ def test_importance_with_too_few_finished_trials_is_an_empty_table_and_logged(
 ) -> None:
     caplog.set_level("INFO")
     few = searched(3)
-    assert sum(trial.state == TrialState.COMPLETE for trial in few.trials) < LEAST_FINISHED
+    assert sum(trial.state == TrialState.COMPLETE for trial in few.trials) < MIN_FINISHED_TRIALS
     write_tables(tmp_path, few, searched_params(), [])
     assert (tmp_path / "tune/importance.csv").read_text() == "parameter,importance\n"
-    assert "importance of parameters: not told, fewer than 6 trials finished" in caplog.text
+    assert "hyperparameter importance: not computed, fewer than 6 trials finished" in caplog.text
 
 
 def test_intermediate_values_tell_which_trials_were_pruned_when(study: optuna.Study) -> None:

@@ -1,4 +1,4 @@
-"""Plots of a search: tables for `dvc plots`, and one self-contained HTML page."""
+"""Report of a search: tables for `dvc plots`, and one self-contained HTML page."""
 
 import logging
 import math
@@ -26,64 +26,64 @@ from sentiment.tuning.winner import STATES, build_trials_table, get_last_interme
 
 logger = logging.getLogger(__name__)
 
+MIN_FINISHED_TRIALS = 6
+"""Finished trials that importance needs. With fewer, it ranked the wrong parameter first half of the time."""
 
-LEAST_FINISHED = 6
-"""Finished trials below which importance is not told: there it named the wrong parameter half of the time."""
-
-GOOD_SHARE = 0.25
-"""Importance is that for getting among this share of the trials. Optuna's default, a tenth, is one trial of
-ten; with a quarter, more searches of 6 to 25 trials with a known answer had the right parameter first."""
+TARGET_QUANTILE = 0.25
+"""Importance is measured for reaching this best share of the trials. Optuna's default, a tenth, is one trial
+of ten; with a quarter, more searches of 6 to 25 trials with a known answer had the right parameter first."""
 
 OUTCOME_COLUMNS = ("trial", "state", "tuning_auc", "intermediate_auc")
 """First columns of a table with rows per trial."""
 
-DIGITS = "%.6g"
-"""So that a small learning rate is no zero."""
+NUMBER_FORMAT = "%.6g"
+"""Significant digits, so that a small learning rate is not rounded to zero."""
 
 
-def write_tables(reports: Path, study: optuna.Study, params: Params, confirmed: list[HoldoutResult]) -> None:
-    """Write `tune.csv` with every trial, and below `tune/` the tables behind the plots of the search.
-
-    confirmed: the trials that met on the fold set aside.
-    """
+def write_tables(
+    reports: Path, study: optuna.Study, params: Params, holdout_results: list[HoldoutResult]
+) -> None:
+    """Write `tune.csv` with every trial, and in `tune/` the tables behind the plots of the search."""
     tables = {
-        "tune": add_holdout_auc(build_trials_table(study), confirmed),
+        "tune": add_holdout_auc(build_trials_table(study), holdout_results),
         "tune/importance": build_importance_table(study),
         "tune/intermediate": build_intermediate_table(study),
         "tune/clipping": build_clipping_table(study, params),
         "tune/parallel": build_parallel_table(study),
     }
     for name, table in tables.items():
-        write_csv(reports / f"{name}.csv", table, numbers=DIGITS)
+        write_csv(reports / f"{name}.csv", table, numbers=NUMBER_FORMAT)
     if tables["tune/importance"].empty:
-        logger.info(f"importance of parameters: not told, fewer than {LEAST_FINISHED} trials finished")
+        logger.info(
+            f"hyperparameter importance: not computed, fewer than {MIN_FINISHED_TRIALS} trials finished"
+        )
 
 
 def build_importance_table(study: optuna.Study) -> pd.DataFrame:
-    """Return how much each parameter decided about the AUC of finished trials, the most important first.
+    """Compute the importance of each hyperparameter for the AUC of finished trials.
 
-    PED-ANOVA (Watanabe et al., 2023): it draws nothing at random, so that equal studies give equal bytes,
-    and knows parameters that only some trials have. The shares add up to 1; no rows where too few finished.
+    By PED-ANOVA (Watanabe et al., 2023), which draws nothing at random, so that equal studies give equal
+    bytes, and which supports conditional parameters.
+
+    Returns:
+        One row per hyperparameter, the most important first; importances sum to 1. No rows if fewer than
+        `MIN_FINISHED_TRIALS` trials finished.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
     importance: dict[str, float] = {}
-    if len(finished) >= LEAST_FINISHED:
+    if len(finished) >= MIN_FINISHED_TRIALS:
         names = sorted({name for trial in finished for name in trial.params})
         with warnings.catch_warnings():
-            # Of a variant that one trial alone chose: nothing can be said of it, and nothing is.
+            # It warns of a variant that only one trial has, whose parameters get no importance.
             warnings.simplefilter("ignore")
-            importance = get_param_importances(study, evaluator=build_importance_evaluator(), params=names)
+            importance = get_param_importances(study, evaluator=evaluator, params=names)
     rows = sorted(importance.items(), key=lambda item: (-item[1], item[0]))
     return pd.DataFrame(rows, columns=["parameter", "importance"])
 
 
-def build_importance_evaluator() -> PedAnovaImportanceEvaluator:
-    """Return the evaluator that table and page share."""
-    return PedAnovaImportanceEvaluator(target_quantile=GOOD_SHARE)
-
-
 def build_intermediate_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per trial and check: the validation AUC at that step, and what became of the trial."""
+    """Return one row per trial and intermediate evaluation, with its AUC and the state of the trial."""
     rows = [
         (trial.number, STATES[trial.state], index, auc)
         for trial in study.trials
@@ -93,13 +93,13 @@ def build_intermediate_table(study: optuna.Study) -> pd.DataFrame:
 
 
 def build_clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
-    """Return a row per trial that was validated: kind of clipping, its setting, AUC.
+    """Return one row per trial that has an AUC: its kind of clipping, the setting, and the AUC.
 
-    Setting is the threshold or, of kind `percentile`, the percentile; empty of kind `none`. What the search
-    did not draw is as in `params`.
+    The setting is the threshold, or for `percentile` the percentile; it is empty for `none`. What the search
+    did not draw is taken from `params`.
     """
     rows = []
-    for trial in _validated(study):
+    for trial in _evaluated_trials(study):
         clip = replace_values(params, trial.params).train.clip
         setting = getattr(clip, "threshold", getattr(clip, "percentile", None))
         rows.append((*_outcome(trial), clip.kind, setting))
@@ -107,16 +107,16 @@ def build_clipping_table(study: optuna.Study, params: Params) -> pd.DataFrame:
 
 
 def build_parallel_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row per validated trial and parameter: the value, and its place between low (0) and high (1).
+    """Return one row per trial and parameter, with the place of its value from low (0) to high (1).
 
-    Of a logarithmic range the place is that of the logarithm; of choices, that in their order.
+    Trials without an AUC are left out. Logarithmic ranges have a logarithmic scale.
     """
-    trials = _validated(study)
+    trials = _evaluated_trials(study)
     axes = {name: _Axis(trials, name) for name in sorted({name for trial in trials for name in trial.params})}
     rows = [
         (
             *_outcome(trial),
-            *(name, _written(value), axis.place(value), _written(axis.low), _written(axis.high)),
+            *(name, _format(value), axis.place(value), _format(axis.low), _format(axis.high)),
         )
         for trial in trials
         for name, axis in axes.items()
@@ -127,7 +127,7 @@ def build_parallel_table(study: optuna.Study) -> pd.DataFrame:
 
 
 class _Axis:
-    """One parameter's range, over all trials: a search that took over trials of another may have two."""
+    """Range of a parameter over all trials, which may have different ones after a warm start."""
 
     def __init__(self, trials: Iterable[FrozenTrial], name: str) -> None:
         found: list[BaseDistribution] = [
@@ -147,11 +147,11 @@ class _Axis:
         return 0.5 if low == high else (at - low) / (high - low)
 
 
-def _written(value: Any) -> str:
-    return DIGITS % value if isinstance(value, float) else str(value)
+def _format(value: Any) -> str:
+    return NUMBER_FORMAT % value if isinstance(value, float) else str(value)
 
 
-def _validated(study: optuna.Study) -> list[FrozenTrial]:
+def _evaluated_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.trials if any(auc is not None for auc in _outcome(trial)[2:])]
 
 
@@ -159,7 +159,7 @@ def _outcome(trial: FrozenTrial) -> tuple[int, str, float | None, float | None]:
     return trial.number, STATES[trial.state], get_tuning_auc(trial), get_last_intermediate_auc(trial)
 
 
-AUC = "validation AUC"
+TUNING_AUC, ANY_AUC = "tuning AUC", "tuning AUC; intermediate AUC if pruned"
 FINISHED, PRUNED, BEST = "#1f77b4", "#999999", "#d62728"
 
 CONFIG = {"displaylogo": False, "responsive": True}
@@ -180,34 +180,41 @@ body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0
 
 
 def render_search_page(study: optuna.Study, params: Params, winner: int) -> str:
-    """Return HTML with history, importance, parallel coordinates, clipping and intermediate values.
+    """Render history, importance, parallel coordinates, clipping and intermediate values as one HTML page.
 
-    winner: number of the trial that won. Interactive, with one copy of plotly.js inside (5 MB). Equal studies
-    give equal pages. Raises ValueError where no trial finished.
+    The page is interactive, contains one copy of plotly.js (5 MB) and is equal for equal studies.
+
+    Args:
+        study: the study.
+        params: the whole of params.yaml.
+        winner: number of the trial that won.
+
+    Raises:
+        ValueError: no trial finished.
     """
     sections = [
-        _section("History", _history(study), "Grey crosses: pruned trials, at the last AUC seen of them."),
+        _section("History", _history(study), "Grey crosses: pruned trials, at their last intermediate AUC."),
         _importance_section(study),
         _parallel_section(study),
-        _section("Clipping", _clipping(study, params), "A column for each kind of clipping. Grey: pruned."),
-        _section("Intermediate values", _intermediate(study, winner), "Dotted, with a cross: pruned trials."),
+        _section("Clipping", _clipping(study, params), "One column for each kind of clipping. Grey: pruned."),
+        _section("Intermediate values", _intermediate(study, winner), "Dotted with a cross: pruned trials."),
     ]
     head = HEAD.format(title=f"Search {escape(study.study_name)}", script=get_plotlyjs())
     return "\n".join([head, *sections, "</body>", "</html>", ""])
 
 
-def _section(title: str, figure: go.Figure | None, words: str) -> str:
+def _section(title: str, figure: go.Figure | None, caption: str) -> str:
     name = title.lower().replace(" ", "-")
     content = ""
     if figure is not None:
         figure.update_layout(title=None, template="plotly_white", margin={"t": 40})
         drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG)
         content = f'\n<div class="plot">{drawn}</div>'
-    return f"<h2>{title}</h2>\n<p>{escape(words)}</p>{content}"
+    return f"<h2>{title}</h2>\n<p>{escape(caption)}</p>{content}"
 
 
 def _history(study: optuna.Study) -> go.Figure:
-    figure = visualization.plot_optimization_history(study, target_name=AUC)
+    figure = visualization.plot_optimization_history(study, target_name=TUNING_AUC)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     figure.add_scatter(
         x=[trial.number for trial in pruned],
@@ -216,34 +223,34 @@ def _history(study: optuna.Study) -> go.Figure:
         marker={"symbol": "x", "color": PRUNED},
         name="pruned",
     )
-    figure.update_traces(line_shape="hv", name="best so far", selector={"mode": "lines"})
-    return figure.update_xaxes(title="trial", dtick=_whole(len(study.trials)))
+    figure.update_traces(line_shape="hv", name="best tuning AUC so far", selector={"mode": "lines"})
+    return figure.update_xaxes(title="trial", dtick=_integer_ticks(len(study.trials)))
 
 
 def _importance_section(study: optuna.Study) -> str:
     table = build_importance_table(study).iloc[::-1]  # plotly draws the first bar at the bottom
     if table.empty:
-        words = f"Not told: fewer than {LEAST_FINISHED} trials finished."
-        return _section("Importance", None, words)
+        caption = f"Not computed: fewer than {MIN_FINISHED_TRIALS} trials finished."
+        return _section("Importance", None, caption)
     bars = go.Bar(x=table["importance"], y=table["parameter"], orientation="h", marker={"color": FINISHED})
-    figure = go.Figure(bars).update_xaxes(title="share of importance").update_yaxes(automargin=True)
-    return _section("Importance", figure, "What decided whether a trial was among the best quarter.")
+    figure = go.Figure(bars).update_xaxes(title="importance").update_yaxes(automargin=True)
+    return _section("Importance", figure, "For reaching the best quarter of the trials (PED-ANOVA).")
 
 
 def _parallel_section(study: optuna.Study) -> str:
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    everywhere = set.intersection(*(set(trial.params) for trial in finished)) if finished else set()
-    left_out = sorted({name for trial in finished for name in trial.params} - everywhere)
-    words = "A line per finished trial, the darker the better."
+    in_all = set.intersection(*(set(trial.params) for trial in finished)) if finished else set()
+    left_out = sorted({name for trial in finished for name in trial.params} - in_all)
+    caption = "One line per finished trial, darker for a higher AUC."
     if left_out:
-        words += f" Without {', '.join(left_out)}, which not every trial has."
-    if not everywhere:
+        caption += f" Without {', '.join(left_out)}, which not every trial has."
+    if not in_all:
         return _section("Parallel coordinates", None, "Not drawn: no parameter is in every finished trial.")
-    figure = visualization.plot_parallel_coordinate(study, params=sorted(everywhere), target_name=AUC)
-    # Optuna cuts long names off at the end, which is what tells them apart.
-    labels = [".".join(name.split(".")[-2:]) for name in sorted(everywhere)]
-    figure.update_xaxes(ticktext=[AUC, *labels])
-    return _section("Parallel coordinates", figure, words)
+    figure = visualization.plot_parallel_coordinate(study, params=sorted(in_all), target_name=TUNING_AUC)
+    # Optuna truncates long names at the end, where they differ.
+    labels = [".".join(name.split(".")[-2:]) for name in sorted(in_all)]
+    figure.update_xaxes(ticktext=[TUNING_AUC, *labels])
+    return _section("Parallel coordinates", figure, caption)
 
 
 def _clipping(study: optuna.Study, params: Params) -> go.Figure:
@@ -268,7 +275,7 @@ def _clipping(study: optuna.Study, params: Params) -> go.Figure:
         title = "percentile" if kind == "percentile" else "threshold"
         if has_setting:
             figure.update_xaxes(title=title, type="log", dtick="D2", row=1, col=column)
-    return figure.update_yaxes(title=AUC, col=1)
+    return figure.update_yaxes(title=ANY_AUC, col=1)
 
 
 def _intermediate(study: optuna.Study, winner: int) -> go.Figure:
@@ -282,11 +289,11 @@ def _intermediate(study: optuna.Study, winner: int) -> go.Figure:
         line.update(name=line.name.replace("Trial", "trial ") + (", pruned" if line.name in pruned else ""))
         if line.name == f"trial {winner}":
             line.update(line={"color": BEST, "width": 3}, name=f"{line.name}, winner")
-    steps = max((step for line in figure.data for step in line.x), default=0)
-    figure.update_xaxes(title="step", dtick=_whole(steps)).update_yaxes(title=AUC)
-    return figure.update_layout(showlegend=True)
+    last_index = max((index for line in figure.data for index in line.x), default=0)
+    figure.update_xaxes(title="evaluation index", dtick=_integer_ticks(last_index))
+    return figure.update_yaxes(title="intermediate AUC").update_layout(showlegend=True)
 
 
-def _whole(count: int) -> int | None:
-    """Return the distance of ticks that keeps fractions off a short axis of whole numbers; None leaves it."""
+def _integer_ticks(count: int) -> int | None:
+    """Return the tick distance that avoids fractions on a short integer axis; None for the default."""
     return 1 if count <= 20 else None

@@ -1,4 +1,4 @@
-"""The winning trial, and the search as a table and as metrics."""
+"""The winner of a search, and the search as a table and as metrics."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +43,8 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+"""Names of trial states in tables and metrics."""
+
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -52,11 +54,20 @@ def compute_gain_over_trial_0(
     labels: NDArray[np.integer],
     logits: Mapping[int, NDArray[np.floating] | None],
 ) -> Gain | None:
-    """Return what a trial gains over trial 0 on the validation reviews; None where trial 0 did not finish.
+    """Compute by how much the winner's AUC on the validation split exceeds that of trial 0.
 
-    labels: shape (reviews,). logits: by trial number, of the same reviews; without those of both trials the
-    gain is the difference of their values in the study. The interval, at 95%, is that of two given models: it
-    does not know that the winner is the best of many.
+    The confidence interval, at 95%, is that of two given models: it does not account for the winner being the
+    best of many.
+
+    Args:
+        study: the study.
+        winner: number of the trial that won.
+        labels: of all validation reviews, 0 or 1, shape (reviews,).
+        logits: by trial number, of the same reviews. If those of either trial are missing, the gain is the
+            difference of their tuning AUCs and has no interval.
+
+    Returns:
+        The gain; None if trial 0 did not finish.
     """
     first = study.trials[0]
     if first.state != TrialState.COMPLETE:
@@ -96,12 +107,15 @@ def build_trials_table(study: optuna.Study) -> pd.DataFrame:
 
 
 def summarize_search(
-    study: optuna.Study, winner: int, auc: float, gain: Gain | None = None
+    study: optuna.Study, winner: int, validation_auc: float, gain: Gain | None = None
 ) -> dict[str, Any]:
-    """Return counts by state, the winner, its gain in AUC over trial 0, and what pruning saved.
+    """Return the content of the metrics file, without times: it must be equal if the trials are.
 
-    winner: its number. auc: its AUC on all validation reviews. gain: null in the figures where it is None.
-    Nothing here depends on the clock.
+    Args:
+        study: the study.
+        winner: number of the trial that won.
+        validation_auc: of the winner, on the whole validation split.
+        gain: of the winner over trial 0.
     """
     best = study.trials[winner]
     saved = compute_pruning_savings(study)
@@ -110,7 +124,7 @@ def summarize_search(
         "best": {
             "trial": best.number,
             "tuning_auc": _rounded(require_tuning_auc(best)),
-            "validation_auc": _rounded(auc),
+            "validation_auc": _rounded(validation_auc),
             "params": best.params,
         },
         "gain_over_trial_0": None if gain is None else gain.to_dict(),
@@ -119,30 +133,31 @@ def summarize_search(
 
 
 def count_trials_by_state(study: optuna.Study) -> dict[str, int]:
-    """Return how many trials finished, were pruned and failed."""
+    """Count the trials that finished, were pruned and failed."""
     return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED}
 
 
 def compute_pruning_savings(study: optuna.Study) -> float | None:
-    """Return the share of training steps that pruning spared, of those that all trials would have taken.
+    """Compute the share of optimizer steps that pruning saved.
 
-    A failed trial counts with the steps it took: pruning had no part in its end. None where no trial said how
-    far it got.
+    Returns:
+        Steps that pruned trials did not take, over the steps of all trials without pruning. A failed trial
+        counts with the steps that it took. None if no trial recorded its progress.
     """
-    without_pruning = spared = 0
+    without_pruning = saved = 0
     for trial in study.trials:
         progress = get_progress(trial)
         if progress is not None:
             pruned = trial.state == TrialState.PRUNED
             without_pruning += progress.planned_optimizer_steps if pruned else progress.optimizer_steps
-            spared += progress.planned_optimizer_steps - progress.optimizer_steps if pruned else 0
-    return spared / without_pruning if without_pruning else None
+            saved += progress.planned_optimizer_steps - progress.optimizer_steps if pruned else 0
+    return saved / without_pruning if without_pruning else None
 
 
 def build_search_metrics(study: optuna.Study) -> dict[str, float]:
-    """Return what the search's own run shows in MLflow: counts by state, compute saved, wall and CPU time.
+    """Return the metrics of the search's MLflow run: counts by state, compute saved, wall and CPU time.
 
-    The times are sums over the trials: with several workers the search itself was over sooner.
+    The times are sums over the trials; with several workers the search itself takes less wall time.
     """
     metrics: dict[str, float] = {
         f"trials_{name}": count for name, count in count_trials_by_state(study).items()
@@ -164,11 +179,11 @@ def get_last_intermediate_auc(trial: FrozenTrial) -> float | None:
 
 
 def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
-    noted = {
+    recorded = {
         name: [trial.user_attrs[name] for trial in trials if name in trial.user_attrs]
         for name in (WALL_SECONDS, CPU_SECONDS)
     }
-    return {name: float(sum(seconds)) for name, seconds in noted.items() if seconds}
+    return {name: float(sum(seconds)) for name, seconds in recorded.items() if seconds}
 
 
 def _rounded(value: float) -> float:
@@ -179,8 +194,14 @@ def _rounded(value: float) -> float:
 class Winner:
     """The finished trial that won.
 
-    validation_auc: on all validation reviews. gain: in that, over trial 0; None where that did not finish.
-    confirmed: the best trials on the fold set aside, the winner first; empty where none was.
+    Attributes:
+        number: of the trial.
+        model: its model.
+        origin: what the model was trained from.
+        validation_auc: on the whole validation split.
+        gain: in validation AUC over trial 0; None if trial 0 did not finish.
+        holdout_results: the best trials on the holdout fold, the winner first; empty without a holdout fold.
+        run: MLflow run of the trial.
     """
 
     number: int
@@ -188,40 +209,49 @@ class Winner:
     origin: Origin
     validation_auc: float
     gain: Gain | None
-    confirmed: list[HoldoutResult]
+    holdout_results: list[HoldoutResult]
     run: Run
 
 
 def find_winner(search: Search, parent: Run) -> Winner:
-    """Return the best of the finished trials, of which there must be one: on the fold set aside, if any is.
+    """Choose the winner among the finished trials, of which there must be one.
 
-    Of several that are equal it is the first.
+    It is the best trial on the holdout fold; without one, the trial with the highest tuning AUC, and of equal
+    ones the earliest.
+
+    Args:
+        search: the search.
+        parent: MLflow run of the search.
     """
     trials = search.load_trials()
     best = rank_trials(trials)
-    confirmed = _confirmed(search, best)
-    trial = trials[confirmed[0].trial] if confirmed else best[0]
-    found, labels = load_or_retrain(search, trial), search.reviews.validation.labels
-    logits = {0: read_validation_logits(search, 0), trial.number: found.logits}
+    results = _evaluate_on_holdout(search, best, parent)
+    trial = trials[results[0].trial] if results else best[0]
+    retained, labels = load_or_retrain(search, trial), search.reviews.validation.labels
+    logits = {0: read_validation_logits(search, 0), trial.number: retained.logits}
     gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
     params = apply_values(search.params, trial.params)
     origin = origin_of(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
-    if run is None:  # the tracking store is another than that of the day
+    if run is None:  # the tracking store has changed since the trial ended
         with open_trial_run(parent, search, trial.number) as run:
             log_configuration(run, params, search.reviews, origin)
-    auc = float(roc_auc_score(labels, found.logits))
-    return Winner(trial.number, found.model, origin, auc, gain, confirmed, run)
+    auc = float(roc_auc_score(labels, retained.logits))
+    return Winner(trial.number, retained.model, origin, auc, gain, results, run)
 
 
-def _confirmed(search: Search, best: list[FrozenTrial]) -> list[HoldoutResult]:
+def _evaluate_on_holdout(search: Search, best: list[FrozenTrial], parent: Run) -> list[HoldoutResult]:
     holdout = search.params.tune.active_holdout
     if holdout is None:
         return []
-    logits = {trial.number: _logits(search, trial) for trial in best[: holdout.trials]}
-    return rank_on_holdout(logits, search.reviews.validation.labels, holdout)
+    logits = {trial.number: _get_logits(search, trial) for trial in best[: holdout.trials]}
+    results = rank_on_holdout(logits, search.reviews.validation.labels, holdout)
+    for result in results:
+        if run := find_trial_run(parent, result.trial):
+            run.log_metrics({"holdout_auc": result.holdout_auc})
+    return results
 
 
-def _logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
-    found = read_validation_logits(search, trial.number)
-    return load_or_retrain(search, trial).logits if found is None else found
+def _get_logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
+    logits = read_validation_logits(search, trial.number)
+    return load_or_retrain(search, trial).logits if logits is None else logits
