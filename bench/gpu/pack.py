@@ -40,6 +40,8 @@ WHEELS = (
     "annotated-types",
     "pydantic",
     "pydantic-core",
+    "pydantic-settings",
+    "python-dotenv",
     "ruamel.yaml",
     "typing-extensions",
     "typing-inspection",

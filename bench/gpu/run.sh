@@ -9,7 +9,7 @@ site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 trap 'exit 130' INT TERM
 export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
-if ! "$python" -c 'import pydantic, ruamel.yaml' 2>/dev/null; then
+if ! "$python" -c 'import pydantic_settings, ruamel.yaml' 2>/dev/null; then
     for wheel in bench/gpu/pack/wheels/*.whl; do
         "$python" -m zipfile -e "$wheel" "$site"
     done

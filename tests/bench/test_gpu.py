@@ -34,7 +34,7 @@ from tests.project import ROOT
 RUN = ROOT / "bench" / "gpu" / "run.sh"
 ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}
 
-BARE = {"dvc", "dotenv", "fsspec", "mlflow", "optuna", "pandera", "pydantic_settings", "tenacity", "typer"}
+BARE = {"dvc", "fsspec", "mlflow", "optuna", "pandera", "tenacity", "typer"}
 """Packages of this project that are neither on a GPU machine nor in the pack's wheels."""
 
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -201,7 +201,7 @@ def test_cached_ngrams_train_like_learned_ones(task: Task) -> None:
     model = task.params.model_copy(update=sections).model
 
     def trained() -> Any:
-        return loop.fit(model, task.params.train, task.reviews, on_epoch=lambda _: None).logits
+        return loop.fit(model, task.params.train, task.reviews, on_epoch=lambda _: None).validation_logits
 
     learned = trained()
     with remembered_ngrams():
