@@ -48,7 +48,7 @@ INTEGRATION = (
     "tests/tracking/test_outage.py",
     "tests/tracking/test_serving.py",
     "tests/tuning/test_dashboard.py",
-    "tests/tuning/test_deleted.py",
+    "tests/tuning/test_deletion.py",
 )
 """Files of which every test is marked `integration`."""
 

@@ -198,8 +198,8 @@ def plot_curves(
 
 
 def _new_figure() -> tuple[Figure, mpl.axes.Axes]:
-    figure = Figure(figsize=(6, 5), dpi=120, layout="constrained")
-    return figure, figure.subplots()
+    fig = Figure(figsize=(6, 5), dpi=120, layout="constrained")
+    return fig, fig.subplots()
 
 
 def _downsample(curve: pd.DataFrame) -> pd.DataFrame:

@@ -38,7 +38,7 @@ SPACE: dict[str, Any] = {
 
 
 def searched_params(space: dict[str, Any] = SPACE) -> Params:
-    """The configuration of params.yaml with a space of the test's own."""
+    """The configuration of params.yaml with another search space."""
     content = load_params(ROOT / "params.yaml").model_dump()
     content["tune"]["space"] = space
     content["train"]["clip"] = {"kind": "norm", "threshold": 0.5}
@@ -55,11 +55,11 @@ def auc_after(params: Params, epoch: int) -> float:
 def searched(
     trials: int = 16, storage: BaseStorage | None = None, space: dict[str, Any] = SPACE
 ) -> optuna.Study:
-    """A search of three epochs a trial; one trial fails, those that lag behind are pruned."""
+    """A search with three epochs per trial; one trial fails, those with a low AUC are pruned."""
     params = searched_params(space)
     study = optuna.create_study(
         direction="maximize",
-        study_name="tune-made",
+        study_name="tune-example",
         storage=storage,
         sampler=TPESampler(seed=1, n_startup_trials=6),
         pruner=MedianPruner(n_startup_trials=3),

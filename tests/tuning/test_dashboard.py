@@ -1,4 +1,4 @@
-"""`sentiment dashboard`, driven as a user drives it."""
+"""`sentiment dashboard`, started as a user starts it."""
 
 import json
 import os
@@ -73,20 +73,20 @@ def _get(address: str) -> bytes:
 def test_dashboard_shows_the_search_in_the_journal(searching: Project) -> None:
     with _dashboard(searching) as (_, address):
         studies = json.loads(_get(f"{address}/api/studies"))["study_summaries"]
-        assert [study["study_name"] for study in studies] == ["tune-made"]
+        assert [study["study_name"] for study in studies] == ["tune-example"]
         trials = json.loads(_get(f"{address}/api/studies/0?after=0"))["trials"]
         assert len(trials) == 6
         assert b"<html" in _get(address)
 
 
-def test_dashboard_reads_the_database_that_the_environment_names(empty: Project) -> None:
+def test_dashboard_reads_the_database_in_tune_storage(empty: Project) -> None:
     database = f"sqlite:///{empty.root}/studies.db"
     searched(2, RDBStorage(database))
     with _dashboard(empty, TUNE_STORAGE=database) as (_, address):
-        assert b"tune-made" in _get(f"{address}/api/studies")
+        assert b"tune-example" in _get(f"{address}/api/studies")
 
 
-def test_interrupted_dashboard_ends_without_a_traceback(searching: Project) -> None:
+def test_interrupted_dashboard_exits_without_a_traceback(searching: Project) -> None:
     with _dashboard(searching) as (serving, address):
         _get(f"{address}/api/meta")
         time.sleep(1)  # the server drops an interrupt that comes while it ends an answer
@@ -97,7 +97,7 @@ def test_interrupted_dashboard_ends_without_a_traceback(searching: Project) -> N
         assert "Traceback" not in errors
 
 
-def test_looking_changes_nothing(searching: Project) -> None:
+def test_dashboard_does_not_change_the_journal(searching: Project) -> None:
     journal = searching.root / "mlruns/optuna.journal"
     before = journal.read_bytes()
     with _dashboard(searching) as (_, address):
@@ -105,7 +105,7 @@ def test_looking_changes_nothing(searching: Project) -> None:
     assert journal.read_bytes() == before
 
 
-def test_without_a_search_the_command_that_makes_one_is_named(empty: Project) -> None:
+def test_message_without_a_search_names_the_command_that_starts_one(empty: Project) -> None:
     done = empty.run("sentiment", "dashboard", status=2)
     assert done.stderr.startswith("error: ")
     assert "mlruns/optuna.journal: no search to look at yet; `dvc repro tune` starts one" in done.stderr
@@ -119,11 +119,11 @@ def test_dashboard_started_in_a_subfolder_shows_the_repositorys_searches(searchi
         assert serving.stdout is not None
         assert f"{address}/dashboard" in serving.stdout.readline()
         # The address is printed once it is answered: no second try.
-        assert b"tune-made" in urllib.request.urlopen(f"{address}/api/studies", timeout=30).read()
+        assert b"tune-example" in urllib.request.urlopen(f"{address}/api/studies", timeout=30).read()
     assert not any(subfolder.iterdir())
 
 
-def test_taken_port_is_told_with_another_one(searching: Project) -> None:
+def test_message_for_a_port_in_use_suggests_another(searching: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = searching.run("sentiment", "dashboard", "--port", str(port), status=2)
@@ -139,14 +139,14 @@ def test_taken_port_is_told_with_another_one(searching: Project) -> None:
         "sqlite:////proc/hush-hush.db",
     ],
 )
-def test_storage_that_does_not_work_is_told_without_its_address(searching: Project, address: str) -> None:
+def test_storage_error_is_reported_without_the_address(searching: Project, address: str) -> None:
     done = searching.run("sentiment", "dashboard", status=2, TUNE_STORAGE=address)
     assert "TUNE_STORAGE" in done.stderr.splitlines()[-1]
     assert "hush" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_file_that_is_no_journal_is_told(searching: Project) -> None:
+def test_file_that_is_not_a_journal_is_reported(searching: Project) -> None:
     (searching.root / "mlruns/optuna.journal").write_text("not\na journal\n")
     done = searching.run("sentiment", "dashboard", status=2)
     assert "optuna.journal: line 1 is truncated or corrupt" in done.stderr

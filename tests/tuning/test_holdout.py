@@ -1,4 +1,4 @@
-"""The second fold of validation: what it holds, and how it chooses."""
+"""The holdout fold of the validation split, and the ranking of trials on it."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ LABELS = np.array([0] * 10 + [1] * 20, dtype=np.int8)
 HALF = Holdout(trials=2, share=0.5)
 
 
-def test_folds_are_disjoint_whole_and_balanced() -> None:
+def test_folds_are_disjoint_complete_and_balanced() -> None:
     folds = Folds.split(LABELS, 0.3)
     assert sorted([*folds.tuning, *folds.holdout]) == list(range(30))
     assert len(folds.holdout) == 9
@@ -30,8 +30,8 @@ def test_folds_are_disjoint_whole_and_balanced() -> None:
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.array([0, 1, 1] * 10, dtype=np.int8)], ids=["blocks", "mixed"])
-def test_each_label_is_cut_once(labels: np.ndarray) -> None:
-    """So the reviews of at most one film per label are on both sides."""
+def test_each_label_is_split_into_two_blocks(labels: np.ndarray) -> None:
+    """At most one film per label therefore has reviews in both folds."""
     folds = Folds.split(labels, 0.4)
     for label in (0, 1):
         first, second = (rows[labels[rows] == label] for rows in (folds.tuning, folds.holdout))
@@ -39,7 +39,7 @@ def test_each_label_is_cut_once(labels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
-def test_fold_without_a_label_is_refused(share: float) -> None:
+def test_fold_without_a_label_is_rejected(share: float) -> None:
     with pytest.raises(
         UserError, match=rf"tune\.holdout\.share: {share} of the 30 validation reviews"
     ) as raised:
@@ -53,7 +53,7 @@ def _reviews() -> TrainingData:
     return TrainingData(100, split, split)
 
 
-def test_trials_are_steered_by_the_first_fold_alone() -> None:
+def test_trials_use_the_tuning_fold_only() -> None:
     reviews = _reviews()
     seen = select_tuning_reviews(reviews, HALF)
     folds = Folds.split(LABELS, 0.5)
@@ -65,19 +65,19 @@ def test_trials_are_steered_by_the_first_fold_alone() -> None:
 
 
 @pytest.mark.parametrize("holdout", [None, Holdout(trials=1, share=0.5)], ids=["none", "one"])
-def test_without_confirmation_all_reviews_steer(holdout: Holdout | None) -> None:
+def test_trials_use_all_validation_reviews_without_a_holdout_fold(holdout: Holdout | None) -> None:
     tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": holdout})
     reviews = _reviews()
     assert select_tuning_reviews(reviews, tune.active_holdout) is reviews
 
 
-def test_two_trials_are_confirmed() -> None:
+def test_holdout_is_active_with_two_trials() -> None:
     tune = load_params(ROOT / "params.yaml").tune.model_copy(update={"holdout": HALF})
     assert tune.active_holdout == HALF
 
 
 def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
-    """Scores that are right but for some reviews of either fold."""
+    """Logits that are correct except for some reviews of either fold."""
     logits = LABELS.astype(np.float32)
     folds = Folds.split(LABELS, 0.5)
     for rows, wrong in ((folds.tuning, first_wrong), (folds.holdout, second_wrong)):
@@ -85,28 +85,28 @@ def _logits(first_wrong: int, second_wrong: int) -> np.ndarray:
     return logits
 
 
-def test_best_on_the_first_fold_meet_on_the_second() -> None:
+def test_best_trials_by_tuning_auc_are_ranked_by_holdout_auc() -> None:
     lucky, steady, bad = _logits(0, 5), _logits(2, 1), _logits(6, 0)
-    confirmed = rank_on_holdout({0: bad, 3: lucky, 7: steady}, LABELS, HALF)
-    assert [one.trial for one in confirmed] == [7, 3]
-    assert confirmed[0].tuning_auc < confirmed[1].tuning_auc
-    assert confirmed[0].holdout_auc > confirmed[1].holdout_auc
-    assert build_holdout_metrics(confirmed) == {
+    results = rank_on_holdout({0: bad, 3: lucky, 7: steady}, LABELS, HALF)
+    assert [one.trial for one in results] == [7, 3]
+    assert results[0].tuning_auc < results[1].tuning_auc
+    assert results[0].holdout_auc > results[1].holdout_auc
+    assert build_holdout_metrics(results) == {
         "7": {
-            "tuning_auc": round(confirmed[0].tuning_auc, 6),
-            "holdout_auc": round(confirmed[0].holdout_auc, 6),
+            "tuning_auc": round(results[0].tuning_auc, 6),
+            "holdout_auc": round(results[0].holdout_auc, 6),
         },
-        "3": {"tuning_auc": 1.0, "holdout_auc": round(confirmed[1].holdout_auc, 6)},
+        "3": {"tuning_auc": 1.0, "holdout_auc": round(results[1].holdout_auc, 6)},
     }
 
 
-def test_equal_trials_are_ordered_by_the_first_fold_then_by_number() -> None:
+def test_ties_are_broken_by_tuning_auc_then_by_number() -> None:
     equal, better = _logits(2, 1), _logits(1, 1)
     three = Holdout(trials=3, share=0.5)
     assert [one.trial for one in rank_on_holdout({9: equal, 4: equal, 6: better}, LABELS, three)] == [6, 4, 9]
 
 
-def test_table_shows_the_second_fold_where_a_trial_met_it() -> None:
+def test_table_has_the_holdout_auc_of_trials_evaluated_on_it() -> None:
     table = pd.DataFrame({"trial": [0, 1, 2], "tuning_auc": [0.5, 0.9, 0.8], "optimizer_steps": [1, 2, 3]})
     shown = add_holdout_auc(table, rank_on_holdout({1: _logits(0, 5), 2: _logits(2, 1)}, LABELS, HALF))
     assert list(shown.columns) == ["trial", "tuning_auc", "holdout_auc", "optimizer_steps"]

@@ -1,4 +1,4 @@
-"""A search as a table and as figures."""
+"""A search as a table and as metrics."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ def _numbers(study: optuna.Study, state: TrialState) -> list[int]:
     return [trial.number for trial in study.trials if trial.state == state]
 
 
-def test_table_has_every_trial_with_its_state_effort_and_parameters(study: optuna.Study) -> None:
+def test_table_has_state_aucs_steps_and_parameters_of_every_trial(study: optuna.Study) -> None:
     table = build_trials_table(study).set_index("trial")
     assert list(table.index) == list(range(16))
     for name, state in (("finished", TrialState.COMPLETE), ("pruned", TrialState.PRUNED)):
@@ -55,7 +55,7 @@ def test_error_of_a_failed_trial_is_one_line(study: optuna.Study) -> None:
     assert errors.drop(FAILED).isna().all()
 
 
-def test_best_tuning_auc_never_falls_and_ends_at_the_best(study: optuna.Study) -> None:
+def test_best_tuning_auc_is_monotonic_and_ends_at_the_best_value(study: optuna.Study) -> None:
     best = build_trials_table(study)["best_tuning_auc"]
     assert best.is_monotonic_increasing
     assert best.iloc[-1] == study.best_value
@@ -72,14 +72,14 @@ def test_compute_saved_by_hand() -> None:
     assert compute_pruning_savings(study) == pytest.approx(20 / (30 + 30 + 3))
 
 
-def test_compute_saved_is_unknown_where_no_trial_told_its_steps() -> None:
+def test_compute_saved_is_null_without_recorded_progress() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), 0.9)
     assert _summary(study)["compute_saved"] is None
     assert "compute_saved" not in build_search_metrics(study)
 
 
-def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) -> None:
+def test_summary_has_gain_with_interval_and_counts(study: optuna.Study) -> None:
     figures = _summary(study, Gain(0.00567891234, Interval(-0.0012345678, 0.0123456789)))
     assert figures["gain_over_trial_0"] == {
         "auc": 0.005679,
@@ -91,7 +91,7 @@ def test_summary_tells_gain_with_its_interval_and_counts(study: optuna.Study) ->
     json.dumps(figures, allow_nan=False)
 
 
-def test_gain_is_null_where_trial_zero_failed() -> None:
+def test_gain_is_null_if_trial_0_failed() -> None:
     study = optuna.create_study(direction="maximize")
     study.tell(study.ask(), state=TrialState.FAIL)
     study.tell(study.ask(), 0.9)
@@ -99,7 +99,7 @@ def test_gain_is_null_where_trial_zero_failed() -> None:
     assert _summary(study, gain)["gain_over_trial_0"] is None
 
 
-def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
+def test_gain_is_computed_from_the_logits_of_both_trials(study: optuna.Study) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first, winner = np.array([0.1, 0.6, 0.2, 0.5, 0.7, 0.8]), np.array([0.1, 0.3, 0.2, 0.5, 0.7, 0.8])
     gain = compute_gain_over_trial_0(study, 3, labels, {0: first, 3: winner})
@@ -109,7 +109,7 @@ def test_gain_is_measured_on_the_logits_of_both(study: optuna.Study) -> None:
     assert gain.interval.low < gain.auc < gain.interval.high
 
 
-def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: optuna.Study) -> None:
+def test_gain_without_logits_is_the_difference_of_tuning_aucs_without_interval(study: optuna.Study) -> None:
     best = study.best_trial.number
     gain = compute_gain_over_trial_0(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
     assert gain is not None
@@ -117,7 +117,7 @@ def test_gain_without_logits_is_that_of_the_study_and_has_no_interval(study: opt
     assert _summary(study, gain)["gain_over_trial_0"]["interval"] is None
 
 
-def test_times_are_summed_for_mlflow_and_in_nothing_else(study: optuna.Study) -> None:
+def test_times_are_summed_in_mlflow_metrics_only(study: optuna.Study) -> None:
     metrics = build_search_metrics(study)
     assert metrics["wall_seconds"] == sum(trial.user_attrs.get("wall_seconds", 0) for trial in study.trials)
     assert metrics["cpu_seconds"] == pytest.approx(1.5 * metrics["wall_seconds"])

@@ -203,28 +203,28 @@ def render_search_page(study: optuna.Study, params: Params, winner: int) -> str:
     return "\n".join([head, *sections, "</body>", "</html>", ""])
 
 
-def _section(title: str, figure: go.Figure | None, caption: str) -> str:
+def _section(title: str, fig: go.Figure | None, caption: str) -> str:
     name = title.lower().replace(" ", "-")
     content = ""
-    if figure is not None:
-        figure.update_layout(title=None, template="plotly_white", margin={"t": 40})
-        drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG)
+    if fig is not None:
+        fig.update_layout(title=None, template="plotly_white", margin={"t": 40})
+        drawn = fig.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG)
         content = f'\n<div class="plot">{drawn}</div>'
     return f"<h2>{title}</h2>\n<p>{escape(caption)}</p>{content}"
 
 
 def _history(study: optuna.Study) -> go.Figure:
-    figure = visualization.plot_optimization_history(study, target_name=TUNING_AUC)
+    fig = visualization.plot_optimization_history(study, target_name=TUNING_AUC)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    figure.add_scatter(
+    fig.add_scatter(
         x=[trial.number for trial in pruned],
         y=[get_last_intermediate_auc(trial) for trial in pruned],
         mode="markers",
         marker={"symbol": "x", "color": PRUNED},
         name="pruned",
     )
-    figure.update_traces(line_shape="hv", name="best tuning AUC so far", selector={"mode": "lines"})
-    return figure.update_xaxes(title="trial", dtick=_integer_ticks(len(study.trials)))
+    fig.update_traces(line_shape="hv", name="best tuning AUC so far", selector={"mode": "lines"})
+    return fig.update_xaxes(title="trial", dtick=_integer_ticks(len(study.trials)))
 
 
 def _importance_section(study: optuna.Study) -> str:
@@ -233,8 +233,8 @@ def _importance_section(study: optuna.Study) -> str:
         caption = f"Not computed: fewer than {MIN_FINISHED_TRIALS} trials finished."
         return _section("Importance", None, caption)
     bars = go.Bar(x=table["importance"], y=table["parameter"], orientation="h", marker={"color": FINISHED})
-    figure = go.Figure(bars).update_xaxes(title="importance").update_yaxes(automargin=True)
-    return _section("Importance", figure, "For reaching the best quarter of the trials (PED-ANOVA).")
+    fig = go.Figure(bars).update_xaxes(title="importance").update_yaxes(automargin=True)
+    return _section("Importance", fig, "For reaching the best quarter of the trials (PED-ANOVA).")
 
 
 def _parallel_section(study: optuna.Study) -> str:
@@ -246,17 +246,17 @@ def _parallel_section(study: optuna.Study) -> str:
         caption += f" Without {', '.join(left_out)}, which not every trial has."
     if not in_all:
         return _section("Parallel coordinates", None, "Not drawn: no parameter is in every finished trial.")
-    figure = visualization.plot_parallel_coordinate(study, params=sorted(in_all), target_name=TUNING_AUC)
+    fig = visualization.plot_parallel_coordinate(study, params=sorted(in_all), target_name=TUNING_AUC)
     # Optuna truncates long names at the end, where they differ.
     labels = [".".join(name.split(".")[-2:]) for name in sorted(in_all)]
-    figure.update_xaxes(ticktext=[TUNING_AUC, *labels])
-    return _section("Parallel coordinates", figure, caption)
+    fig.update_xaxes(ticktext=[TUNING_AUC, *labels])
+    return _section("Parallel coordinates", fig, caption)
 
 
 def _clipping(study: optuna.Study, params: Params) -> go.Figure:
     table = build_clipping_table(study, params)
     kinds = sorted(table["kind"].unique())
-    figure = make_subplots(1, len(kinds), shared_yaxes=True, subplot_titles=kinds)
+    fig = make_subplots(1, len(kinds), shared_yaxes=True, subplot_titles=kinds)
     for column, kind in enumerate(kinds, start=1):
         rows = table[table["kind"] == kind]
         has_setting = rows["setting"].notna().all()
@@ -271,17 +271,17 @@ def _clipping(study: optuna.Study, params: Params) -> go.Figure:
             },
             showlegend=False,
         )
-        figure.add_trace(points, row=1, col=column)
+        fig.add_trace(points, row=1, col=column)
         title = "percentile" if kind == "percentile" else "threshold"
         if has_setting:
-            figure.update_xaxes(title=title, type="log", dtick="D2", row=1, col=column)
-    return figure.update_yaxes(title=ANY_AUC, col=1)
+            fig.update_xaxes(title=title, type="log", dtick="D2", row=1, col=column)
+    return fig.update_yaxes(title=ANY_AUC, col=1)
 
 
 def _intermediate(study: optuna.Study, winner: int) -> go.Figure:
-    figure = visualization.plot_intermediate_values(study)
+    fig = visualization.plot_intermediate_values(study)
     pruned = {f"Trial{trial.number}" for trial in study.trials if trial.state == TrialState.PRUNED}
-    for line in figure.data:
+    for line in fig.data:
         if line.name in pruned:
             last = len(line.x) - 1
             symbols = ["circle"] * last + ["x"]
@@ -289,9 +289,9 @@ def _intermediate(study: optuna.Study, winner: int) -> go.Figure:
         line.update(name=line.name.replace("Trial", "trial ") + (", pruned" if line.name in pruned else ""))
         if line.name == f"trial {winner}":
             line.update(line={"color": BEST, "width": 3}, name=f"{line.name}, winner")
-    last_index = max((index for line in figure.data for index in line.x), default=0)
-    figure.update_xaxes(title="evaluation index", dtick=_integer_ticks(last_index))
-    return figure.update_yaxes(title="intermediate AUC").update_layout(showlegend=True)
+    last_index = max((index for line in fig.data for index in line.x), default=0)
+    fig.update_xaxes(title="evaluation index", dtick=_integer_ticks(last_index))
+    return fig.update_yaxes(title="intermediate AUC").update_layout(showlegend=True)
 
 
 def _integer_ticks(count: int) -> int | None:

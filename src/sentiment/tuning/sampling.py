@@ -99,8 +99,8 @@ class RepeatableHyperbandPruner(BasePruner):
     Args:
         min_resource: evaluations that every trial gets before it may be pruned.
         max_resource: evaluations of the longest training.
-        reduction_factor: one in so many trials is promoted to the next rung, which comes after so many times
-            as many evaluations.
+        reduction_factor: the best 1/reduction_factor of the trials are promoted to the next rung, which comes
+            after reduction_factor times as many evaluations.
     """
 
     def __init__(self, min_resource: int, max_resource: int, reduction_factor: int) -> None:

@@ -128,7 +128,7 @@ class Reporter:
         self._last_index = max(reported, default=0)
 
     def on_evaluation(self, evaluation: IntermediateEvaluation) -> None:
-        """Report an intermediate evaluation; a resumed training repeats some that are reported already."""
+        """Report an intermediate evaluation; a resumed training may evaluate some steps again."""
         if evaluation.evaluation_index < self._last_index:
             return
         if evaluation.evaluation_index > self._last_index:

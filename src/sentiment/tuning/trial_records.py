@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 STAGE = "tune"
 STUDY_ID_TAG = "tune.study.id"
-"""Tag that tells a study from one of the same name in another storage."""
+"""Tag that distinguishes a study from one of the same name in another storage."""
 KEY_TAG = "training.key"
 """Tag of a trial's run: fingerprint of the training whose epochs are logged in it."""
 

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
 
 MAX_CRASHES = 3
-"""After so many crashes of its workers a trial is taken for the cause and fails."""
+"""Number of worker crashes after which a trial is assumed to be their cause, and fails."""
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20

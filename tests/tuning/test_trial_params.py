@@ -1,4 +1,4 @@
-"""From the search space of params.yaml to one trial's parameters."""
+"""Parameters of a trial, drawn from the search space in params.yaml."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_first_trial_is_the_configuration_itself() -> None:
     assert _suggested(params, **get_starting_values(params)) == params
 
 
-def test_values_drawn_are_in_place() -> None:
+def test_drawn_values_replace_those_of_params() -> None:
     params = _params(
         {
             "train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
@@ -82,8 +82,8 @@ def test_range_is_widened_to_hold_the_value_of_trial_zero() -> None:
     assert _suggested(params, **start) == params
 
 
-def test_values_that_do_not_go_together_name_the_draw() -> None:
-    """A variant that needs more than the space gives it."""
+def test_error_for_an_invalid_combination_names_the_drawn_values() -> None:
+    """A variant with a required parameter that is neither in params.yaml nor in the search space."""
     params = _params({"train.optimizer.kind": {"kind": "categorical", "choices": ["adamw", "sgd"]}})
     with pytest.raises(UserError, match=r"train\.optimizer\.kind = 'sgd'.*momentum"):
         _suggested(params, **{"train.optimizer.kind": "sgd"})

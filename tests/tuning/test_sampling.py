@@ -1,4 +1,4 @@
-"""Samplers, pruners and the trials that a search begins with."""
+"""Samplers, pruners and the trials that a search starts with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +42,12 @@ def _params(**tune: Any) -> Params:
 
 
 def _auc(params: Params) -> float:
-    """Stands for a training: what is best lies inside the space."""
+    """Replaces a training: the optimum is inside the search space."""
     return 1 - (params.train.optimizer.learning_rate - 0.01) ** 2 - (params.model.dropout.head - 0.3) ** 2
 
 
 def _study(folder: Path, params: Params) -> optuna.Study:
-    """Open a study as another process would: nothing is left in memory of what was drawn before."""
+    """Open a study as another process does, with no earlier draw in memory."""
     storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
     return optuna.create_study(
         direction="maximize",
@@ -66,7 +66,7 @@ def _run(study: optuna.Study, params: Params, trials: int) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
-def test_values_do_not_depend_on_the_life_of_the_process(sampler: dict[str, Any], tmp_path: Path) -> None:
+def test_values_do_not_depend_on_restarts_of_the_process(sampler: dict[str, Any], tmp_path: Path) -> None:
     params = _params(sampler=sampler)
     drawn = []
     for name, lives in (("straight", [8]), ("interrupted", [1, 2, 4, 1])):
@@ -75,7 +75,7 @@ def test_values_do_not_depend_on_the_life_of_the_process(sampler: dict[str, Any]
             _run(_study(tmp_path / name, params), params, trials)
         drawn.append([trial.params for trial in _study(tmp_path / name, params).trials])
     assert drawn[0] == drawn[1]
-    assert len({tuple(trial.items()) for trial in drawn[0]}) == 8, "the case needs trials that differ"
+    assert len({tuple(trial.items()) for trial in drawn[0]}) == 8, "the test needs trials that differ"
 
 
 @pytest.mark.parametrize("suggested", range(4))
@@ -92,7 +92,7 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
         pass
 
     class Counting(Trial):
-        """Dies after so many draws, like a process that is killed."""
+        """Raises after some draws, like a process that is killed."""
 
         left = suggested
 
@@ -109,17 +109,17 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
     else:
         suggest_params(killed, params)
     again = _study(tmp_path, params)
-    adopted = Trial(again, killed._trial_id)
-    suggest_params(adopted, params)
+    resumed = Trial(again, killed._trial_id)
+    suggest_params(resumed, params)
     (tmp_path / "whole").mkdir()
     whole = _study(tmp_path / "whole", params)
     _run(whole, params, 7)
-    assert adopted.params == whole.trials[6].params
+    assert resumed.params == whole.trials[6].params
 
 
 @pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
-def test_sampler_learns_from_the_trials_before(sampler: dict[str, Any]) -> None:
-    """Else a wrapper that makes samplers anew would be one more random search."""
+def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any]) -> None:
+    """A wrapper that builds a sampler for each draw must not turn it into a random search."""
     params = _params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
     study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
     _run(study, params, 50)
@@ -127,8 +127,8 @@ def test_sampler_learns_from_the_trials_before(sampler: dict[str, Any]) -> None:
     assert sum(off) / len(off) < 0.12, "at random it would be 0.21"
 
 
-def test_trial_taken_over_sees_what_finished_since(tmp_path: Path) -> None:
-    """The process that takes it over asked for its own last trial before that."""
+def test_resumed_trial_uses_trials_that_finished_meanwhile(tmp_path: Path) -> None:
+    """The process that resumes it has asked for a trial of its own before that."""
     params = _params(sampler=SAMPLERS[0])
     early = _study(tmp_path, params)
     _run(early, params, 2)
@@ -150,8 +150,8 @@ def test_seed_of_params_changes_the_trials() -> None:
     assert drawn[0] != drawn[1]
 
 
-def _verdicts(params: Params, curves: list[list[float]]) -> list[int]:
-    """Return after how many checks each trial ended, one after the other."""
+def _ended_after(params: Params, curves: list[list[float]]) -> list[int]:
+    """Return the number of evaluations after which each trial ended, one trial after the other."""
     study = optuna.create_study(direction="maximize", study_name="search", pruner=build_pruner(params))
     ended = []
     for curve in curves:
@@ -182,43 +182,43 @@ GOOD, BAD = [0.8] * 8, [0.6] * 8
     ],
     ids=str,
 )
-def test_pruner_ends_what_lags_behind(pruner: dict[str, Any], ended: list[int]) -> None:
+def test_pruner_prunes_trials_with_low_auc(pruner: dict[str, Any], ended: list[int]) -> None:
     params = _params(pruner=pruner, evaluations_per_epoch=4)
     params = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 2})})
-    assert _verdicts(params, [GOOD, BAD, BAD]) == ended
+    assert _ended_after(params, [GOOD, BAD, BAD]) == ended
 
 
-def test_hyperband_ends_at_the_powers_of_its_factor() -> None:
+def test_hyperband_prunes_at_powers_of_its_reduction_factor() -> None:
     params = _params(pruner={"kind": "hyperband", "reduction_factor": 2, "min_resource": 1})
-    ended = _verdicts(params, [GOOD, *[BAD] * 12])  # 12 checks: 3 epochs of 4
+    ended = _ended_after(params, [GOOD, *[BAD] * 12])  # 12 checks: 3 epochs of 4
     assert ended[0] == 8
     assert set(ended[1:]) <= {1, 2, 4, 8}
-    assert len(set(ended[1:])) > 1, "the case needs more than one bracket"
+    assert len(set(ended[1:])) > 1, "the test needs more than one bracket"
 
 
 @pytest.mark.parametrize(
     "pruner", [MEDIAN, {"kind": "hyperband", "reduction_factor": 2, "min_resource": 1}], ids=str
 )
-def test_verdict_that_a_kill_swallowed_is_given_again(pruner: dict[str, Any], tmp_path: Path) -> None:
+def test_pruning_decision_is_repeated_after_a_kill(pruner: dict[str, Any], tmp_path: Path) -> None:
     params = _params(pruner=pruner)
-    verdicts = []
+    decisions = []
     for number in range(8):
         study = _study(tmp_path, params)
         trial = study.ask()
         for step in range(1, 13):
             trial.report(0.5 + 0.01 * step + 0.1 * (number % 3), step)
-            verdict = trial.should_prune()
-            adopted = Trial(_study(tmp_path, params), trial._trial_id)
-            assert adopted.should_prune() == verdict, (number, step)
-            verdicts.append(verdict)
-            if verdict:
+            decision = trial.should_prune()
+            resumed = Trial(_study(tmp_path, params), trial._trial_id)
+            assert resumed.should_prune() == decision, (number, step)
+            decisions.append(decision)
+            if decision:
                 break
-        study.tell(trial, state=TrialState.PRUNED) if verdict else study.tell(trial, 0.9)
-    assert len(set(verdicts)) == 2, "the case needs trials that are ended"
+        study.tell(trial, state=TrialState.PRUNED) if decision else study.tell(trial, 0.9)
+    assert len(set(decisions)) == 2, "the test needs trials that are pruned"
 
 
-def _ended_under(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
-    """Return after how many evaluations each trial ended, where no trial is interrupted."""
+def _pruned_after(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
+    """Return the number of evaluations after which each trial ended; the last one prunes as well."""
     study = optuna.create_study(direction="maximize", study_name="search", pruner=pruner)
     ended = []
     for curve in curves:
@@ -235,12 +235,12 @@ def _ended_under(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
 
 
 @pytest.mark.parametrize(("least", "most", "factor"), [(1, 12, 2), (2, 12, 3), (1, 27, 3), (3, 12, 2)])
-def test_hyperband_decides_as_that_of_optuna(least: int, most: int, factor: int) -> None:
+def test_hyperband_decides_as_the_pruner_of_optuna(least: int, most: int, factor: int) -> None:
     rng = np.random.default_rng(0)
     curves = np.round(rng.uniform(0.5, 0.9, (40, 1)) + rng.normal(0, 0.05, (40, most)), 2).tolist()
-    ended = _ended_under(RepeatableHyperbandPruner(least, most, factor), curves)
+    ended = _pruned_after(RepeatableHyperbandPruner(least, most, factor), curves)
     reference = HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
-    assert ended == _ended_under(reference, curves)
+    assert ended == _pruned_after(reference, curves)
     assert len(set(ended)) > 1
 
 
@@ -250,7 +250,7 @@ def test_warm_up_counts_evaluations_of_the_longest_training() -> None:
         evaluations_per_epoch=2,
         space={"train.epochs": {"kind": "int", "low": 1, "high": 4}},
     )
-    assert _verdicts(params, [GOOD, BAD])[1] == 4
+    assert _ended_after(params, [GOOD, BAD])[1] == 4
 
 
 def _started(params: Params, storage: BaseStorage | None = None) -> list[dict[str, Any]]:
@@ -290,13 +290,13 @@ def test_grid_point_that_is_trial_zero_is_not_tried_again() -> None:
     assert count_trials(params) == 3
 
 
-def test_search_ends_with_its_grid() -> None:
+def test_search_ends_after_the_last_grid_point() -> None:
     params = _params(sampler={"kind": "grid"}, space=GRID)
     assert count_trials(params) == 25
     assert count_trials(_params()) == 30
 
 
-def test_grid_of_values_that_do_not_go_together_stops_before_the_first_trial() -> None:
+def test_invalid_combination_in_a_grid_is_reported_before_the_first_trial() -> None:
     space = {"train.optimizer.kind": {"kind": "categorical", "choices": ["adamw", "sgd"]}}
     with pytest.raises(UserError, match=r"train\.optimizer\.kind = 'sgd'.*momentum"):
         _started(_params(sampler={"kind": "grid"}, space=space))
@@ -304,7 +304,7 @@ def test_grid_of_values_that_do_not_go_together_stops_before_the_first_trial() -
 
 @pytest.fixture
 def older() -> Callable[..., InMemoryStorage]:
-    """A storage with an older study: its space, and its trials' values and AUC."""
+    """Returns a function that creates a storage with an earlier study from its trials' values and AUCs."""
 
     def make(*trials: tuple[dict[str, Any], float]) -> InMemoryStorage:
         storage = InMemoryStorage()
@@ -327,7 +327,7 @@ def older() -> Callable[..., InMemoryStorage]:
 WARM = {"study": "tune-old", "trials": 2}
 
 
-def test_warm_start_takes_the_best_of_an_older_study(older: Callable[..., InMemoryStorage]) -> None:
+def test_warm_start_uses_the_best_trials_of_an_earlier_study(older: Callable[..., InMemoryStorage]) -> None:
     storage = older(
         *(({"model.dropout.head": head}, auc) for head, auc in ((0.1, 0.7), (0.5, 0.9), (0.4, 0.8)))
     )
@@ -335,7 +335,7 @@ def test_warm_start_takes_the_best_of_an_older_study(older: Callable[..., InMemo
     assert trials == [{"model.dropout.head": 0.5}, {"model.dropout.head": 0.4}]
 
 
-def test_warm_start_leaves_out_what_the_space_does_not_hold(older: Callable[..., InMemoryStorage]) -> None:
+def test_warm_start_ignores_values_outside_the_space(older: Callable[..., InMemoryStorage]) -> None:
     values = {
         "model.dropout.head": 0.95,  # beyond the range
         "train.ema_decay": 0.5,  # not searched any more
@@ -353,7 +353,7 @@ def test_warm_start_does_not_repeat_trial_zero(older: Callable[..., InMemoryStor
     assert trials == [{"model.dropout.head": 0.3}]
 
 
-def test_older_trials_wait_past_the_total_for_the_day_that_it_is_raised(
+def test_warm_start_may_enqueue_more_trials_than_the_total(
     older: Callable[..., InMemoryStorage],
 ) -> None:
     storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))
@@ -373,7 +373,7 @@ def test_older_trials_wait_past_the_total_for_the_day_that_it_is_raised(
         ),
     ],
 )
-def test_warm_start_that_cannot_be_is_told(
+def test_invalid_warm_start_is_reported(
     trials: list[Any], name: str, message: str, older: Callable[..., InMemoryStorage]
 ) -> None:
     with pytest.raises(UserError, match=rf"tune\.warm_start\.study: {name}: {message}") as raised:

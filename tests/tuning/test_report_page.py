@@ -1,4 +1,4 @@
-"""The plots of a search on one page."""
+"""The HTML page with the plots of a search."""
 
 import re
 
@@ -18,7 +18,7 @@ def study() -> optuna.Study:
 
 
 def _without_library(page: str) -> str:
-    """The page's own markup and data, without plotly.js in its head."""
+    """The markup and data of the page, without plotly.js in its head."""
     return page[page.index("</head>") :]
 
 
@@ -48,11 +48,11 @@ def test_pruned_trials_are_marked(study: optuna.Study) -> None:
         assert (f'"trial {trial.number}, pruned"' in page) == (trial.state == TrialState.PRUNED)
 
 
-def test_parallel_coordinates_say_what_they_leave_out(study: optuna.Study) -> None:
+def test_parallel_coordinates_name_the_parameters_left_out(study: optuna.Study) -> None:
     assert "Without train.clip" in render_search_page(study, searched_params(), winner=0)
 
 
-def test_page_of_one_trial_says_what_it_cannot_tell() -> None:
+def test_page_of_one_trial_explains_missing_importance() -> None:
     page = render_search_page(searched(1), searched_params(), winner=0)
     assert "Not computed: fewer than 6 trials finished." in page
     assert '<div id="importance"' not in page

@@ -31,7 +31,7 @@ def study() -> optuna.Study:
     return searched()
 
 
-def test_parameter_that_decides_is_the_most_important() -> None:
+def test_only_relevant_parameter_is_the_most_important() -> None:
     table = build_importance_table(searched(30))
     assert table["parameter"][0] == "train.optimizer.learning_rate"
     assert table["importance"].sum() == pytest.approx(1)
@@ -49,7 +49,7 @@ def test_importance_with_too_few_finished_trials_is_an_empty_table_and_logged(
     assert "hyperparameter importance: not computed, fewer than 6 trials finished" in caplog.text
 
 
-def test_intermediate_values_tell_which_trials_were_pruned_when(study: optuna.Study) -> None:
+def test_intermediate_table_ends_where_a_trial_was_pruned(study: optuna.Study) -> None:
     table = build_intermediate_table(study)
     assert len(table) == sum(len(trial.intermediate_values) for trial in study.trials)
     last = table.groupby("trial")["evaluation_index"].max()
@@ -110,7 +110,7 @@ def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_dvc_draws_every_table(tmp_path: Path) -> None:
-    """With rows in each, which a search of three trials, as other tests have it, does not give."""
+    """With rows in each table, which the search of three trials in other tests does not give."""
     project = Project(tmp_path)
     for name in ("dvc.yaml", ".dvc/config", *(f".dvc/plots/{path.name}" for path in TEMPLATES.iterdir())):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def test_dvc_draws_every_table(tmp_path: Path) -> None:
     assert "DVC_METRIC" not in page
 
 
-def test_small_numbers_are_not_written_as_zero(tmp_path: Path) -> None:
+def test_small_numbers_are_not_rounded_to_zero(tmp_path: Path) -> None:
     space = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-9, "high": 2e-9}}
     write_tables(tmp_path, searched(2, space=space), searched_params(space), [])
     rates = pd.read_csv(tmp_path / "tune.csv")["train.optimizer.learning_rate"]

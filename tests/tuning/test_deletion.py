@@ -72,7 +72,7 @@ def _output_while(project: Project, act: Callable[[BaseStorage], Any], environme
 @pytest.mark.parametrize(
     "environment", [{}, {"TUNE_WORKERS": "2"}, SQLITE], ids=["journal", "two-workers", "sqlite"]
 )
-def test_study_deleted_while_it_is_searched(before: Project, environment: dict[str, str]) -> None:
+def test_study_deleted_during_the_search(before: Project, environment: dict[str, str]) -> None:
     output = _output_while(before, _delete_study, environment)
     assert "Traceback" not in output
     assert output.count("error: ") == 1
@@ -84,7 +84,7 @@ def test_study_deleted_while_it_is_searched(before: Project, environment: dict[s
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == 3
 
 
-def test_trial_ended_while_it_trains(before: Project) -> None:
+def test_trial_ended_during_its_training(before: Project) -> None:
     output = _output_while(before, _fail_running_trial, {})
     assert "Traceback" not in output
     assert output.splitlines()[-1].startswith("error: tune: a running trial was ended by another program")

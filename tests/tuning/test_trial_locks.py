@@ -1,4 +1,4 @@
-"""Each trial is run by one process at a time, and none is left to nobody."""
+"""Each trial is run by exactly one worker, and a trial whose worker died is run again."""
 
 import multiprocessing
 from contextlib import ExitStack
@@ -48,7 +48,7 @@ def _number(trial: optuna.Trial | None) -> int | None:
     return None if trial is None else trial.number
 
 
-def test_first_trial_is_the_configuration_and_there_are_no_more_than_asked_for(search: Search) -> None:
+def test_first_trial_is_the_configuration_and_the_total_is_not_exceeded(search: Search) -> None:
     with ExitStack() as stack:
         trials = [stack.enter_context(acquire_trial(search)) for _ in range(4)]
         assert [_number(trial) for trial in trials] == [0, 1, 2, None]
@@ -57,7 +57,7 @@ def test_first_trial_is_the_configuration_and_there_are_no_more_than_asked_for(s
     }
 
 
-def test_trial_that_nobody_runs_is_taken_up_under_its_number_with_its_values(search: Search) -> None:
+def test_trial_without_a_worker_resumes_with_its_number_and_values(search: Search) -> None:
     name = "train.optimizer.learning_rate"
     with acquire_trial(search) as first, acquire_trial(search) as second:
         assert first is not None
@@ -71,7 +71,7 @@ def test_trial_that_nobody_runs_is_taken_up_under_its_number_with_its_values(sea
     assert [trial.state for trial in search.load_trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
 
 
-def test_ended_trial_is_not_taken_up(search: Search) -> None:
+def test_ended_trial_is_not_acquired(search: Search) -> None:
     for number in range(3):
         with acquire_trial(search) as trial:
             assert trial is not None
@@ -82,7 +82,7 @@ def test_ended_trial_is_not_taken_up(search: Search) -> None:
     assert search.is_finished()
 
 
-def test_nothing_is_taken_up_after_too_many_failures(search: Search) -> None:
+def test_no_trial_is_acquired_after_too_many_failures(search: Search) -> None:
     for _ in range(2):
         with acquire_trial(search) as trial:
             assert trial is not None
@@ -95,7 +95,7 @@ def test_nothing_is_taken_up_after_too_many_failures(search: Search) -> None:
         search.load_results()
 
 
-def _claim_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
+def _acquire_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
     search = open_search(_params(trials=20), REVIEWS)
     while not search.is_finished():
         with acquire_trial(search) as trial:
@@ -105,21 +105,21 @@ def _claim_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
 
 
 @pytest.mark.slow
-def test_processes_at_once_run_each_trial_once(root: Path) -> None:
+def test_concurrent_processes_run_each_trial_once(root: Path) -> None:
     context = multiprocessing.get_context("spawn")
     numbers = context.Queue()
-    processes = [context.Process(target=_claim_all, args=(str(root), numbers)) for _ in range(3)]
+    processes = [context.Process(target=_acquire_all, args=(str(root), numbers)) for _ in range(3)]
     for process in processes:
         process.start()
-    claimed = sorted(numbers.get(timeout=120) for _ in range(20))
+    acquired = sorted(numbers.get(timeout=120) for _ in range(20))
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert claimed == list(range(20))
+    assert acquired == list(range(20))
     assert len(open_search(_params(trials=20), REVIEWS).load_study().trials) == 20
 
 
-def test_study_is_named_by_what_it_searches(tmp_path: Path) -> None:
+def test_study_name_depends_on_what_is_searched(tmp_path: Path) -> None:
     name = compute_study_name(_params(), REVIEWS)
     assert compute_study_name(_params(trials=9, max_failed=9), REVIEWS) == name
     other_data = TrainingData(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
@@ -143,8 +143,8 @@ def _changed_package(folder: Path) -> Path:
     return folder
 
 
-def test_study_that_was_just_begun_is_made_whole(search: Search) -> None:
-    """As a kill leaves it between the study and its attributes."""
+def test_incomplete_study_is_completed(search: Search) -> None:
+    """As after a kill between the creation of the study and of its attributes."""
     begun = open_search(_params(seed=2), REVIEWS)
     storage = begun.storage
     storage.delete_study(storage.get_study_id_from_name(begun.name))
