@@ -42,8 +42,10 @@ SLOW = (
 """Folders and files of which every test is marked `slow`."""
 
 INTEGRATION = (
+    "tests/pipeline/test_experiments.py",
     "tests/pipeline/test_resume.py",
     "tests/pipeline/test_retrain.py",
+    "tests/pipeline/test_sources.py",
     "tests/pipeline/test_tune_resume.py",
     "tests/tracking/test_outage.py",
     "tests/tracking/test_serving.py",
