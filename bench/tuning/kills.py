@@ -18,51 +18,50 @@ from bench.tuning.project import SearchProject
 
 logger = logging.getLogger(__name__)
 
-
 TRIALS = 12
 KILLS = 20
 WORKERS = 2
 STARTING_SHARE = 0.3
-"""About how long an uninterrupted search takes until its workers train."""
+"""Approximate share of an uninterrupted search before its workers train."""
 CHANGES = {"tune.trials": TRIALS, "train.epochs": 2}
 
 
 @dataclass(frozen=True)
-class Remains:
-    """What study and MLflow hold after all kills and one run to the end."""
+class FinalState:
+    """Contents of study and MLflow store after all kills and one run to the end."""
 
     states: Counter[TrialState]
     statuses: Counter[str]
-    """Of the trials' runs."""
-    doubled: int
+    """Statuses of the trials' MLflow runs."""
+    duplicated: int
     """Trials with more than one run."""
     parents: Counter[str]
-    """Statuses of the search's own runs."""
+    """Statuses of the search's own MLflow runs."""
 
 
-def kill_and_resume(reviews: int | None, seed: int) -> Remains:
+def kill_and_resume(reviews: int | None, seed: int) -> FinalState:
     """Kill a search's whole process group at random moments, then let it end."""
-    rng = random.Random(seed)  # noqa: S311  # moments, no secrets
+    rng = random.Random(seed)  # noqa: S311  # times of kills, not secrets
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
-        straight = SearchProject.made(Path(folder) / "straight", reviews, CHANGES)
-        seconds = seconds_of(straight.finish, WORKERS)
-        # From before the workers have started to one trial after: so that all kills find something to kill.
+        uninterrupted = SearchProject.made(Path(folder) / "uninterrupted", reviews, CHANGES)
+        seconds = seconds_of(uninterrupted.finish, WORKERS)
+        # From before the workers have started to one trial after: so that there is a process at each kill.
         latest = STARTING_SHARE * seconds + (1 - STARTING_SHARE) * seconds * WORKERS / TRIALS
-        project = straight.copy(Path(folder) / "killed")
+        project = uninterrupted.copy(Path(folder) / "killed")
         for number in range(1, KILLS + 1):
             moment = rng.uniform(0, latest)
             _kill_after(project, moment)
             logger.info(f"kill {number} of {KILLS}, {moment:.1f} s after the start")
         project.finish(WORKERS)
-        return remains(project)
+        return read_final_state(project)
 
 
-def remains(project: SearchProject) -> Remains:
-    """Count what there is."""
+def read_final_state(project: SearchProject) -> FinalState:
+    """Count trials and runs by state and status."""
     runs = project.runs()
     trials = [run for run in runs if "tune.trial" in run.data.tags]
     by_trial = Counter(run.data.tags["tune.trial"] for run in trials)
-    return Remains(
+    return FinalState(
         Counter(trial.state for trial in project.study().trials),
         Counter(run.info.status for run in trials),
         sum(count > 1 for count in by_trial.values()),
@@ -70,13 +69,13 @@ def remains(project: SearchProject) -> Remains:
     )
 
 
-def kills_bar(left: Remains) -> Bar:
+def kills_bar(left: FinalState) -> Bar:
     """Compare the final state with the expected one: each trial once, finished, in study and store."""
     done = left.states[TrialState.COMPLETE] + left.states[TrialState.PRUNED]
     running = left.states[TrialState.RUNNING] + left.statuses["RUNNING"] + left.parents["RUNNING"]
     logged = left.statuses["FINISHED"] + left.statuses["KILLED"]
-    once = left.doubled == 0 and sum(left.states.values()) == sum(left.statuses.values()) == TRIALS
-    value = f"{done} in the study, {logged} in MLflow, {left.doubled} twice, {running} running"
+    once = left.duplicated == 0 and sum(left.states.values()) == sum(left.statuses.values()) == TRIALS
+    value = f"{done} in the study, {logged} in MLflow, {left.duplicated} twice, {running} running"
     holds = done == logged == TRIALS and once and running == 0 and sum(left.parents.values()) == 1
     return Bar(f"trials after {KILLS} kills", value, f"{TRIALS}, {TRIALS}, 0, 0", holds)
 

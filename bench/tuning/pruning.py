@@ -1,8 +1,8 @@
-"""What the default pruner saves of a search, and what it costs.
+"""Optimizer steps that the default pruner saves, and the AUC that it costs.
 
-The same trials are trained once, each to its end, with the AUC of every check kept. A check changes nothing
-in a training, and equal trainings are equal: so the pruner's decisions on those values, in the order in
-which a search would report them, are those that it makes in a search of the same trials.
+Each trial is trained once to its end, and the AUC of every intermediate evaluation is recorded. Evaluations
+do not change a training, and trainings are deterministic. Therefore the pruner makes the same decisions on
+the recorded values as in a search of the same trials.
 """
 
 import logging
@@ -24,7 +24,6 @@ from sentiment.tuning.trial_params import get_starting_values, suggest_params
 
 logger = logging.getLogger(__name__)
 
-
 TRIALS = 12
 SAVED_BAR = 0.45
 WORSE_BAR = 0.001
@@ -32,31 +31,34 @@ WORSE_BAR = 0.001
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial that was trained to its end: its checks, and the AUC of its best epoch."""
+    """A trial that was trained to its end: its intermediate evaluations, and the AUC of its best epoch."""
 
-    checks: tuple[IntermediateEvaluation, ...]
+    evaluations: tuple[IntermediateEvaluation, ...]
     auc: float
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A search of such trials with a pruner.
+    """Result of a search of such trials with a pruner.
 
-    saved: share of all trials' steps that it did not take. best: AUC among the trials that it let finish.
+    Attributes:
+        saved: share of the optimizer steps of all trials that were not taken.
+        best: highest tuning AUC of the trials that finished.
+        pruned_trials: number of trials that were pruned.
     """
 
     saved: float
     best: float
-    ended: int
+    pruned_trials: int
 
 
 def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
-    """Train the trials of params.yaml's search on some of the reviews; hold the pruner against its bars."""
+    """Train the trials of params.yaml's search on some of the reviews; compare the pruner with its bars."""
     task = open_task(Changes(reviews))
     trained = train_all(task.params, task.reviews, trials)
     pruned = replay(task.params, trained)
     best = max(trial.auc for trial in trained)
-    logger.info(f"{pruned.ended} of {trials} trials were pruned")
+    logger.info(f"{pruned.pruned_trials} of {trials} trials were pruned")
     worse = best - pruned.best
     value = f"{worse:.4f} ({pruned.best:.4f} against {best:.4f})"
     return [
@@ -74,41 +76,41 @@ def train_all(params: Params, reviews: TrainingData, trials: int) -> list[Traine
     """Train a search's trials one after the other, each to its end."""
     study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
     study.enqueue_trial(get_starting_values(params))
-    seen = select_tuning_reviews(reviews, params.tune.active_holdout)
+    tuning_reviews = select_tuning_reviews(reviews, params.tune.active_holdout)
     trained = []
     for number in range(trials):
         trial = study.ask()
         drawn = suggest_params(trial, params)
-        checks: list[IntermediateEvaluation] = []
-        fitted = fit(
+        evaluations: list[IntermediateEvaluation] = []
+        result = fit(
             drawn.model,
             drawn.train,
-            seen,
+            tuning_reviews,
             on_epoch=lambda _: None,
             description=f"trial {number}",
-            evaluations=EvaluationSchedule(params.tune.evaluations_per_epoch, checks.append),
+            evaluations=EvaluationSchedule(params.tune.evaluations_per_epoch, evaluations.append),
         )
-        study.tell(trial, fitted.best.validation_auc)
-        trained.append(Trained(tuple(checks), fitted.best.validation_auc))
-        logger.info(f"trial {number}: {fitted.best.validation_auc:.4f}")
+        study.tell(trial, result.best.validation_auc)
+        trained.append(Trained(tuple(evaluations), result.best.validation_auc))
+        logger.info(f"trial {number}: {result.best.validation_auc:.4f}")
     return trained
 
 
 def replay(params: Params, trained: Sequence[Trained]) -> Pruned:
     """Report the trials' intermediate values to the pruner of `params`; end each trial that it prunes."""
     study = optuna.create_study(direction="maximize", study_name="tune", pruner=build_pruner(params))
-    taken, ended, best = 0, 0, 0.0
+    taken, pruned, best = 0, 0, 0.0
     for each in trained:
         trial = study.ask()
-        for check in each.checks:
-            trial.report(check.intermediate_auc, check.evaluation_index)
-            if check.optimizer_steps < check.planned_steps and trial.should_prune():
+        for evaluation in each.evaluations:
+            trial.report(evaluation.intermediate_auc, evaluation.evaluation_index)
+            if evaluation.optimizer_steps < evaluation.planned_steps and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
-                ended += 1
+                pruned += 1
                 break
         else:
             study.tell(trial, each.auc)
             best = max(best, each.auc)
-        taken += check.optimizer_steps
-    planned = sum(each.checks[-1].planned_steps for each in trained)
-    return Pruned(1 - taken / planned, best, ended)
+        taken += evaluation.optimizer_steps
+    planned = sum(each.evaluations[-1].planned_steps for each in trained)
+    return Pruned(1 - taken / planned, best, pruned)

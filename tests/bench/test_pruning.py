@@ -26,7 +26,7 @@ def _trained(*aucs: float) -> Trained:
 
 def test_steps_not_taken_are_counted() -> None:
     pruned = replay(_params(), [_trained(0.7, 0.8, 0.9, 0.9), _trained(0.6, 0.7, 0.8, 0.8)])
-    assert pruned.ended == 1
+    assert pruned.pruned_trials == 1
     assert pruned.saved == pytest.approx(20 / 80)
     assert pruned.best == 0.9
 
@@ -38,4 +38,4 @@ def test_late_winner_that_was_pruned_is_counted_as_missed() -> None:
 
 def test_nothing_is_saved_where_each_trial_is_better() -> None:
     pruned = replay(_params(), [_trained(0.7, 0.8, 0.8, 0.8), _trained(0.8, 0.9, 0.9, 0.9)])
-    assert (pruned.ended, pruned.saved, pruned.best) == (0, 0.0, 0.9)
+    assert (pruned.pruned_trials, pruned.saved, pruned.best) == (0, 0.0, 0.9)

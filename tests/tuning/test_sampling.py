@@ -1,62 +1,28 @@
-"""Samplers, pruners and the trials that a search starts with."""
+"""Samplers, and the trials that a search starts with."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
-from optuna.pruners import BasePruner, HyperbandPruner
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import Trial, TrialState
 
 from sentiment.errors import UserError
-from sentiment.params import Params, load_params
+from sentiment.params import Params
 from sentiment.tuning.sampling import (
-    RepeatableHyperbandPruner,
-    build_pruner,
     build_sampler,
     count_trials,
     list_starting_trials,
 )
 from sentiment.tuning.trial_params import get_starting_values, suggest_params
-from tests.project import ROOT
-
-SPACE = {
-    "train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
-    "model.dropout.head": {"kind": "float", "low": 0.0, "high": 0.8},
-    "model.hidden_units": {"kind": "int", "low": 8, "high": 64},
-    "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm", "value"]},
-    "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 10.0, "log": True},
-}
-SAMPLERS = [{"kind": "tpe", "startup_trials": 3}, {"kind": "random"}, {"kind": "gp", "startup_trials": 3}]
-MEDIAN = {"kind": "median", "startup_trials": 1, "warmup": 0.25}
-
-
-def _params(**tune: Any) -> Params:
-    content = load_params(ROOT / "params.yaml").model_dump()
-    content["tune"].update({"space": SPACE, "trials": 30, "pruner": MEDIAN, **tune})
-    return Params.model_validate(content)
+from tests.tuning.sampling_studies import SAMPLERS, SPACE, open_study, tune_params
 
 
 def _auc(params: Params) -> float:
     """Replaces a training: the optimum is inside the search space."""
     return 1 - (params.train.optimizer.learning_rate - 0.01) ** 2 - (params.model.dropout.head - 0.3) ** 2
-
-
-def _study(folder: Path, params: Params) -> optuna.Study:
-    """Open a study as another process does, with no earlier draw in memory."""
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
-    return optuna.create_study(
-        direction="maximize",
-        study_name="search",
-        storage=storage,
-        load_if_exists=True,
-        sampler=build_sampler(params.tune),
-        pruner=build_pruner(params),
-    )
 
 
 def _run(study: optuna.Study, params: Params, trials: int) -> None:
@@ -67,13 +33,13 @@ def _run(study: optuna.Study, params: Params, trials: int) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
 def test_values_do_not_depend_on_restarts_of_the_process(sampler: dict[str, Any], tmp_path: Path) -> None:
-    params = _params(sampler=sampler)
+    params = tune_params(sampler=sampler)
     drawn = []
     for name, lives in (("straight", [8]), ("interrupted", [1, 2, 4, 1])):
         (tmp_path / name).mkdir()
         for trials in lives:
-            _run(_study(tmp_path / name, params), params, trials)
-        drawn.append([trial.params for trial in _study(tmp_path / name, params).trials])
+            _run(open_study(tmp_path / name, params), params, trials)
+        drawn.append([trial.params for trial in open_study(tmp_path / name, params).trials])
     assert drawn[0] == drawn[1]
     assert len({tuple(trial.items()) for trial in drawn[0]}) == 8, "the test needs trials that differ"
 
@@ -83,8 +49,8 @@ def test_values_do_not_depend_on_restarts_of_the_process(sampler: dict[str, Any]
 def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
     sampler: dict[str, Any], suggested: int, tmp_path: Path
 ) -> None:
-    params = _params(sampler=sampler, space={name: SPACE[name] for name in list(SPACE)[:3]})
-    study = _study(tmp_path, params)
+    params = tune_params(sampler=sampler, space={name: SPACE[name] for name in list(SPACE)[:3]})
+    study = open_study(tmp_path, params)
     _run(study, params, 6)
     killed = study.ask()
 
@@ -108,11 +74,11 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
             suggest_params(killed, params)
     else:
         suggest_params(killed, params)
-    again = _study(tmp_path, params)
+    again = open_study(tmp_path, params)
     resumed = Trial(again, killed._trial_id)
     suggest_params(resumed, params)
     (tmp_path / "whole").mkdir()
-    whole = _study(tmp_path / "whole", params)
+    whole = open_study(tmp_path / "whole", params)
     _run(whole, params, 7)
     assert resumed.params == whole.trials[6].params
 
@@ -120,7 +86,7 @@ def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
 @pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
 def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any]) -> None:
     """A wrapper that builds a sampler for each draw must not turn it into a random search."""
-    params = _params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
+    params = tune_params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
     study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
     _run(study, params, 50)
     off = [abs(trial.params["model.dropout.head"] - 0.3) for trial in study.trials[-10:]]
@@ -129,11 +95,11 @@ def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any]) -> None:
 
 def test_resumed_trial_uses_trials_that_finished_meanwhile(tmp_path: Path) -> None:
     """The process that resumes it has asked for a trial of its own before that."""
-    params = _params(sampler=SAMPLERS[0])
-    early = _study(tmp_path, params)
+    params = tune_params(sampler=SAMPLERS[0])
+    early = open_study(tmp_path, params)
     _run(early, params, 2)
     suggest_params(early.ask(), params)  # looks at two finished trials, too few for TPE, and remembers them
-    other = _study(tmp_path, params)
+    other = open_study(tmp_path, params)
     _run(other, params, 4)
     left = other.ask()
     drawn = [Trial(study, left._trial_id).relative_params for study in (early, other)]
@@ -143,114 +109,11 @@ def test_resumed_trial_uses_trials_that_finished_meanwhile(tmp_path: Path) -> No
 def test_seed_of_params_changes_the_trials() -> None:
     drawn = []
     for seed in (1, 2):
-        params = _params(sampler={"kind": "random"}, seed=seed)
+        params = tune_params(sampler={"kind": "random"}, seed=seed)
         study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
         _run(study, params, 1)
         drawn.append(study.trials[0].params)
     assert drawn[0] != drawn[1]
-
-
-def _ended_after(params: Params, curves: list[list[float]]) -> list[int]:
-    """Return the number of evaluations after which each trial ended, one trial after the other."""
-    study = optuna.create_study(direction="maximize", study_name="search", pruner=build_pruner(params))
-    ended = []
-    for curve in curves:
-        trial = study.ask()
-        for step, auc in enumerate(curve, 1):
-            trial.report(auc, step)
-            if step < len(curve) and trial.should_prune():
-                study.tell(trial, state=TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, curve[-1])
-        ended.append(step)
-    return ended
-
-
-GOOD, BAD = [0.8] * 8, [0.6] * 8
-
-
-@pytest.mark.parametrize(
-    ("pruner", "ended"),
-    [
-        ({"kind": "none"}, [8, 8, 8]),
-        ({"kind": "median", "startup_trials": 1, "warmup": 0.0}, [8, 1, 1]),
-        ({"kind": "median", "startup_trials": 1, "warmup": 0.25}, [8, 2, 2]),
-        ({"kind": "median", "startup_trials": 1, "warmup": 0.3}, [8, 3, 3]),
-        ({"kind": "median", "startup_trials": 2, "warmup": 0.0}, [8, 8, 1]),
-        ({"kind": "hyperband", "reduction_factor": 2, "min_resource": 8}, [8, 8, 8]),
-    ],
-    ids=str,
-)
-def test_pruner_prunes_trials_with_low_auc(pruner: dict[str, Any], ended: list[int]) -> None:
-    params = _params(pruner=pruner, evaluations_per_epoch=4)
-    params = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 2})})
-    assert _ended_after(params, [GOOD, BAD, BAD]) == ended
-
-
-def test_hyperband_prunes_at_powers_of_its_reduction_factor() -> None:
-    params = _params(pruner={"kind": "hyperband", "reduction_factor": 2, "min_resource": 1})
-    ended = _ended_after(params, [GOOD, *[BAD] * 12])  # 12 checks: 3 epochs of 4
-    assert ended[0] == 8
-    assert set(ended[1:]) <= {1, 2, 4, 8}
-    assert len(set(ended[1:])) > 1, "the test needs more than one bracket"
-
-
-@pytest.mark.parametrize(
-    "pruner", [MEDIAN, {"kind": "hyperband", "reduction_factor": 2, "min_resource": 1}], ids=str
-)
-def test_pruning_decision_is_repeated_after_a_kill(pruner: dict[str, Any], tmp_path: Path) -> None:
-    params = _params(pruner=pruner)
-    decisions = []
-    for number in range(8):
-        study = _study(tmp_path, params)
-        trial = study.ask()
-        for step in range(1, 13):
-            trial.report(0.5 + 0.01 * step + 0.1 * (number % 3), step)
-            decision = trial.should_prune()
-            resumed = Trial(_study(tmp_path, params), trial._trial_id)
-            assert resumed.should_prune() == decision, (number, step)
-            decisions.append(decision)
-            if decision:
-                break
-        study.tell(trial, state=TrialState.PRUNED) if decision else study.tell(trial, 0.9)
-    assert len(set(decisions)) == 2, "the test needs trials that are pruned"
-
-
-def _pruned_after(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
-    """Return the number of evaluations after which each trial ended; the last one prunes as well."""
-    study = optuna.create_study(direction="maximize", study_name="search", pruner=pruner)
-    ended = []
-    for curve in curves:
-        trial = study.ask()
-        for step, auc in enumerate(curve, 1):
-            trial.report(auc, step)
-            if trial.should_prune():
-                study.tell(trial, state=TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, curve[-1])
-        ended.append(step)
-    return ended
-
-
-@pytest.mark.parametrize(("least", "most", "factor"), [(1, 12, 2), (2, 12, 3), (1, 27, 3), (3, 12, 2)])
-def test_hyperband_decides_as_the_pruner_of_optuna(least: int, most: int, factor: int) -> None:
-    rng = np.random.default_rng(0)
-    curves = np.round(rng.uniform(0.5, 0.9, (40, 1)) + rng.normal(0, 0.05, (40, most)), 2).tolist()
-    ended = _pruned_after(RepeatableHyperbandPruner(least, most, factor), curves)
-    reference = HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
-    assert ended == _pruned_after(reference, curves)
-    assert len(set(ended)) > 1
-
-
-def test_warm_up_counts_evaluations_of_the_longest_training() -> None:
-    params = _params(
-        pruner={"kind": "median", "startup_trials": 1, "warmup": 0.5},
-        evaluations_per_epoch=2,
-        space={"train.epochs": {"kind": "int", "low": 1, "high": 4}},
-    )
-    assert _ended_after(params, [GOOD, BAD])[1] == 4
 
 
 def _started(params: Params, storage: BaseStorage | None = None) -> list[dict[str, Any]]:
@@ -272,7 +135,7 @@ GRID = {
 
 
 def test_grid_has_every_combination_once_after_trial_zero() -> None:
-    params = _params(sampler={"kind": "grid"}, space=GRID)
+    params = tune_params(sampler={"kind": "grid"}, space=GRID)
     start, *points = _started(params)
     assert start == get_starting_values(params)
     assert len(points) == 3 * 2 * (1 + 3)  # no threshold where nothing is clipped
@@ -285,21 +148,21 @@ def test_grid_has_every_combination_once_after_trial_zero() -> None:
 
 def test_grid_point_that_is_trial_zero_is_not_tried_again() -> None:
     space = {"model.dropout.head": {"kind": "float", "low": 0.1, "high": 0.3, "points": 3}}  # 0.2 is trial 0
-    params = _params(sampler={"kind": "grid"}, space=space)
+    params = tune_params(sampler={"kind": "grid"}, space=space)
     assert [trial["model.dropout.head"] for trial in _started(params)] == pytest.approx([0.2, 0.1, 0.3])
     assert count_trials(params) == 3
 
 
 def test_search_ends_after_the_last_grid_point() -> None:
-    params = _params(sampler={"kind": "grid"}, space=GRID)
+    params = tune_params(sampler={"kind": "grid"}, space=GRID)
     assert count_trials(params) == 25
-    assert count_trials(_params()) == 30
+    assert count_trials(tune_params()) == 30
 
 
 def test_invalid_combination_in_a_grid_is_reported_before_the_first_trial() -> None:
     space = {"train.optimizer.kind": {"kind": "categorical", "choices": ["adamw", "sgd"]}}
     with pytest.raises(UserError, match=r"train\.optimizer\.kind = 'sgd'.*momentum"):
-        _started(_params(sampler={"kind": "grid"}, space=space))
+        _started(tune_params(sampler={"kind": "grid"}, space=space))
 
 
 @pytest.fixture
@@ -327,11 +190,13 @@ def older() -> Callable[..., InMemoryStorage]:
 WARM = {"study": "tune-old", "trials": 2}
 
 
-def test_warm_start_uses_the_best_trials_of_an_earlier_study(older: Callable[..., InMemoryStorage]) -> None:
+def test_warm_start_uses_the_best_trials_of_an_earlier_study(
+    older: Callable[..., InMemoryStorage],
+) -> None:
     storage = older(
         *(({"model.dropout.head": head}, auc) for head, auc in ((0.1, 0.7), (0.5, 0.9), (0.4, 0.8)))
     )
-    _, *trials = _started(_params(warm_start=WARM), storage)
+    _, *trials = _started(tune_params(warm_start=WARM), storage)
     assert trials == [{"model.dropout.head": 0.5}, {"model.dropout.head": 0.4}]
 
 
@@ -342,14 +207,14 @@ def test_warm_start_ignores_values_outside_the_space(older: Callable[..., InMemo
         "train.clip.kind": "percentile",  # no choice any more
         "train.clip.threshold": 3.0,
     }
-    _, *trials = _started(_params(warm_start=WARM), older((values, 0.9)))
+    _, *trials = _started(tune_params(warm_start=WARM), older((values, 0.9)))
     assert trials == [{"train.clip.threshold": 3.0}]
 
 
 def test_warm_start_does_not_repeat_trial_zero(older: Callable[..., InMemoryStorage]) -> None:
     space = {"model.dropout.head": SPACE["model.dropout.head"]}
     storage = older(({"model.dropout.head": 0.2}, 0.9), ({"model.dropout.head": 0.3}, 0.8))
-    _, *trials = _started(_params(warm_start=WARM, space=space), storage)
+    _, *trials = _started(tune_params(warm_start=WARM, space=space), storage)
     assert trials == [{"model.dropout.head": 0.3}]
 
 
@@ -357,7 +222,7 @@ def test_warm_start_may_enqueue_more_trials_than_the_total(
     older: Callable[..., InMemoryStorage],
 ) -> None:
     storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))
-    params = _params(warm_start=WARM, trials=2)
+    params = tune_params(warm_start=WARM, trials=2)
     assert len(_started(params, storage)) == 3
     assert count_trials(params) == 2
 
@@ -377,5 +242,5 @@ def test_invalid_warm_start_is_reported(
     trials: list[Any], name: str, message: str, older: Callable[..., InMemoryStorage]
 ) -> None:
     with pytest.raises(UserError, match=rf"tune\.warm_start\.study: {name}: {message}") as raised:
-        _started(_params(warm_start={"study": name, "trials": 1}), older(*trials))
+        _started(tune_params(warm_start={"study": name, "trials": 1}), older(*trials))
     assert raised.value.exit_status == 2
