@@ -7,17 +7,17 @@ from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
 from sentiment.evaluation import compute_test_gain, evaluate_model, plot_curves, select_model, write_curves
 from sentiment.files import write_json
-from sentiment.lineage import find_or_adopt_run
+from sentiment.lineage import find_or_create_model_run
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, copy_model, load_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store
-from sentiment.tracking.logged_model import log_model
-from sentiment.tracking.run import flattened
-from sentiment.tracking.run_inputs import evaluation_tags
+from sentiment.tracking import ModelResult, dataset_name, open_store
+from sentiment.tracking.logged_model import log_model, tag_logged_model
+from sentiment.tracking.provenance import collect_evaluation_tags
+from sentiment.tracking.ui import flatten
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +59,26 @@ def main() -> None:
     copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     store = open_store()
-    tags = evaluation_tags(READ, params.model_dump())
+    evaluation_params = {name: str(value) for name, value in params.model_dump().items()}
+    evaluation_tags = {**collect_evaluation_tags(READ), **evaluation_params}
     for candidate, stage in paths.CANDIDATES.items():
         evaluation = evaluations[candidate]
         scores = (test.labels, evaluation.test_probabilities, params.threshold)
         write_curves(paths.PLOTS / "evaluate" / candidate, *scores)
-        run = find_or_adopt_run(store, paths.model(candidate), stage)
-        run.log_metrics(
-            {BEST_VALIDATION_AUC: evaluation.validation["auc"], **evaluation.scalar_test_metrics()}
-        )
+        run = find_or_create_model_run(store, paths.model(candidate), stage)
+        run.log_data("test", test, paths.reviews("test"), stage="download")
+        model_id = log_model(run, candidate, paths.model(candidate), paths.TOKENIZER)
+        on_validation = ModelResult(model_id, dataset_name("validation"), validation.digest)
+        on_test = ModelResult(model_id, dataset_name("test"), test.digest)
+        run.log_metrics(evaluation.scalar_metrics("validation"), result=on_validation)
+        run.log_metrics(evaluation.scalar_metrics("test"), result=on_test)
         run.log_figures(plot_curves(*scores, name=candidate), folder="evaluate")
         if candidate == "tuned":
-            run.log_metrics(flattened({TEST_GAIN: gain.to_dict()}))
-        run.tag({"selected": str(candidate == selected).lower()})
-        run.retag("evaluate.", tags)
-        if candidate == selected:
-            log_model(run, paths.SELECTED)
+            run.log_metrics(flatten({TEST_GAIN: gain.to_dict()}), result=on_test)
+        tags = {"selected": str(candidate == selected).lower()}
+        run.tag(tags)
+        tag_logged_model(run, model_id, tags)
+        run.replace_tags("evaluate.", evaluation_tags)
     write_json(
         paths.metrics("evaluate"),
         {

@@ -5,13 +5,20 @@ import logging
 from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_csv, write_json
-from sentiment.lineage import DATA_OF_TRAINING, log_configuration, note_ended, open_run, origin_of, tag_model
+from sentiment.lineage import (
+    TRAINING_INPUTS,
+    build_origin,
+    log_configuration,
+    open_training_run,
+    record_finished_training,
+    tag_model,
+)
 from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.batches import TrainingData
-from sentiment.tracking.run_inputs import log_story
+from sentiment.tracking.provenance import log_provenance
 from sentiment.training.checkpoint import open_checkpoint
 from sentiment.training.epoch_metrics import EpochMetrics
 from sentiment.training.fingerprint import compute_fingerprint
@@ -34,11 +41,14 @@ def main() -> None:
     require_incoming_in_copy()
     params = load_params()
     reviews = TrainingData.open()
-    origin = origin_of(params, reviews)
+    origin = build_origin(params, reviews)
     key = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
-    with open_checkpoint(folder, key, minutes) as checkpoint, open_run(checkpoint) as run:
-        log_story(run, DATA_OF_TRAINING)
+    with (
+        open_checkpoint(folder, key, minutes) as checkpoint,
+        open_training_run(checkpoint, params, origin) as run,
+    ):
+        log_provenance(run, TRAINING_INPUTS)
         log_configuration(run, params, reviews, origin, sections=Params.model_fields)
         for restored in checkpoint.epochs if checkpoint else ():
             run.log_epoch(restored)
@@ -54,7 +64,7 @@ def main() -> None:
         write_json(paths.metrics("train"), build_training_metrics(fitted))
         run.log_best(fitted.best)
         tag_model(run, paths.model("baseline"))
-        note_ended(checkpoint, paths.model("baseline"))
+        record_finished_training(checkpoint, paths.model("baseline"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import TrainingData
-from sentiment.tracking import BEST_VALIDATION_AUC, open_store
+from sentiment.tracking import BEST_TUNING_AUC, VALIDATION_AUC, open_store
 from sentiment.tuning.holdout import build_holdout_metrics
 from sentiment.tuning.report import render_search_page, write_tables
 from sentiment.tuning.study import open_search
@@ -37,13 +37,13 @@ def main() -> None:
             run.log_metrics(
                 {
                     "best_trial": winner.number,
-                    "best_tuning_auc": metrics["best"]["tuning_auc"],
-                    BEST_VALIDATION_AUC: winner.validation_auc,
+                    BEST_TUNING_AUC: metrics["best"]["tuning_auc"],
+                    VALIDATION_AUC: winner.validation_auc,
                     **build_search_metrics(study),
                 }
             )
-            run.retag("best.", {name: str(value) for name, value in metrics["best"]["params"].items()})
-            run.log_page("tune.html", render_search_page(study, params, winner.number))
+            run.replace_tags("best.", {name: str(value) for name, value in metrics["best"]["params"].items()})
+            run.log_text("tune.html", render_search_page(study, params, winner.number))
             write_tables(paths.REPORTS, study, params, winner.holdout_results)
             write_json(
                 paths.metrics("tune"), {**metrics, "holdout": build_holdout_metrics(winner.holdout_results)}

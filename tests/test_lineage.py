@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sentiment.lineage import find_or_adopt_run, find_run, tag_model
+from sentiment.lineage import find_model_run, find_or_create_model_run, tag_model
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin, save_model
 from sentiment.settings import Settings
@@ -52,17 +52,17 @@ def test_runs_of_equal_weights_are_distinguished_in_whatever_order_they_were_mad
                 tag_model(run, folders[name])
             made[name] = run.id
         for name, folder in folders.items():
-            found = find_run(store, folder, "tune")
+            found = find_model_run(store, folder, "tune")
             assert found is not None
             assert found.id == made[name], (name, order)
-            assert find_run(store, folder, "train") is None
+            assert find_model_run(store, folder, "train") is None
 
 
 def test_model_without_an_origin_takes_no_run_that_has_one(store: Store, tmp_path: Path) -> None:
     with start_run(store, "train", "train", source={}) as run:
         tag_model(run, _saved(tmp_path / "known", Origin(params="a", data="d", code="c")))
     unknown = _saved(tmp_path / "unknown", None)
-    assert find_run(store, unknown, "train") is None
-    adopted = find_or_adopt_run(store, unknown, "train")
+    assert find_model_run(store, unknown, "train") is None
+    adopted = find_or_create_model_run(store, unknown, "train")
     assert adopted.tags()["git.commit_of_model"] == "unknown"
-    assert find_or_adopt_run(store, unknown, "train").id == adopted.id != run.id
+    assert find_or_create_model_run(store, unknown, "train").id == adopted.id != run.id

@@ -115,7 +115,7 @@ def test_model_path_is_relative_to_the_working_directory(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Path) -> None:
+def test_ui_in_a_subfolder_prints_the_address_of_the_runs_once_it_answers(tmp_path: Path) -> None:
     root = _repository(tmp_path / "root")
     (root / "sub").mkdir()
     with socket.socket() as probe:
@@ -134,15 +134,21 @@ def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Pat
         printed = next(line for line in process.stdout if line.startswith("MLflow UI: "))
         address, _, page = printed.split()[2].partition("/#/")
         assert address == f"http://127.0.0.1:{port}"
-        match = re.fullmatch(r"experiments/(\d+)/runs\?workflowType=machine_learning", page)
+        query = r"workflowType=machine_learning&viewStateShareKey=(\w+)"
+        match = re.fullmatch(rf"experiments/(\d+)/runs\?{query}", page)
         assert match is not None
-        # No second try: what is printed is answered.
+        # Without a retry: the server answers once the address is printed.
         query = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={match[1]}"
         with urllib.request.urlopen(query, timeout=30) as answer:
-            assert json.load(answer)["experiment"]["name"] == "sentiment"
+            experiment = json.load(answer)["experiment"]
+        assert experiment["name"] == "sentiment"
+        tags = {tag["key"]: tag["value"] for tag in experiment["tags"]}
+        assert tags["mlflow.experimentKind"] == "custom_model_development"
+        view = json.loads(json.loads(tags[f"mlflow.sharedViewState.{match[2]}"])["state"])
+        assert view["orderByKey"] == "metrics.`test.auc`"
         assert (root / "mlruns/mlflow.db").is_file()
         assert not any((root / "sub").iterdir())
-        process.send_signal(signal.SIGINT)  # to the command alone: the server must get it too
+        process.send_signal(signal.SIGINT)  # to the command alone, which forwards it to the server
         assert process.wait(60) == 130
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
@@ -153,14 +159,14 @@ def test_ui_in_a_subfolder_prints_the_runs_address_once_it_answers(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_server_that_ends_before_it_answers_is_an_error_and_announces_nothing() -> None:
+def test_server_that_exits_before_it_answers_is_an_error() -> None:
     script = (
-        "import sys; from sentiment.servers import serve_until_ended; "
-        "serve_until_ended([sys.executable, '-c', 'import sys; sys.exit(7)'], {}, 'http://127.0.0.1:1/', "
+        "import sys; from sentiment.servers import serve_until_exit; "
+        "serve_until_exit([sys.executable, '-c', 'import sys; sys.exit(7)'], {}, 'http://127.0.0.1:1/', "
         "lambda: print('announced'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert "UserError: the server ended with status 7" in done.stderr
+    assert "UserError: the server exited with status 7" in done.stderr
     assert done.stdout == ""

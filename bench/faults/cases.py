@@ -21,7 +21,7 @@ TRIES = 3
 """Starts of the pipeline after the last fault: one, and one more for each repair that it needs."""
 
 TRACEBACK = "Traceback (most recent call last)"
-STORE_ERROR = "the MLflow store ("
+STORE_ERROR = "Cannot reach the MLflow tracking store ("
 NO_SPACE = ("No space left", "File too large", "disk is full", "disk I/O error", "ENOSPC", "os error 28")
 """How Python, sqlite, Arrow and tokenizers report a full disk or a file above its size limit."""
 

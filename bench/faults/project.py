@@ -27,7 +27,7 @@ REPRO = ("dvc", "repro")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CHECKPOINT_MINUTES": "0.01", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """One thread, so that two concurrent cases do not slow each other and all sums round equally."""
 
-STORED = ("best_tuning_auc", "best_validation_auc", "test_auc")
+STORED = ("best_tuning_auc", "validation.auc", "test.auc")
 """Metrics of a run that must not differ."""
 
 
@@ -132,7 +132,7 @@ class Faulted:
             found[
                 (
                     tags.get("stage"),
-                    run.info.run_name,
+                    "from cache" in run.info.run_name,
                     tags.get("tune.trial"),
                     run.info.status,
                     *(run.data.metrics.get(name) for name in STORED),

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.training.phases import timed_calls
 from bench.training.task import Task
-from sentiment.lineage import log_configuration, origin_of
+from sentiment.lineage import build_origin, log_configuration
 from sentiment.tracking import open_store, start_run
 from sentiment.training import loop
 from sentiment.training.epoch_metrics import EpochMetrics
@@ -45,7 +45,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
     costs: list[EpochCost] = []
     with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "predict_logits") as scoring:
         begun = time.perf_counter()
-        log_configuration(run, task.params, task.reviews, origin_of(task.params, task.reviews))
+        log_configuration(run, task.params, task.reviews, build_origin(task.params, task.reviews))
 
         def on_epoch(epoch: EpochMetrics) -> None:
             started = time.perf_counter()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -55,9 +55,10 @@ class Evaluation:
         """Return the metrics under the names of the splits."""
         return {"validation": self.validation, "test": self.test}
 
-    def scalar_test_metrics(self) -> dict[str, float]:
-        """Return the test metrics as `test_auc`, `test_f1` and so on, without intervals and counts."""
-        return {f"test_{name}": value for name, value in self.test.items() if not isinstance(value, dict)}
+    def scalar_metrics(self, split: Literal["validation", "test"]) -> dict[str, float]:
+        """Return a split's metrics as `test.auc`, `test.f1` and so on, without intervals and counts."""
+        metrics = (self.validation if split == "validation" else self.test).items()
+        return {f"{split}.{name}": value for name, value in metrics if not isinstance(value, dict)}
 
 
 def evaluate_model(

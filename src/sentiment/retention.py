@@ -177,15 +177,15 @@ def _find_old_downloads(root: Path, days: float) -> dict[Path, int]:
 
 
 def _clean_runs(days: float, *, remove: bool) -> int:
-    if not mlflow_store.is_local():
+    if not mlflow_store.has_default_store():
         return 0
-    deleted = mlflow_store.deleted_runs(days)
+    deleted = mlflow_store.find_deleted_runs(days)
     typer.echo(f"MLflow runs deleted more than {days:g} days ago: {len(deleted)}")
     artifacts = repository_root() / "mlruns" / "artifacts"
     size = sum(_measure_size(artifacts / run) for run in deleted)
     if remove and deleted:
         mlflow_store.purge_deleted_runs(days)
-    orphaned = {path: _measure_size(path) for path in mlflow_store.orphaned_artifacts() if path.exists()}
+    orphaned = {path: _measure_size(path) for path in mlflow_store.find_orphaned_artifacts() if path.exists()}
     return size + _report("orphaned artifacts", orphaned, remove=remove)
 
 

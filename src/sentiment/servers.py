@@ -1,4 +1,4 @@
-"""The MLflow UI and optuna-dashboard: started as child processes, announced once they answer."""
+"""The web pages of the project: the MLflow UI, started as a child process, and optuna-dashboard."""
 
 import os
 import signal
@@ -19,44 +19,116 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking.mlflow_store import open_store, tracking_uri
+from sentiment.tracking.ui import runs_page
 from sentiment.tuning.storage import open_storage
 
 HOST = "127.0.0.1"
-"""The loopback: neither page asks who reads it."""
+"""The loopback address: neither server authenticates its users."""
+
+STARTUP_TIMEOUT_S = 300.0
+"""MLflow's server takes 8 to 40 s to answer, on busy cores more than a minute."""
+
+POLL_S = 0.2
+
+NO_STUDY = "there is no study yet; `dvc repro tune` starts one"
 
 
-def require_free(port: int, target: str) -> None:
-    """Raise UserError where a port is taken. target: of make, which then takes another one."""
+def serve_mlflow_ui(port: int) -> None:
+    """Serve the MLflow UI until Ctrl-C, and print the address of the table of runs once it answers.
+
+    If MLFLOW_TRACKING_URI is a tracking server, which has its own UI, only that page is printed.
+
+    Args:
+        port: to listen on.
+
+    Raises:
+        UserError: the store cannot be opened, the port is in use, or the server fails.
+    """
+    uri = tracking_uri(load_settings())
+    is_remote = uri.startswith(("http://", "https://"))
+    if not is_remote:
+        require_free_port(port, "ui")
+    store = open_store()
+    # The plain address opens MLflow's home page, and the experiment's own a dashboard of agents' traces.
+    page = runs_page(store.client.get_experiment(store.experiment_id))
+    if is_remote:
+        print(f"The tracking server has its own UI; open the address in MLFLOW_TRACKING_URI, then /{page}")
+        return
+    address = f"http://{HOST}:{port}"
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not in the arguments, which are public: it may contain a password
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the pipeline has no jobs; saves 1.3 GB of memory
+    }
+    serve_until_exit(
+        [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)],
+        environment,
+        f"{address}/api/2.0/mlflow/experiments/get?experiment_id={store.experiment_id}",  # as that page does
+        lambda: print(f"MLflow UI: {address}/{page}  (press Ctrl-C to stop)", flush=True),
+    )
+
+
+def serve_dashboard(port: int) -> None:
+    """Serve optuna-dashboard until Ctrl-C, and print its address; a running search is shown live.
+
+    Args:
+        port: to listen on.
+
+    Raises:
+        UserError: there is no study yet, the storage cannot be reached, or the port is in use.
+    """
+    journal = repository_root() / paths.JOURNAL
+    if load_settings().tune_storage is None and not journal.is_file():  # opening it would create it
+        raise UserError(f"{journal}: {NO_STUDY}")
+    storage = open_storage()
+    studies = storage.get_all_studies()
+    if not studies:
+        raise UserError(NO_STUDY)
+    require_free_port(port, "dashboard")
+    with suppress(KeyboardInterrupt), make_server(HOST, port, optuna_dashboard.wsgi(storage)) as server:
+        # The server is already listening, so the address works as soon as it is printed.
+        print(f"Studies: {len(studies)}; http://{HOST}:{port}/dashboard  (press Ctrl-C to stop)", flush=True)
+        server.serve_forever()
+
+
+def require_free_port(port: int, target: str) -> None:
+    """Check that a port is free.
+
+    Args:
+        port: on the loopback address.
+        target: of make, named in the message with another port.
+
+    Raises:
+        UserError: the port is in use.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             probe.bind((HOST, port))
         except OSError:
             suggestion = f"make {target} PORT={port + 1}"
-            raise UserError(f"port {port} is taken; choose another: {suggestion}") from None
+            raise UserError(f"port {port} is in use; choose another: {suggestion}") from None
 
 
-ANSWER_S = 300.0
-"""MLflow's server answers after 8 to 40 s, on busy cores after more than a minute."""
-
-POLL_S = 0.2
-
-
-def serve_until_ended(
-    arguments: Sequence[str], environment: Mapping[str, str], address: str, announce: Callable[[], None]
+def serve_until_exit(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    health_address: str,
+    on_ready: Callable[[], None],
 ) -> None:
-    """Start a server, announce it when it answers, and wait until it ends.
+    """Start a server, call `on_ready` once it answers, and wait until it exits.
 
-    Ctrl-C and the signals that end this process are forwarded to the server, from any sender.
+    SIGINT, SIGTERM and SIGHUP are forwarded to the server, whoever sent them.
 
     Args:
-        arguments: of the server's command.
+        arguments: the server's command.
         environment: of its process.
-        address: asked until it answers with anything but an error of the server.
-        announce: called once when it does.
+        health_address: requested until the response is not an error.
+        on_ready: called once.
 
     Raises:
-        UserError: the server ended before it answered, or did not answer within ANSWER_S.
+        UserError: the server exited before it answered, did not answer in time, or exited with a
+            status other than 0.
     """
     received: list[int] = []
     with subprocess.Popen(arguments, env=environment) as server:
@@ -69,8 +141,8 @@ def serve_until_ended(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, forward)
         try:
-            if _answers_in_time(server, address, received):
-                announce()
+            if _wait_until_ready(server, health_address, received):
+                on_ready()
             server.wait()
         finally:
             if server.poll() is None:
@@ -78,17 +150,17 @@ def serve_until_ended(
     if received:
         raise SystemExit(128 + received[0])
     if server.returncode:
-        raise UserError(f"the server ended with status {server.returncode}; the lines above say why")
+        raise UserError(f"the server exited with status {server.returncode}; see its output above")
 
 
-def _answers_in_time(server: subprocess.Popen[bytes], address: str, received: Sequence[int]) -> bool:
-    """Wait for the first answer; False where the server ended or was asked to."""
-    deadline = time.monotonic() + ANSWER_S
+def _wait_until_ready(server: subprocess.Popen[bytes], address: str, received: Sequence[int]) -> bool:
+    """Wait for the first answer; return False if the server exited or a signal arrived."""
+    deadline = time.monotonic() + STARTUP_TIMEOUT_S
     while server.poll() is None and not received:
         if _answers(address):
             return True
         if time.monotonic() > deadline:
-            raise UserError(f"the server did not answer at {address} within {ANSWER_S:.0f} s")
+            raise UserError(f"the server did not answer at {address} within {STARTUP_TIMEOUT_S:.0f} s")
         time.sleep(POLL_S)
     return False
 
@@ -99,54 +171,3 @@ def _answers(address: str) -> bool:
     except (OSError, urllib.error.URLError):
         return False
     return True
-
-
-def serve_mlflow_ui(port: int) -> None:
-    """Serve the UI until Ctrl-C, and print its address once it answers; a tracking server has its own UI.
-
-    Raises:
-        UserError: the store cannot be opened, the port is taken, or the server fails.
-    """
-    uri = tracking_uri(load_settings())
-    if uri.startswith(("http://", "https://")):
-        print("The runs are on the tracking server that MLFLOW_TRACKING_URI names: open that address.")
-        return
-    require_free(port, "ui")
-    # The plain address opens on a page about language models, which this experiment has nothing to show on.
-    experiment = open_store().experiment_id
-    address = f"http://{HOST}:{port}"
-    runs = f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-    environment = {
-        **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": uri,  # in the environment, not the arguments: it may hold a password
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the pipeline has no jobs; saves 1.3 GB
-    }
-    arguments = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
-    serve_until_ended(
-        arguments,
-        environment,
-        f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}",  # as the page of runs asks
-        lambda: print(f"MLflow UI: {runs}  (Ctrl-C stops it)", flush=True),
-    )
-
-
-NO_SEARCH = "no search to look at yet; `dvc repro tune` starts one"
-
-
-def serve_dashboard(port: int) -> None:
-    """Serve the dashboard until Ctrl-C, printing its address once it listens; a running search is shown live.
-
-    Raises UserError where there is no study yet, the storage does not answer, or the port is taken.
-    """
-    journal = repository_root() / paths.JOURNAL
-    if load_settings().tune_storage is None and not journal.is_file():  # to open it would start it
-        raise UserError(f"{journal}: {NO_SEARCH}")
-    storage = open_storage()
-    studies = storage.get_all_studies()
-    if not studies:
-        raise UserError(NO_SEARCH)
-    require_free(port, "dashboard")
-    with suppress(KeyboardInterrupt), make_server(HOST, port, optuna_dashboard.wsgi(storage)) as server:
-        # The server listens already: who opens the address from here on gets an answer.
-        print(f"Searches: {len(studies)}; http://{HOST}:{port}/dashboard  (Ctrl-C stops it)", flush=True)
-        server.serve_forever()

@@ -97,7 +97,7 @@ def test_port_in_use_is_reported_before_the_server_starts(project: Project) -> N
         taken.listen()
         port = str(taken.getsockname()[1])
         failed = project.run("sentiment", "ui", "--port", port, status=2)
-    assert f"port {port} is taken" in failed.stderr
+    assert f"port {port} is in use" in failed.stderr
 
 
 def test_predict_names_unreadable_input(project: Project) -> None:

@@ -97,7 +97,7 @@ def test_locked_model_hash_is_the_run_tag(reproduced: Project) -> None:
         digest = next(out["md5"] for out in lock["stages"][stage]["outs"] if out["path"] == path)
         found = reproduced.runs(f"tags.`model.md5` = '{digest}' AND tags.stage = '{stage}'")
         assert len(found) == 1
-        assert "test_auc" in found[0].data.metrics
+        assert "test.auc" in found[0].data.metrics
 
 
 def test_dvc_shows_metrics_plots_and_differences(project: Project) -> None:

@@ -140,11 +140,11 @@ def test_reopened_search_is_tagged_with_the_parameters_of_its_winner_alone(proje
     """The test sets the tag of an older winner, which was drawn with another kind of clipping."""
     project.set_params({"tune.trials": 1})
     project.stage("tune")
-    (parent,) = project.runs("attributes.run_name = 'tune'")
+    (parent,) = project.runs("attributes.run_name LIKE 'tune %'")
     MlflowClient().set_tag(parent.info.run_id, "best.train.clip.percentile", "10.0")
     project.set_params({"tune.trials": 2})
     project.stage("tune")
-    (reopened,) = project.runs("attributes.run_name = 'tune'")
+    (reopened,) = project.runs("attributes.run_name LIKE 'tune %'")
     tags = {name: value for name, value in reopened.data.tags.items() if name.startswith("best.")}
     best = project.metrics("tune")["best"]["params"]
     assert tags == {f"best.{name}": str(value) for name, value in best.items()}

@@ -98,8 +98,10 @@ def _killed_under(
 
 def _require_one_error(said: str) -> None:
     assert said.count("error: ") == 1
-    assert said.splitlines()[-1].startswith("error: the MLflow store (MLFLOW_TRACKING_URI) does not work: ")
-    assert said.endswith("start the same command again\n")
+    assert said.splitlines()[-1].startswith(
+        "error: Cannot reach the MLflow tracking store (MLFLOW_TRACKING_URI): "
+    )
+    assert said.endswith("run the same command again to resume\n")
     assert "Traceback" not in said
     assert PASSWORD not in said
 
@@ -175,7 +177,7 @@ def test_error_tag_of_a_run_holds_no_password(server: TrackingServer, orphan: St
         raise met.value
     found = orphan.store.client.get_run(orphan.id)
     assert found.info.status == "FAILED"
-    assert "does not work" in found.data.tags["error"]
+    assert "Cannot reach" in found.data.tags["error"]
     assert PASSWORD not in found.data.tags["error"]
 
 
@@ -195,7 +197,7 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
     parent = open_search_run(open_store(), search)
     with acquire_trial(search) as trial:
         assert trial is not None
-        with pytest.raises(UserError, match="does not work"), translated_errors():
+        with pytest.raises(UserError, match="Cannot reach"), translated_errors():
             trials.run_trial(search, parent, trial)
     assert search.load_trials()[0].state == TrialState.RUNNING
 

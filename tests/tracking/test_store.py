@@ -92,11 +92,9 @@ def test_every_trial_is_a_run_below_tune(reproduced: Project) -> None:
 
 
 def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
-    (search,) = [run for run in reproduced.runs("tags.stage = 'tune'") if run.info.run_name == "tune"]
+    (search,) = [run for run in reproduced.runs("tags.stage = 'tune'") if "best_trial" in run.data.metrics]
     figures = reproduced.metrics("tune")
-    assert search.data.metrics["best_validation_auc"] == pytest.approx(
-        figures["best"]["validation_auc"], abs=1e-6
-    )
+    assert search.data.metrics["validation.auc"] == pytest.approx(figures["best"]["validation_auc"], abs=1e-6)
     assert search.data.metrics["best_tuning_auc"] == figures["best"]["tuning_auc"]
     assert {name: search.data.metrics[f"trials_{name}"] for name in figures["trials"]} == figures["trials"]
     assert search.data.metrics["best_trial"] == figures["best"]["trial"]
@@ -109,7 +107,7 @@ def test_search_run_sums_up_its_trials(reproduced: Project) -> None:
 
 def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: Run) -> None:
     figures = reproduced.metrics("evaluate")["models"]["baseline"]
-    assert train_run.data.metrics["test_auc"] == pytest.approx(figures["test"]["auc"])
+    assert train_run.data.metrics["test.auc"] == pytest.approx(figures["test"]["auc"])
     client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
     images = {file.path for file in client.list_artifacts(train_run.info.run_id, "evaluate")}
     assert images == {f"evaluate/{name}.png" for name in ("roc", "precision_recall", "confusion")}
@@ -120,7 +118,7 @@ def test_tuned_run_has_its_gain_on_test_and_the_baselines_has_none(
 ) -> None:
     gain = reproduced.metrics("evaluate")["test_gain_over_baseline"]
     expected = {"auc": gain["auc"], **{f"interval.{end}": value for end, value in gain["interval"].items()}}
-    (tuned,) = [run for run in reproduced.runs("tags.stage = 'tune'") if "test_auc" in run.data.metrics]
+    (tuned,) = [run for run in reproduced.runs("tags.stage = 'tune'") if "test.auc" in run.data.metrics]
     for name, value in expected.items():
         assert tuned.data.metrics[f"test_gain_over_baseline.{name}"] == pytest.approx(value)
     assert not [name for name in train_run.data.metrics if name.startswith("test_gain")]
@@ -152,8 +150,9 @@ def test_model_from_the_cache_gets_a_run_in_a_new_store(project: Project) -> Non
     assert project.runs() == []  # the copy came without a store, as a fresh clone after `dvc pull`
     project.stage("evaluate")
     runs = project.runs()
-    assert sorted(run.info.run_name for run in runs) == ["train (from cache)", "tune (from cache)"]
-    assert all("test_auc" in run.data.metrics for run in runs)
+    names = sorted(run.info.run_name.partition(" · ")[0] for run in runs)
+    assert names == ["train from cache", "tune from cache"]
+    assert all("test.auc" in run.data.metrics for run in runs)
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ def test_environment_alone_moves_runs_to_a_server(project: Project, server: str)
     experiment = client.get_experiment_by_name("sentiment")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], "tags.stage = 'train'")
-    assert "test_auc" in run.data.metrics
+    assert "test.auc" in run.data.metrics
     assert client.list_artifacts(run.info.run_id, "evaluate")
 
 

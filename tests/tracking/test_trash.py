@@ -78,7 +78,7 @@ def test_run_deleted_while_it_is_logged_to() -> None:
 LOG = """
 from sentiment.tracking import open_store, start_run
 with start_run(open_store(), "train", "train") as run:
-    run.log_page("page.html", "kept")
+    run.log_text("page.html", "kept")
 print([file.path for file in run.store.client.list_artifacts(run.id)])
 """
 

@@ -108,7 +108,7 @@ def test_dashboard_does_not_change_the_journal(searching: Project) -> None:
 def test_message_without_a_search_names_the_command_that_starts_one(empty: Project) -> None:
     done = empty.run("sentiment", "dashboard", status=2)
     assert done.stderr.startswith("error: ")
-    assert "mlruns/optuna.journal: no search to look at yet; `dvc repro tune` starts one" in done.stderr
+    assert "mlruns/optuna.journal: there is no study yet; `dvc repro tune` starts one" in done.stderr
     assert not (empty.root / "mlruns").exists()
 
 
@@ -127,7 +127,7 @@ def test_message_for_a_port_in_use_suggests_another(searching: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = searching.run("sentiment", "dashboard", "--port", str(port), status=2)
-    assert f"port {port} is taken; choose another: make dashboard PORT={port + 1}" in done.stderr
+    assert f"port {port} is in use; choose another: make dashboard PORT={port + 1}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a local MLflow store keeps of runs that were deleted, and of runs that it no longer knows."""
+"""The MLflow tracking store: opened with its experiment, its errors as messages, what it can delete."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.engine import make_url
@@ -30,71 +31,70 @@ from sentiment.settings import (
     repository_root,
     resolve_sqlite_address,
 )
+from sentiment.tracking.ui import experiment_tags
 
 logger = logging.getLogger(__name__)
 
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else mlflow prints a long warning if git is missing
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default, 7, blocks for four minutes
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for three small files
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it may contain a password
 
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # mlflow warns at length where git is missing
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 are four minutes of silence
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for three small files
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it may hold a password
-
-
-for name in ("alembic", "mlflow"):  # a fresh store tells of each migration
+for name in ("alembic", "mlflow"):  # they log each migration of a new store
     logging.getLogger(name).setLevel(logging.WARNING)
-# Of a database that fails it shows the traceback; what it raises then is told in one line.
+# It logs a traceback for each database error, which `translate_store_error` reports in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError)
-"""What MLflow raises when its store fails, of its own and of what a server or a database is reached by."""
-
+"""Raised by MLflow if its store fails: its own exceptions, and those of the HTTP or database client."""
 
 DELETED = re.compile(r"The (?P<kind>[Ee]xperiment|[Rr]un) '?(?P<id>\w+)'? must be in the 'active' state")
-"""What MLflow says of a run or an experiment that was deleted meanwhile."""
+"""MLflow's message about a run or an experiment that was deleted in the meantime."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store that answers, and the experiment that runs go to."""
+    """A tracking store that answers, and the experiment that runs are logged to."""
 
     client: MlflowClient
     experiment_id: str
 
 
 def default_tracking_uri() -> str:
-    """Return the address of the sqlite store in `mlruns/`, absolute where its path can be in one."""
+    """Return the address of the sqlite store in `mlruns/`, absolute if possible (`build_sqlite_address`)."""
     return build_sqlite_address(repository_root() / "mlruns" / "mlflow.db")
 
 
 def tracking_uri(settings: Settings) -> str:
-    """Return the tracking address; a relative sqlite file is meant from the repository's root."""
+    """Return the tracking address; a relative sqlite file is resolved against the repository's root."""
     if settings.mlflow_tracking_uri is None:
         return default_tracking_uri()
     return resolve_sqlite_address(settings.mlflow_tracking_uri.get_secret_value())
 
 
 def open_store() -> Store:
-    """Connect, and make the experiment if it is not there.
+    """Connect to the tracking store, and create the experiment if it does not exist.
 
-    Raises UserError, without the address (it may hold a password), where the store does not answer.
+    Raises:
+        UserError: the store cannot be reached. The message omits the address, which may contain a password.
     """
     settings = load_settings()
     uri = tracking_uri(settings)
     is_local = uri.startswith("sqlite")
     if not is_local and settings.mlflow_tracking_uri is not None:
-        logger.info("connecting to the MLflow store that MLFLOW_TRACKING_URI names")
+        logger.info("connecting to the MLflow tracking store (MLFLOW_TRACKING_URI)")
     try:
         if is_local and (database := make_url(uri).database):
-            _make_tables(uri, Path(database))
-        return _connected(uri, settings.mlflow_experiment_name, is_local)
+            _create_tables(uri, Path(database))
+        return _connect(uri, settings.mlflow_experiment_name, is_local)
     except UserError:
         raise
-    except Exception as error:  # each kind of store has errors of its own
-        raise UserError(not_working(error)) from None
+    except Exception as error:  # each kind of store raises its own exceptions
+        raise UserError(describe_store_error(error)) from None
 
 
 def _is_default() -> bool:
-    """Whether the store is the one in `mlruns/`. Once open, MLflow sets the variable for that one too."""
+    """Return whether the store is the one in `mlruns/`. MLflow itself sets the variable for that one too."""
     return tracking_uri(load_settings()) == default_tracking_uri()
 
 
@@ -103,89 +103,95 @@ def translate_store_error(error: BaseException) -> UserError | None:
     """Return the error to report when the store fails while a command runs."""
     if not isinstance(error, STORE_ERRORS) or find_raising_library(error, "mlflow", "optuna") == "optuna":
         return None
-    return UserError(f"{not_working(error)}; once it works, start the same command again")
+    return UserError(
+        f"{describe_store_error(error)}; once it is available, run the same command again to resume"
+    )
 
 
-def not_working(error: Exception) -> str:
-    """Say in one line that the store does not work, and why, without the address."""
-    why = _said(error, tracking_uri(load_settings()))
-    named = repository_root() / "mlruns" if _is_default() else "MLFLOW_TRACKING_URI"
-    return f"the MLflow store ({named}) does not work: {why}{_restores(error)}"
+def describe_store_error(error: Exception) -> str:
+    """Return a one-line message with the cause, without the store's address."""
+    cause = _describe_cause(error, tracking_uri(load_settings()))
+    location = repository_root() / "mlruns" if _is_default() else "MLFLOW_TRACKING_URI"
+    if hint := _restore_hint(error):
+        return f"the MLflow tracking store ({location}) rejected the request: {cause}{hint}"
+    return f"Cannot reach the MLflow tracking store ({location}): {cause}"
 
 
-def _make_tables(uri: str, path: Path) -> None:
-    """Make a new sqlite store, whole or not at all.
+def _create_tables(uri: str, path: Path) -> None:
+    """Create a sqlite store atomically.
 
-    MLflow takes seconds for its tables. A process killed meanwhile would leave a file that no other can use,
-    and two that make them at once stumble over each other.
+    MLflow takes seconds to create its tables. A process killed meanwhile would leave an unusable file, and
+    two processes that create them at once conflict.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.making"):
         head, found, options = uri.rpartition(f"/{path.name}")
-        if found and not path.exists():  # an encoded name is not found: MLflow makes the tables in place
+        # A name that is percent-encoded in the address is not found: MLflow creates those tables in place.
+        if found and not path.exists():
             with atomic_write(path) as temporary:
                 MlflowClient(f"{head}/{temporary.name}{options}").search_experiments(max_results=1)
 
 
-def _connected(uri: str, name: str, is_local: bool) -> Store:
+def _connect(uri: str, name: str, is_local: bool) -> Store:
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
-    found = _active_experiment(client, name)
+    found = _find_active_experiment(client, name)
     if found is not None:
-        return Store(client, found)
-    # A local client keeps artifacts beside the database; a server decides for itself.
+        for tag, value in experiment_tags().items():
+            if tag not in found.tags:  # one that the user has edited stays
+                client.set_experiment_tag(found.experiment_id, tag, value)
+        return Store(client, str(found.experiment_id))
+    # A local client stores artifacts beside the database; a server chooses the location itself.
     location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
     try:
-        return Store(client, client.create_experiment(name, location))
+        return Store(client, client.create_experiment(name, location, experiment_tags()))
     except MlflowException:
-        found = _active_experiment(client, name)  # made at this moment by another process
+        found = _find_active_experiment(client, name)  # another process has just created it
         if found is None:
             raise
-        return Store(client, found)
+        return Store(client, str(found.experiment_id))
 
 
-def _active_experiment(client: MlflowClient, name: str) -> str | None:
-    """Return the id of the experiment, None where there is none.
+def _find_active_experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """Return the experiment; None if there is none.
 
     Raises:
-        UserError: it was deleted, which keeps its name taken.
+        UserError: it was deleted; its name stays reserved.
     """
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return None
-    if experiment.lifecycle_stage != "active":
+    experiment: Experiment | None = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
         raise UserError(
             f"the MLflow experiment {name!r} is in the trash; "
-            f"`{_restoring('experiments', '--experiment-id', experiment.experiment_id)}` restores it, "
+            f"`{_restore_command('experiments', '--experiment-id', experiment.experiment_id)}` restores it, "
             "or set MLFLOW_EXPERIMENT_NAME to another name"
         )
-    return str(experiment.experiment_id)
+    return experiment
 
 
-def _restores(error: Exception) -> str:
-    """Return how to restore what MLflow says is deleted; nothing where it says something else."""
+def _restore_hint(error: Exception) -> str:
+    """Return how to restore the run or experiment that was deleted; an empty string for other errors."""
     found = DELETED.search(str(error)) if isinstance(error, MlflowException) else None
     if found is None:
         return ""
     kind = found["kind"].lower()
     option = "--experiment-id" if kind == "experiment" else "--run-id"
-    return f"; it is in the trash, `{_restoring(f'{kind}s', option, found['id'])}` restores it"
+    return f"; it is in the trash, `{_restore_command(f'{kind}s', option, found['id'])}` restores it"
 
 
-def _restoring(kind: str, option: str, identifier: str) -> str:
-    """Return the command that restores something, for the default store with its address."""
+def _restore_command(kind: str, option: str, identifier: str) -> str:
+    """Return the command that restores a run or experiment; for the default store, with its address."""
     command = f"mlflow {kind} restore {option} {identifier}"
-    if not _is_default():  # the address may hold a password, and the user has it set
+    if not _is_default():  # the user has set the address, which may contain a password
         return command
     return f"MLFLOW_TRACKING_URI={shlex.quote(default_tracking_uri())} {command}"
 
 
-def _said(error: Exception, uri: str) -> str:
-    """Return what went wrong in one line, without the address.
+def _describe_cause(error: Exception, uri: str) -> str:
+    """Return the cause of an error in one line, without the address.
 
-    Of errors other than MLflow's own, sqlite's and missing drivers only the kind: they may quote parts of the
-    address.
-    So may MLflow's where a library below it has spelt the password in another way.
+    MLflow's own errors, those of sqlite and missing drivers are quoted. Of others only the type is named,
+    since their messages may quote parts of the address; so is one of MLflow's in which a library has spelt
+    the password in another way.
     """
     if isinstance(error, ImportError):
         return f"the driver {error.name} is not installed"
@@ -200,23 +206,23 @@ def _said(error: Exception, uri: str) -> str:
     return type(error).__name__
 
 
-RUN = re.compile(r"[0-9a-f]{32}")
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def is_local() -> bool:
-    """Whether runs go to the sqlite store in `mlruns/`, and it exists."""
-    return tracking_uri(load_settings()) == default_tracking_uri() and _database().is_file()
+def has_default_store() -> bool:
+    """Return whether runs are logged to the sqlite store in `mlruns/`, and it exists."""
+    return _is_default() and _default_database().is_file()
 
 
-def deleted_runs(days: float) -> list[str]:
-    """Return the ids of runs that were deleted more than so many days ago."""
+def find_deleted_runs(days: float) -> list[str]:
+    """Return the ids of runs that were deleted more than this many days ago."""
     before = (time.time() - days * 86400) * 1000
     query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'deleted' AND deleted_time < ?"
-    return [row[0] for row in _rows(query, before)]
+    return [row[0] for row in _query(query, before)]
 
 
 def purge_deleted_runs(days: float) -> None:
-    """Remove those runs, experiments deleted as long ago, and their artifacts, for good."""
+    """Permanently delete those runs, experiments deleted as long ago, and their artifacts."""
     uri = default_tracking_uri()
     age = f"{int(days)}d{int(days * 24 % 24)}h"
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
@@ -226,23 +232,23 @@ def purge_deleted_runs(days: float) -> None:
         raise UserError(f"`mlflow gc` failed: {lines[-1] if lines else done.returncode}")
 
 
-def orphaned_artifacts() -> list[Path]:
-    """Return the folders of artifacts whose run or model is not in the store any more."""
+def find_orphaned_artifacts() -> list[Path]:
+    """Return the artifact folders whose run or model is no longer in the store."""
     folder = repository_root() / "mlruns" / "artifacts"
-    runs = {row[0] for row in _rows("SELECT run_uuid FROM runs")}
-    models = {row[0] for row in _rows("SELECT model_id FROM logged_models")}
-    of_runs = [path for path in folder.glob("*") if RUN.fullmatch(path.name) and path.name not in runs]
+    runs = {row[0] for row in _query("SELECT run_uuid FROM runs")}
+    models = {row[0] for row in _query("SELECT model_id FROM logged_models")}
+    of_runs = [path for path in folder.glob("*") if RUN_ID.fullmatch(path.name) and path.name not in runs]
     of_models = [path for path in folder.glob("models/m-*") if path.name not in models]
     return sorted(of_runs + of_models)
 
 
-def _database() -> Path:
+def _default_database() -> Path:
     return repository_root() / "mlruns" / "mlflow.db"
 
 
-def _rows(query: str, *values: float) -> list[tuple[str]]:
+def _query(query: str, *values: float) -> list[tuple[str]]:
     try:
-        with closing(sqlite3.connect(f"{_database().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{_default_database().as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
-        raise UserError(f"{_database()}: cannot be read: {error}") from None
+        raise UserError(f"{_default_database()}: cannot be read: {error}") from None

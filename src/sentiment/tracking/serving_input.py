@@ -1,4 +1,4 @@
-"""What the served model accepts: text in every row. All else is refused in a plain sentence."""
+"""Validation of requests to the served model: text in every row, or an error message of one sentence."""
 
 import functools
 import json
@@ -13,60 +13,62 @@ from mlflow.pyfunc import scoring_server
 TEXT = "text"
 
 ROW_FORMATS = ("inputs", "instances")
-"""Formats of a request whose values MLflow casts to strings: null would be the review `None`, 1 be `1`."""
+"""Request formats whose values MLflow casts to strings: null would become the review `None`, 1 `1`."""
 
 
-class AnsweredError(MlflowException):
-    """An error that is one sentence to the caller: no stack trace, no echo of the request, no server path."""
+class RequestError(MlflowException):
+    """An error response of one sentence: no stack trace, no echo of the request, no path on the server."""
 
-    def __init__(self, sentence: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
-        super().__init__(sentence, error_code=error_code)
-        self.sentence = sentence
+    def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
+        super().__init__(reason, error_code=error_code)
+        self.reason = reason
 
     def serialize_as_json(self) -> str:
-        """Return the body of the answer; `message` would hold what the scoring server puts before it."""
-        return json.dumps({"error_code": self.error_code, "message": self.sentence})
+        """Return the body of the response, without the prefix that the scoring server adds to `message`."""
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
 
 
-def internal_error() -> AnsweredError:
-    """Return the answer for an error that is not the caller's; the server's log has the details."""
-    return AnsweredError("The model failed on this request; the server's log says why.", INTERNAL_ERROR)
+def internal_error() -> RequestError:
+    """Return the response for an error that the request did not cause; the server's log has the details."""
+    return RequestError("The model failed on this request; see the server's log.", INTERNAL_ERROR)
 
 
-def texts_of(table: pd.DataFrame) -> list[str]:
+def extract_texts(table: pd.DataFrame) -> list[str]:
     """Return the column `text`.
 
     Raises:
-        AnsweredError: there is no such column, or another one, or no row, or a value is not text.
+        RequestError: the column is missing, there are other columns, there is no row, or a value is not text.
     """
     columns = [str(column) for column in table.columns]
     if TEXT not in columns:
         found = f"found {', '.join(columns)}" if columns else "found none"
-        raise AnsweredError(f"The column `{TEXT}` is missing: {found}.")
+        raise RequestError(f"The column `{TEXT}` is missing: {found}.")
     if len(columns) > 1:
-        raise AnsweredError(f"One column is expected, `{TEXT}`: found {', '.join(columns)}.")
+        raise RequestError(f"One column is expected, `{TEXT}`: found {', '.join(columns)}.")
     values = table[TEXT].tolist()
     if not values:
-        raise AnsweredError("There is no row to score.")
+        raise RequestError("The request has no row to predict.")
     for row, value in enumerate(values, start=1):
         if not isinstance(value, str):
-            raise AnsweredError(f"The column `{TEXT}` must hold text: row {row} holds {_kind(value)}.")
+            raise RequestError(
+                f"The column `{TEXT}` must hold text: row {row} holds {_describe_type(value)}."
+            )
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise AnsweredError(f"Row {row} holds half a surrogate pair, which is no text.") from None
+            raise RequestError(f"Row {row} holds an unpaired surrogate, which is not valid text.") from None
     return values
 
 
-def answer_in_sentences() -> None:
-    """Let this process's scoring server check a request before it casts the values to strings.
+def validate_requests() -> None:
+    """Make the scoring server of this process validate a request before it casts the values to strings.
 
-    By default it answers what it cannot read with a stack trace. MLflow offers no other place for either; the
-    model is logged with the version of MLflow that it is served by.
+    By default it responds to a request that it cannot parse with a stack trace. MLflow has no hook for
+    either, so its functions are replaced; the model pins the version of MLflow that serves it.
     """
     scoring_server.infer_and_parse_data = _parse_json
-    scoring_server.parse_csv_input = _reading("a CSV table with a header", _parse_csv)
-    scoring_server.parse_parquet_input = _reading("a Parquet table", _parse_parquet)
+    scoring_server.parse_csv_input = _parse_or_raise("a CSV table with a header", _parse_csv)
+    scoring_server.parse_parquet_input = _parse_or_raise("a Parquet table", _parse_parquet)
 
 
 _parse_table = scoring_server.infer_and_parse_data
@@ -79,11 +81,11 @@ def _parse_json(data: dict[str, Any], schema: object = None) -> pd.DataFrame:
         table = _table_of(data[name], name)
     else:
         table = _parse_table(data)
-    return pd.DataFrame({TEXT: texts_of(table)})
+    return pd.DataFrame({TEXT: extract_texts(table)})
 
 
 def _table_of(values: Any, name: str) -> pd.DataFrame:
-    """Return what `inputs` or `instances` holds: texts, rows or columns."""
+    """Return the table in `inputs` or `instances`, which hold texts, rows or columns."""
     if isinstance(values, dict):
         values = {column: value if isinstance(value, list) else [value] for column, value in values.items()}
     elif not isinstance(values, list):
@@ -91,26 +93,26 @@ def _table_of(values: Any, name: str) -> pd.DataFrame:
     elif not any(isinstance(value, dict) for value in values):
         values = {TEXT: values}
     elif not all(isinstance(value, dict) for value in values):
-        raise AnsweredError(f"`{name}` mixes rows with column names and values without.")
+        raise RequestError(f"`{name}` mixes objects (rows with column names) and plain values.")
     try:
         return pd.DataFrame(values, dtype=object)
     except ValueError:
-        raise AnsweredError(f"The columns of `{name}` differ in length.") from None
+        raise RequestError(f"The columns of `{name}` differ in length.") from None
 
 
-def _reading(kind: str, parse: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+def _parse_or_raise(kind: str, parse: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
     @functools.wraps(parse)
     def read(*args: Any, **kwargs: Any) -> pd.DataFrame:
         try:
             table = parse(*args, **kwargs)
         except MlflowException:
-            raise AnsweredError(f"The request is not {kind}.") from None
-        return pd.DataFrame({TEXT: texts_of(table)})
+            raise RequestError(f"The request is not {kind}.") from None
+        return pd.DataFrame({TEXT: extract_texts(table)})
 
     return read
 
 
-def _kind(value: object) -> str:
+def _describe_type(value: object) -> str:
     if value is None or value is pd.NA or value != value:  # noqa: PLR0124  # NaN alone differs from itself
         return "null"
     kinds = {list: "a list", dict: "an object", bool: "a boolean", int: "a number", float: "a number"}

@@ -9,7 +9,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import TrainingDivergedError
-from sentiment.lineage import log_configuration, origin_of
+from sentiment.lineage import build_origin, log_configuration
 from sentiment.params import Params
 from sentiment.settings import load_settings
 from sentiment.tracking import Run
@@ -62,7 +62,7 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
         state, auc = TrialState.PRUNED, None
         with run:  # records a failed trial in MLflow before the study, since MLflow may fail as well
             try:
-                origin = origin_of(params, search.reviews, search.name, trial.number)
+                origin = build_origin(params, search.reviews, search.name, trial.number)
                 log_configuration(run, params, search.reviews, origin)
                 result = _fit(search, trial, run, params, checkpoint, stopwatch)
                 retain_model(search, trial.number, result)

@@ -15,10 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
-from sentiment.lineage import STUDY_TAG, TRIAL_TAG
+from sentiment.lineage import STUDY_TAG, TRIAL_TAG, build_origin, start_stage_run
 from sentiment.model.classifier import SentimentClassifier, predict_logits
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
-from sentiment.tracking import Run, Store, find_tagged_run, reopen_run, start_run
+from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.holdout import split_validation
@@ -88,7 +88,10 @@ def open_search_run(store: Store, search: Search) -> Run:
     with search.study_lock:  # two searches that start at once share one run
         found = find_tagged_run(store, study_id)
         reopened = reopen_run(store, found.id) if found else None
-        return reopened or start_run(store, STAGE, STAGE, tags={STUDY_TAG: search.name, **study_id})
+        if reopened is not None:
+            return reopened
+        origin = build_origin(search.params, search.reviews)
+        return start_stage_run(store, STAGE, search.params, origin, {STUDY_TAG: search.name, **study_id})
 
 
 def open_trial_run(parent: Run, search: Search, number: int, key: str | None = None) -> Run:
@@ -112,7 +115,7 @@ def open_trial_run(parent: Run, search: Search, number: int, key: str | None = N
         else:
             reopened.tag({KEY_TAG: key})
     tags = {STUDY_TAG: search.name, TRIAL_TAG: str(number)} | ({KEY_TAG: key} if key else {})
-    return reopened or parent.nested(f"trial {number}", STAGE, tags)
+    return reopened or parent.start_nested(f"trial {number}", STAGE, tags)
 
 
 def find_trial_run(parent: Run, number: int) -> Run | None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sklearn.metrics import roc_auc_score
 
 from sentiment.intervals import DECIMALS, Gain, compute_delong_gain
-from sentiment.lineage import log_configuration, origin_of
+from sentiment.lineage import build_origin, log_configuration
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin
 from sentiment.tracking import Run
@@ -231,7 +231,7 @@ def find_winner(search: Search, parent: Run) -> Winner:
     logits = {0: read_validation_logits(search, 0), trial.number: retained.logits}
     gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
     params = apply_values(search.params, trial.params)
-    origin = origin_of(params, search.reviews, search.name, trial.number)
+    origin = build_origin(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
     if run is None:  # the tracking store has changed since the trial ended
         with open_trial_run(parent, search, trial.number) as run:

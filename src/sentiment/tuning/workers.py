@@ -19,13 +19,13 @@ from filelock import Timeout
 from optuna.trial import TrialState
 
 from sentiment.errors import UserError, translated_errors
-from sentiment.lineage import DATA_OF_TRAINING
+from sentiment.lineage import TRAINING_INPUTS, log_datasets
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import load_settings, set_environment
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, open_store
-from sentiment.tracking.run_inputs import log_parameters, log_story
+from sentiment.tracking.provenance import log_provenance
 from sentiment.tuning.storage import open_storage
 from sentiment.tuning.study import LIMITS, Search
 from sentiment.tuning.trial import describe_outcome, run_trial
@@ -61,9 +61,10 @@ def run_search(search: Search, run: Run) -> None:
         UserError: too many trials failed, none finished, or a worker met an error that the user can fix.
     """
     tune, workers = search.params.tune, load_settings().tune_workers
-    log_story(run, DATA_OF_TRAINING)
+    log_provenance(run, TRAINING_INPUTS)
     # The limits may change while the study stays the same, but a run's parameters may not: log them as tags.
-    log_parameters(run, search.params.model_dump(exclude={"tune": LIMITS}))
+    run.log_params(search.params.model_dump(exclude={"tune": LIMITS}))
+    log_datasets(run, search.params, search.reviews)
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
     ended = sum(trial.state.is_finished() for trial in search.load_trials())
     if ended:

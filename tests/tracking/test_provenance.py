@@ -22,7 +22,8 @@ def _artifact(project: Project, run: Run, name: str) -> str:
 
 
 def _only(project: Project, stage: str) -> Run:
-    (run,) = [run for run in project.runs(f"tags.stage = '{stage}'") if run.info.run_name == stage]
+    runs = project.runs(f"tags.stage = '{stage}'")
+    (run,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return run
 
 
@@ -91,7 +92,7 @@ def test_commit_and_difference_rebuild_a_dirty_tree(project: Project, tmp_path: 
     run = _only(project, "train")
     assert "params.yaml" in run.data.tags["git.dirty_because"]
     difference = _artifact(project, run, "source.diff")
-    assert "# untracked, content not kept: notes.txt" in difference
+    assert "# untracked, content not recorded: notes.txt" in difference
     project.run("git", "worktree", "add", "--detach", str(tmp_path / "tree"), run.data.tags["git.commit"])
     (tmp_path / "diff").write_text(difference)
     Project(tmp_path / "tree").run("git", "apply", str(tmp_path / "diff"))
@@ -145,7 +146,7 @@ def test_equal_weights_of_other_parameters_do_not_share_a_run(project: Project) 
 
 
 def _evaluated(project: Project) -> list[Run]:
-    return [run for run in project.runs("tags.stage = 'train'") if "test_auc" in run.data.metrics]
+    return [run for run in project.runs("tags.stage = 'train'") if "test.auc" in run.data.metrics]
 
 
 def test_run_from_the_cache_names_what_is_known_and_no_commit(project: Project) -> None:
@@ -185,7 +186,7 @@ def test_model_that_was_deleted_or_lost_its_files_is_logged_again(project: Proje
         return [output.model_id for output in run.outputs.model_outputs]
 
     def is_whole(model_id: str) -> bool:
-        files = client.list_logged_model_artifacts(model_id, "artifacts/selected")
+        files = client.list_logged_model_artifacts(model_id, "artifacts/model")
         return any(file.path.endswith("model.safetensors") for file in files)
 
     project.stage("evaluate")
