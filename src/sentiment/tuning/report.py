@@ -70,13 +70,13 @@ def build_importance_table(study: optuna.Study) -> pd.DataFrame:
         `MIN_FINISHED_TRIALS` trials finished.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
     importance: dict[str, float] = {}
     if len(finished) >= MIN_FINISHED_TRIALS:
         names = sorted({name for trial in finished for name in trial.params})
         with warnings.catch_warnings():
             # It warns of a variant that only one trial has, whose parameters get no importance.
             warnings.simplefilter("ignore")
+            evaluator = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
             importance = get_param_importances(study, evaluator=evaluator, params=names)
     rows = sorted(importance.items(), key=lambda item: (-item[1], item[0]))
     return pd.DataFrame(rows, columns=["parameter", "importance"])
