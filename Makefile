@@ -36,13 +36,14 @@ test: setup  ## run all tests that need no server and no whole workflow; under 1
 test-all: test  ## run `make test`, then tests of servers, workers, kills and whole workflows; under 60 minutes
 	$(PYTEST) -m integration
 
-lint: setup  ## check format, rules, types, imports, dependencies, workflows
+lint: setup  ## check format, rules, types, imports, dependencies, private words, workflows
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports --no-logo
 	deptry src stages
 	deptry bench tests --exclude none --ignore DEP002,DEP004
+	python .ci/private_words.py
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/retrain.yml .github/workflows/test.yml
 	zizmor --offline --quiet .github/workflows
 
