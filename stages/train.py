@@ -20,49 +20,52 @@ from sentiment.settings import load_settings, repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking.provenance import log_provenance
 from sentiment.training.checkpoint import open_checkpoint
-from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.epoch_metrics import (
+    EpochMetrics,
+    build_gradients_table,
+    build_history_table,
+    build_training_metrics,
+)
 from sentiment.training.fingerprint import compute_fingerprint
-from sentiment.training.loop import build_gradients_table, build_history_table, build_training_metrics
 from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
 
-
-SMALL_NUMBERS = "%.4g"
-"""So that a small norm is no zero."""
+FLOAT_FORMAT = "%.4g"
+"""Significant digits, so that a small norm is not rounded to zero."""
 
 
 @exits_cleanly
 def main() -> None:
-    """Write the baseline model, its metrics and its history; log all of it to a run.
+    """Train the baseline model; write it, its metrics and its history, and log them to an MLflow run.
 
-    Killed and started again, it goes on from its last checkpoint, in the same run.
+    A run that is killed resumes from its last checkpoint, in the same MLflow run.
     """
     require_incoming_in_copy()
     params = load_params()
     reviews = TrainingData.open()
     origin = build_origin(params, reviews)
-    key = compute_fingerprint(params.model, params.train, reviews)
+    fingerprint = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
     with (
-        open_checkpoint(folder, key, minutes) as checkpoint,
+        open_checkpoint(folder, fingerprint, minutes) as checkpoint,
         open_training_run(checkpoint, params, origin) as run,
     ):
         log_provenance(run, TRAINING_INPUTS)
         log_configuration(run, params, reviews, origin, sections=Params.model_fields)
-        for restored in checkpoint.epochs if checkpoint else ():
-            run.log_epoch(restored)
+        for completed in checkpoint.epochs if checkpoint else ():
+            run.log_epoch(completed)
 
         def on_epoch(epoch: EpochMetrics) -> None:
             run.log_epoch(epoch)
             logger.info(str(epoch))
 
-        fitted = fit_with_self_training(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
-        save_model(paths.model("baseline"), fitted.model, origin)
-        write_csv(paths.PLOTS / "train.csv", build_history_table(fitted))
-        write_csv(paths.PLOTS / "gradients.csv", build_gradients_table(fitted), numbers=SMALL_NUMBERS)
-        write_json(paths.metrics("train"), build_training_metrics(fitted))
-        run.log_best(fitted.best)
+        result = fit_with_self_training(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
+        save_model(paths.model("baseline"), result.model, origin)
+        write_csv(paths.PLOTS / "train.csv", build_history_table(result.epochs))
+        write_csv(paths.PLOTS / "gradients.csv", build_gradients_table(result.epochs), numbers=FLOAT_FORMAT)
+        write_json(paths.metrics("train"), build_training_metrics(result.epochs, result.best))
+        run.log_best(result.best)
         tag_model(run, paths.model("baseline"))
         record_finished_training(checkpoint, paths.model("baseline"))
 

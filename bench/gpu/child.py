@@ -38,7 +38,7 @@ def train(job: dict[str, Any]) -> None:
     with open_checkpoint(
         Path(job["checkpoints"]), compute_fingerprint(model, params, learning), job["minutes"]
     ) as kept:
-        resumed = kept is not None and kept.exists
+        resumed = kept is not None and kept.has_state
         fitted = fit_with_self_training(
             model, params, learning, lambda epoch: logger.info(str(epoch)), checkpoint=kept
         )

@@ -1,6 +1,7 @@
 """Tokens per second of a training step, beside cuDNN's LSTM of the same shapes; how long the GPU idles."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,11 @@ class Own:
             part, self.ngrams = self.learn(self.learning.train, self.model_params.ngrams)
         torch.manual_seed(self.params.seed)
         model = SentimentClassifier(self.model_params, self.learning.vocabulary_size, part)
-        self.state = TrainingState.start(model.to(self.bench.device), self.params)
+        self.state = TrainingState.create(
+            model.to(self.bench.device),
+            self.params,
+            math.ceil(len(self.learning.train) / self.params.batch_size),
+        )
 
     def batches(self) -> Iterator[Batch]:
         """Return an epoch's batches as `fit` takes them, the same at each call."""
@@ -138,9 +143,8 @@ class Own:
 
     def step(self, batch: Batch) -> None:
         """Take a training step at a small learning rate, with the exponential moving average."""
-        state = self.state
-        step = take_step(state.model, state.optimizer, batch, 1e-5, state.clipper, self.precision, "bench")
-        state.record_step(step, 0.0)
+        step = take_step(self.state, batch, 1e-5, self.precision)
+        self.state.record_step(step, 0.0)
 
 
 class Bare:

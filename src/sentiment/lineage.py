@@ -236,7 +236,7 @@ def record_finished_training(checkpoint: Checkpoint | None, model: Path) -> None
 
 def _record_last(checkpoint: Checkpoint, training: str, md5: str | None = None) -> None:
     write_json(repository_root() / LAST_TRAINING, {"key": checkpoint.fingerprint, "id": training, "md5": md5})
-    checkpoint.note(TRAINING_TAG, training)
+    checkpoint.write_note(TRAINING_TAG, training)
 
 
 def _find_unfinished(store: Store, key: str) -> str | None:

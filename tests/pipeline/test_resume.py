@@ -151,7 +151,7 @@ def test_run_without_checkpoint_is_reused(before: Project, uninterrupted: Projec
 def test_diverging_run_names_its_checkpoint(before: Project) -> None:
     before.set_params({"train.optimizer.learning_rate": 1e38, "train.ema_decay": 0.0})
     first, second = (before.stage("train", status=3, **EACH_STEP) for _ in range(2))
-    assert f"The last checkpoint stays in {_checkpoint(before)}" in first.stderr
+    assert f"The last checkpoint is retained in {_checkpoint(before)}" in first.stderr
     assert "resuming at epoch 1" in second.stderr
     assert first.stderr.splitlines()[-1] == second.stderr.splitlines()[-1]
     assert _only_run(before).info.status == "FAILED"

@@ -29,7 +29,7 @@ EPOCH_FIGURES = {
     "gradient_norm_max",
     "clipping_rate",
     "clipping_scale_mean",
-    "gradient_norm/embedding",
+    "gradient_norm_median/embedding",
     "gradient_norm_max/lstm_1_forward",
     "update_ratio/head",
     "gate_saturation/lstm_1_backward_forget",

@@ -1,1 +1,1 @@
-"""How the weights are found. Knows neither MLflow nor Optuna: who wants to watch passes a callback."""
+"""Training of the classifier; without MLflow and Optuna: callers observe a run through callbacks."""

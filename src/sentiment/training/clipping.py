@@ -1,4 +1,4 @@
-"""Gradient clipping, and what it did."""
+"""Gradient clipping by norm, by percentile of past norms, by value or by unit."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,118 +20,138 @@ from sentiment.params.train import (
 )
 
 SMALLEST_WEIGHT_NORM = 1e-3
-"""Least norm that a unit's weight counts as: one that starts at zero could not move (Brock et al., 2021)."""
+"""Lower bound on a unit's weight norm: a unit that starts at zero could not move (Brock et al., 2021)."""
 
 
 @dataclass(frozen=True)
 class ClippingResult:
-    """What one call saw and did."""
+    """Effect of clipping on the gradient of one step."""
 
     norm: float
-    """The gradient's total L2 norm before clipping."""
+    """L2 norm over all gradients together, before clipping."""
     scale: float = 1.0
-    """Norm after clipping over norm before: 1 where the gradient was left alone."""
-    changed: bool = False
+    """Norm after clipping divided by the norm before; 1 if the gradient was not clipped."""
+    clipped: bool = False
 
 
 class GradientClipper:
-    """Clips the gradients of one training run in place, step after step.
+    """Clips the gradients of one training run in place, step by step.
 
-    - norm: where the L2 norm over all gradients together exceeds the threshold, every gradient is scaled by
-      threshold / norm; else all are left alone (Pascanu et al., 2013).
-    - percentile: the same, the threshold being a percentile of all norms seen so far, the present one
-      included, with linear interpolation (AutoClip: Seetharaman et al., 2020).
-    - value: each gradient value is limited to [-threshold, threshold].
-    - adaptive: a unit's gradient is scaled down to threshold x the norm of the unit's weight where its norm
-      exceeds that (AGC: Brock et al., 2021). As in that paper's code, a unit is a row of a weight matrix (of
-      an embedding: an entry), a vector or bias counts whole, and the last layer is left alone.
+    - norm: if the L2 norm over all gradients together exceeds the threshold, every gradient is scaled by
+      threshold / norm (Pascanu et al., 2013).
+    - percentile: the same, with a percentile of all norms so far as the threshold, including the current
+      norm, with linear interpolation (AutoClip: Seetharaman et al., 2020).
+    - value: each gradient value is clamped to [-threshold, threshold].
+    - adaptive: the gradient of a unit is scaled down to threshold x the norm of the unit's weights if its
+      norm exceeds that (AGC: Brock et al., 2021). As in that paper's code, a unit is a row of a weight matrix
+      (one entry of an embedding), a vector or bias is one unit, and the last layer is not clipped.
 
-    Gradients that are not finite are left as they are, and forgotten.
+    Gradients that are not finite are not clipped, and their norm does not enter the percentile.
     """
 
     def __init__(self, clipping: Clipping, last_layer: str | None = None) -> None:
-        """last_layer: name of the module that adaptive clipping leaves alone."""
+        """Start with no past norms.
+
+        Args:
+            clipping: kind and threshold.
+            last_layer: name of the module that adaptive clipping does not clip.
+        """
         self.clipping = clipping
         self.last_layer = last_layer
         self._norms: list[float] = []
 
     def __call__(self, parameters: Iterable[tuple[str, Tensor]], norm: float) -> ClippingResult:
-        """Clip the gradients of named parameters; those without a gradient are passed over.
+        """Clip the gradients of named parameters, in place. Parameters without a gradient are skipped.
 
-        norm: over all gradients together, which the training loop has measured already.
+        Args:
+            parameters: name and value of each parameter.
+            norm: L2 norm over all gradients together, which the training loop has already computed.
         """
-        found = [
+        with_gradient = [
             (name, parameter.detach(), parameter.grad)
             for name, parameter in parameters
             if parameter.grad is not None
         ]
-        gradients = [gradient for _, _, gradient in found]
+        gradients = [gradient for _, _, gradient in with_gradient]
         if not math.isfinite(norm):
             return ClippingResult(norm)
         match self.clipping:
             case NoClipping():
                 return ClippingResult(norm)
             case NormClipping():
-                return _scale_to(self.clipping.threshold, gradients, norm)
+                return _clip_by_norm(self.clipping.threshold, gradients, norm)
             case PercentileClipping():
                 self._norms.append(norm)
-                return _scale_to(float(np.percentile(self._norms, self.clipping.percentile)), gradients, norm)
+                return _clip_by_norm(
+                    float(np.percentile(self._norms, self.clipping.percentile)), gradients, norm
+                )
             case ValueClipping():
-                return _limit_values(self.clipping.threshold, gradients, norm)
+                return _clip_by_value(self.clipping.threshold, gradients, norm)
             case AdaptiveClipping():
-                bounded, free = [], []
-                for name, weight, gradient in found:
+                to_clip, not_clipped = [], []
+                for name, weight, gradient in with_gradient:
                     if name.rpartition(".")[0] == self.last_layer:
-                        free.append(gradient)
+                        not_clipped.append(gradient)
                     else:
-                        bounded.append((weight, gradient))
-                return _limit_units(self.clipping.threshold, bounded, free, norm)
+                        to_clip.append((weight, gradient))
+                return _clip_by_unit(self.clipping.threshold, to_clip, not_clipped, norm)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a clipper needs to go on where this one stands."""
+        """Return the past norms, for a checkpoint; empty unless clipping by percentile."""
         if not isinstance(self.clipping, PercentileClipping):
             return {}
         return {"norms": torch.tensor(self._norms, dtype=torch.float64)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where another clipper stood. Raises KeyError where its state is of another kind."""
+        """Restore the past norms.
+
+        Raises:
+            KeyError: if the state is of another kind of clipping.
+        """
         if isinstance(self.clipping, PercentileClipping):
             self._norms = state["norms"].tolist()
 
 
-def _scale_to(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
+def _clip_by_norm(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
     if norm <= threshold:
         return ClippingResult(norm)
     scale = threshold / norm
     torch._foreach_mul_(list(gradients), scale)
-    return ClippingResult(norm, scale, changed=True)
+    return ClippingResult(norm, scale, clipped=True)
 
 
-def _limit_values(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
-    # One pass over memory each, which `abs().max()` and the foreach clamps are not.
-    ends = torch.stack([end for gradient in gradients for end in torch.aminmax(gradient)])
-    if float(ends.abs().max()) <= threshold:
+def _clip_by_value(threshold: float, gradients: Sequence[Tensor], norm: float) -> ClippingResult:
+    # `aminmax` and `clamp_` read memory once; `abs().max()` and the foreach clamps do not.
+    extremes = torch.stack([extreme for gradient in gradients for extreme in torch.aminmax(gradient)])
+    if float(extremes.abs().max()) <= threshold:
         return ClippingResult(norm)
     for gradient in gradients:
         gradient.clamp_(-threshold, threshold)
-    return ClippingResult(norm, float(get_total_norm(gradients)) / norm, changed=True)
+    return ClippingResult(norm, float(get_total_norm(gradients)) / norm, clipped=True)
 
 
-def _limit_units(
-    threshold: float, bounded: Sequence[tuple[Tensor, Tensor]], free: Sequence[Tensor], norm: float
+def _clip_by_unit(
+    threshold: float, to_clip: Sequence[tuple[Tensor, Tensor]], not_clipped: Sequence[Tensor], norm: float
 ) -> ClippingResult:
-    """Clip by unit the gradients of `bounded`, each with its weight; those of `free` count in the norm."""
-    units = [_limit_units_of(weight, gradient, threshold) for weight, gradient in bounded]
-    if not any(changed for _, changed in units):
+    """Clip gradients by unit.
+
+    Args:
+        threshold: largest gradient norm of a unit, as a multiple of the norm of its weights.
+        to_clip: weight and gradient of each parameter that is clipped.
+        not_clipped: gradients of the last layer; they enter only the norm after clipping.
+        norm: over all gradients together, before clipping.
+    """
+    units = [_clip_units_of(weight, gradient, threshold) for weight, gradient in to_clip]
+    if not any(clipped for _, clipped in units):
         return ClippingResult(norm)
-    norms = [*(after for after, _ in units), *(vector_norm(gradient) for gradient in free)]
-    return ClippingResult(norm, float(vector_norm(torch.stack(norms))) / norm, changed=True)
+    norms = [*(after for after, _ in units), *(vector_norm(gradient) for gradient in not_clipped)]
+    return ClippingResult(norm, float(vector_norm(torch.stack(norms))) / norm, clipped=True)
 
 
-def _limit_units_of(weight: Tensor, gradient: Tensor, threshold: float) -> tuple[Tensor, bool]:
-    """Clip one parameter's gradient by unit; return its norm after that, and whether it was changed.
+def _clip_units_of(weight: Tensor, gradient: Tensor, threshold: float) -> tuple[Tensor, bool]:
+    """Clip the gradient of one parameter by unit; return its norm after clipping and whether it was clipped.
 
-    The weights of units without a gradient, in an embedding most of them, are not read.
+    The weights of units without a gradient, which are most entries of an embedding, are not read.
     """
     weights, gradients = _units(weight), _units(gradient)
     norms = vector_norm(gradients, dim=1)
@@ -146,5 +166,5 @@ def _limit_units_of(weight: Tensor, gradient: Tensor, threshold: float) -> tuple
 
 
 def _units(values: Tensor) -> Tensor:
-    """View a parameter or its gradient by unit, shape (units, values of each)."""
+    """View a parameter or its gradient by unit, shape (units, values per unit)."""
     return values.view(1, -1) if values.squeeze().ndim <= 1 else values.view(len(values), -1)

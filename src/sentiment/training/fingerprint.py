@@ -1,4 +1,4 @@
-"""What decides the result of a training run, as one key."""
+"""Fingerprint of a training run: parameters, data, code and numerics, which determine its weights."""
 
 import hashlib
 import json
@@ -30,83 +30,87 @@ ONEDNN_LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AVX512_CORE_AMX", ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")),
     ("AVX512_CORE_AMX_FP16", ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16")),
 )
-"""oneDNN's instruction sets, lowest first, by the names that ONEDNN_MAX_CPU_ISA takes, and what each needs.
+"""oneDNN's instruction sets, lowest first: values of ONEDNN_MAX_CPU_ISA and the CPU flags that each requires.
 
-oneDNN has no Python call for the one that it uses, and torch does not export the C function.
+oneDNN has no Python function that returns the one in use, and torch does not export the C function.
 """
 
-SAME_LEVEL = {"AVX10_1_512": "AVX512_CORE_FP16", "AVX10_1_512_AMX": "AVX512_CORE_AMX"}
-"""Later names of the same sets."""
+LEVEL_ALIASES = {"AVX10_1_512": "AVX512_CORE_FP16", "AVX10_1_512_AMX": "AVX512_CORE_AMX"}
+"""Newer names of the same instruction sets."""
 
 MKL_VARIABLES = ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
-"""Limit MKL, which multiplies matrices. It chooses by maker and model of the processor: both are part too."""
+"""Limit the instruction sets of MKL, which multiplies matrices; its default depends on the processor."""
 
 
 def detect_instruction_sets() -> dict[str, str]:
-    """Return which instructions torch, oneDNN and MKL compute with; equal where sums are rounded alike."""
-    found = {
-        "processor": processor_model(),
+    """Return the instruction sets that torch, oneDNN and MKL use, which determine how sums are rounded."""
+    detected = {
+        "processor": detect_processor_model(),
         "aten_capability": str(torch.backends.cpu.get_cpu_capability()),
-        "onednn_isa": onednn_isa(),
+        "onednn_isa": detect_onednn_isa(),
     }
-    return found | {name.lower(): os.environ[name] for name in MKL_VARIABLES if os.environ.get(name)}
+    return detected | {name.lower(): os.environ[name] for name in MKL_VARIABLES if os.environ.get(name)}
 
 
-def onednn_isa() -> str:
-    """Return the instruction set that oneDNN uses at most here, within ONEDNN_MAX_CPU_ISA where that is set.
+def detect_onednn_isa() -> str:
+    """Return the highest instruction set that oneDNN may use here, limited by ONEDNN_MAX_CPU_ISA if set.
 
-    `none` where the processor has none of them, as one that is not x86.
+    Returns `none` on processors other than x86.
     """
-    has = torch.cpu.get_capabilities()
-    asked = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
-    limit = SAME_LEVEL.get(asked.upper(), asked.upper())
+    capabilities = torch.cpu.get_capabilities()
+    requested = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    limit = LEVEL_ALIASES.get(requested.upper(), requested.upper())
     best = "none"
-    for name, needed in ONEDNN_LEVELS:
-        if all(has.get(flag) for flag in needed):
+    for name, required in ONEDNN_LEVELS:
+        if all(capabilities.get(flag) for flag in required):
             best = name
-        if name == limit:  # any other value, and DEFAULT, limits nothing
+        if name == limit:  # any other value, such as DEFAULT, sets no limit
             break
     return best
 
 
 @cache
-def processor_model() -> str:
-    """Return the processor's name, as the system has it."""
+def detect_processor_model() -> str:
+    """Return the processor's model name, as the operating system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
         lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 PACKAGE = Path(__file__).parents[1]
 
-DECIDING = ("params", "tokens", "model", "training")
-"""Parts of the package whose code decides the weights; reviews has done its work once there are tokens."""
+TRAINING_CODE = ("params", "tokens", "model", "training")
+"""Packages whose code determines the weights. `data` is not among them: its result is the tokens."""
 
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """What two runs share where one may resume from the other's state, bit for bit.
+    """Fingerprint of a training run. Runs with equal fingerprints have equal weights, bit for bit.
 
-    recipe: digest of parameters, data and code. arithmetic: by name, what decides how sums are rounded.
-    As a string it is one digest of both.
+    A run can resume from the checkpoint of another one only if both fingerprints are equal. As a string, the
+    fingerprint is one digest of both attributes.
+
+    Attributes:
+        inputs: digest of parameters, data and code.
+        numerics: what determines how sums are rounded, by name: versions, device, threads, instruction sets.
     """
 
-    recipe: str
-    arithmetic: Mapping[str, str]
+    inputs: str
+    numerics: Mapping[str, str]
 
     def __str__(self) -> str:
-        return _md5(json.dumps([self.recipe, dict(self.arithmetic)], sort_keys=True).encode())
+        return _md5(json.dumps([self.inputs, dict(self.numerics)], sort_keys=True).encode())
 
-    def differences(self, arithmetic: Mapping[str, str]) -> list[str]:
-        """Say in what the arithmetic of another run of this recipe differs: `name there, here`."""
-        names = sorted({*arithmetic, *self.arithmetic})
+    def describe_differences(self, numerics: Mapping[str, str]) -> list[str]:
+        """Describe how the numerics of an earlier run with the same inputs differ from those of this run."""
+        names = sorted({*numerics, *self.numerics})
         return [
-            f"{name} was {arithmetic.get(name, 'not set')}, is {self.arithmetic.get(name, 'not set')}"
+            f"{name} was {numerics.get(name, 'not set')}, is {self.numerics.get(name, 'not set')}"
             for name in names
-            if arithmetic.get(name) != self.arithmetic.get(name)
+            if numerics.get(name) != self.numerics.get(name)
         ]
 
 
@@ -116,11 +120,16 @@ def compute_fingerprint(
     reviews: TrainingData,
     package: Path = PACKAGE,
 ) -> TrainingFingerprint:
-    """Return the key of a training.
+    """Compute the fingerprint of a training run.
 
-    Two trainings share it where they have the same parameters, data and code, and the same arithmetic:
-    versions of torch and numpy, precision that `auto` comes to, device, threads that share a sum, processor
-    and instruction sets. package: where the code lies.
+    Args:
+        model: shape of the model.
+        params: parameters of the training.
+        reviews: data; the unlabelled reviews count only if the training uses them.
+        package: folder of the source code.
+
+    Raises:
+        UserError: if the requested device or precision is not available.
     """
     used = reviews.select_splits(unlabelled=params.unlabelled != "ignore")
     content = {
@@ -130,30 +139,31 @@ def compute_fingerprint(
         "data": [split.digest for split in used.values()],
         "code": compute_code_digest(package),
     }
-    return TrainingFingerprint(_md5(json.dumps(content, sort_keys=True).encode()), arithmetic(params))
+    return TrainingFingerprint(_md5(json.dumps(content, sort_keys=True).encode()), collect_numerics(params))
 
 
-def arithmetic(params: TrainParams) -> dict[str, str]:
-    """Return, by name, what decides how a training's sums are rounded.
+def collect_numerics(params: TrainParams) -> dict[str, str]:
+    """Collect what determines how the sums of a training run are rounded, by name.
 
-    Raises UserError where the device or precision asked for is not there.
+    Raises:
+        UserError: if the requested device or precision is not available.
     """
     device = resolve_device(params.device)
-    found = {
+    numerics = {
         "torch": torch.__version__,
-        "numpy": np.__version__,  # it draws the order of the batches
+        "numpy": np.__version__,  # draws the order of the batches
         "device": device.type,
         "precision": resolve_precision(params.precision, device),
         "threads": str(torch.get_num_threads()),
         **detect_instruction_sets(),
     }
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        numerics["gpu"] = torch.cuda.get_device_name(device)
+    return numerics
 
 
-def compute_code_digest(package: Path, parts: Iterable[str] = DECIDING) -> str:
-    """Return a digest of the source files in `parts`, folders or files, by their names below `package`."""
+def compute_code_digest(package: Path, parts: Iterable[str] = TRAINING_CODE) -> str:
+    """Compute a digest of the source files in `parts`, which are folders and files below `package`."""
     folders = [package / part for part in parts]
     files = sorted(path for part in folders for path in (part.rglob("*.py") if part.is_dir() else [part]))
     listing = [f"{path.relative_to(package).as_posix()} {_md5(path.read_bytes())}" for path in files]

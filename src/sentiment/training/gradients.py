@@ -1,4 +1,4 @@
-"""Whether gradients vanish or explode on their way through the layers, and how far each step moves them."""
+"""Gradient diagnostics by layer: vanishing and exploding gradients, and the size of each update."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,37 +13,40 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import get_layer_name
 
 UPDATES_PER_EPOCH = 20
-"""Steps of an epoch whose updates are measured: enough for a median, at a thousandth of the time."""
+"""Number of steps per epoch whose updates are measured: enough for a median, in 0.1% of the training time."""
 
 REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"
 
 
 @dataclass(frozen=True)
 class LayerDiagnostics:
-    """One layer's figures over an epoch."""
+    """Gradients and updates of one layer over an epoch."""
 
-    gradient_norm: float
+    gradient_norm_median: float
     """L2 norm before clipping, median over the steps."""
     gradient_norm_max: float
     update_ratio: float
-    """L2 norm of what a step changed over that of the weights, median over the steps measured.
+    """L2 norm of a step's update divided by that of the weights, median over the measured steps.
 
-    Around 1e-3 is the usual rule of thumb; far below it a layer hardly learns, far above it it jumps.
+    A common rule of thumb is 1e-3. Far below it, a layer hardly learns; far above it, training is unstable.
     """
 
 
 @dataclass(frozen=True)
 class GradientDiagnostics:
-    """What an epoch tells about its gradients."""
+    """Diagnostics of one epoch by layer."""
 
     layers: dict[str, LayerDiagnostics]
     gate_saturation: dict[str, dict[str, float]]
-    """By LSTM layer and gate, share of values on the flat ends, over validation reviews."""
+    """Share of saturated gate values by LSTM layer and gate, over validation reviews."""
 
     def metrics(self) -> dict[str, float]:
-        """Return every figure by name; what stands before the slash is its section in the MLflow UI."""
+        """Return all metrics by name. The part before the slash is the metric's section in the MLflow UI."""
         return {
-            **{f"gradient_norm/{name}": layer.gradient_norm for name, layer in self.layers.items()},
+            **{
+                f"gradient_norm_median/{name}": layer.gradient_norm_median
+                for name, layer in self.layers.items()
+            },
             **{f"gradient_norm_max/{name}": layer.gradient_norm_max for name, layer in self.layers.items()},
             **{f"update_ratio/{name}": layer.update_ratio for name, layer in self.layers.items()},
             **{
@@ -56,74 +59,88 @@ class GradientDiagnostics:
 
 @dataclass(frozen=True)
 class GradientNorms:
-    """L2 norms of one step's gradient."""
+    """L2 norms of the gradient of one step."""
 
     total: float
     """Over all layers together."""
     layers: dict[str, float]
 
     @property
-    def not_finite(self) -> list[str]:
-        """Layers whose norm is infinite or not a number."""
+    def non_finite_layers(self) -> list[str]:
+        """Layers with an infinite or NaN norm."""
         return [layer for layer, norm in self.layers.items() if not math.isfinite(norm)]
 
 
-def gradient_norms(model: nn.Module) -> GradientNorms:
-    """Measure the gradient that the model's parameters hold, in one pass over it."""
-    held = [(name, weight.grad) for name, weight in model.named_parameters() if weight.grad is not None]
-    norms = torch.stack(torch._foreach_norm([gradient for _, gradient in held]))
+def compute_gradient_norms(model: nn.Module) -> GradientNorms:
+    """Compute the norms of the gradients that the model's parameters hold, in one pass over memory."""
+    with_gradient = [
+        (name, weight.grad) for name, weight in model.named_parameters() if weight.grad is not None
+    ]
+    norms = torch.stack(torch._foreach_norm([gradient for _, gradient in with_gradient]))
     total = float(torch.linalg.vector_norm(norms))
-    return GradientNorms(total, _by_layer([name for name, _ in held], norms.tolist()))
+    return GradientNorms(total, _by_layer([name for name, _ in with_gradient], norms.tolist()))
 
 
 def describe_non_finite_layers(model: nn.Module) -> str:
-    """Name the layers with a weight that is infinite or not a number, as the end of an error's clause."""
-    spoiled = (
+    """Return the end of an error message: the layers with an infinite or NaN weight, or an empty string."""
+    non_finite = (
         get_layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
     )
-    layers = ", ".join(dict.fromkeys(spoiled))
+    layers = ", ".join(dict.fromkeys(non_finite))
     return f", with weights of {layers} that are not finite" if layers else ""
 
 
 def require_finite(logits: NDArray[np.float32], model: nn.Module, where: str) -> None:
-    """Raise TrainingDivergedError where a model's score is not finite; where: the place, for the error."""
+    """Require that all logits of a model are finite.
+
+    Args:
+        logits: shape (reviews,).
+        model: computed the logits; its layers with non-finite weights are named in the error.
+        where: point of the training at which the logits were computed, for the error message.
+
+    Raises:
+        TrainingDivergedError: if a logit is infinite or NaN.
+    """
     if not np.isfinite(logits).all():
         raise TrainingDivergedError(
             f"{where}: scores are not finite{describe_non_finite_layers(model)}; {REMEDY}"
         )
 
 
-class UpdateRatios:
-    """Measures what one optimizer step changes in each layer, between `remember` and `measure`."""
+class UpdateRatioMeter:
+    """Measures the size of one optimizer step's update relative to the weights, by layer."""
 
     def __init__(self, model: nn.Module) -> None:
         self._names, self._weights = zip(*model.named_parameters(), strict=True)
         self._before: list[Tensor] = []
 
     @torch.no_grad()
-    def remember(self) -> None:
-        """Copy the weights as they are before the step."""
+    def start(self) -> None:
+        """Copy the weights before the step."""
         self._before = [weight.clone() for weight in self._weights]
 
     @torch.no_grad()
-    def measure(self) -> dict[str, float]:
-        """Return by layer the L2 norm of the change over that of the weights after it; 0 of none are left.
+    def stop(self) -> dict[str, float]:
+        """Return by layer the L2 norm of the update divided by that of the weights after it.
 
-        After it, so that a layer which starts from zero has a ratio too.
+        The weights after the update are used so that a layer that starts at zero has a ratio too. The ratio
+        is 0 if all weights of a layer are zero after the update.
         """
         torch._foreach_sub_(self._before, self._weights)
-        changes = _by_layer(self._names, _norms(self._before))
+        updates = _by_layer(self._names, _norms(self._before))
         self._before = []
         weights = _by_layer(self._names, _norms(self._weights))
         return {
-            layer: change / weights[layer] if weights[layer] else 0.0 for layer, change in changes.items()
+            layer: update / weights[layer] if weights[layer] else 0.0 for layer, update in updates.items()
         }
 
 
 def is_update_measured(step: int, steps_per_epoch: int) -> bool:
-    """Tell whether a step's update is measured.
+    """Whether the update of a step is measured: UPDATES_PER_EPOCH evenly spaced ones, or all if fewer.
 
-    UPDATES_PER_EPOCH of an epoch's are, evenly spaced; all where it has fewer. step: from 0, in the epoch.
+    Args:
+        step: index of the step in the epoch, from 0.
+        steps_per_epoch: number of steps of an epoch.
     """
     return (step + 1) * UPDATES_PER_EPOCH // steps_per_epoch > step * UPDATES_PER_EPOCH // steps_per_epoch
 
@@ -131,10 +148,15 @@ def is_update_measured(step: int, steps_per_epoch: int) -> bool:
 def compute_layer_diagnostics(
     norms: Sequence[Mapping[str, float]], ratios: Sequence[Mapping[str, float]]
 ) -> dict[str, LayerDiagnostics]:
-    """Sum up an epoch: gradient norms by layer of each step, update ratios by layer of each one measured."""
+    """Summarize an epoch by layer.
+
+    Args:
+        norms: gradient norms by layer, of each step.
+        ratios: update ratios by layer, of each measured step.
+    """
     return {
         layer: LayerDiagnostics(
-            gradient_norm=float(np.median([step[layer] for step in norms])),
+            gradient_norm_median=float(np.median([step[layer] for step in norms])),
             gradient_norm_max=max(step[layer] for step in norms),
             update_ratio=float(np.median([step[layer] for step in ratios])),
         )
@@ -148,8 +170,8 @@ def _norms(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def _by_layer(names: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
-    """Join the norms of parameters to those of the layers that they belong to."""
-    parts: dict[str, list[float]] = {}
+    """Combine the norms of parameters into the norms of their layers."""
+    norms_by_layer: dict[str, list[float]] = {}
     for name, norm in zip(names, norms, strict=True):
-        parts.setdefault(get_layer_name(name), []).append(norm)
-    return {layer: math.hypot(*norms_of_layer) for layer, norms_of_layer in parts.items()}
+        norms_by_layer.setdefault(get_layer_name(name), []).append(norm)
+    return {layer: math.hypot(*norms_of_layer) for layer, norms_of_layer in norms_by_layer.items()}

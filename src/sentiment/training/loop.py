@@ -1,18 +1,15 @@
-"""A training run as tables and metrics for DVC: nothing in them depends on the clock."""
+"""The training loop."""
 
-import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.optim import Optimizer
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.logs import progress
@@ -25,7 +22,6 @@ from sentiment.tokens.batches import Batch, TrainingData, Truncation, iter_shuff
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.clipping import GradientClipper
 from sentiment.training.epoch_metrics import (
     EpochMetrics,
     EvaluationSchedule,
@@ -35,9 +31,10 @@ from sentiment.training.epoch_metrics import (
 )
 from sentiment.training.gradients import (
     REMEDY,
-    UpdateRatios,
+    GradientNorms,
+    UpdateRatioMeter,
+    compute_gradient_norms,
     describe_non_finite_layers,
-    gradient_norms,
     is_update_measured,
     require_finite,
 )
@@ -51,21 +48,19 @@ from sentiment.training.runtime import (
 )
 from sentiment.training.state import TrainingState
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained model, with the weights of its best epoch by validation AUC, and how it got there.
+    """A trained model with the weights of its best epoch by validation AUC, and the metrics of all epochs.
 
-    The model is on the CPU, wherever it was trained.
+    The model is on the CPU, whichever device it was trained on.
     """
 
     model: SentimentClassifier
     epochs: list[EpochMetrics]
     best: EpochMetrics
     validation_logits: NDArray[np.float32]
-    """Of the validation reviews, shape (reviews,): those that the best epoch's AUC is of."""
+    """Of the validation reviews in the best epoch, shape (reviews,)."""
 
 
 def fit(
@@ -77,112 +72,156 @@ def fit(
     checkpoint: Checkpoint | None = None,
     evaluations: EvaluationSchedule | None = None,
 ) -> TrainingResult:
-    """Train a classifier; equal arguments give equal weights, bit for bit, on one machine.
+    """Train a classifier. Equal arguments give equal weights, bit for bit, on the same machine.
 
-    on_epoch: gets each epoch's figures as they come; an exception that it raises ends the training.
-    checkpoint: where the run goes on if it was killed, with the same result; None goes without. Epochs that
-    were over by then are not told to `on_epoch` again.
-    evaluations: looks at the validation AUC within the epochs; without them the weights are the same.
-    Raises UserError before the first step where the device or the precision asked for is not there, the
-    schedule is longer than the run, or a token id is not in the vocabulary; TrainingDivergedError before the
-    optimizer would take a step with a loss or gradient that is not finite.
+    Args:
+        model_params: shape of the model.
+        params: parameters of the training.
+        reviews: training and validation reviews.
+        on_epoch: receives the metrics of each epoch; an exception that it raises ends the training. It does
+            not receive the epochs that were completed before the run resumed.
+        description: of the run, for progress messages.
+        checkpoint: from which a killed run resumes, with the same result.
+        evaluations: intermediate evaluations of the validation AUC; they do not affect the weights.
+
+    Raises:
+        UserError: before the first step, if the requested device or precision is not available, the schedule
+            is longer than the run, or a token id is not in the vocabulary.
+        TrainingDivergedError: before the optimizer would take a step with a loss or gradient that is not
+            finite.
     """
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
-    train, validation = reviews.train, reviews.validation
-    steps_per_epoch = math.ceil(len(train) / params.batch_size)
+    steps_per_epoch = math.ceil(len(reviews.train) / params.batch_size)
     validate_schedule(params.schedule, steps_per_epoch, params.epochs)
     for split, tokens in reviews.select_splits(unlabelled=False).items():
         check_token_ids(tokens, reviews.vocabulary_size, f"{split} split")
-    # Before memory is set up for training: what counting takes is mapped apart, and goes back by itself.
-    part, ngrams = fit_ngram_branch(train, model_params.ngrams) if model_params.ngrams else (None, None)
-    release_memory()  # where an earlier training set memory up
-    _set_up_torch(params.seed)
-    model = SentimentClassifier(model_params, reviews.vocabulary_size, part).to(device)
-    validation_ngrams = model.extract_ngrams(validation)
-    state = TrainingState.start(model, params)
-    updates = UpdateRatios(model)
-    checker = (
-        IntermediateEvaluator(evaluations, model, validation, steps_per_epoch, params.epochs)
+    model, train_ngrams = _build_model(model_params, reviews, params.seed, device)
+    validation_ngrams = model.extract_ngrams(reviews.validation)
+    state = TrainingState.create(model, params, steps_per_epoch)
+    meter = UpdateRatioMeter(model)
+    evaluator = (
+        IntermediateEvaluator(evaluations, model, reviews.validation, steps_per_epoch, params.epochs)
         if evaluations
         else None
     )
-    truncation = Truncation(model_params.max_tokens, model_params.truncation)
-    if checkpoint and (saved := checkpoint.restore(state)):
-        logger.info(f"resuming at {state.position(steps_per_epoch, params.epochs)} (checkpoint of {saved})")
+    if checkpoint:
+        checkpoint.restore(state)
 
-    for number in range(len(state.epochs) + 1, params.epochs + 1):
-        first = len(state.steps)
-        order = np.random.default_rng([params.seed, number])
-        batches = iter_shuffled_batches(train, truncation, params.batch_size, order, ngrams, first)
-        if device.type == "cuda":
-            batches = prefetch(batches)
-        name = f"{description}, epoch {number} of {params.epochs}"
+    for epoch in range(state.epoch, params.epochs + 1):
+        batches = _load_batches(reviews.train, train_ngrams, params, state)
         started = time.perf_counter() - state.seconds
-        for batch in progress(batches, steps_per_epoch, name, done=first):
-            index = len(state.steps)
-            done = (number - 1) * steps_per_epoch + index
-            factor = compute_learning_rate_factor(params.schedule, done, steps_per_epoch, params.epochs)
-            learning_rate = params.optimizer.learning_rate * factor
-            where = state.position(steps_per_epoch, params.epochs)
-            watched = updates if is_update_measured(index, steps_per_epoch) else None
-            step = take_step(
-                model, state.optimizer, batch, learning_rate, state.clipper, precision, where, watched
+        name = f"{description}, epoch {epoch} of {params.epochs}"
+        for batch in progress(batches, steps_per_epoch, name, done=len(state.steps)):
+            learning_rate = params.optimizer.learning_rate * compute_learning_rate_factor(
+                params.schedule, state.optimizer_steps, steps_per_epoch, params.epochs
             )
+            step_meter = meter if is_update_measured(len(state.steps), steps_per_epoch) else None
+            step = take_step(state, batch, learning_rate, precision, step_meter)
             state.record_step(step, time.perf_counter() - started)
-            if checker:  # its seconds are none of the epoch's
-                started += checker.evaluate_if_due(state.candidate, number, index + 1)
+            if evaluator:  # its duration does not count towards the epoch's
+                started += evaluator.evaluate_if_due(state.evaluated_model, epoch, len(state.steps))
             if checkpoint:
                 checkpoint.save_if_due(state)
-
-        epoch = _close_epoch(state, validation, validation_ngrams, checker, description)
+        metrics = _validate_epoch(state, reviews.validation, validation_ngrams, evaluator, description)
         release_memory()
         if checkpoint:
             checkpoint.save(state)
-        on_epoch(epoch)
+        on_epoch(metrics)
 
     model.load_state_dict(state.best_weights)
     return TrainingResult(model.cpu().eval(), state.epochs, state.best, state.best_logits.numpy())
 
 
-def _close_epoch(
-    state: TrainingState,
-    validation: TokenizedReviews,
-    ngrams: ReviewNGrams | None,
-    checker: IntermediateEvaluator | None,
-    description: str,
-) -> EpochMetrics:
-    """Validate what the epoch's steps made of the model, and count the epoch; ngrams: of the reviews."""
-    number = len(state.epochs) + 1
-    logits = predict_logits(state.candidate, validation, f"{description}, validation", ngrams)
-    # What the last step spoiled, where the average has it; what an earlier one did is seen by the next.
-    require_finite(logits, state.candidate, f"the validation of epoch {number}")
-    if checker:
-        checker.evaluate_epoch_end(number, logits)
-    saturation = measure_gate_saturation(state.candidate, validation, f"{description}, gates")
-    epoch = compute_epoch_metrics(number, state.steps, state.seconds, logits, validation.labels, saturation)
-    state.record_epoch(epoch, logits)
-    return epoch
-
-
 def take_step(
-    model: SentimentClassifier,
-    optimizer: Optimizer,
+    state: TrainingState,
     batch: Batch,
     learning_rate: float,
-    clipper: GradientClipper,
     precision: Precision,
-    where: str,
-    updates: UpdateRatios | None = None,
+    meter: UpdateRatioMeter | None = None,
 ) -> StepMetrics:
-    """Forward, backward, clip, update; the figures of all four.
+    """Take one optimizer step: forward pass, backward pass, clipping, update.
 
-    where: the step's name in an error. updates: measures what the step changes; None does without.
-    Raises TrainingDivergedError, with the weights unchanged, where the loss or the gradient's norm is not
-    finite; it names the layers at fault.
+    Args:
+        state: its model is updated; the step is not recorded in it.
+        batch: reviews to learn from.
+        learning_rate: of this step.
+        precision: of the forward pass.
+        meter: measures the update ratios, if given.
+
+    Raises:
+        TrainingDivergedError: if the loss or the gradient is not finite; the weights are then unchanged.
     """
+    model, optimizer = state.model, state.optimizer
     model.train()
-    optimizer.zero_grad()  # before the forward pass, so that it finds the last step's memory in one piece
+    optimizer.zero_grad()  # before the forward pass, which can then reuse the memory of the last step
+    objective, loss, correct = _run_backward(model, batch, precision)
+    norms = compute_gradient_norms(model)  # synchronizes with a GPU, which until here only queues kernels
+    _require_finite_step(state, objective, norms)
+    batch_loss, batch_correct = loss.item(), int(correct)
+    clipping = state.clipper(model.named_parameters(), norms.total)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    if meter:
+        meter.start()
+    optimizer.step()
+    return StepMetrics(
+        loss=batch_loss,
+        correct=batch_correct,
+        reviews=len(batch.labels),
+        tokens=batch.tokens,
+        clipping=clipping,
+        learning_rate=learning_rate,
+        gradient_norms=norms.layers,
+        update_ratios=meter.stop() if meter else {},
+    )
+
+
+def _build_model(
+    model_params: ModelParams, reviews: TrainingData, seed: int, device: torch.device
+) -> tuple[SentimentClassifier, ReviewNGrams | None]:
+    """Build a model with initial weights on a device; return it and the n-grams of the training reviews."""
+    branch, ngrams = None, None
+    if (
+        model_params.ngrams
+    ):  # before the allocator is configured: memory for counting is then mapped and unmapped
+        branch, ngrams = fit_ngram_branch(reviews.train, model_params.ngrams)
+    release_memory()  # if an earlier training run in this process has configured the allocator
+    configure_allocator()
+    torch.use_deterministic_algorithms(True)
+    # Torch would also fill every new tensor, to reveal reads of uninitialized memory: a sixth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # fp32 has the same precision on a GPU as on a CPU, so that both compute the same scores.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)
+    return SentimentClassifier(model_params, reviews.vocabulary_size, branch).to(device), ngrams
+
+
+def _load_batches(
+    train: TokenizedReviews,
+    ngrams: ReviewNGrams | None,
+    params: TrainParams,
+    state: TrainingState,
+) -> Iterator[Batch]:
+    """Load the remaining batches of the current epoch, in an order that depends on the seed and the epoch."""
+    rng = np.random.default_rng([params.seed, state.epoch])
+    shape = state.model.params
+    truncation = Truncation(shape.max_tokens, shape.truncation)
+    batches = iter_shuffled_batches(train, truncation, params.batch_size, rng, ngrams, len(state.steps))
+    return prefetch(batches) if state.model.device.type == "cuda" else batches
+
+
+def _run_backward(
+    model: SentimentClassifier, batch: Batch, precision: Precision
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the forward and backward passes.
+
+    With an n-gram branch, the objective is the sum of the losses of the LSTM and of the branch, each by
+    itself; the loss is that of their joint logits.
+
+    Returns:
+        Objective, mean loss of the batch, number of reviews classified correctly; scalars.
+    """
     labels = torch.from_numpy(batch.labels).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         parts = model.compute_branch_logits(*build_inputs(batch, model.device))
@@ -190,71 +229,46 @@ def take_step(
     objective = losses.mean(dim=1).sum()
     objective.backward()  # type: ignore[no-untyped-call]
     logits = model.combine_branch_logits(parts.detach())
-    loss, right = binary_cross_entropy_with_logits(logits, labels), ((logits > 0) == (labels > 0.5)).sum()
-    norms = gradient_norms(model)  # here a GPU is waited for, once a step: all above is only queued
+    loss = binary_cross_entropy_with_logits(logits, labels)
+    return objective, loss, ((logits > 0) == (labels > 0.5)).sum()
+
+
+def _require_finite_step(state: TrainingState, objective: Tensor, norms: GradientNorms) -> None:
+    """Raise TrainingDivergedError, which names the layers, if the objective or the gradient is not finite."""
     if not torch.isfinite(objective):
-        raise TrainingDivergedError(
-            f"{where}: the loss is {objective.item()}{describe_non_finite_layers(model)}; {NO_STEP}; {REMEDY}"
-        )
-    if not math.isfinite(norms.total):
-        spoiled = ", ".join(norms.not_finite) or "all layers together"
-        raise TrainingDivergedError(f"{where}: the gradient of {spoiled} is not finite; {NO_STEP}; {REMEDY}")
-    measured = loss.item(), int(right)
-    clipped = clipper(model.named_parameters(), norms.total)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    if updates:
-        updates.remember()
-    optimizer.step()
-    ratios = updates.measure() if updates else {}
-    return StepMetrics(*measured, len(labels), batch.tokens, clipped, learning_rate, norms.layers, ratios)
+        problem = f"the loss is {objective.item()}{describe_non_finite_layers(state.model)}"
+    elif not math.isfinite(norms.total):
+        layers = ", ".join(norms.non_finite_layers) or "all layers together"
+        problem = f"the gradient of {layers} is not finite"
+    else:
+        return
+    position = state.describe_position()
+    raise TrainingDivergedError(f"{position}: {problem}; the optimizer step was not taken; {REMEDY}")
 
 
-def _set_up_torch(seed: int) -> None:
-    configure_allocator()
-    torch.use_deterministic_algorithms(True)
-    # It would also fill every new tensor, to show up who reads memory before writing it: a sixth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # So that 32-bit floats on a GPU are what they are on a CPU, and the scores with them.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.manual_seed(seed)
+def _validate_epoch(
+    state: TrainingState,
+    validation: TokenizedReviews,
+    ngrams: ReviewNGrams | None,
+    evaluator: IntermediateEvaluator | None,
+    description: str,
+) -> EpochMetrics:
+    """Validate the current model, compute the epoch's metrics and record them in the state.
 
-
-NO_STEP = "no step was taken with it"
-
-
-OF_THE_MACHINE = "tokens_per_second"
-"""Differs from run to run where the result does not: it goes to MLflow alone."""
-
-DECIMALS = 6
-
-
-def build_training_metrics(fitted: TrainingResult) -> dict[str, Any]:
-    """Return how many epochs there were, and the figures of the one whose weights were kept."""
-    return {"epochs": len(fitted.epochs), "best": _reproducible(fitted.best)}
-
-
-def build_history_table(fitted: TrainingResult) -> pd.DataFrame:
-    """Return one row per epoch; what there is per layer stands in `build_gradients_table`."""
-    return pd.DataFrame([_reproducible(epoch) for epoch in fitted.epochs])
-
-
-def build_gradients_table(fitted: TrainingResult) -> pd.DataFrame:
-    """Return one row per epoch and layer: how its gradients and its updates were."""
-    return pd.DataFrame(
-        [
-            {"epoch": epoch.epoch, "layer": name, **asdict(layer)}
-            for epoch in fitted.epochs
-            for name, layer in epoch.gradients.layers.items()
-        ]
-    )
-
-
-def _reproducible(epoch: EpochMetrics) -> dict[str, Any]:
-    figures = asdict(epoch)
-    figures.pop(OF_THE_MACHINE)
-    figures.pop("gradients")
-    return {
-        "epoch": figures.pop("epoch"),
-        **{name: round(value, DECIMALS) for name, value in figures.items()},
-    }
+    Args:
+        state: after the last step of the epoch.
+        validation: reviews to score.
+        ngrams: of these reviews.
+        evaluator: receives the logits as its last evaluation of the epoch.
+        description: of the run, for progress messages.
+    """
+    epoch = state.epoch
+    logits = predict_logits(state.evaluated_model, validation, f"{description}, validation", ngrams)
+    # Detects weights that the last step made non-finite; after any other step, the next step detects them.
+    require_finite(logits, state.evaluated_model, f"the validation of epoch {epoch}")
+    if evaluator:
+        evaluator.evaluate_epoch_end(epoch, logits)
+    saturation = measure_gate_saturation(state.evaluated_model, validation, f"{description}, gates")
+    metrics = compute_epoch_metrics(epoch, state.steps, state.seconds, logits, validation.labels, saturation)
+    state.record_epoch(metrics, logits)
+    return metrics

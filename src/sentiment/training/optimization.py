@@ -25,26 +25,26 @@ from sentiment.params.train import (
 
 
 def build_optimizer(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
-    """Return the optimizer that `params` describes, in its fused form: one pass over memory per step.
+    """Build an optimizer, in torch's fused implementation: one pass over memory per step.
 
-    Where `l1` is above 0, each step is followed by the proximal step of that penalty: every weight moves
-    towards zero by the step's learning rate times `l1`, and one that would cross zero stops there (soft
-    thresholding: Beck and Teboulle, 2009; Duchi and Singer, 2009). So weights become exactly zero. It holds
-    for weight matrices, not for biases; weight decay holds for all parameters.
+    If `l1` is above 0, each step is followed by the proximal step of the L1 penalty: every weight moves
+    towards zero by the step's learning rate times `l1`, and a weight that would cross zero becomes exactly
+    zero (soft thresholding: Beck and Teboulle, 2009; Duchi and Singer, 2009). The penalty applies to weight
+    matrices, not to biases; weight decay applies to all parameters.
     """
-    optimizer = _without_l1(parameters, params)
+    optimizer = _build_without_l1(parameters, params)
     if params.l1 > 0:
         l1 = params.l1
 
-        def shrink(optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
+        def apply_l1(optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
             for group in optimizer.param_groups:
-                _shrink([p for p in group["params"] if p.ndim > 1], group["lr"] * l1)
+                _soft_threshold([p for p in group["params"] if p.ndim > 1], group["lr"] * l1)
 
-        optimizer.register_step_post_hook(shrink)
+        optimizer.register_step_post_hook(apply_l1)
     return optimizer
 
 
-def _without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
+def _build_without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
     match params:
         case AdamW():
             kind: type[torch.optim.AdamW | torch.optim.Adam] = torch.optim.AdamW
@@ -64,9 +64,9 @@ def _without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimiz
 
 
 def _allocate_moments(optimizer: torch.optim.Adam) -> None:
-    """Make now what Adam would make in its first step.
+    """Allocate the state that Adam would allocate in its first step.
 
-    There it would come to lie amid that step's activations, and the memory between it be in pieces for good.
+    In the first step it would be allocated between the activations, and fragment memory permanently.
     """
     for group in optimizer.param_groups:
         for weight in group["params"]:
@@ -78,26 +78,32 @@ def _allocate_moments(optimizer: torch.optim.Adam) -> None:
 
 
 @torch.no_grad()
-def _shrink(weights: Iterable[Tensor], by: float) -> None:
-    for weight in weights:  # in place, for which torch.nn.functional has no form: a quarter of the time
-        torch.ops.aten.softshrink.out(weight, by, out=weight)
+def _soft_threshold(weights: Iterable[Tensor], threshold: float) -> None:
+    for weight in weights:  # in place, a quarter of the time of torch.nn.functional.softshrink
+        torch.ops.aten.softshrink.out(weight, threshold, out=weight)
 
 
 def compute_learning_rate_factor(
     schedule: LearningRateSchedule, step: int, steps_per_epoch: int, epochs: int
 ) -> float:
-    """Return what to multiply the base learning rate with at a step.
+    """Compute the factor by which the base learning rate is multiplied at a step.
 
-    step: from 0, counted in optimizer steps. With w warm-up steps, the factor of the first w steps is
-    (step + 1) / w (Goyal et al., 2017). After them, with t steps since, T steps from there to the end of the
-    run, and epoch = t / steps_per_epoch:
+    With w warm-up steps, the factor of the first w steps is (step + 1) / w (Goyal et al., 2017). After them,
+    with t = step - w, T the number of steps from the end of the warm-up to the end of the run, and
+    epoch = t / steps_per_epoch:
 
     - constant: 1
     - step: factor ** floor(epoch / every_epochs)   (He et al., 2016)
     - exponential: factor ** epoch   (Senior et al., 2013)
     - polynomial: end + (1 - end) * (1 - t / T) ** power   (Liu et al., 2015)
     - cosine: end + (1 - end) * (1 + cos(pi * t / T)) / 2   (Loshchilov and Hutter, 2017)
-    - noam: sqrt(w / (step + 1)), the shape of Vaswani et al. (2017) with its peak at the base rate
+    - noam: sqrt(w / (step + 1)), the shape of Vaswani et al. (2017) with its peak at the base learning rate
+
+    Args:
+        schedule: kind and parameters.
+        step: index of the optimizer step over all epochs, from 0.
+        steps_per_epoch: number of optimizer steps of an epoch.
+        epochs: number of epochs of the run.
     """
     warmup = schedule.warmup_steps
     if step < warmup:
@@ -121,17 +127,20 @@ def compute_learning_rate_factor(
 
 
 def validate_schedule(schedule: LearningRateSchedule, steps_per_epoch: int, epochs: int) -> None:
-    """Raise UserError where a run ends before the schedule comes to what it is for.
+    """Require that a run is long enough for its learning-rate schedule.
 
-    That is the base learning rate, at the end of the warm-up; of a step schedule also the first drop, but
-    for a run of a single epoch.
+    The warm-up must end before the run does. A step schedule must also reach its first drop, unless the run
+    has a single epoch.
+
+    Raises:
+        UserError: if the run is too short.
     """
     steps = steps_per_epoch * epochs
     run = f"the run has {steps} steps ({epochs} epochs of {steps_per_epoch})"
     if schedule.warmup_steps > steps:
         raise UserError(
-            f"train.schedule.warmup_steps: {schedule.warmup_steps}, but {run}; at most that many, "
-            f"or the learning rate is never reached"
+            f"train.schedule.warmup_steps: {schedule.warmup_steps}, but {run}; "
+            f"with more warm-up steps than that, the base learning rate is never reached"
         )
     if isinstance(schedule, StepSchedule) and epochs > 1:
         drop = schedule.warmup_steps + schedule.every_epochs * steps_per_epoch

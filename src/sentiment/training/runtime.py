@@ -1,4 +1,4 @@
-"""Where and how torch computes: device, precision, memory."""
+"""Device, precision and memory allocation of torch."""
 
 import ctypes
 import os
@@ -9,59 +9,64 @@ import torch
 from sentiment.errors import UserError
 
 
-def resolve_device(asked: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """Return the device to train on: `auto` is a CUDA device where there is one, else the CPU.
+def resolve_device(requested: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
+    """Return the device to train on: `auto` is a CUDA device if one is available, otherwise the CPU.
 
-    Apple's MPS is taken only by name: on it torch's LSTM has more than once given wrong gradients without
-    an error (pytorch issues 92615 and 190056), and equal runs are not promised to be equal bit for bit.
-    Raises UserError where the device asked for by name is not there.
+    Apple's MPS must be requested by name: on it torch's LSTM has repeatedly computed wrong gradients without
+    an error (pytorch issues 92615 and 190056), and training is not guaranteed to be deterministic.
+
+    Raises:
+        UserError: if the requested device is not available.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
-    if not there[asked]:
-        found = ", ".join(name for name, is_there in there.items() if is_there)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if not available[requested]:
+        devices = ", ".join(name for name, is_available in available.items() if is_available)
         raise UserError(
-            f"train.device: {asked} asked for, but torch {torch.__version__} finds none here; "
-            f"found: {found}. Use one of those, or auto"
+            f"train.device: {requested} is not available to torch {torch.__version__} on this machine; "
+            f"available: {devices}. Use one of these, or auto"
         )
-    return torch.device(asked)
+    return torch.device(requested)
 
 
 Precision = Literal["fp32", "bf16"]
 
-CUDNN_WITH_BF16 = 91300
-"""cuDNN 9.13, the first whose LSTM takes bf16; with an older one torch would read word by word, many times
-slower (torch's CUDAHooks.cpp, supportsBFloat16RNNWithCuDNN)."""
+MIN_CUDNN_FOR_BF16 = 91300
+"""cuDNN 9.13, the first version whose LSTM supports bf16. With an older one, torch would compute the time
+steps one by one, many times slower (torch's CUDAHooks.cpp, supportsBFloat16RNNWithCuDNN)."""
 
 
-def resolve_precision(asked: Literal["fp32", "bf16", "auto"], device: torch.device) -> Precision:
-    """Return the precision to train in: `auto` is bf16 where the device multiplies it in hardware.
+def resolve_precision(requested: Literal["fp32", "bf16", "auto"], device: torch.device) -> Precision:
+    """Return the precision to train in: `auto` is bf16 if the device supports it in hardware, otherwise fp32.
 
-    Raises UserError where bf16 is asked for by name and the device does not: with AVX-512 alone a step
-    takes longer than in fp32, and without it oneDNN has no LSTM in bf16. On CUDA it also takes cuDNN 9.13.
+    With AVX-512 but without bf16 instructions, a step in bf16 takes longer than in fp32; without AVX-512,
+    oneDNN has no LSTM in bf16. On CUDA, bf16 also requires cuDNN 9.13.
+
+    Raises:
+        UserError: if bf16 is requested by name and the device does not support it.
     """
-    if asked == "fp32":
-        return asked
-    if _multiplies_bf16(device):
+    if requested == "fp32":
+        return requested
+    if _supports_bf16(device):
         return "bf16"
-    if asked == "bf16":
-        what = "processor" if device.type == "cpu" else f"{device.type} device"
-        older = ", or its cuDNN is older than 9.13" if device.type == "cuda" else ""
+    if requested == "bf16":
+        name = "processor" if device.type == "cpu" else f"{device.type} device"
+        cudnn = ", or its cuDNN is older than 9.13" if device.type == "cuda" else ""
         raise UserError(
-            f"train.precision: bf16 asked for, but this {what} does not multiply it{older}; use fp32 or auto"
+            f"train.precision: this {name} does not support bf16 in hardware{cudnn}; use fp32 or auto"
         )
     return "fp32"
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def _supports_bf16(device: torch.device) -> bool:
     match device.type:
         case "cpu":
             capabilities = torch.cpu.get_capabilities()
             return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
         case "cuda":
             cudnn = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
-            return cudnn >= CUDNN_WITH_BF16 and torch.cuda.is_bf16_supported(including_emulation=False)
+            return cudnn >= MIN_CUDNN_FOR_BF16 and torch.cuda.is_bf16_supported(including_emulation=False)
         case _:
             return False
 
@@ -71,31 +76,31 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def configure_allocator() -> None:
-    """Make large tensors cheap to allocate, and kernels few; call it before the first step.
+    """Make large tensors cheap to allocate and limit the caches of kernels. Call it before the first step.
 
-    oneDNN reads its variable at its first kernel, cuBLAS its own when it starts.
+    oneDNN reads its variable when it creates its first kernel, cuBLAS when it is initialized.
     """
-    # Large tensors come and go with each step. By default each is mapped anew, zeroed page by page, and
-    # unmapped; kept in the heap, its pages are used again and a step takes two thirds of the time.
+    # Each step allocates and frees large tensors. By default, each is mapped, zeroed page by page and
+    # unmapped. If they stay in the heap, their pages are reused, and a step takes two thirds of the time.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_ARENA_MAX, 1)  # backward has a thread of its own, and would get a heap of its own
-    # A kernel is kept for each shape that was met, and reviews come in hundreds of lengths: 1024 kernels, the
-    # default, lie all over the heap, with holes that no tensor fits into. Four last from one direction to the
-    # other; what comes after that is of another shape.
+        mallopt(M_ARENA_MAX, 1)  # the backward pass has its own thread, which would get its own heap
+    # oneDNN caches a kernel for each shape, and reviews have hundreds of lengths: 1024 kernels, the default,
+    # fragment the heap, with gaps too small for a tensor. Four are enough for both directions of an LSTM to
+    # use the same kernels; the next batch has another shape.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4")
-    # With buffers of several sizes, its default, cuBLAS may add up in another order from run to run; torch,
-    # asked for deterministic algorithms, then refuses to multiply. Eight buffers of 4096 KB are of one size.
+    # With its default workspace, buffers of several sizes, cuBLAS may sum in another order in each run; torch
+    # then raises an error if deterministic algorithms are required. Eight buffers of 4096 KB have one size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def release_memory() -> None:
-    """Hand freed memory back to the system, where the C library can (glibc).
+    """Return freed memory to the operating system, if the C library supports that (glibc).
 
-    Once training has set memory up, the C library does so no more by itself: what an epoch or a trial needed
-    would stay with the process.
+    After `configure_allocator` the C library no longer does so by itself, and the process would retain the
+    memory of an epoch or a trial.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,4 +1,4 @@
-"""Learning from reviews that nobody labelled: a first model labels them for the one that is kept."""
+"""Self-training: an initial model assigns pseudo-labels to the unlabelled reviews for the final model."""
 
 import logging
 from collections.abc import Callable
@@ -27,51 +27,68 @@ def fit_with_self_training(
     checkpoint: Checkpoint | None = None,
     evaluations: EvaluationSchedule | None = None,
 ) -> TrainingResult:
-    """Train a classifier as `fit` does, and with the unlabelled reviews where the parameters say so.
+    """Train a classifier as `fit` does, with self-training if `params.unlabelled` requests it.
 
-    In self-training a teacher is trained on the labelled reviews; then a student, which is returned, anew and
-    from the same seed on both, with the teacher's probabilities as labels of the others. So the student's
-    training loss and accuracy are partly against the teacher; its validation figures are not.
-    on_epoch: gets the student's epochs alone; evaluations: of the student. checkpoint: the teacher
-    has one of its own within it, so that a run that was killed while the student learned finds the teacher
-    trained.
-    Raises what `fit` does, and UserError before the first step where there are no unlabelled reviews.
+    Self-training has two stages (Lee, 2013, with soft labels). The initial model is trained on the labelled
+    reviews. The final model, which is returned, is trained from scratch with the same seed on all reviews,
+    with the initial model's probabilities as pseudo-labels of the unlabelled ones. The training loss and
+    accuracy of the final model are therefore partly measured against pseudo-labels; its validation metrics
+    are not.
+
+    Args:
+        model_params: shape of both models.
+        params: parameters of both training runs.
+        reviews: labelled and unlabelled reviews.
+        on_epoch: receives the epochs of the final model only.
+        description: of the training run, for progress and log messages.
+        checkpoint: of the whole run. The initial model has a nested checkpoint, so that a run that is killed
+            while the final model trains does not train the initial model again.
+        evaluations: intermediate evaluations of the final model.
+
+    Returns:
+        The final model, and the metrics of its training.
+
+    Raises:
+        UserError: as `fit` does, or if self-training is requested and there are no unlabelled reviews.
+        TrainingDivergedError: as `fit` does.
     """
     if params.unlabelled == "ignore":
         return fit(model_params, params, reviews, on_epoch, description, checkpoint, evaluations)
     if not len(reviews.unlabelled):
         raise UserError(
-            "train.unlabelled: self_training asked for, but no source has unlabelled reviews; kind imdb has"
+            "train.unlabelled: self_training requires unlabelled reviews, but no source has any; "
+            "sources of kind imdb have"
         )
     check_token_ids(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
-    joined = _labelled_by_teacher(model_params, params, reviews, description, checkpoint)
+    with_pseudo_labels = _add_pseudo_labels(model_params, params, reviews, description, checkpoint)
     release_memory()
     logger.info(
-        f"{description}: a student learns from these and {len(reviews.unlabelled):,} unlabelled reviews"
+        f"{description}: training the final model on these and {len(reviews.unlabelled):,} "
+        "pseudo-labelled reviews"
     )
-    student = replace(reviews, train=joined)
-    return fit(model_params, params, student, on_epoch, description, checkpoint, evaluations)
+    final_reviews = replace(reviews, train=with_pseudo_labels)
+    return fit(model_params, params, final_reviews, on_epoch, description, checkpoint, evaluations)
 
 
-def _labelled_by_teacher(
+def _add_pseudo_labels(
     model_params: ModelParams,
     params: TrainParams,
     reviews: TrainingData,
     description: str,
     checkpoint: Checkpoint | None,
 ) -> TokenizedReviews:
-    """Return all reviews, the unlabelled ones under the probabilities of a teacher, which is let go."""
-    name = f"{description}, teacher"
-    logger.info(f"{description}: a teacher learns from {len(reviews.train):,} labelled reviews")
-    teacher = fit(
+    """Train the initial model; return the labelled reviews and the unlabelled ones with its pseudo-labels."""
+    name = f"{description}, initial model"
+    logger.info(f"{description}: training the initial model on {len(reviews.train):,} labelled reviews")
+    initial = fit(
         model_params,
         params,
         reviews,
         on_epoch=lambda epoch: logger.info(f"{name}, {epoch}"),
         description=name,
-        checkpoint=checkpoint.part("teacher") if checkpoint else None,
+        checkpoint=checkpoint.nested("initial") if checkpoint else None,
     )
     logits = predict_logits(
-        teacher.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled"
+        initial.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled"
     )
     return reviews.train.concatenate(reviews.unlabelled, compute_probabilities(logits))

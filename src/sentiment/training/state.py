@@ -1,4 +1,4 @@
-"""Where a training run stands between two steps."""
+"""State of a training run between two optimizer steps."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,10 +18,10 @@ from sentiment.training.clipping import GradientClipper
 from sentiment.training.epoch_metrics import EpochMetrics, StepMetrics
 from sentiment.training.optimization import build_optimizer
 
-AVERAGE_EVERY = 4
-"""Steps of an epoch from one update of the running average to the next, from its first step on.
+EMA_INTERVAL = 4
+"""Steps between two updates of the exponential moving average; the first is after the first step of an epoch.
 
-Each reads and writes all weights; at every fourth step they take 0.7% of the time (bench/README.md).
+Each update reads and writes all weights; at every fourth step that takes 0.7% of the time (bench/README.md).
 """
 
 EPOCHS, STEPS = TypeAdapter(list[EpochMetrics]), TypeAdapter(list[StepMetrics])
@@ -29,126 +29,142 @@ EPOCHS, STEPS = TypeAdapter(list[EpochMetrics]), TypeAdapter(list[StepMetrics])
 
 @dataclass
 class TrainingState:
-    """All that the next step depends on, and what the run has told so far.
+    """Everything that the next step depends on, and the metrics so far.
 
-    Equal states go on to equal weights, bit for bit. The batches are no part of it: their order follows from
-    the seed, the epoch's number and how many steps of the epoch are done.
+    Equal states lead to equal weights, bit for bit. The state does not hold the batches: their order follows
+    from the seed, the epoch and the number of steps taken in it.
     """
 
     model: SentimentClassifier
     optimizer: Optimizer
     clipper: GradientClipper
-    average: AveragedModel | None
-    """Follows the weights' exponential average; None where there is no average."""
+    ema: AveragedModel | None
+    """Exponential moving average (EMA) of the weights; None if ema_decay is 0."""
+    total_epochs: int
+    steps_per_epoch: int
     epochs: list[EpochMetrics] = field(default_factory=list)
-    """Figures of the epochs that are over."""
+    """Metrics of the completed epochs."""
     steps: list[StepMetrics] = field(default_factory=list)
-    """What the steps of the running epoch saw."""
+    """Metrics of the steps of the current epoch."""
     seconds: float = 0.0
-    """What these steps took."""
+    """Duration of these steps."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Of the best epoch so far; empty before the first is over."""
+    """Of the best epoch so far; empty before the first epoch is completed."""
     best_logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    """Of the validation reviews under these weights."""
+    """Of the validation reviews under these weights, shape (reviews,)."""
 
     @classmethod
-    def start(cls, model: SentimentClassifier, params: TrainParams) -> Self:
-        """Return the state of a new model before the first step."""
+    def create(cls, model: SentimentClassifier, params: TrainParams, steps_per_epoch: int) -> Self:
+        """Create the state of a new model before the first step."""
         optimizer = build_optimizer(model.parameters(), params.optimizer)
         clipper = GradientClipper(params.clip, model.last_layer)
-        return cls(model, optimizer, clipper, _running_average(model, params.ema_decay))
+        ema = _build_ema(model, params.ema_decay)
+        return cls(model, optimizer, clipper, ema, params.epochs, steps_per_epoch)
 
     @property
-    def candidate(self) -> SentimentClassifier:
-        """The model that would be kept: the averaged weights where there is an average."""
-        return cast(SentimentClassifier, self.average.module) if self.average else self.model
+    def epoch(self) -> int:
+        """The current epoch, from 1."""
+        return len(self.epochs) + 1
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Number of optimizer steps taken in all epochs."""
+        return len(self.epochs) * self.steps_per_epoch + len(self.steps)
+
+    @property
+    def evaluated_model(self) -> SentimentClassifier:
+        """The model that is validated and saved: the EMA of the weights, if there is one."""
+        return cast(SentimentClassifier, self.ema.module) if self.ema else self.model
 
     @property
     def best(self) -> EpochMetrics:
-        """The first epoch with the highest validation AUC. Raises ValueError before one is over."""
+        """The first epoch with the highest validation AUC. Raises ValueError before an epoch is completed."""
         return max(self.epochs, key=lambda epoch: epoch.validation_auc)
 
-    def position(self, steps_per_epoch: int, epochs: int) -> str:
-        """Name the step that comes next, for a person."""
-        if len(self.epochs) == epochs:
-            return f"the end of epoch {epochs}"
-        number, step = len(self.epochs) + 1, len(self.steps) + 1
-        if step > steps_per_epoch:
-            return f"the validation of epoch {number}"
-        return f"epoch {number}, step {step} of {steps_per_epoch}"
+    def describe_position(self) -> str:
+        """Describe the next step, for log and error messages."""
+        if len(self.epochs) == self.total_epochs:
+            return f"the end of epoch {self.total_epochs}"
+        if len(self.steps) == self.steps_per_epoch:
+            return f"the validation of epoch {self.epoch}"
+        return f"epoch {self.epoch}, step {len(self.steps) + 1} of {self.steps_per_epoch}"
 
     def record_step(self, step: StepMetrics, seconds: float) -> None:
-        """Take in what a step saw, after it changed the weights.
+        """Record a step that has updated the weights, and update the EMA if it is due.
 
-        seconds: what the epoch took so far.
+        Args:
+            step: metrics of the step.
+            seconds: duration of the epoch so far.
         """
         self.steps.append(step)
         self.seconds = seconds
-        if self.average and len(self.steps) % AVERAGE_EVERY == 1:  # an epoch of a single step counts too
-            self.average.update_parameters(self.model)
+        if self.ema and len(self.steps) % EMA_INTERVAL == 1:  # also in an epoch of a single step
+            self.ema.update_parameters(self.model)
 
     def record_epoch(self, epoch: EpochMetrics, logits: NDArray[np.float32]) -> None:
-        """Take in the figures of the epoch that ended, and keep its weights where they are the best.
+        """Record a completed epoch, and copy its weights if it is the best one so far.
 
-        logits: of the validation reviews.
+        Args:
+            epoch: metrics of the epoch.
+            logits: of the validation reviews, shape (reviews,).
         """
         self.epochs.append(epoch)
         self.steps, self.seconds = [], 0.0
         if self.best is epoch:
-            weights = self.candidate.state_dict()
+            weights = self.evaluated_model.state_dict()
             self.best_weights = {name: weight.clone() for name, weight in weights.items()}
             self.best_logits = torch.from_numpy(logits.copy())
 
-    def dump(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the state as nested dictionaries of tensors and JSON values, without the best weights.
 
-        The best weights stay as they are for whole epochs, so that who keeps states keeps them apart. Of the
-        optimizer only what it learned: its settings follow from the parameters.
+        The best weights change at most once per epoch, so a checkpoint writes them to a file of their own. Of
+        the optimizer, only its state is included: its settings follow from the parameters.
         """
-        learned = self.optimizer.state_dict()["state"]
+        optimizer_state = self.optimizer.state_dict()["state"]
         return {
             "weights": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
-            "optimizer": {str(position): values for position, values in learned.items()},
+            "ema": self.ema.state_dict() if self.ema else {},
+            "optimizer": {str(position): values for position, values in optimizer_state.items()},
             "clipper": self.clipper.state_dict(),
             "best_logits": self.best_logits,
-            "random": torch.get_rng_state(),
-            "random_on_gpu": _random_state_on_gpu(),
+            "rng_state": torch.get_rng_state(),
+            "cuda_rng_state": _get_cuda_rng_state(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "steps": [asdict(step) for step in self.steps],
             "seconds": self.seconds,
         }
 
-    def load(self, content: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
-        """Become the state that was dumped; it must be one of the same parameters."""
-        self.model.load_state_dict(content["weights"])
-        if self.average:
-            self.average.load_state_dict(content["average"])
-        learned = {int(position): values for position, values in content["optimizer"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": learned})
-        self.clipper.load_state_dict(content["clipper"])
-        torch.set_rng_state(content["random"])
-        if content["random_on_gpu"] is not None:
-            torch.cuda.set_rng_state(content["random_on_gpu"])
-        self.best_logits = content["best_logits"]
-        self.epochs = EPOCHS.validate_python(content["epochs"])
-        self.steps = STEPS.validate_python(content["steps"])
-        self.seconds = content["seconds"]
+    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
+        """Restore a state that `state_dict` returned, of a run with the same parameters."""
+        self.model.load_state_dict(state["weights"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        optimizer_state = {int(position): values for position, values in state["optimizer"].items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})
+        self.clipper.load_state_dict(state["clipper"])
+        torch.set_rng_state(state["rng_state"])
+        if state["cuda_rng_state"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng_state"])
+        self.best_logits = state["best_logits"]
+        self.epochs = EPOCHS.validate_python(state["epochs"])
+        self.steps = STEPS.validate_python(state["steps"])
+        self.seconds = state["seconds"]
         self.best_weights = dict(best_weights)
 
 
-def _random_state_on_gpu() -> Tensor | None:
-    """Return the state of CUDA's random numbers; None where this process does not use CUDA."""
+def _get_cuda_rng_state() -> Tensor | None:
+    """Return the state of CUDA's random number generator; None if this process does not use CUDA."""
     initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return torch.cuda.get_rng_state() if initialized else None
 
 
-def _running_average(model: SentimentClassifier, decay: float) -> AveragedModel | None:
-    """Return a model that follows the weights' exponential average; None where decay is 0."""
+def _build_ema(model: SentimentClassifier, decay: float) -> AveragedModel | None:
+    """Build the exponential moving average of a model's weights; None if the decay per step is 0."""
     if decay == 0:
         return None
-    averaging = get_ema_multi_avg_fn(decay**AVERAGE_EVERY)  # type: ignore[no-untyped-call]
-    average = AveragedModel(model, multi_avg_fn=averaging)
-    average.to(model.device)  # lays each copied LSTM's weights out in one piece, as cuDNN wants them
-    average.n_averaged = average.n_averaged.cpu()  # read before each update, which would wait for a GPU
-    return average
+    ema_update = get_ema_multi_avg_fn(decay**EMA_INTERVAL)  # type: ignore[no-untyped-call]
+    ema = AveragedModel(model, multi_avg_fn=ema_update)
+    ema.to(model.device)  # makes the copied weights of each LSTM contiguous, as cuDNN requires
+    ema.n_averaged = ema.n_averaged.cpu()  # read before each update, which would synchronize with a GPU
+    return ema

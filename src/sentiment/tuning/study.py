@@ -19,7 +19,7 @@ from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.settings import repository_root
 from sentiment.tokens.batches import TrainingData
-from sentiment.training.fingerprint import DECIDING, PACKAGE, compute_code_digest
+from sentiment.training.fingerprint import PACKAGE, TRAINING_CODE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 from sentiment.tuning.holdout import select_tuning_reviews
 from sentiment.tuning.sampling import build_pruner, build_sampler, count_trials, list_starting_trials
@@ -27,7 +27,7 @@ from sentiment.tuning.storage import open_storage
 from sentiment.tuning.trial_params import get_error
 
 FINGERPRINTED_CODE = (
-    *DECIDING,
+    *TRAINING_CODE,
     "tuning/trial_params.py",
     "tuning/sampling.py",
     "tuning/holdout.py",
