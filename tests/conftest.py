@@ -35,7 +35,7 @@ SLOW = (
     "tests/test_predict.py",
     "tests/tracking/",
     "tests/training/test_checkpoints.py",
-    "tests/training/test_checks.py",
+    "tests/training/test_intermediate_evaluations.py",
     "tests/training/test_loop.py",
     "tests/training/test_self_training.py",
 )

@@ -1,4 +1,4 @@
-"""Optimizers against values worked out by hand, and against their formulas in plain NumPy."""
+"""Optimizers compared with values calculated by hand and with their formulas in NumPy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def _steps(
     weight_decay: float = 0.0,
     l1: float = 0.0,
 ) -> Array:
-    """Return a parameter after one step per gradient, each at the learning rate that a schedule sets."""
+    """Return a parameter after one step per gradient, each with its own learning rate."""
     params: Optimizer = TypeAdapter(Optimizer).validate_python(
         {**kind, "learning_rate": 1.0, "weight_decay": weight_decay, "l1": l1}
     )
@@ -45,15 +45,15 @@ def _steps(
     [
         (SGD, 0.0, 0.0, 0.95, 0.855),  # 0.1 * 0.5, then 0.1 * (0.9 * 0.5 + 0.5)
         (SGD, 0.1, 0.0, 0.94, 0.8266),  # 0.1 * 0.6, then 0.1 * (0.9 * 0.6 + 0.594)
-        (SGD, 0.0, 0.2, 0.93, 0.815),  # 0.02 more after each step
-        (ADAM, 0.0, 0.0, 0.9, 0.8),  # equal gradients: one learning rate a step, whatever their size
+        (SGD, 0.0, 0.2, 0.93, 0.815),  # each step shrinks the weight by 0.02
+        (ADAM, 0.0, 0.0, 0.9, 0.8),  # equal gradients: each step moves the weight by the learning rate
         (ADAM, 0.0, 0.2, 0.88, 0.76),
         (ADAMW, 0.0, 0.0, 0.9, 0.8),
-        (ADAMW, 0.1, 0.0, 0.89, 0.7811),  # 1% of the weight more
+        (ADAMW, 0.1, 0.0, 0.89, 0.7811),  # each step also shrinks the weight by 1%
         (ADAMW, 0.1, 0.2, 0.87, 0.7413),
     ],
 )
-def test_two_steps_by_hand(
+def test_two_steps_equal_hand_calculated_values(
     kind: dict[str, Any], weight_decay: float, l1: float, first: float, second: float
 ) -> None:
     start, gradient = np.array([[1.0]]), np.array([[0.5]])
@@ -99,19 +99,19 @@ def test_steps_follow_the_formulas(
 
 
 @pytest.mark.parametrize("kind", [SGD, ADAM, ADAMW], ids=lambda kind: kind["kind"])
-def test_l1_makes_weights_exactly_zero_and_leaves_biases(kind: dict[str, Any]) -> None:
-    """A weight within learning rate x l1 of zero stops there; without a gradient it stays."""
+def test_l1_sets_weights_to_exactly_zero_and_excludes_biases(kind: dict[str, Any]) -> None:
+    """A weight within learning rate x l1 of zero becomes zero."""
     start = np.array([[0.04, -0.04, 0.0, 0.06, -0.06]])
-    still = np.zeros_like(start)
-    reached = _steps(kind, start, [still], [0.1], l1=0.5)
+    zeros = np.zeros_like(start)
+    reached = _steps(kind, start, [zeros], [0.1], l1=0.5)
     np.testing.assert_array_equal(reached[0, :3], 0.0)
     np.testing.assert_allclose(reached[0, 3:], [0.01, -0.01], rtol=1e-9)
-    np.testing.assert_array_equal(_steps(kind, start, [still] * 2, [0.1] * 2, l1=0.5), 0.0)
-    np.testing.assert_array_equal(_steps(kind, start[0], [still[0]], [0.1], l1=0.5), start[0])
+    np.testing.assert_array_equal(_steps(kind, start, [zeros] * 2, [0.1] * 2, l1=0.5), 0.0)
+    np.testing.assert_array_equal(_steps(kind, start[0], [zeros[0]], [0.1], l1=0.5), start[0])
 
 
 @pytest.mark.parametrize(("kind", "peer"), [(ADAM, torch.optim.Adam), (ADAMW, torch.optim.AdamW)])
-def test_adam_has_the_state_before_its_first_step_that_torch_makes_in_it(
+def test_adam_state_is_allocated_as_torch_does_in_its_first_step(
     kind: dict[str, Any], peer: type[torch.optim.Adam]
 ) -> None:
     params: Optimizer = TypeAdapter(Optimizer).validate_python(
@@ -121,8 +121,8 @@ def test_adam_has_the_state_before_its_first_step_that_torch_makes_in_it(
     weights.grad = torch.zeros_like(weights)
     optimizer, stepped = build_optimizer([weights], params), peer([weights], lr=0.0, fused=True)
     stepped.step()
-    made, expected = optimizer.state[weights], stepped.state[weights]
-    assert list(made) == list(expected)
-    for name in made:
-        assert (made[name].dtype, made[name].shape) == (expected[name].dtype, expected[name].shape)
-        assert not made[name].any()
+    allocated, expected = optimizer.state[weights], stepped.state[weights]
+    assert list(allocated) == list(expected)
+    for name in allocated:
+        assert (allocated[name].dtype, allocated[name].shape) == (expected[name].dtype, expected[name].shape)
+        assert not allocated[name].any()

@@ -1,4 +1,4 @@
-"""Schedules against values worked out by hand: 10 steps an epoch, 4 epochs."""
+"""Learning-rate schedules compared with values calculated by hand: 10 steps per epoch, 4 epochs."""
 
 import math
 
@@ -48,7 +48,9 @@ NOAM = NoamSchedule(kind="noam", warmup_steps=4)
         (NOAM, 35, 1 / 3),
     ],
 )
-def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
+def test_factor_equals_hand_calculated_value(
+    schedule: LearningRateSchedule, step: int, factor: float
+) -> None:
     assert compute_learning_rate_factor(schedule, step, 10, 4) == pytest.approx(factor)
 
 
@@ -61,7 +63,7 @@ def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float
         (EXPONENTIAL, 8, 1.0),
         (EXPONENTIAL, 13, 0.5),
         (EXPONENTIAL, 28, 0.0625),
-        (POLYNOMIAL, 24, 0.4),  # half of the 32 steps that are left
+        (POLYNOMIAL, 24, 0.4),  # half of the remaining 32 steps
         (POLYNOMIAL, 40, 0.2),
         (COSINE, 24, 0.55),
         (COSINE, 40, 0.1),
@@ -70,13 +72,15 @@ def test_factor_by_hand(schedule: LearningRateSchedule, step: int, factor: float
         (NOAM, 31, 0.5),
     ],
 )
-def test_factor_after_a_warm_up_by_hand(schedule: LearningRateSchedule, step: int, factor: float) -> None:
+def test_factor_after_a_warm_up_equals_hand_calculated_value(
+    schedule: LearningRateSchedule, step: int, factor: float
+) -> None:
     warmed = schedule.model_copy(update={"warmup_steps": 8})
     assert compute_learning_rate_factor(warmed, step, 10, 4) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("schedule", [CONSTANT, STEP, EXPONENTIAL, POLYNOMIAL, COSINE, NOAM])
-def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSchedule) -> None:
+def test_schedule_starts_after_a_linear_warm_up(schedule: LearningRateSchedule) -> None:
     warmed = schedule.model_copy(update={"warmup_steps": 8})
     factors = [compute_learning_rate_factor(warmed, step, 10, 4) for step in range(9)]
     after = math.sqrt(8 / 9) if schedule is NOAM else 1.0
@@ -94,7 +98,7 @@ def test_warm_up_rises_evenly_then_the_schedule_starts(schedule: LearningRateSch
         ),
     ],
 )
-def test_schedule_longer_than_the_run_is_refused(schedule: LearningRateSchedule, message: str) -> None:
+def test_schedule_longer_than_the_run_is_an_error(schedule: LearningRateSchedule, message: str) -> None:
     with pytest.raises(UserError, match=message):
         validate_schedule(schedule, 10, 4)
 
@@ -109,9 +113,9 @@ def test_schedule_longer_than_the_run_is_refused(schedule: LearningRateSchedule,
         NOAM,
     ],
 )
-def test_schedule_that_fits_the_run_is_taken(schedule: LearningRateSchedule) -> None:
+def test_schedule_that_fits_the_run_is_valid(schedule: LearningRateSchedule) -> None:
     validate_schedule(schedule, 10, 4)
 
 
-def test_run_of_one_epoch_needs_no_drop() -> None:
+def test_run_of_one_epoch_requires_no_drop() -> None:
     validate_schedule(STEP, 10, 1)

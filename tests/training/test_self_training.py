@@ -1,4 +1,4 @@
-"""Learning from unlabelled reviews too: a student of the teacher's probabilities."""
+"""Self-training: the final model is trained on the pseudo-labels of the initial model."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ MODEL = model_params(ngrams={"order": 2, "min_reviews": 2, "smoothing": 0.01, "w
 
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> Splits:
-    """Real reviews as token ids: 80 to learn from, 40 to choose with, 80 without labels."""
+    """Real reviews as token ids: 80 for training, 40 for validation, 80 unlabelled."""
     tokenizer = train_small_tokenizer(reviews["text"].to_pylist(), VOCABULARY)
     train, validation, others = (
         encode(tokenizer, reviews.take([row for row in range(200) if row % 5 in part]))
@@ -42,24 +42,24 @@ def splits(reviews: pa.Table) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def whole(splits: Splits) -> TrainingResult:
-    """A run that nobody killed."""
+def uninterrupted(splits: Splits) -> TrainingResult:
+    """Result of an uninterrupted run."""
     return _fit(splits)
 
 
 class Killed(BaseException):
-    """Stands for the signal: nothing in the code under test catches it."""
+    """Stands for SIGKILL: the code under test does not catch it."""
 
 
 class KilledAt(Checkpoint):
-    """Keeps every state, and ends the process that keeps it after a step of epoch 2."""
+    """Saves the state after every step, and raises Killed after a step of epoch 2."""
 
-    def __init__(self, folder: Path, key: str, step: int | None, teachers_step: int | None = None) -> None:
+    def __init__(self, folder: Path, key: str, step: int | None, initial_step: int | None = None) -> None:
         super().__init__(folder, key, minutes=0)
-        self.step, self.teachers_step = step, teachers_step
+        self.step, self.initial_step = step, initial_step
 
-    def part(self, name: str) -> Checkpoint:
-        return KilledAt(self.folder / name, f"{self.fingerprint}/{name}", self.teachers_step)
+    def nested(self, name: str) -> Checkpoint:
+        return KilledAt(self.folder / name, f"{self.fingerprint}/{name}", self.initial_step)
 
     def save_if_due(self, state: TrainingState) -> None:
         super().save_if_due(state)
@@ -80,22 +80,26 @@ def _require_equal(one: TrainingResult, other: TrainingResult) -> None:
 
 
 @pytest.mark.slow
-def test_student_learns_anew_from_all_reviews_under_the_teachers_probabilities(
-    splits: Splits, whole: TrainingResult
+def test_final_model_is_trained_from_scratch_on_pseudo_labels(
+    splits: Splits, uninterrupted: TrainingResult
 ) -> None:
     train, validation, unlabelled = splits
     params = TrainParams.model_validate(TRAIN)
-    teacher = fit(MODEL, params, TrainingData(VOCABULARY, train, validation), lambda _: None)
-    joined = train.concatenate(unlabelled, compute_probabilities(predict_logits(teacher.model, unlabelled)))
-    _require_equal(fit(MODEL, params, TrainingData(VOCABULARY, joined, validation), lambda _: None), whole)
+    initial = fit(MODEL, params, TrainingData(VOCABULARY, train, validation), lambda _: None)
+    joined = train.concatenate(unlabelled, compute_probabilities(predict_logits(initial.model, unlabelled)))
+    _require_equal(
+        fit(MODEL, params, TrainingData(VOCABULARY, joined, validation), lambda _: None), uninterrupted
+    )
 
 
-def test_equal_runs_are_equal_bit_for_bit(splits: Splits, whole: TrainingResult) -> None:
-    _require_equal(_fit(splits), whole)
+def test_self_training_is_deterministic(splits: Splits, uninterrupted: TrainingResult) -> None:
+    _require_equal(_fit(splits), uninterrupted)
 
 
 @pytest.mark.slow
-def test_ignored_reviews_change_nothing(splits: Splits, whole: TrainingResult) -> None:
+def test_ignored_unlabelled_reviews_do_not_affect_the_model(
+    splits: Splits, uninterrupted: TrainingResult
+) -> None:
     train, validation, _ = splits
     alone = fit(
         MODEL,
@@ -104,27 +108,30 @@ def test_ignored_reviews_change_nothing(splits: Splits, whole: TrainingResult) -
         lambda _: None,
     )
     _require_equal(_fit(splits, unlabelled="ignore"), alone)
-    assert not torch.equal(alone.model.embedding.weight, whole.model.embedding.weight)
+    assert not torch.equal(alone.model.embedding.weight, uninterrupted.model.embedding.weight)
 
 
-def test_only_the_students_epochs_are_passed_on_and_the_teachers_are_said(
+def test_epochs_of_the_final_model_are_reported_and_those_of_the_initial_model_logged(
     splits: Splits, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[EpochMetrics] = []
     params = TrainParams.model_validate({**TRAIN, "unlabelled": "self_training"})
-    fitted = fit_with_self_training(MODEL, params, TrainingData(VOCABULARY, *splits), on_epoch=seen.append)
-    assert seen == fitted.epochs
-    told = "\n".join(caplog.messages)
-    assert "train: a teacher learns from 80 labelled reviews\ntrain, teacher, epoch 1: loss" in told
-    assert "train: a student learns from these and 80 unlabelled reviews" in told
+    result = fit_with_self_training(MODEL, params, TrainingData(VOCABULARY, *splits), on_epoch=seen.append)
+    assert seen == result.epochs
+    messages = "\n".join(caplog.messages)
+    assert (
+        "train: training the initial model on 80 labelled reviews\ntrain, initial model, epoch 1: loss"
+        in messages
+    )
+    assert "train: training the final model on these and 80 pseudo-labelled reviews" in messages
 
 
-def test_without_unlabelled_reviews_nothing_is_trained(
+def test_self_training_without_unlabelled_reviews_is_an_error(
     splits: Splits, caplog: pytest.LogCaptureFixture
 ) -> None:
     none = TokenizedReviews.from_lists([], [])
     with pytest.raises(
-        UserError, match=r"train\.unlabelled: self_training asked for, but no source"
+        UserError, match=r"train\.unlabelled: self_training requires unlabelled reviews"
     ) as raised:
         _fit((*splits[:2], none))
     assert raised.value.exit_status == 2
@@ -132,44 +139,44 @@ def test_without_unlabelled_reviews_nothing_is_trained(
     assert len(_fit((*splits[:2], none), unlabelled="ignore").epochs) == TRAIN["epochs"]
 
 
-def test_unlabelled_reviews_of_another_vocabulary_are_refused_before_training(splits: Splits) -> None:
+def test_unlabelled_token_ids_outside_the_vocabulary_are_an_error_before_training(splits: Splits) -> None:
     other = TokenizedReviews.from_lists([[VOCABULARY]], [NO_LABEL])
     with pytest.raises(UserError, match="unlabelled split: token id 1000 is not in the model's vocabulary"):
         _fit((*splits[:2], other))
 
 
-@pytest.mark.parametrize("steps", [(None, 3), (4, None)], ids=["teacher", "student"])
+@pytest.mark.parametrize("steps", [(None, 3), (4, None)], ids=["initial", "final"])
 def test_resumed_training_equals_uninterrupted(
-    steps: tuple[int | None, int | None], splits: Splits, whole: TrainingResult, tmp_path: Path
+    steps: tuple[int | None, int | None], splits: Splits, uninterrupted: TrainingResult, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
         _fit(splits, KilledAt(tmp_path, "key", *steps))
-    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2)), whole)
+    _require_equal(_fit(splits, Checkpoint(tmp_path, "key", 2)), uninterrupted)
 
 
-def test_run_killed_while_the_student_learns_finds_the_teacher_trained(
+def test_run_killed_during_the_final_model_does_not_repeat_the_initial_model(
     splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Killed):
         _fit(splits, KilledAt(tmp_path, "key", step=4))
     caplog.clear()
     _fit(splits, Checkpoint(tmp_path, "key", 2))
-    told = "\n".join(caplog.messages)
-    assert "resuming at the end of epoch 2 (" in told
-    assert "resuming at epoch 2, step 5 of 10 (" in told
-    assert "train, teacher, epoch" not in told
+    messages = "\n".join(caplog.messages)
+    assert "resuming at the end of epoch 2 (" in messages
+    assert "resuming at epoch 2, step 5 of 10 (" in messages
+    assert "train, initial model, epoch" not in messages
 
 
-def test_teachers_checkpoint_stays_when_the_teacher_diverges_and_goes_with_the_run(
+def test_initial_models_checkpoint_is_retained_after_divergence_and_deleted_on_completion(
     splits: Splits, tmp_path: Path
 ) -> None:
     optimizer = {"kind": "sgd", "learning_rate": 1e38, "momentum": 0.0, "weight_decay": 0.0, "l1": 0.0}
     with (
-        pytest.raises(TrainingDivergedError, match="The last checkpoint stays in"),
+        pytest.raises(TrainingDivergedError, match="The last checkpoint is retained in"),
         open_checkpoint(tmp_path / "root", "key", 0) as checkpoint,
     ):
         _fit(splits, checkpoint, optimizer=optimizer, clip={"kind": "none"})
-    assert (tmp_path / "root/key/teacher" / STATE_FILE).exists()
+    assert (tmp_path / "root/key/initial" / STATE_FILE).exists()
     with open_checkpoint(tmp_path / "root", "key", 0):
         pass
     assert not (tmp_path / "root").exists()

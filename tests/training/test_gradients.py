@@ -1,4 +1,4 @@
-"""Gradient norms and update ratios by layer against NumPy, on real steps over real reviews."""
+"""Gradient diagnostics by layer compared with NumPy, on real steps with real reviews."""
 
 import copy
 import math
@@ -20,26 +20,23 @@ from sentiment.tokens.batches import Batch, TrainingData, Truncation, iter_sorte
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import train_tokenizer
-from sentiment.training.clipping import GradientClipper
-from sentiment.training.epoch_metrics import StepMetrics
+from sentiment.training.epoch_metrics import (
+    StepMetrics,
+    build_gradients_table,
+    build_history_table,
+    build_training_metrics,
+)
 from sentiment.training.gradients import (
     UPDATES_PER_EPOCH,
     GradientDiagnostics,
     LayerDiagnostics,
-    UpdateRatios,
+    UpdateRatioMeter,
+    compute_gradient_norms,
     compute_layer_diagnostics,
-    gradient_norms,
     is_update_measured,
 )
-from sentiment.training.loop import (
-    TrainingResult,
-    build_gradients_table,
-    build_history_table,
-    build_training_metrics,
-    fit,
-    take_step,
-)
-from sentiment.training.optimization import build_optimizer
+from sentiment.training.loop import TrainingResult, fit, take_step
+from sentiment.training.state import TrainingState
 from tests.model.small_model import model_params
 from tests.training.test_loop import TRAIN
 
@@ -73,17 +70,16 @@ def _joined(model: nn.Module, layer: str, *, gradient: bool = False) -> NDArray[
 
 
 def _step(
-    model: SentimentClassifier, batch: Batch, updates: UpdateRatios | None, **changes: Any
+    model: SentimentClassifier, batch: Batch, meter: UpdateRatioMeter | None, **changes: Any
 ) -> StepMetrics:
-    params = TrainParams.model_validate({**TRAIN, **changes})
-    optimizer = build_optimizer(model.parameters(), params.optimizer)
-    return take_step(model, optimizer, batch, 0.01, GradientClipper(params.clip), "fp32", "step 1", updates)
+    state = TrainingState.create(model, TrainParams.model_validate({**TRAIN, **changes}), steps_per_epoch=1)
+    return take_step(state, batch, 0.01, "fp32", meter)
 
 
-def test_gradient_norms_are_those_of_numpy_and_make_up_the_total(batch: Batch) -> None:
+def test_gradient_norms_equal_numpy_and_combine_to_the_total(batch: Batch) -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
     model(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths)).sum().backward()
-    norms = gradient_norms(model)
+    norms = compute_gradient_norms(model)
     assert norms.layers.keys() == LAYERS.keys()
     for layer in LAYERS:
         assert norms.layers[layer] == pytest.approx(
@@ -98,22 +94,22 @@ def test_gradient_norms_are_measured_before_clipping(batch: Batch) -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
     clipped = copy.deepcopy(model)
     free = _step(model, batch, None, clip={"kind": "none"})
-    bounded = _step(clipped, batch, None, clip={"kind": "norm", "threshold": free.clipped.norm / 10})
-    assert bounded.clipped.changed
+    bounded = _step(clipped, batch, None, clip={"kind": "norm", "threshold": free.clipping.norm / 10})
+    assert bounded.clipping.clipped
     assert bounded.gradient_norms == free.gradient_norms
-    assert math.hypot(*gradient_norms(clipped).layers.values()) == pytest.approx(
-        free.clipped.norm / 10, rel=1e-5
+    assert math.hypot(*compute_gradient_norms(clipped).layers.values()) == pytest.approx(
+        free.clipping.norm / 10, rel=1e-5
     )
 
 
-def test_layers_that_are_not_finite_are_named() -> None:
+def test_non_finite_layers_are_named() -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
     model.head[1].bias.grad.fill_(torch.nan)
     model.layers[0].directions[1].weight_hh_l0.grad[0, 0] = torch.inf
-    norms = gradient_norms(model)
-    assert norms.not_finite == ["lstm_1_backward", "head"]
+    norms = compute_gradient_norms(model)
+    assert norms.non_finite_layers == ["lstm_1_backward", "head"]
     assert not math.isfinite(norms.total)
 
 
@@ -126,10 +122,10 @@ def test_layers_that_are_not_finite_are_named() -> None:
     ],
     ids=lambda optimizer: str(optimizer["kind"]),
 )
-def test_update_ratio_is_change_over_weights(optimizer: dict[str, Any], batch: Batch) -> None:
+def test_update_ratio_is_update_norm_over_weight_norm(optimizer: dict[str, Any], batch: Batch) -> None:
     model = SentimentClassifier(model_params(), VOCABULARY)
     before = copy.deepcopy(model)
-    step = _step(model, batch, UpdateRatios(model), optimizer=optimizer)
+    step = _step(model, batch, UpdateRatioMeter(model), optimizer=optimizer)
     assert step.update_ratios.keys() == LAYERS.keys()
     for layer, ratio in step.update_ratios.items():
         after = _joined(model, layer)
@@ -138,21 +134,21 @@ def test_update_ratio_is_change_over_weights(optimizer: dict[str, Any], batch: B
         assert ratio > 0
 
 
-def test_layer_that_starts_from_zero_and_one_that_stays_there_have_a_ratio() -> None:
+def test_layers_that_start_or_stay_at_zero_have_a_ratio() -> None:
     model = nn.ModuleDict({"moved": nn.Linear(2, 1), "still": nn.Linear(2, 1)})
     for weight in model.parameters():
         weight.data.zero_()
-    updates = UpdateRatios(model)
-    updates.remember()
+    meter = UpdateRatioMeter(model)
+    meter.start()
     model["moved"].weight.data.fill_(3.0)
-    assert updates.measure() == {"moved": 1.0, "still": 0.0}
+    assert meter.stop() == {"moved": 1.0, "still": 0.0}
 
 
 def test_measuring_does_not_change_the_step(batch: Batch) -> None:
     torch.manual_seed(0)
     model = SentimentClassifier(model_params(), VOCABULARY)
     other = copy.deepcopy(model)
-    measured, plain = _step(model, batch, UpdateRatios(model)), _step(other, batch, None)
+    measured, plain = _step(model, batch, UpdateRatioMeter(model)), _step(other, batch, None)
     assert plain.update_ratios == {}
     assert measured.loss == plain.loss
     for name, weight in model.state_dict().items():
@@ -168,23 +164,25 @@ def test_updates_are_measured_at_evenly_spaced_steps(steps: int) -> None:
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_epoch_sums_up_its_steps() -> None:
+def test_layer_diagnostics_summarize_steps() -> None:
     norms = [{"head": norm, "embedding": 2 * norm} for norm in (1.0, 9.0, 2.0)]
     ratios = [{"head": 0.1, "embedding": 0.2}, {"head": 0.3, "embedding": 0.4}]
     assert compute_layer_diagnostics(norms, ratios) == {
-        "head": LayerDiagnostics(gradient_norm=2.0, gradient_norm_max=9.0, update_ratio=pytest.approx(0.2)),
+        "head": LayerDiagnostics(
+            gradient_norm_median=2.0, gradient_norm_max=9.0, update_ratio=pytest.approx(0.2)
+        ),
         "embedding": LayerDiagnostics(
-            gradient_norm=4.0, gradient_norm_max=18.0, update_ratio=pytest.approx(0.3)
+            gradient_norm_median=4.0, gradient_norm_max=18.0, update_ratio=pytest.approx(0.3)
         ),
     }
 
 
-def test_metrics_are_named_in_sections() -> None:
-    health = GradientDiagnostics(
+def test_metric_names_have_sections() -> None:
+    diagnostics = GradientDiagnostics(
         {"head": LayerDiagnostics(1.0, 2.0, 0.1)}, {"lstm_1_forward": {"forget": 0.25}}
     )
-    assert health.metrics() == {
-        "gradient_norm/head": 1.0,
+    assert diagnostics.metrics() == {
+        "gradient_norm_median/head": 1.0,
         "gradient_norm_max/head": 2.0,
         "update_ratio/head": 0.1,
         "gate_saturation/lstm_1_forward_forget": 0.25,
@@ -192,41 +190,41 @@ def test_metrics_are_named_in_sections() -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted(tokens: TokenizedReviews) -> TrainingResult:
+def result(tokens: TokenizedReviews) -> TrainingResult:
     params = TrainParams.model_validate(TRAIN)
     shape = model_params(layers=2, chunk_tokens=8)
     return fit(shape, params, TrainingData(VOCABULARY, tokens, tokens), on_epoch=lambda _: None)
 
 
 @pytest.mark.slow
-def test_every_epoch_knows_the_health_of_every_layer(fitted: TrainingResult) -> None:
+def test_every_epoch_has_diagnostics_of_every_layer(result: TrainingResult) -> None:
     lstms = {f"lstm_{layer}_{direction}" for layer in (1, 2) for direction in ("forward", "backward")}
-    for epoch in fitted.epochs:
+    for epoch in result.epochs:
         assert set(epoch.gradients.layers) == {"embedding", "head"} | lstms
         for layer in epoch.gradients.layers.values():
-            assert 0 < layer.gradient_norm <= layer.gradient_norm_max <= epoch.gradient_norm_max
+            assert 0 < layer.gradient_norm_median <= layer.gradient_norm_max <= epoch.gradient_norm_max
             assert 0 < layer.update_ratio < 1
         assert set(epoch.gradients.gate_saturation) == lstms
         shares = [share for gates in epoch.gradients.gate_saturation.values() for share in gates.values()]
         assert all(0 <= share <= 1 for share in shares)
-    assert fitted.epochs[0].gradients != fitted.epochs[1].gradients
+    assert result.epochs[0].gradients != result.epochs[1].gradients
 
 
 @pytest.mark.slow
-def test_tables_keep_layers_apart_from_epochs(fitted: TrainingResult) -> None:
-    table = build_gradients_table(fitted)
-    assert list(table) == ["epoch", "layer", "gradient_norm", "gradient_norm_max", "update_ratio"]
+def test_layer_metrics_are_in_the_gradients_table_only(result: TrainingResult) -> None:
+    table = build_gradients_table(result.epochs)
+    assert list(table) == ["epoch", "layer", "gradient_norm_median", "gradient_norm_max", "update_ratio"]
     assert list(zip(table["epoch"], table["layer"], strict=True)) == [
-        (epoch.epoch, layer) for epoch in fitted.epochs for layer in epoch.gradients.layers
+        (epoch.epoch, layer) for epoch in result.epochs for layer in epoch.gradients.layers
     ]
-    assert "gradients" not in build_history_table(fitted)
-    assert "gradients" not in build_training_metrics(fitted)["best"]
+    assert "gradients" not in build_history_table(result.epochs)
+    assert "gradients" not in build_training_metrics(result.epochs, result.best)["best"]
 
 
-def test_output_gates_driven_shut_show_in_saturation_and_in_the_gradient_below(
+def test_closed_output_gates_saturate_and_their_gradient_vanishes(
     tokens: TokenizedReviews, batch: Batch
 ) -> None:
-    """What the figures are for."""
+    """The diagnostics reveal a vanishing gradient."""
     torch.manual_seed(0)
     sound = SentimentClassifier(model_params(bidirectional=False), VOCABULARY)
     shut = copy.deepcopy(sound)

@@ -1,4 +1,4 @@
-"""Looks at the validation AUC within an epoch: they tell in time, and change nothing."""
+"""Intermediate evaluations: when they are reported, and that they do not affect the training."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sentiment.model.classifier import predict_logits
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.encoding import encode
-from sentiment.training import epoch_metrics as checks_module
+from sentiment.training import epoch_metrics
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.epoch_metrics import (
     EpochMetrics,
@@ -31,7 +31,7 @@ from tests.training.test_loop import NGRAMS, TRAIN, VOCABULARY
 
 @pytest.fixture(scope="module")
 def splits(reviews: pa.Table) -> Splits:
-    """Real reviews as token ids, 150 to learn from, 50 to choose with."""
+    """Real reviews as token ids: 150 for training, 50 for validation."""
     tokenizer = train_small_tokenizer(reviews["text"].to_pylist(), VOCABULARY)
     parts = [row for row in range(200) if row % 4], [row for row in range(200) if row % 4 == 0]
     train, validation = (encode(tokenizer, reviews.take(part)) for part in parts)
@@ -39,22 +39,25 @@ def splits(reviews: pa.Table) -> Splits:
 
 
 def _fit(
-    splits: Splits, checks: EvaluationSchedule | None, model: Any = MODEL, **changes: Any
+    splits: Splits, evaluations: EvaluationSchedule | None, model: Any = MODEL, **changes: Any
 ) -> TrainingResult:
     params = TrainParams.model_validate({**TRAIN, "epochs": 2, "ema_decay": 0.9, **changes})
     reviews = TrainingData(VOCABULARY, *splits)
-    return fit(model, params, reviews, on_epoch=lambda _: None, evaluations=checks)
+    return fit(model, params, reviews, on_epoch=lambda _: None, evaluations=evaluations)
 
 
 @pytest.mark.parametrize("ngrams", [None, NGRAMS], ids=["alone", "ngrams"])
-def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) -> None:
+def test_weights_with_and_without_evaluations_are_equal(ngrams: Any, splits: Splits) -> None:
     model = model_params(ngrams=ngrams, dropout={"words": 0.1, "embeddings": 0.1, "layers": 0.0, "head": 0.3})
     seen: list[IntermediateEvaluation] = []
-    without, with_checks = _fit(splits, None, model), _fit(splits, EvaluationSchedule(5, seen.append), model)
+    without, with_evaluations = (
+        _fit(splits, None, model),
+        _fit(splits, EvaluationSchedule(5, seen.append), model),
+    )
     for name, weight in without.model.state_dict().items():
-        assert torch.equal(weight, with_checks.model.state_dict()[name]), name
+        assert torch.equal(weight, with_evaluations.model.state_dict()[name]), name
     assert [epoch.validation_auc for epoch in without.epochs] == [
-        epoch.validation_auc for epoch in with_checks.epochs
+        epoch.validation_auc for epoch in with_evaluations.epochs
     ]
     assert len(seen) == 10
 
@@ -62,30 +65,34 @@ def test_weights_with_and_without_checks_are_equal(ngrams: Any, splits: Splits) 
 @pytest.mark.parametrize(
     ("per_epoch", "steps"), [(1, [10, 20]), (2, [5, 10, 15, 20]), (3, [4, 7, 10, 14, 17, 20])]
 )
-def test_checks_are_spread_over_the_epoch(per_epoch: int, steps: list[int], splits: Splits) -> None:
+def test_evaluations_are_evenly_spaced_over_the_epoch(
+    per_epoch: int, steps: list[int], splits: Splits
+) -> None:
     seen: list[IntermediateEvaluation] = []
     fitted = _fit(splits, EvaluationSchedule(per_epoch, seen.append))
-    assert [check.optimizer_steps for check in seen] == steps
-    assert [check.evaluation_index for check in seen] == list(range(1, len(steps) + 1))
-    ends = [check for check in seen if check.ends_epoch]
-    assert [check.optimizer_steps for check in ends] == [STEPS, 2 * STEPS]
-    assert [check.intermediate_auc for check in ends] == [epoch.validation_auc for epoch in fitted.epochs]
+    assert [evaluation.optimizer_steps for evaluation in seen] == steps
+    assert [evaluation.evaluation_index for evaluation in seen] == list(range(1, len(steps) + 1))
+    ends = [evaluation for evaluation in seen if evaluation.ends_epoch]
+    assert [evaluation.optimizer_steps for evaluation in ends] == [STEPS, 2 * STEPS]
+    assert [evaluation.intermediate_auc for evaluation in ends] == [
+        epoch.validation_auc for epoch in fitted.epochs
+    ]
 
 
-def test_check_scores_the_sample_with_the_weights_of_its_step(
+def test_evaluation_scores_the_sample_with_the_weights_of_its_step(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks_module, "SAMPLE", 20)
+    monkeypatch.setattr(epoch_metrics, "SAMPLE_SIZE", 20)
     seen: list[IntermediateEvaluation] = []
     _, validation = splits
     rows = sample_rows(validation.labels, 20)
     fitted = _fit(splits, EvaluationSchedule(2, seen.append), epochs=1)
     last = roc_auc_score(validation.labels[rows], predict_logits(fitted.model, validation.take(rows)))
     assert seen[-1].intermediate_auc == pytest.approx(last, abs=1e-12)
-    assert len({check.intermediate_auc for check in seen}) == len(seen)
+    assert len({evaluation.intermediate_auc for evaluation in seen}) == len(seen)
 
 
-def test_epoch_tells_the_same_speed_whatever_its_checks_take(
+def test_tokens_per_second_do_not_include_evaluations(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(_: IntermediateEvaluation) -> None:
@@ -101,15 +108,15 @@ def test_epoch_tells_the_same_speed_whatever_its_checks_take(
 
     monkeypatch.setattr("time.perf_counter", tick)
     slowed = _fit(splits, EvaluationSchedule(5, slow), epochs=1).best.tokens_per_second
-    assert slowed > 1000, "or the seconds of a check count"
+    assert slowed > 1000, "the duration of evaluations is included"
 
 
-def test_callback_may_end_the_training_in_the_middle_of_an_epoch(splits: Splits) -> None:
+def test_callback_can_end_the_training_within_an_epoch(splits: Splits) -> None:
     seen: list[int] = []
 
-    def stop(check: IntermediateEvaluation) -> None:
-        seen.append(check.optimizer_steps)
-        if check.evaluation_index == 3:
+    def stop(evaluation: IntermediateEvaluation) -> None:
+        seen.append(evaluation.optimizer_steps)
+        if evaluation.evaluation_index == 3:
             raise StopAsyncIteration
 
     with pytest.raises(StopAsyncIteration):
@@ -118,17 +125,19 @@ def test_callback_may_end_the_training_in_the_middle_of_an_epoch(splits: Splits)
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
-def test_check_that_was_not_kept_is_told_again(killed_after: int, splits: Splits, tmp_path: Path) -> None:
-    """Killed while it tells one, before the checkpoint of that step is written."""
+def test_evaluation_after_the_last_checkpoint_is_repeated(
+    killed_after: int, splits: Splits, tmp_path: Path
+) -> None:
+    """The run is killed in the callback, before the checkpoint of that step is written."""
     params = TrainParams.model_validate({**TRAIN, "epochs": 2})
     reviews = TrainingData(VOCABULARY, *splits)
-    whole: list[IntermediateEvaluation] = []
-    fit(MODEL, params, reviews, lambda _: None, evaluations=EvaluationSchedule(2, whole.append))
-    told: list[IntermediateEvaluation] = []
+    uninterrupted: list[IntermediateEvaluation] = []
+    fit(MODEL, params, reviews, lambda _: None, evaluations=EvaluationSchedule(2, uninterrupted.append))
+    first: list[IntermediateEvaluation] = []
 
-    def kill(check: IntermediateEvaluation) -> None:
-        told.append(check)
-        if check.evaluation_index == killed_after:
+    def kill(evaluation: IntermediateEvaluation) -> None:
+        first.append(evaluation)
+        if evaluation.evaluation_index == killed_after:
             raise Killed
 
     def train(on_evaluation: Any) -> None:
@@ -144,13 +153,13 @@ def test_check_that_was_not_kept_is_told_again(killed_after: int, splits: Splits
 
     with pytest.raises(Killed):
         train(kill)
-    again: list[IntermediateEvaluation] = []
-    train(again.append)
-    assert again[0] == told[-1]
-    assert [*told[:-1], *again] == whole
+    resumed: list[IntermediateEvaluation] = []
+    train(resumed.append)
+    assert resumed[0] == first[-1]
+    assert [*first[:-1], *resumed] == uninterrupted
 
 
-def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None:
+def test_last_evaluation_of_an_epoch_is_reported_before_the_epoch(splits: Splits) -> None:
     order: list[IntermediateEvaluation | EpochMetrics] = []
     params = TrainParams.model_validate({**TRAIN, "epochs": 1})
     fit(
@@ -160,30 +169,30 @@ def test_last_check_of_an_epoch_is_told_before_the_epoch(splits: Splits) -> None
         order.append,
         evaluations=EvaluationSchedule(1, order.append),
     )
-    assert [type(told) for told in order] == [IntermediateEvaluation, EpochMetrics]
+    assert [type(reported) for reported in order] == [IntermediateEvaluation, EpochMetrics]
 
 
 @pytest.mark.parametrize(
     ("batch_size", "numbers"), [(150, [4, 8]), (75, [2, 4, 6, 8]), (50, [1, 2, 4, 5, 6, 8])]
 )
-def test_epoch_of_fewer_steps_has_fewer_checks_under_their_own_numbers(
+def test_epoch_with_few_steps_skips_evaluation_indices(
     batch_size: int, numbers: list[int], splits: Splits
 ) -> None:
-    """So trials with other batch sizes are compared after equal shares of the training."""
+    """Trials with other batch sizes are then compared after equal fractions of the training."""
     seen: list[IntermediateEvaluation] = []
     _fit(splits, EvaluationSchedule(4, seen.append), batch_size=batch_size)
-    assert [check.evaluation_index for check in seen] == numbers
+    assert [evaluation.evaluation_index for evaluation in seen] == numbers
 
 
-def test_check_of_scores_that_are_not_finite_ends_the_training(
+def test_non_finite_logits_in_an_evaluation_end_the_training(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checks_module.predict_logits
+    real = epoch_metrics.predict_logits
     monkeypatch.setattr(
-        checks_module, "predict_logits", lambda *arguments: real(*arguments) * np.float32("nan")
+        epoch_metrics, "predict_logits", lambda *arguments: real(*arguments) * np.float32("nan")
     )
     with pytest.raises(
-        TrainingDivergedError, match="the check after step 5 of epoch 1: scores are not finite"
+        TrainingDivergedError, match="intermediate evaluation after step 5 of epoch 1: scores are not finite"
     ):
         _fit(splits, EvaluationSchedule(2, lambda _: None))
 

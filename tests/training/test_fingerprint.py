@@ -1,4 +1,4 @@
-"""A checkpoint that another instruction set wrote is not resumed: sums would be rounded in two ways."""
+"""Numerics in the fingerprint: a checkpoint of another instruction set is not resumed."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from sentiment.training.fingerprint import (
     ONEDNN_LEVELS,
     TrainingFingerprint,
     detect_instruction_sets,
-    onednn_isa,
+    detect_onednn_isa,
 )
 from tests.project import ROOT
 
@@ -38,8 +38,8 @@ def stop(epoch):
     if sys.argv[2] == "stop" and epoch.number == 2:
         raise KeyboardInterrupt
 
-key = compute_fingerprint(model_params(), params, reviews)
-with open_checkpoint(Path(sys.argv[1]), key, 0) as checkpoint:
+fingerprint = compute_fingerprint(model_params(), params, reviews)
+with open_checkpoint(Path(sys.argv[1]), fingerprint, 0) as checkpoint:
     print("epochs found:", len(checkpoint.epochs))
     fit(model_params(), params, reviews, on_epoch=stop, checkpoint=checkpoint)
 """
@@ -69,34 +69,33 @@ def test_checkpoint_of_another_instruction_set_is_not_resumed(
     other = _train(tmp_path, "stop", **{variable: value})
     assert other.stdout == "epochs found: 0\n"
     line = other.stderr.splitlines()[0]
-    assert line.startswith("the checkpoint of ")
-    assert f"is not resumed, training starts anew: {named} was " in line
+    assert line.startswith("warning: the checkpoint of ")
+    assert f"is incompatible, training starts from the beginning: {named} was " in line
     assert line.endswith(f"is {value.upper()}")
 
     resumed = _train(tmp_path, "end")
     assert resumed.stdout == "epochs found: 2\n"
-    assert "not resumed" not in resumed.stderr
+    assert "incompatible" not in resumed.stderr
     assert resumed.returncode == 0
 
 
-def test_difference_names_what_only_one_side_has() -> None:
-    key = TrainingFingerprint("recipe", {"threads": "2", "device": "cpu"})
-    assert key.differences({"threads": "1", "device": "cpu"}) == ["threads was 1, is 2"]
-    assert key.differences({"threads": "2"}) == ["device was not set, is cpu"]
+def test_difference_includes_names_that_only_one_run_has() -> None:
+    fingerprint = TrainingFingerprint("inputs", {"threads": "2", "device": "cpu"})
+    assert fingerprint.describe_differences({"threads": "1", "device": "cpu"}) == ["threads was 1, is 2"]
+    assert fingerprint.describe_differences({"threads": "2"}) == ["device was not set, is cpu"]
 
 
 ISA = """
 import torch
-from sentiment.training.fingerprint import TrainingFingerprint
-from sentiment.training.fingerprint import onednn_isa
-print("isa", onednn_isa(), flush=True)
+from sentiment.training.fingerprint import detect_onednn_isa
+print("isa", detect_onednn_isa(), flush=True)
 torch.nn.functional.linear(torch.ones(2, 8, 64), torch.ones(64, 64))
 torch.nn.LSTM(8, 8)(torch.ones(2, 2, 8))
 """
 
 
-def _said_by_onednn(limit: str) -> tuple[str, str]:
-    """Return what oneDNN itself prints of its instruction set, and what `onednn_isa` returns."""
+def _detect_with_onednn(limit: str) -> tuple[str, str]:
+    """Return the instruction set that oneDNN prints, and the one that `detect_onednn_isa` returns."""
     environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ONEDNN_MAX_CPU_ISA": limit}
     done = subprocess.run(
         [sys.executable, "-c", ISA], env=environment, capture_output=True, text=True, check=True
@@ -108,18 +107,18 @@ def _said_by_onednn(limit: str) -> tuple[str, str]:
 
 @pytest.mark.slow
 @X86
-def test_instruction_set_of_onednn_changes_exactly_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every limit that changes what oneDNN prints changes the name, and no other does."""
-    pairs = [_said_by_onednn(limit) for limit in ("SSE41", "avx2", "AVX512_CORE", "DEFAULT", "nonsense")]
+def test_detected_instruction_set_matches_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detected set changes with a limit if and only if the set that oneDNN prints does."""
+    pairs = [_detect_with_onednn(limit) for limit in ("SSE41", "avx2", "AVX512_CORE", "DEFAULT", "nonsense")]
     for theirs, ours in pairs:
         for theirs_again, ours_again in pairs:
             assert (theirs == theirs_again) == (ours == ours_again), pairs
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    assert onednn_isa() == pairs[-1][1]
-    assert onednn_isa() in {name for name, _ in ONEDNN_LEVELS}
+    assert detect_onednn_isa() == pairs[-1][1]
+    assert detect_onednn_isa() in {name for name, _ in ONEDNN_LEVELS}
 
 
-def test_limits_of_mkl_are_part_of_the_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mkl_limits_are_among_the_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     before = detect_instruction_sets()
     monkeypatch.setenv("MKL_CBWR", "AVX2")
     assert detect_instruction_sets() == before | {"mkl_cbwr": "AVX2"}
