@@ -57,7 +57,7 @@ def padded_time(target: float, limit: float, changes: Changes) -> Reached:
 
 def keras_time(target: float, limit: float, changes: Changes) -> Reached:
     """Train the Keras peer likewise; compilation counts."""
-    from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
+    from bench.peers.keras_lstm import KerasPeer  # from the optional extra `bench`
 
     task = open_task(changes)
     return _time(task, KerasPeer(task), target, limit)

@@ -90,7 +90,7 @@ class Other:
     def _peer(self) -> Peer:
         if self.name != KERAS:
             return PlainPeer(self.task, packed=self.name == PACKED)
-        from bench.peers.keras_lstm import KerasPeer  # of the extra `bench`: tests do without
+        from bench.peers.keras_lstm import KerasPeer  # from the optional extra `bench`
 
         return KerasPeer(self.task)
 
