@@ -42,6 +42,10 @@ PARAMS_OF_MODEL = ("model.", "train.")
 """Prefixes of the run's parameters that the model has too, so that the Models page shows them."""
 
 
+NO_STEP = -1
+"""No metric has this step: MLflow copies metrics of a step to the model, without their dataset."""
+
+
 def log_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
     """Log a model to the run that trained it, unless the run already has it, and return its id.
 
@@ -88,6 +92,7 @@ def _log_files(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
             flavor=mlflow.pyfunc,
             name=name,
             run_id=run.id,
+            step=NO_STEP,
             params={key: value for key, value in run.params().items() if key.startswith(PARAMS_OF_MODEL)},
             python_model=str(SERVING_CODE),
             artifacts={SERVED_FOLDER: str(served)},

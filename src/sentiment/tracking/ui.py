@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentiment.tracking.mlflow_store import Store
 
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-"""Makes the experiment open on its training runs. MLflow 3.17 opens others on the traces of agents."""
+"""Marks the experiment as model training. MLflow 3.17 opens that view by `workflowType` in an address."""
 
 VIEW_TAG = "mlflow.sharedViewState."
 """Prefix of the experiment tags in which the UI stores saved views of the table of runs."""
