@@ -107,6 +107,11 @@ def _written(stage: Mapping[str, Any]) -> list[str]:
     return [*stage["outs"], *(name for entry in stage["metrics"] for name in entry)]
 
 
+def test_every_picture_is_shown() -> None:
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in PAGES)
+    assert all(f"images/{path.name})" in text for path in (ROOT / "docs" / "images").iterdir())
+
+
 def test_readme_has_at_most_a_thousand_words() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
 
