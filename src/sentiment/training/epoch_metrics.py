@@ -174,7 +174,7 @@ class EvaluationSchedule:
     Attributes:
         evaluations_per_epoch: evenly spaced over the epoch's steps; the last one is at its end.
         on_evaluation: is called before the checkpoint of that step is written. A run that resumes from an
-            earlier checkpoint therefore repeats the evaluations since then, and none is lost. The last
+            earlier checkpoint therefore evaluates the same steps again, and no result is lost. The last
             evaluation of an epoch is reported before the epoch's metrics. An exception that the callback
             raises ends the training.
     """
