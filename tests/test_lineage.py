@@ -1,4 +1,4 @@
-"""Which run a model belongs to, in a real store: by its weights and by what trained them."""
+"""The run of a model in a real store, found by its weights and origin; names of runs."""
 
 import itertools
 from pathlib import Path
@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sentiment.lineage import find_model_run, find_or_create_model_run, tag_model
+from sentiment.lineage import (
+    find_model_run,
+    find_or_create_model_run,
+    start_stage_run,
+    tag_model,
+)
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin, save_model
+from sentiment.params import load_params
 from sentiment.settings import Settings
-from sentiment.tracking import Store, open_store, start_run
+from sentiment.tracking import Run, Store, open_store, start_run
 from tests.model.small_model import model_params
+from tests.project import ROOT
 
 ORIGINS = {
     "one": Origin(params="a", data="d", code="c", study="tune-x", trial=2),
@@ -40,7 +47,7 @@ def _saved(folder: Path, origin: Origin | None) -> Path:
     return folder
 
 
-def test_runs_of_equal_weights_are_distinguished_in_whatever_order_they_were_made(
+def test_runs_of_equal_weights_are_distinguished_in_any_order_of_creation(
     store: Store, tmp_path: Path
 ) -> None:
     folders = {name: _saved(tmp_path / name, origin) for name, origin in ORIGINS.items()}
@@ -66,3 +73,31 @@ def test_model_without_an_origin_takes_no_run_that_has_one(store: Store, tmp_pat
     adopted = find_or_create_model_run(store, unknown, "train")
     assert adopted.tags()["git.commit_of_model"] == "unknown"
     assert find_or_create_model_run(store, unknown, "train").id == adopted.id != run.id
+
+
+def _name(run: Run) -> str:
+    return str(run.store.client.get_run(run.id).info.run_name)
+
+
+@pytest.mark.slow
+def test_name_of_a_run_holds_what_differs_from_the_previous_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "fast-clip")
+    params = load_params(ROOT / "params.yaml")
+    clip = params.train.clip.model_copy(update={"threshold": 0.25})
+    changed = params.model_copy(update={"train": params.train.model_copy(update={"clip": clip})})
+    origin = Origin(params="a", data="d", code="c")
+    suffixes = []
+    for started, source in (
+        (params, origin),
+        (params, origin),
+        (changed, origin),
+        (changed, origin.model_copy(update={"data": "e"})),
+    ):
+        with start_stage_run(store, "train", started, source, {}) as run:
+            run.log_params(started.model_dump())
+        name, _, suffix = _name(run).partition(" · ")
+        assert name == "train fast-clip"
+        suffixes.append(suffix)
+    assert suffixes == ["", "rerun", "train.clip.threshold=0.25", "other data"]

@@ -1,4 +1,4 @@
-"""A store that dies under a stage: told in one line, and gone on with when it is back."""
+"""A tracking store that fails during a stage: one error message, and resuming once it is back."""
 
 import shutil
 from collections import Counter
@@ -106,7 +106,7 @@ def _require_one_error(said: str) -> None:
     assert PASSWORD not in said
 
 
-def test_training_goes_on_in_its_run_when_the_server_is_back(before: Project, server: TrackingServer) -> None:
+def test_training_resumes_in_its_run_when_the_server_is_back(before: Project, server: TrackingServer) -> None:
     _require_one_error(_killed_under(before, server, "train", f".checkpoints/*/{STATE_FILE}"))
     server.start()
     again = before.stage("train", **_environment(before, server))
@@ -118,7 +118,7 @@ def test_training_goes_on_in_its_run_when_the_server_is_back(before: Project, se
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_search_ends_with_one_message_and_goes_on(
+def test_search_stops_with_one_message_and_resumes(
     before: Project, server: TrackingServer, workers: str
 ) -> None:
     state = f"mlruns/studies/*/trial-1/checkpoints/*/{STATE_FILE}"
@@ -162,14 +162,14 @@ def orphan(alone: None, server: TrackingServer, monkeypatch: pytest.MonkeyPatch)
     return run
 
 
-def test_error_of_a_run_goes_before_that_of_its_store(orphan: StartedRun) -> None:
+def test_original_error_of_a_run_propagates_before_that_of_its_store(orphan: StartedRun) -> None:
     for error in (UserError("what the user did"), KeyboardInterrupt()):
         with pytest.raises(type(error)) as raised, translated_errors(), orphan:
             raise error
         assert raised.value is error
 
 
-def test_error_tag_of_a_run_holds_no_password(server: TrackingServer, orphan: StartedRun) -> None:
+def test_error_tag_of_a_run_contains_no_password(server: TrackingServer, orphan: StartedRun) -> None:
     with pytest.raises(MlflowException, match=PASSWORD) as met:
         orphan.tag({"a": "b"})
     server.start()
@@ -182,7 +182,7 @@ def test_error_tag_of_a_run_holds_no_password(server: TrackingServer, orphan: St
 
 
 @pytest.mark.usefixtures("alone")
-def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
+def test_failed_trial_stays_running_in_the_study_if_its_run_cannot_be_updated(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(*_: object) -> None:
@@ -203,7 +203,7 @@ def test_trial_that_fails_is_not_told_to_the_study_where_its_run_cannot_be(
 
 
 @pytest.mark.usefixtures("alone")
-def test_database_that_dies_is_told_in_one_line(
+def test_unreachable_database_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     password = quote(postgres.PASSWORD)

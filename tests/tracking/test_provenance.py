@@ -1,4 +1,4 @@
-"""What a run records is enough to rebuild it, and says so where it is not."""
+"""The provenance of a run is enough to rebuild it; a dirty run is marked."""
 
 from pathlib import Path
 

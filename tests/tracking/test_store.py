@@ -1,4 +1,4 @@
-"""What the pipeline's runs look like in a real MLflow store."""
+"""The runs and models of the pipeline in a real MLflow store."""
 
 import os
 import subprocess
@@ -125,7 +125,7 @@ def test_tuned_run_has_its_gain_on_test_and_the_baselines_has_none(
 
 
 def test_selected_model_scores_raw_text_and_holds_no_pickle(reproduced: Project) -> None:
-    """Loaded from the store in a process that knows nothing of the project."""
+    """Loaded from the store in a process without the project on its path."""
     (run,) = [run for run in reproduced.runs() if run.data.tags.get("selected") == "true"]
     (output,) = run.outputs.model_outputs
     code = f"""
@@ -144,6 +144,23 @@ print(model.predict(pandas.DataFrame({{"text": ["A fine film."]}}))["probability
     files = [path for path in (reproduced.root / "mlruns/artifacts").rglob("*") if path.is_file()]
     assert any(path.name == "model.safetensors" for path in files)
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}]
+
+
+def test_models_are_ranked_by_their_test_auc(reproduced: Project) -> None:
+    client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("sentiment")
+    assert experiment is not None
+    ranking = [{"field_name": "metrics.test.auc", "ascending": False}]
+    models = client.search_logged_models([experiment.experiment_id], order_by=ranking)
+    figures = reproduced.metrics("evaluate")["models"]
+    linked = {
+        model.name: metric.value
+        for model in models
+        for metric in model.metrics
+        if (metric.key, metric.dataset_name) == ("test.auc", "reviews-test")
+    }
+    assert linked == {name: pytest.approx(figures[name]["test"]["auc"]) for name in ("baseline", "tuned")}
+    assert list(linked.values()) == sorted(linked.values(), reverse=True)
 
 
 def test_model_from_the_cache_gets_a_run_in_a_new_store(project: Project) -> None:
@@ -187,7 +204,7 @@ tracking.open_store()
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
-def test_store_whose_maker_was_killed_is_made_anew(tmp_path: Path, seconds: float) -> None:
+def test_store_is_created_again_after_its_process_was_killed(tmp_path: Path, seconds: float) -> None:
     environment = {**os.environ, "DVC_ROOT": str(tmp_path)}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-c", OPEN]
