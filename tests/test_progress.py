@@ -124,3 +124,18 @@ def test_invalid_log_level_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LOG_LEVEL", "loud")
     with pytest.raises(UserError, match=r"LOG_LEVEL: Input should be 'DEBUG', 'INFO'"):
         logs.configure_logging()
+
+
+def test_line_during_progress_without_a_terminal_is_logged_once(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    logs.configure_logging()
+    with logs.progress_bar("letters", 5) as advance:
+        clock.now += 12
+        advance(2)
+        logging.getLogger("sentiment").info("trying again")
+    assert [line.split("|")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "letters: 40% ",
+        "trying again",
+    ]

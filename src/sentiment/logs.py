@@ -129,7 +129,11 @@ class _TqdmHandler(logging.Handler):
     """Writes records to standard error without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        if sys.stderr.isatty():
+            tqdm.write(line, file=sys.stderr)
+        else:  # tqdm.write redraws every bar, and a bar without a terminal logs: that would recurse
+            print(line, file=sys.stderr)
         sys.stderr.flush()
 
 
