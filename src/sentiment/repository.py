@@ -76,7 +76,12 @@ def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:
     ]
     if found:
         raise UserError(
-            "\n  ".join(["processes are using this repository; try again when they have ended:", *found])
+            "\n  ".join(
+                [
+                    "other processes are using this repository; wait for them to finish and try again:",
+                    *found,
+                ]
+            )
         )
 
 

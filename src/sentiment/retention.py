@@ -57,7 +57,7 @@ def clean(policy: RetentionPolicy, *, remove: bool) -> None:
     """
     root = repository_root()
     if damaged := find_damaged_files(root):
-        raise UserError("\n  ".join([f"corrupt files; {REPAIR_HINT} first:", *damaged]))
+        raise UserError("\n  ".join([f"found corrupt files; {REPAIR_HINT} first:", *damaged]))
     require_idle(root)
     # The cache comes first: if DVC fails, for example at a commit that it cannot read, nothing is removed.
     objects = _find_unneeded_objects(root, policy)

@@ -75,7 +75,8 @@ def enter_repository() -> None:
         missing = [name for name in ROOT_FILES if not any((folder / name).is_file() for folder in folders)]
         raise UserError(
             f"{here}: not inside a repository of this project: no {' and no '.join(missing or ROOT_FILES)} "
-            f"here or in a folder above{'' if missing else ', side by side'}; change to the repository"
+            f"here or in a folder above{'' if missing else ', side by side'}; cd to the repository and "
+            "try again"
         )
     os.chdir(root)
 
@@ -84,7 +85,9 @@ def _get_working_directory() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise UserError("the current folder does not exist any more; change to the repository") from None
+        raise UserError(
+            "the current folder does not exist any more; cd to the repository and try again"
+        ) from None
 
 
 def _find_nearest_root(start: Path) -> Path | None:
@@ -135,8 +138,8 @@ def _format_sqlite_path(folder: Path, name: str) -> str:
     relative = os.path.relpath(folder, Path.cwd())
     if _has_special_characters(relative):
         raise UserError(
-            f"{folder}: the address of a sqlite database cannot contain a path with '?' or '%'; start the "
-            "command inside this folder, or rename it"
+            f"{folder}: the address of a sqlite database cannot contain a path with '?' or '%'; rename the "
+            "folder, or cd to it and try again: the address then has a relative path without '?' and '%'"
         )
     return str(Path(relative) / name)
 

@@ -83,7 +83,7 @@ def test_pattern_may_lead_out_of_the_repository(root: Path) -> None:
 
 
 def test_recursive_wildcard_inside_a_component(root: Path) -> None:
-    with pytest.raises(UserError, match=r"mine/\*\*\.csv: Invalid pattern"):
+    with pytest.raises(UserError, match=r"mine/\*\*\.csv: invalid pattern"):
         expand_pattern("mine/**.csv")
 
 

@@ -17,7 +17,7 @@ def test_only_imdb_rows_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", HEADER + "good,positive,imdb\n", HEADER + "good,1\n"])
 def test_file_with_other_columns_is_an_error(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(UserError, match="not the expected reviews"):
+    with pytest.raises(UserError, match=r"a\.csv: expected a CSV file with the columns text, label"):
         read_reviews_csv(tmp_path / "a.csv")
 
 

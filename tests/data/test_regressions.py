@@ -116,11 +116,11 @@ def test_group_is_equal_for_all_json_types() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (1, "row 1, line 1: the text is a list, expected a string"),
-        (2, "row 1, line 1: the text is an object, expected a string"),
-        (3, "row 1, line 1: the text is a boolean, expected a string"),
+        (1, "row 1, line 1: expected text to be a string, found a list"),
+        (2, "row 1, line 1: expected text to be a string, found an object"),
+        (3, "row 1, line 1: expected text to be a string, found a boolean"),
         (4, "line 1: not JSON: NaN is not a JSON number"),
-        (5, "row 1, line 1: the text is a number, expected a string"),
+        (5, "row 1, line 1: expected text to be a string, found a number"),
     ],
 )
 def test_json_text_that_is_not_a_string_is_an_error(line: int, message: str, tmp_path: Path) -> None:

@@ -130,18 +130,27 @@ def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, mess
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ('"text": ["A"], "label": 1', "row 2, line 3: the text is a list"),
-        ('"text": {}, "label": 1', "row 2, line 3: the text is an object"),
-        ('"text": false, "label": 1', "row 2, line 3: the text is a boolean"),
-        ('"text": 12, "label": 1', "row 2, line 3: the text is a number"),
-        ('"text": "A", "label": [1]', "row 2, line 3: the label is a list"),
-        ('"text": "A", "label": {"is": 1}', "row 2, line 3: the label is an object"),
-        ('"text": "A", "label": 1, "group": [1]', "row 2, line 3: the group is a list"),
+        ('"text": ["A"], "label": 1', "row 2, line 3: expected text to be a string, found a list"),
+        ('"text": {}, "label": 1', "row 2, line 3: expected text to be a string, found an object"),
+        ('"text": false, "label": 1', "row 2, line 3: expected text to be a string, found a boolean"),
+        ('"text": 12, "label": 1', "row 2, line 3: expected text to be a string, found a number"),
+        (
+            '"text": "A", "label": [1]',
+            "row 2, line 3: expected label to be a string, a number or a boolean, found a list",
+        ),
+        (
+            '"text": "A", "label": {"is": 1}',
+            "row 2, line 3: expected label to be a string, a number or a boolean, found an object",
+        ),
+        (
+            '"text": "A", "label": 1, "group": [1]',
+            "row 2, line 3: expected group to be a string, a number or a boolean, found a list",
+        ),
         (
             '"text": "A", "text": "B", "label": 1',
             "line 3: not JSON: duplicate key 'text'",
         ),
-        ('"text": "A", "label": 1, "more": {"a": 1, "a": 2}', "line 3: not JSON: the key 'a' stands in"),
+        ('"text": "A", "label": 1, "more": {"a": 1, "a": 2}', "line 3: not JSON: duplicate key 'a'"),
         ('"text": "A", "label": NaN', "line 3: not JSON: NaN is not a JSON number"),
         ('"text": "A", "label": -Infinity', "line 3: not JSON: -Infinity is not a JSON number"),
         ('"text": "A", "label": 1e999', "a.jsonl row 2: label '1E+999' is not one of the keys"),

@@ -354,7 +354,7 @@ def test_grid_may_have_as_many_points_as_trials(
         ),
         (
             {"pooling": "attention", "carry_state": True},
-            "model: pooling: attention weights the tokens of all chunks",
+            "model: pooling: attention cannot be combined with carry_state: true",
         ),
     ],
 )

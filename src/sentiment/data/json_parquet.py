@@ -99,7 +99,7 @@ def _raise_on_constant(constant: str) -> NoReturn:
 def _validate_text(value: Any, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value if value is None else _LONE_SURROGATE.sub("\ufffd", value)
-    raise UserError(f"{where}: the text is {_describe_type(value)}, expected a string")
+    raise UserError(f"{where}: expected text to be a string, found {_describe_type(value)}")
 
 
 def _to_canonical_scalar(value: Any, where: str, what: str) -> str | None:
@@ -111,7 +111,7 @@ def _to_canonical_scalar(value: Any, where: str, what: str) -> str | None:
     if isinstance(value, bool | int | Decimal):
         return canonicalize_number(value)
     raise UserError(
-        f"{where}: the {what} is {_describe_type(value)}, expected a string, a number or a boolean"
+        f"{where}: expected {what} to be a string, a number or a boolean, found {_describe_type(value)}"
     )
 
 

@@ -149,7 +149,7 @@ def _glob(base: Path, parts: list[str], location: str) -> list[Path]:
         parts = [*parts, "*"]  # all files below, as in newer versions of pathlib
     if any(RECURSIVE_WILDCARD in part and part != RECURSIVE_WILDCARD for part in parts):
         # pathlib raises ValueError for `**.csv`, but from Python 3.13 on it matches like `*.csv`.
-        raise UserError(f"{redact_url(location)}: Invalid pattern: '**' can only be an entire path component")
+        raise UserError(f"{redact_url(location)}: invalid pattern: '**' can only be an entire path component")
     try:
         found = set(base.glob("/".join(parts)))
     except ValueError as error:

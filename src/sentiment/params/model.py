@@ -85,7 +85,8 @@ class ModelParams(Section):
             raise ValueError("carry_state: true carries the LSTM state between chunks and needs chunk_tokens")
         if self.carry_state and self.pooling == "attention":
             raise ValueError(
-                "pooling: attention weights the tokens of all chunks together, but carry_state: true blocks "
-                "the gradient between chunks; use carry_state: false, or pooling last, mean or max"
+                "pooling: attention cannot be combined with carry_state: true, because attention weights the "
+                "tokens of all chunks together and carry_state blocks the gradient between chunks; use "
+                "carry_state: false, or pooling last, mean or max"
             )
         return self

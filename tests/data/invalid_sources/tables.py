@@ -120,7 +120,7 @@ CASES = [
         "JSON label that is a list",
         "a.jsonl",
         b'{"text": "A", "label": [1]}\n',
-        "row 1, line 1: the label is a list",
+        "row 1, line 1: expected label to be a string, a number or a boolean, found a list",
     ),
     _content("empty label", "a.csv", b"text,label\nGood,1\nBad,\n", "row 2: label ''"),
     _content("null label", "a.jsonl", b'{"text": "A", "label": null}\n', "a.jsonl row 1: no label"),
