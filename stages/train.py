@@ -11,7 +11,7 @@ from sentiment.lineage import (
     log_configuration,
     open_training_run,
     record_finished_training,
-    tag_model,
+    tag_run_with_model,
 )
 from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
@@ -66,7 +66,7 @@ def main() -> None:
         write_csv(paths.PLOTS / "gradients.csv", build_gradients_table(result.epochs), numbers=FLOAT_FORMAT)
         write_json(paths.metrics("train"), build_training_metrics(result.epochs, result.best))
         run.log_best(result.best)
-        tag_model(run, paths.model("baseline"))
+        tag_run_with_model(run, paths.model("baseline"))
         record_finished_training(checkpoint, paths.model("baseline"))
 
 

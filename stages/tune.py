@@ -3,7 +3,7 @@
 from sentiment import paths
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_json
-from sentiment.lineage import tag_model
+from sentiment.lineage import tag_run_with_model
 from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
@@ -32,7 +32,7 @@ def main() -> None:
         with search.output_lock:
             study, winner = search.load_results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model, winner.origin)
-            tag_model(winner.run, paths.model("tuned"))
+            tag_run_with_model(winner.run, paths.model("tuned"))
             metrics = summarize_search(study, winner.number, winner.validation_auc, winner.gain)
             run.log_metrics(
                 {

@@ -10,7 +10,7 @@ from sentiment.lineage import (
     find_model_run,
     find_or_create_model_run,
     start_stage_run,
-    tag_model,
+    tag_run_with_model,
 )
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin, save_model
@@ -56,7 +56,7 @@ def test_runs_of_equal_weights_are_distinguished_in_any_order_of_creation(
         made = {}
         for name in order:
             with start_run(store, "tune", name, source={}) as run:
-                tag_model(run, folders[name])
+                tag_run_with_model(run, folders[name])
             made[name] = run.id
         for name, folder in folders.items():
             found = find_model_run(store, folder, "tune")
@@ -67,7 +67,7 @@ def test_runs_of_equal_weights_are_distinguished_in_any_order_of_creation(
 
 def test_model_without_an_origin_takes_no_run_that_has_one(store: Store, tmp_path: Path) -> None:
     with start_run(store, "train", "train", source={}) as run:
-        tag_model(run, _saved(tmp_path / "known", Origin(params="a", data="d", code="c")))
+        tag_run_with_model(run, _saved(tmp_path / "known", Origin(params="a", data="d", code="c")))
     unknown = _saved(tmp_path / "unknown", None)
     assert find_model_run(store, unknown, "train") is None
     adopted = find_or_create_model_run(store, unknown, "train")

@@ -31,7 +31,7 @@ from sentiment.tokens.token_store import TokenizedReviews
 mpl.use("Agg")  # a stage has no screen
 
 CURVE_POINTS = 500
-"""Number of points of a curve that a table retains; more than a plot can show."""
+"""Maximum number of points of a curve in a table; a plot cannot show more."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Evaluation:
     """Metrics of one model on the validation and the test split.
 
     Attributes:
-        validation: as `compute_classification_metrics` returns them.
-        test: likewise.
-        test_probabilities: probability of a positive label, shape (test reviews,).
+        validation: metrics of the validation split, from `compute_classification_metrics`.
+        test: metrics of the test split, from `compute_classification_metrics`.
+        test_probabilities: predicted probability that each test review is positive, shape (n_test_reviews,).
     """
 
     validation: dict[str, Any]
@@ -52,11 +52,11 @@ class Evaluation:
         return f"AUC {self.validation['auc']:.4f} on validation, {self.test['auc']:.4f} on test"
 
     def metrics_by_split(self) -> dict[str, dict[str, Any]]:
-        """Return the metrics under the names of the splits."""
+        """Return the metrics of each split, by the name of the split."""
         return {"validation": self.validation, "test": self.test}
 
     def scalar_metrics(self, split: Literal["validation", "test"]) -> dict[str, float]:
-        """Return a split's metrics as `test.auc`, `test.f1` and so on, without intervals and counts."""
+        """Return the scalar metrics of a split, named `test.auc` and so on, without intervals and counts."""
         metrics = (self.validation if split == "validation" else self.test).items()
         return {f"{split}.{name}": value for name, value in metrics if not isinstance(value, dict)}
 
@@ -68,22 +68,26 @@ def evaluate_model(
     test: TokenizedReviews,
     params: EvaluateParams,
 ) -> Evaluation:
-    """Score both splits with a model and compute its metrics.
+    """Predict the reviews of both splits with a model and compute its metrics.
 
     Args:
-        name: of the model, shown in the progress bars.
-        model: the model to evaluate.
-        validation: the validation split.
-        test: the test split.
+        name: name of the model, shown in the progress bars.
+        model: model to evaluate.
+        validation: validation split.
+        test: test split.
         params: decision threshold and confidence level.
     """
-    on_validation = compute_probabilities(predict_logits(model, validation, f"{name} on validation"))
-    on_test = compute_probabilities(predict_logits(model, test, f"{name} on test"))
+    validation_probabilities = compute_probabilities(
+        predict_logits(model, validation, f"{name} on validation")
+    )
+    test_probabilities = compute_probabilities(predict_logits(model, test, f"{name} on test"))
     threshold, confidence_level = params.threshold, params.confidence_level
     return Evaluation(
-        compute_classification_metrics(validation.labels, on_validation, threshold, confidence_level),
-        compute_classification_metrics(test.labels, on_test, threshold, confidence_level),
-        on_test,
+        compute_classification_metrics(
+            validation.labels, validation_probabilities, threshold, confidence_level
+        ),
+        compute_classification_metrics(test.labels, test_probabilities, threshold, confidence_level),
+        test_probabilities,
     )
 
 
@@ -95,14 +99,14 @@ def select_model(validation_auc: Mapping[Candidate, float]) -> Candidate:
 def compute_test_gain(
     model: Evaluation, reference: Evaluation, labels: NDArray[np.integer], params: EvaluateParams
 ) -> Gain:
-    """Compute by how much a model's test AUC exceeds a reference's, with DeLong's paired interval.
+    """Compute the gain in test AUC of a model over a reference model, with DeLong's paired interval.
 
     Args:
-        model: the model in question.
-        reference: the model that it is compared with. If it is the same one, the gain and both ends of its
-            interval are 0.
-        labels: of the test reviews, 0 or 1, shape (test reviews,).
-        params: has the confidence level of the interval.
+        model: evaluation of the model.
+        reference: evaluation of the reference model. If it is that of the same model, the gain and both
+            bounds of its interval are 0.
+        labels: labels of the test reviews, 0 or 1, shape (n_test_reviews,).
+        params: parameters that include the confidence level of the interval.
     """
     scores, reference_scores = model.test_probabilities, reference.test_probabilities
     return Gain(*compute_delong_gain(labels, scores, reference_scores, params.confidence_level))
@@ -117,13 +121,14 @@ def compute_classification_metrics(
     """Compute AUC, accuracy, precision, recall, F1, confidence intervals and the confusion matrix.
 
     Args:
-        labels: 0 or 1, both present, shape (n,).
-        probabilities: of label 1, shape (n,).
+        labels: true labels, 0 or 1, at least two of each, shape (n_reviews,).
+        probabilities: predicted probabilities of label 1, shape (n_reviews,).
         threshold: lowest probability at which a review is predicted positive.
-        confidence_level: of the intervals: DeLong's for the AUC, Wilson's for the proportions.
+        confidence_level: confidence level of the intervals, which are DeLong's for the AUC and Wilson's for
+            the proportions.
 
     Returns:
-        The metrics, each rounded to 6 decimals. Precision and recall are 0 where their denominator is 0.
+        Metrics by name, rounded to 6 decimals. Precision and recall are 0 if their denominator is 0.
     """
     predicted = (probabilities >= threshold).astype(np.int8)
     ((true_negative, false_positive), (false_negative, true_positive)) = confusion_matrix(
@@ -136,20 +141,21 @@ def compute_classification_metrics(
     }
     metrics: dict[str, Any] = {
         "auc": float(roc_auc_score(labels, probabilities)),
-        **{name: part / whole if whole else 0.0 for name, (part, whole) in proportions.items()},
+        **{name: count / total if total else 0.0 for name, (count, total) in proportions.items()},
         "f1": float(f1_score(labels, predicted, zero_division=0.0)),
     }
     intervals = {
         "auc": compute_delong_interval(labels, probabilities, confidence_level),
         **{
-            name: compute_wilson_interval(part, whole, confidence_level)
-            for name, (part, whole) in proportions.items()
+            name: compute_wilson_interval(count, total, confidence_level)
+            for name, (count, total) in proportions.items()
         },
     }
     return {
         **{name: round(value, 6) for name, value in metrics.items()},
         "interval": {
-            name: {end: round(v, 6) for end, v in asdict(i).items()} for name, i in intervals.items()
+            name: {bound: round(value, 6) for bound, value in asdict(interval).items()}
+            for name, interval in intervals.items()
         },
         "confusion": {
             "true_negative": true_negative,
@@ -184,7 +190,7 @@ def plot_curves(
     """Plot the ROC curve, the precision-recall curve and the confusion matrix of a model.
 
     Returns:
-        Matplotlib figures by the file name under which MLflow stores them.
+        Matplotlib figures, by the name of the file in which MLflow stores them.
     """
     plots = {}
     for file, display in (("roc", RocCurveDisplay), ("precision_recall", PrecisionRecallDisplay)):
@@ -204,5 +210,6 @@ def _new_figure() -> tuple[Figure, mpl.axes.Axes]:
 
 
 def _downsample(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return at most `CURVE_POINTS` evenly spaced rows of a curve, including the first and the last."""
     rows = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))
     return curve.iloc[rows]

@@ -27,35 +27,35 @@ PARAMS_TAG = "params.digest"
 DATA_TAG = "data.digest"
 CODE_TAG = "code.digest"
 STUDY_TAG, TRIAL_TAG = "tune.study", "tune.trial"
-"""Name of the study and number of the trial in it, on the runs of trials."""
+"""Tags of a trial's run: name of the study and number of the trial."""
 
 UNKNOWN = "unknown"
 MODEL_COMMIT_TAG = "git.commit_of_model"
-"""Set to UNKNOWN on the run of a model that this store has not seen trained: its commit is not known."""
+"""Tag with the value UNKNOWN on a run that was created for an existing model, whose commit is not known."""
 
 TRAINING_INPUTS = (
     *(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
     paths.TOKENIZER,
     *(paths.tokens(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
 )
-"""The data that a training reads, and the reviews it was made from. Only evaluate reads the test split."""
+"""Files that a training reads, and the reviews they were built from. Only evaluate reads the test split."""
 
 MODEL_SECTIONS = ("download", "tokenize", "model", "train")
 """Sections of params.yaml that determine a trained model."""
 
 SECTIONS_BY_STAGE = {"train": ("model", "train"), "tune": ("tune",)}
-"""Parameters in a stage's entry of `dvc.lock` that hold for its model. The best trial drew its own for model
-and train.
+"""Sections in a stage's entry of `dvc.lock` that describe its model, by stage. For `tune` they exclude
+`model` and `train`, since the best trial drew values of its own for them.
 """
 
 
 def compute_model_hash(folder: Path) -> str:
-    """Return the MD5 of a model's weights file: the `md5` that `dvc.lock` records for it."""
+    """Return the MD5 of a model's weights file, as `dvc.lock` records it."""
     return compute_file_md5(folder / WEIGHTS_FILE)
 
 
-def params_digest(*sections: Section) -> str:
-    """Return the MD5 of parameters, equal if and only if all values are equal."""
+def compute_params_digest(*sections: Section) -> str:
+    """Compute the MD5 of all values in sections of params.yaml."""
     return _md5(json.dumps([section.model_dump() for section in sections], sort_keys=True))
 
 
@@ -65,15 +65,15 @@ def build_origin(
     """Return the digests of parameters, data and code that identify a training.
 
     Args:
-        params: the whole of params.yaml; for a trial, with the values that it drew.
-        reviews: the training data.
-        study: name of the study, for a trial.
-        trial: its number in the study.
+        params: all parameters of params.yaml; for a trial, with the values that it drew.
+        reviews: training data.
+        study: name of the study; None if the training is not a trial.
+        trial: number of the trial in the study; None if the training is not a trial.
     """
-    used = reviews.select_splits(unlabelled=params.train.unlabelled != "ignore")
+    used_splits = reviews.select_splits(unlabelled=params.train.unlabelled != "ignore")
     return Origin(
-        params=params_digest(params.model, params.train),
-        data=_md5("".join(split.digest for split in used.values())),
+        params=compute_params_digest(params.model, params.train),
+        data=_md5("".join(split.digest for split in used_splits.values())),
         code=_md5(" ".join([compute_code_digest(PACKAGE), torch.__version__, np.__version__])),
         study=study,
         trial=trial,
@@ -81,14 +81,14 @@ def build_origin(
 
 
 def start_stage_run(store: Store, stage: str, params: Params, origin: Origin, tags: Mapping[str, str]) -> Run:
-    """Start a run whose name distinguishes it from the previous one of its stage.
+    """Start a run whose name distinguishes it from the previous run of its stage.
 
     Args:
-        store: the tracking store.
-        stage: `train` or `tune`.
-        params: the whole of params.yaml.
-        origin: of the configuration in params.yaml, from `build_origin`.
-        tags: further tags of the run.
+        store: tracking store.
+        stage: name of the stage, `train` or `tune`.
+        params: all parameters of params.yaml.
+        origin: digests that identify the training, from `build_origin`.
+        tags: additional tags of the run, by name.
     """
     digests = {DATA_TAG: origin.data, CODE_TAG: origin.code}
     sections = {*MODEL_SECTIONS, *SECTIONS_BY_STAGE[stage]}
@@ -103,16 +103,16 @@ def log_configuration(
     origin: Origin,
     sections: Collection[str] = MODEL_SECTIONS,
 ) -> None:
-    """Log the parameters, the datasets and the digests that a training starts from.
+    """Log the parameters, datasets and digests of a training.
 
-    Device and precision are tags as well, since the parameters may leave both to the machine (`auto`).
+    Device and precision are logged as tags as well, since the parameters may leave them open (`auto`).
 
     Args:
-        run: the run.
-        params: the whole of params.yaml; for a trial, with the values that it drew.
-        reviews: the training data.
-        origin: of the model, from `build_origin`.
-        sections: the sections of params.yaml to log.
+        run: run to log to.
+        params: all parameters of params.yaml; for a trial, with the values that it drew.
+        reviews: training data.
+        origin: digests that identify the training, from `build_origin`.
+        sections: names of the sections of params.yaml to log.
 
     Raises:
         UserError: the requested device is not available.
@@ -130,16 +130,16 @@ def log_datasets(run: Run, params: Params, reviews: TrainingData) -> None:
         run.log_data(name, split, paths.tokens(name))
 
 
-def tag_model(run: Run, folder: Path) -> None:
-    """Tag a run with the model that it trained: the MD5 of the weights, and the digests of its origin."""
+def tag_run_with_model(run: Run, folder: Path) -> None:
+    """Tag a run with the MD5 of the weights that it trained and with the digests of the model's origin."""
     run.tag({MODEL_TAG: compute_model_hash(folder), **_origin_tags(load_config(folder).origin)})
 
 
 def find_model_run(store: Store, folder: Path, stage: str) -> Run | None:
     """Return the newest run of a stage that trained the model in a folder; None if the store has none.
 
-    The run must match the weights and the origin in the configuration beside them: different parameters, data
-    or code may lead to equal weights.
+    Both the weights and the model's origin must match, since different parameters, data or code may produce
+    identical weights.
     """
     origin = load_config(folder).origin
     tags = {MODEL_TAG: compute_model_hash(folder), "stage": stage, **_origin_tags(origin)}
@@ -149,8 +149,9 @@ def find_model_run(store: Store, folder: Path, stage: str) -> Run | None:
 def find_or_create_model_run(store: Store, folder: Path, stage: str) -> Run:
     """Return the run that trained the model in a folder; create one if the store has none.
 
-    The store has none if DVC restored the model from its cache and the store is new. The created run has what
-    the model's files and `dvc.lock` record, and no commit: the current one need not be the model's.
+    The store has none if, for example, it is new and DVC restored the model from its cache. A created run
+    gets the parameters, inputs and digests that the model's files and `dvc.lock` record. It gets no commit,
+    since the model may have been trained at another commit than the current one.
     """
     found = find_model_run(store, folder, stage)
     if found is not None:
@@ -176,7 +177,7 @@ def _origin_tags(origin: Origin | None) -> dict[str, str]:
 def _read_lock_entry(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, str]]:
     """Return the parameters and the input hashes that `dvc.lock` records for a model.
 
-    Both are empty if the model's files are not those that it records.
+    Both are empty if `dvc.lock` is missing or records other model files.
     """
     try:
         entry = parse_lock(paths.LOCK.read_text(encoding="utf-8")).get(stage, {})
@@ -186,8 +187,8 @@ def _read_lock_entry(folder: Path, stage: str) -> tuple[Mapping[str, object], di
     files = compute_dvc_hashes([folder / WEIGHTS_FILE, folder / CONFIG_FILE])
     if any(outputs.get(path) != md5 for path, md5 in files.items()):
         return {}, {}
-    named = (entry.get("params") or {}).get(paths.PARAMS.name) or {}
-    params = {name: named[name] for name in SECTIONS_BY_STAGE[stage] if name in named}
+    section_values = (entry.get("params") or {}).get(paths.PARAMS.name) or {}
+    params = {name: section_values[name] for name in SECTIONS_BY_STAGE[stage] if name in section_values}
     return params, {dep["path"]: dep["md5"] for dep in entry.get("deps") or [] if "md5" in dep}
 
 
@@ -197,75 +198,89 @@ def _md5(content: str) -> str:
 
 STAGE = "train"
 TRAINING_TAG = "train.id"
-"""Tag of the run, and note in the checkpoint. It is written there first, so every run can be found again."""
+"""Name of the run's tag and of the checkpoint's note that hold the id of the training. The note is written
+before the run starts, so that a restart always finds the run."""
 
 LAST_TRAINING = Path("mlruns/last-training.json")
-"""Key and id of the last training and, once it has finished, its model's MD5. It outlives the checkpoint: DVC
-may be killed before it records the outputs, and the store may fail before the run's final status is written.
+"""Record of the last training: its fingerprint (`key`), its id and, once it has finished, its model's MD5.
+
+It is retained after the checkpoint is deleted, since DVC may be killed before it records the outputs, and the
+store may fail before it has the run's final status.
 """
 
 
 def open_training_run(checkpoint: Checkpoint | None, params: Params, origin: Origin) -> Run:
-    """Resume the run of this training if the store still has it; else start one.
+    """Resume the MLflow run of a training; start a run if the store has none.
 
     Args:
-        checkpoint: None if another process trains the same configuration.
-        params: the whole of params.yaml.
-        origin: of the model, from `build_origin`.
+        checkpoint: checkpoint of the training; None if another process trains the same configuration.
+        params: all parameters of params.yaml.
+        origin: digests that identify the training, from `build_origin`.
     """
     store = open_store()
     if checkpoint is None:
         return start_stage_run(store, STAGE, params, origin, {})
-    training = (
+    training_id = (
         checkpoint.notes.get(TRAINING_TAG)
-        or _find_unfinished(store, checkpoint.fingerprint)
+        or _find_unfinished_training(store, checkpoint.fingerprint)
         or uuid.uuid4().hex
     )
-    _record_last(checkpoint, training)
-    tags = {TRAINING_TAG: training}
+    _record_last_training(checkpoint, training_id)
+    tags = {TRAINING_TAG: training_id}
     found = find_tagged_run(store, tags)
     reopened = reopen_run(store, found.id) if found else None
     return reopened or start_stage_run(store, STAGE, params, origin, tags)
 
 
 def record_finished_training(checkpoint: Checkpoint | None, model: Path) -> None:
-    """Record which run trained the model; the checkpoint, which has that too, is deleted next."""
+    """Record the id of a finished training and the MD5 of its model, before the checkpoint is deleted.
+
+    Args:
+        checkpoint: checkpoint of the training; None if there is none, so that nothing is recorded.
+        model: folder of the trained model.
+    """
     if checkpoint:
-        _record_last(checkpoint, checkpoint.notes[TRAINING_TAG], compute_model_hash(model))
+        _record_last_training(checkpoint, checkpoint.notes[TRAINING_TAG], compute_model_hash(model))
 
 
-def _record_last(checkpoint: Checkpoint, training: str, md5: str | None = None) -> None:
-    write_json(repository_root() / LAST_TRAINING, {"key": checkpoint.fingerprint, "id": training, "md5": md5})
-    checkpoint.write_note(TRAINING_TAG, training)
+def _record_last_training(checkpoint: Checkpoint, training_id: str, model_md5: str | None = None) -> None:
+    record = {"key": checkpoint.fingerprint, "id": training_id, "md5": model_md5}
+    write_json(repository_root() / LAST_TRAINING, record)
+    checkpoint.write_note(TRAINING_TAG, training_id)
 
 
-def _find_unfinished(store: Store, key: str) -> str | None:
-    """Return the id of the last training if it has this key and its result was lost.
+def _find_unfinished_training(store: Store, fingerprint: str) -> str | None:
+    """Return the id of the last training if it has this fingerprint and did not complete; otherwise None.
 
-    That is so if its run still has the status RUNNING (the checkpoint's lock shows that no process trains),
-    or if it finished, but DVC did not record the model.
+    It did not complete if its run still has the status RUNNING (the caller holds the checkpoint's lock, so no
+    other process is training), or if it finished but DVC did not record the model.
     """
     path = repository_root() / LAST_TRAINING
     try:
         last = json.loads(path.read_bytes())
-        same_key, training, md5 = last["key"] == key, str(last["id"]), last["md5"]
+        has_fingerprint = last["key"] == fingerprint
+        training_id, model_md5 = str(last["id"]), last["md5"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    found = find_tagged_run(store, {TRAINING_TAG: training}) if same_key else None
-    if found is None:
+    run = find_tagged_run(store, {TRAINING_TAG: training_id}) if has_fingerprint else None
+    if run is None:
         return None
-    is_running = store.client.get_run(found.id).info.status == "RUNNING"
-    # Without DVC, nothing records the model, so each call is a training of its own.
-    is_lost = md5 is not None and "DVC_STAGE" in os.environ and not _is_recorded(md5, path.stat().st_mtime_ns)
-    return training if is_running or is_lost else None
+    is_running = store.client.get_run(run.id).info.status == "RUNNING"
+    # Outside DVC, nothing records the model, so each call starts a new training.
+    is_lost = (
+        model_md5 is not None
+        and "DVC_STAGE" in os.environ
+        and not _is_recorded_by_dvc(model_md5, path.stat().st_mtime_ns)
+    )
+    return training_id if is_running or is_lost else None
 
 
-def _is_recorded(md5: str, since_ns: int) -> bool:
-    """Return whether DVC has written dvc.lock since that time, with that model."""
+def _is_recorded_by_dvc(model_md5: str, since_ns: int) -> bool:
+    """Return whether `dvc.lock` records this model and was written at or after `since_ns`."""
     try:
         stages = parse_lock(paths.LOCK.read_text(encoding="utf-8", errors="replace"))
         outputs = {out["path"]: out["md5"] for out in stages[STAGE]["outs"]}
     except (OSError, KeyError, TypeError):
         return False
-    recorded = outputs.get((paths.model("baseline") / WEIGHTS_FILE).as_posix())
-    return recorded == md5 and paths.LOCK.stat().st_mtime_ns >= since_ns
+    recorded_md5 = outputs.get((paths.model("baseline") / WEIGHTS_FILE).as_posix())
+    return recorded_md5 == model_md5 and paths.LOCK.stat().st_mtime_ns >= since_ns

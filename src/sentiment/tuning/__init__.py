@@ -1,1 +1,1 @@
-"""The search around the configuration in params.yaml."""
+"""Hyperparameter search around the configuration in params.yaml."""

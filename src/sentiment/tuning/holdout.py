@@ -1,8 +1,7 @@
-"""The holdout fold of the validation split, on which the winner of a search is chosen.
+"""The holdout fold of the validation split, on which the winner of a search is selected.
 
-The trial with the highest AUC on one set of reviews owes part of its rank to chance. A part of the validation
-split is therefore held out: it drives no pruning, no choice of an epoch and no ranking of trials, and the
-best trials are evaluated on it once.
+The highest of many AUCs on the same reviews is biased upwards. A part of the validation split is therefore
+held out: it is not used for early stopping, pruning or ranking, and the best trials are evaluated on it once.
 """
 
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ from sentiment.tokens.batches import TrainingData
 
 @dataclass(frozen=True)
 class Folds:
-    """Sorted row numbers of the validation split.
+    """Partition of the validation split into a tuning fold and a holdout fold.
 
     Attributes:
-        tuning: rows that drive early stopping, pruning and the ranking of trials.
-        holdout: rows that are held out.
+        tuning: sorted row numbers of the reviews that drive early stopping, pruning and ranking of trials.
+        holdout: sorted row numbers of the reviews that are held out.
     """
 
     tuning: NDArray[np.int64]
@@ -33,22 +32,25 @@ class Folds:
 
     @classmethod
     def split(cls, labels: NDArray[np.int8], share: float) -> Self:
-        """Hold out the last `share` of each label's reviews.
+        """Hold out the last `share` of the reviews of each label.
 
-        Reviews of one film are next to each other. Contiguous blocks keep the number of films with reviews in
-        both folds small.
+        Reviews of the same film are adjacent, so contiguous folds have few films in common.
+
+        Args:
+            labels: labels of the validation reviews, 0 or 1, shape (n_reviews,).
+            share: share of the reviews to hold out, between 0 and 1.
 
         Raises:
-            UserError: a fold would contain reviews of one label only.
+            UserError: a fold would have no positive or no negative reviews.
         """
-        of_label = [np.flatnonzero(np.asarray(labels) == label) for label in (0, 1)]
-        cuts = [len(rows) - round(share * len(rows)) for rows in of_label]
-        if any(cut in (0, len(rows)) for rows, cut in zip(of_label, cuts, strict=True)):
+        rows_by_label = [np.flatnonzero(np.asarray(labels) == label) for label in (0, 1)]
+        cuts = [len(rows) - round(share * len(rows)) for rows in rows_by_label]
+        if any(cut in (0, len(rows)) for rows, cut in zip(rows_by_label, cuts, strict=True)):
             raise UserError(
                 f"tune.holdout.share: {share} of the {len(labels)} validation reviews leaves a fold without "
                 "positive or without negative reviews"
             )
-        parts = [np.split(rows, [cut]) for rows, cut in zip(of_label, cuts, strict=True)]
+        parts = [np.split(rows, [cut]) for rows, cut in zip(rows_by_label, cuts, strict=True)]
         tuning, holdout = (np.sort(np.concatenate(fold)) for fold in zip(*parts, strict=True))
         return cls(tuning, holdout)
 
@@ -68,7 +70,7 @@ def split_validation(reviews: TrainingData, holdout: Holdout | None) -> Folds | 
 
 
 def select_tuning_reviews(reviews: TrainingData, holdout: Holdout | None) -> TrainingData:
-    """Return the reviews that a trial may use: all splits, with the holdout fold taken out of validation."""
+    """Return the reviews that trials may use, which exclude the holdout fold of the validation split."""
     folds = split_validation(reviews, holdout)
     return reviews if folds is None else replace(reviews, validation=reviews.validation.take(folds.tuning))
 
@@ -79,18 +81,18 @@ def rank_on_holdout(
     """Rank the trials with the highest tuning AUC by their AUC on the holdout fold.
 
     Args:
-        logits: by trial number, of all validation reviews, shape (reviews,).
-        labels: of the same reviews, 0 or 1, shape (reviews,).
-        holdout: size of the fold, and how many trials are ranked on it.
+        logits: logits of all validation reviews by trial number, each of shape (n_reviews,).
+        labels: labels of the validation reviews, 0 or 1, shape (n_reviews,).
+        holdout: share of the reviews to hold out, and number of trials to rank.
 
     Returns:
-        The best trial first. Ties in holdout AUC are broken by tuning AUC, then by trial number.
+        Results sorted by holdout AUC, highest first. Ties are sorted by tuning AUC, then by trial number.
     """
     folds = Folds.split(labels, holdout.share)
     results = []
-    for trial, of_trial in logits.items():
+    for trial, trial_logits in logits.items():
         tuning_auc, holdout_auc = (
-            float(roc_auc_score(labels[rows], of_trial[rows])) for rows in (folds.tuning, folds.holdout)
+            float(roc_auc_score(labels[rows], trial_logits[rows])) for rows in (folds.tuning, folds.holdout)
         )
         results.append(HoldoutResult(trial, tuning_auc, holdout_auc))
     best = sorted(results, key=lambda result: (-result.tuning_auc, result.trial))[: holdout.trials]
@@ -98,7 +100,7 @@ def rank_on_holdout(
 
 
 def build_holdout_metrics(results: list[HoldoutResult]) -> dict[str, Any] | None:
-    """Return the result of `rank_on_holdout` in the form of a metrics file; None if it is empty."""
+    """Return the content of a metrics file for results of `rank_on_holdout`; None if there are none."""
     if not results:
         return None
     return {
@@ -111,9 +113,9 @@ def build_holdout_metrics(results: list[HoldoutResult]) -> dict[str, Any] | None
 
 
 def add_holdout_auc(table: pd.DataFrame, results: list[HoldoutResult]) -> pd.DataFrame:
-    """Return a copy of a table of trials with the column `holdout_auc`, empty for trials not in `results`."""
-    by_trial = {result.trial: result.holdout_auc for result in results}
-    column = table["trial"].map(by_trial).astype(float)
+    """Return a copy of a table of trials with a column `holdout_auc`, NaN for trials without a result."""
+    auc_by_trial = {result.trial: result.holdout_auc for result in results}
+    column = table["trial"].map(auc_by_trial).astype(float)
     table = table.copy()
     table.insert(list(table.columns).index("tuning_auc") + 1, "holdout_auc", column)
     return table

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: its name, derived from what it searches, and its state in the storage."""
+"""The Optuna study of a search: its name, derived from parameters, data and code, and its stored state."""
 
 import hashlib
 import json
@@ -33,25 +33,27 @@ FINGERPRINTED_CODE = (
     "tuning/holdout.py",
     "tuning/trial.py",
 )
-"""Code that decides the results of a trial. Tables and plots may change without a new study."""
+"""Files whose code determines the results of a trial. A change of other code does not lead to a new study."""
 
 LIMITS = {"trials", "max_failed"}
-"""Parameters of the search that limit its length and do not change its trials."""
+"""Parameters in the section `tune` that limit the number of trials and do not affect their results."""
 
-OPTUNA_VERSION, STUDY_ID, PREPARED = "optuna_version", "study_id", "starting_trials_enqueued"
-"""User attributes of a study: the version of Optuna that created it, a unique id, and whether its starting
-trials are enqueued."""
+OPTUNA_VERSION, STUDY_ID = "optuna_version", "study_id"
+"""User attributes of a study: the version of Optuna that created it, and a unique id."""
+
+STARTING_TRIALS_ENQUEUED = "starting_trials_enqueued"
+"""User attribute of a study whose starting trials have all been enqueued."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What every worker of a search needs.
+    """A hyperparameter search and its Optuna study.
 
     Attributes:
-        params: the whole of params.yaml.
-        reviews: the training data.
-        storage: where the study is stored.
-        name: of the study.
+        params: all parameters of params.yaml.
+        reviews: training data.
+        storage: Optuna storage of the study.
+        name: name of the study.
     """
 
     params: Params
@@ -61,7 +63,7 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Folder of the trials' locks, checkpoints and models."""
+        """Folder of the locks, checkpoints and models of the trials."""
         return repository_root() / paths.STUDIES / self.name
 
     @property
@@ -71,17 +73,17 @@ class Search:
 
     @property
     def tuning_reviews(self) -> TrainingData:
-        """Reviews that trials train on and are ranked by."""
+        """Reviews that trials may use, which exclude the holdout fold."""
         return select_tuning_reviews(self.reviews, self.params.tune.active_holdout)
 
     @property
     def study_lock(self) -> FileLock:
-        """Guards assigning a trial to a worker, and starting or ending what all workers share."""
+        """Lock to hold while a trial is assigned to a worker or while state shared by all workers changes."""
         return FileLock(self.folder / "study.lock")
 
     @property
     def output_lock(self) -> FileLock:
-        """Guards writing the results: two searches of one study may end at the same moment."""
+        """Lock to hold while results are written, since two processes may finish the same search at once."""
         return FileLock(self.folder / "outputs.lock")
 
     def trial_folder(self, number: int) -> Path:
@@ -89,15 +91,12 @@ class Search:
         return self.folder / f"trial-{number}"
 
     def load_study(self) -> optuna.Study:
-        """Load the study in its present state."""
+        """Load the study from the storage, with the configured sampler and pruner."""
         sampler, pruner = build_sampler(self.params.tune), build_pruner(self.params)
         return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
 
     def load_trials(self) -> list[FrozenTrial]:
-        """Load the trials, at most as many as params.yaml configures.
-
-        The study has more of them if `tune.trials` was higher before.
-        """
+        """Load the first `trial_count` trials; the study has more if `tune.trials` was higher before."""
         return self.load_study().get_trials(deepcopy=False)[: self.trial_count]
 
     def is_finished(self) -> bool:
@@ -107,9 +106,9 @@ class Search:
         return have_ended or has_too_many_failures(trials, self.params.tune.max_failed)
 
     def load_results(self) -> optuna.Study:
-        """Copy the study, with the trials that params.yaml configures, into memory.
+        """Return an in-memory copy of the study with its first `trial_count` trials only.
 
-        The results are therefore the same whether `tune.trials` was ever higher or not.
+        The results are therefore the same whether or not `tune.trials` was higher before.
 
         Raises:
             UserError: too many trials failed, or none finished.
@@ -123,13 +122,13 @@ class Search:
             )
         if not any(trial.state == TrialState.COMPLETE for trial in trials):
             raise UserError("tune: no trial finished; see each trial's MLflow run for the reason")
-        copy = optuna.create_study(direction="maximize", study_name=self.name)
-        copy.add_trials(trials)
-        return copy
+        study = optuna.create_study(direction="maximize", study_name=self.name)
+        study.add_trials(trials)
+        return study
 
 
 def open_search(params: Params, reviews: TrainingData) -> Search:
-    """Open the study of these parameters and this data; create it if it does not exist.
+    """Open the study for the parameters and the data; create it if it does not exist.
 
     Raises:
         UserError: the storage cannot be opened, or another major version of Optuna created the study.
@@ -139,30 +138,30 @@ def open_search(params: Params, reviews: TrainingData) -> Search:
     search = Search(params, reviews, storage, name)
     search.folder.mkdir(parents=True, exist_ok=True)
     with search.study_lock:
-        _prepare(search)
+        _prepare_study(search)
     return search
 
 
 def compute_study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -> str:
-    """Return `tune-` and a digest of everything that decides the results of a trial.
+    """Return `tune-` followed by a digest of everything that determines the results of a trial.
 
-    Two searches share a study, and with it their trials, if they have the same data, search space, sampler,
-    pruner, fixed parameters, code and arithmetic. The numbers of trials and of workers may differ.
+    Two searches share a study and its trials if they have the same data, search space, sampler, pruner, fixed
+    parameters, code, library versions, device and precision. The numbers of trials and workers may differ.
 
     Args:
-        params: the whole of params.yaml.
-        reviews: the training data.
+        params: all parameters of params.yaml.
+        reviews: training data.
         package: folder of the package `sentiment`.
     """
     train = params.train
     device = resolve_device(train.device)
-    unlabelled = train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
+    uses_unlabelled = train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
     content = {
         "model": params.model.model_dump(),
         "train": train.model_dump(),
         "tune": params.tune.model_dump(exclude=LIMITS),
         "vocabulary_size": reviews.vocabulary_size,
-        "data": [split.digest for split in reviews.select_splits(unlabelled=unlabelled).values()],
+        "data": [split.digest for split in reviews.select_splits(unlabelled=uses_unlabelled).values()],
         "code": compute_code_digest(package, FINGERPRINTED_CODE),
         "versions": [torch.__version__, np.__version__],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],
@@ -176,28 +175,39 @@ def has_too_many_failures(trials: Sequence[FrozenTrial], limit: int) -> bool:
     return sum(trial.state == TrialState.FAIL for trial in trials) >= limit
 
 
-def _prepare(search: Search) -> None:
-    """Create the study and complete it: the process may have been killed between these steps."""
+def _prepare_study(search: Search) -> None:
+    """Create the study if it does not exist, and complete one that a killed process left incomplete.
+
+    Raises:
+        UserError: another major version of Optuna created the study, or a starting trial is invalid.
+    """
     try:
         study = search.load_study()
     except KeyError:
-        list_starting_trials(search.params, search.storage)  # reports invalid ones before there is a study
+        list_starting_trials(
+            search.params, search.storage
+        )  # raises an error for invalid ones before the study exists
         study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
     created_by = study.user_attrs.get(OPTUNA_VERSION)
     if created_by is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(OPTUNA_VERSION, optuna.__version__)
-    elif _major(str(created_by)) != _major(optuna.__version__):
+    elif created_by is None:
         raise UserError(
-            f"the study {search.name} was created by optuna {created_by or 'of an unknown version'}, this is "
-            f"{optuna.__version__}: install that version to resume it, or change tune.seed for a new study"
+            f"the study {search.name} was created with an unknown version of Optuna, but "
+            f"{optuna.__version__} is installed; change tune.seed to start a new study"
+        )
+    elif _parse_major_version(created_by) != _parse_major_version(optuna.__version__):
+        raise UserError(
+            f"the study {search.name} was created with Optuna {created_by}, but {optuna.__version__} is "
+            f"installed; install Optuna {created_by} to resume it, or change tune.seed to start a new study"
         )
     if STUDY_ID not in study.user_attrs:
         study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
-    if PREPARED not in study.user_attrs:
+    if STARTING_TRIALS_ENQUEUED not in study.user_attrs:
         for values in list_starting_trials(search.params, search.storage):
             study.enqueue_trial(values, skip_if_exists=True)
-        study.set_user_attr(PREPARED, True)
+        study.set_user_attr(STARTING_TRIALS_ENQUEUED, True)
 
 
-def _major(version: str) -> str:
+def _parse_major_version(version: str) -> str:
     return version.partition(".")[0]

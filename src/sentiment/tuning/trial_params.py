@@ -1,4 +1,4 @@
-"""Parameters that a trial draws, and the user attributes that it records."""
+"""Hyperparameters that a trial draws, and user attributes that it records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,19 +21,26 @@ from sentiment.params.search_space import (
 from sentiment.params.tune import Choices, Dimension, FloatRange, IntRange
 
 ERROR = "error"
-"""User attribute: why a failed trial failed."""
+"""User attribute: error message of a failed trial."""
 
 WALL_SECONDS, CPU_SECONDS = "wall_seconds", "cpu_seconds"
-"""User attributes: time that a trial took, summed over all processes that ran it. It depends on the machine,
-so MLflow gets it and no DVC output does."""
+"""User attributes: duration of a trial in seconds, summed over all processes that ran it.
+
+The durations differ between machines, so they are logged to MLflow but not written to any DVC output.
+"""
 
 OPTIMIZER_STEPS, PLANNED_OPTIMIZER_STEPS = "optimizer_steps", "planned_optimizer_steps"
-"""User attributes: see `Progress`."""
+"""User attributes: the fields of `Progress`."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Optimizer steps that a trial took, and those of its whole training."""
+    """Progress of a trial.
+
+    Attributes:
+        optimizer_steps: number of optimizer steps that the trial has taken.
+        planned_optimizer_steps: number of optimizer steps of the complete training.
+    """
 
     optimizer_steps: int
     planned_optimizer_steps: int
@@ -71,20 +78,20 @@ def require_tuning_auc(trial: FrozenTrial) -> float:
 
 
 def rank_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials by descending tuning AUC; of equal ones the earlier comes first."""
+    """Return the finished trials sorted by tuning AUC, highest first; ties are sorted by trial number."""
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     return sorted(finished, key=lambda trial: (-require_tuning_auc(trial), trial.number))
 
 
 def get_starting_values(params: Params) -> dict[str, Value]:
-    """Return the values of trial 0: those of params.yaml, for the parameters that are searched."""
+    """Return the values of trial 0: the value in params.yaml of each searched parameter."""
     return {name: get_value(params, name) for name in params.tune.space if is_applicable(params, name, {})}
 
 
 def suggest_params(trial: optuna.Trial, params: Params) -> Params:
-    """Draw a trial's values from the search space and return `params` with them.
+    """Draw a trial's values from the search space and return a copy of `params` with these values.
 
-    A parameter that the drawn variant does not have is not drawn, such as a threshold without clipping.
+    Conditional parameters are drawn only if they apply: a clipping threshold is not drawn without clipping.
 
     Raises:
         UserError: the drawn values are an invalid combination.
@@ -92,23 +99,23 @@ def suggest_params(trial: optuna.Trial, params: Params) -> Params:
     values: dict[str, Value] = {}
     for name in sorted(params.tune.space, key=kind_first_sort_key):
         if is_applicable(params, name, values):
-            dimension = _widen(params.tune.space[name], get_value(params, name))
-            values[name] = _draw(trial, name, dimension)
+            dimension = _extend_dimension(params.tune.space[name], get_value(params, name))
+            values[name] = _draw_value(trial, name, dimension)
     return apply_values(params, values)
 
 
 def select_valid_values(params: Params, values: Values) -> dict[str, Value]:
-    """Return those of another study's values that are within the search space of `params`."""
+    """Return the values, drawn in another study, that are within the search space of `params`."""
     valid: dict[str, Value] = {}
     for name in sorted(params.tune.space, key=kind_first_sort_key):
         if name in values and is_applicable(params, name, valid):
-            dimension = _widen(params.tune.space[name], get_value(params, name))
-            if _allows(dimension, values[name]):
+            dimension = _extend_dimension(params.tune.space[name], get_value(params, name))
+            if _contains_value(dimension, values[name]):
                 valid[name] = values[name]
     return valid
 
 
-def _allows(dimension: Dimension, value: Value) -> bool:
+def _contains_value(dimension: Dimension, value: Value) -> bool:
     match dimension:
         case Choices():
             return value in dimension.choices
@@ -118,7 +125,7 @@ def _allows(dimension: Dimension, value: Value) -> bool:
             return type(value) is float and dimension.low <= value <= dimension.high
 
 
-def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
+def _draw_value(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
     match dimension:
         case Choices():
             drawn: Value | None = trial.suggest_categorical(name, dimension.choices)
@@ -131,8 +138,8 @@ def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Value:
     return drawn
 
 
-def _widen(dimension: Dimension, start: Any) -> Dimension:
-    """Return a dimension that contains `start`, the value of trial 0; None if trial 0 has no value."""
+def _extend_dimension(dimension: Dimension, start: Any) -> Dimension:
+    """Return a dimension that contains `start`, the value of trial 0, which is None if it has no value."""
     match dimension:
         case _ if start is None:
             return dimension
@@ -140,12 +147,12 @@ def _widen(dimension: Dimension, start: Any) -> Dimension:
             missing = [] if start in dimension.choices else [start]
             return dimension.model_copy(update={"choices": [*dimension.choices, *missing]})
         case _:
-            ends = {"low": min(dimension.low, start), "high": max(dimension.high, start)}
-            return dimension.model_copy(update=ends)
+            bounds = {"low": min(dimension.low, start), "high": max(dimension.high, start)}
+            return dimension.model_copy(update=bounds)
 
 
 def apply_values(params: Params, values: Values) -> Params:
-    """Return `params` with the values of a trial.
+    """Return a copy of `params` with the values of a trial.
 
     Raises:
         UserError: the values are an invalid combination.
@@ -155,5 +162,5 @@ def apply_values(params: Params, values: Values) -> Params:
     except ValidationError as error:
         drawn = ", ".join(f"{name} = {value!r}" for name, value in values.items())
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"params.yaml: tune.space allows {drawn}, but {where}: {first['msg']}") from None
+        location = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"params.yaml: tune.space allows {drawn}, but {location}: {first['msg']}") from None

@@ -1,4 +1,4 @@
-"""Records of a trial: its lock, its MLflow run, its retained model and logits."""
+"""Locks, MLflow runs, retained models and validation logits of trials."""
 
 import logging
 import shutil
@@ -29,27 +29,27 @@ logger = logging.getLogger(__name__)
 
 STAGE = "tune"
 STUDY_ID_TAG = "tune.study.id"
-"""Tag that distinguishes a study from one of the same name in another storage."""
+"""Tag of a search's run: unique id of the study, since another storage may have a study of the same name."""
 KEY_TAG = "training.key"
-"""Tag of a trial's run: fingerprint of the training whose epochs are logged in it."""
+"""Tag of a trial's run: fingerprint of the training whose epochs are logged to the run."""
 
 LOGITS = "validation.npy"
 CHECKPOINTS = "checkpoints"
 RETAINED_MODELS = 3
-"""Models of the best trials that are retained, of some ten megabytes each. Trials may change places if they
-tie or are evaluated again."""
+"""Number of the best trials whose models, about ten megabytes each, are retained. Several are, since trials
+that tie or are evaluated again may change places in the ranking."""
 
 
 @contextmanager
 def acquire_trial(search: Search) -> Iterator[optuna.Trial | None]:
-    """Lock a trial for this process until the block ends; yield None if none is available at present.
+    """Lock a trial for this process until the block ends; yield None if no trial is available at present.
 
-    Each trial is run by exactly one worker. Trials whose process died come first, with their number and the
-    values that they drew; then enqueued trials; then new ones while there are fewer than `tune.trials`. The
-    operating system releases the lock of a trial when the process dies.
+    Each trial is run by exactly one worker. Trials whose process died come first and retain their number and
+    the values that they drew; then enqueued trials; then new ones while there are fewer than `tune.trials`.
+    The operating system releases the lock of a trial when the process dies.
     """
     with search.study_lock:
-        trial, lock = _acquire(search)
+        trial, lock = _lock_available_trial(search)
     try:
         yield trial
     finally:
@@ -62,17 +62,18 @@ def trial_lock(search: Search, number: int) -> FileLock:
     return FileLock(search.folder / f"trial-{number}.lock")
 
 
-def _acquire(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
+def _lock_available_trial(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
+    """Return an available trial and its acquired lock; (None, None) if no trial is available."""
     study = search.load_study()
     trials = search.load_trials()
     if has_too_many_failures(trials, search.params.tune.max_failed):
         return None, None
-    for found in trials:
-        if found.state == TrialState.RUNNING:
-            lock = trial_lock(search, found.number)
+    for candidate in trials:
+        if candidate.state == TrialState.RUNNING:
+            lock = trial_lock(search, candidate.number)
             with suppress(Timeout):
                 lock.acquire(timeout=0)
-                return optuna.Trial(study, found._trial_id), lock
+                return optuna.Trial(study, candidate._trial_id), lock
     if len(trials) < search.trial_count or any(trial.state == TrialState.WAITING for trial in trials):
         trial = study.ask()
         lock = trial_lock(search, trial.number)
@@ -82,7 +83,7 @@ def _acquire(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
 
 
 def open_search_run(store: Store, search: Search) -> Run:
-    """Resume the MLflow run of the search; start one if the store has none."""
+    """Resume the MLflow run of a search; start a run if the store has none."""
     study = search.load_study()
     study_id = {STUDY_ID_TAG: study.user_attrs[STUDY_ID]}
     with search.study_lock:  # two searches that start at once share one run
@@ -95,16 +96,17 @@ def open_search_run(store: Store, search: Search) -> Run:
 
 
 def open_trial_run(parent: Run, search: Search, number: int, key: str | None = None) -> Run:
-    """Resume the MLflow run of a trial; start one if the store has none.
+    """Resume the MLflow run of a trial; start a run if the store has none.
 
     The caller must hold the lock of the trial.
 
     Args:
-        parent: the run of the search.
-        search: the search.
-        number: of the trial.
-        key: fingerprint of the training that starts or resumes. A run with epochs of another training, for
-            example on another processor, goes to the trash and a new one starts: that training cannot resume.
+        parent: MLflow run of the search.
+        search: search that the trial belongs to.
+        number: trial number.
+        key: fingerprint of the training that the trial starts or resumes; None if it does not train. A run
+            with epochs of another training, for example one on another processor, which cannot be resumed,
+            is deleted and replaced by a new run.
     """
     found = find_trial_run(parent, number)
     reopened = reopen_run(parent.store, found.id) if found else None
@@ -119,13 +121,18 @@ def open_trial_run(parent: Run, search: Search, number: int, key: str | None = N
 
 
 def find_trial_run(parent: Run, number: int) -> Run | None:
-    """Return the MLflow run of a trial in its present state; None if the store does not have it."""
+    """Return the MLflow run of a trial without resuming it; None if the store does not have it."""
     return parent.find_nested({TRIAL_TAG: str(number)})
 
 
 @dataclass(frozen=True)
 class RetainedModel:
-    """Model of a finished trial, and its logits of all validation reviews, shape (reviews,)."""
+    """Retained model of a finished trial.
+
+    Attributes:
+        model: trained model of the trial.
+        logits: logits of all validation reviews, shape (n_reviews,).
+    """
 
     model: SentimentClassifier
     logits: NDArray[np.float32]
@@ -156,11 +163,11 @@ def delete_surplus_models(search: Search) -> None:
 
 
 def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] | None:
-    """Read the logits that a finished trial's model gave to the validation reviews.
+    """Read the validation logits of a finished trial's model.
 
     Returns:
-        Logits in the order of the reviews, shape (reviews,). None if they are missing: the folder was
-        deleted, or is on another machine.
+        Logits of all validation reviews, shape (n_reviews,). None if they are missing, since the folder was
+        deleted or is on another machine.
     """
     try:
         logits: NDArray[np.float32] = np.load(search.trial_folder(number) / LOGITS, allow_pickle=False)
@@ -170,22 +177,26 @@ def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] |
 
 
 def load_or_retrain(search: Search, trial: FrozenTrial) -> RetainedModel:
-    """Load the retained model of a finished trial; train its configuration again if it is missing."""
+    """Load the retained model of a finished trial; retrain it if the model or its logits are missing."""
     model = _load_model(search.trial_folder(trial.number))
     logits = read_validation_logits(search, trial.number)
     if model is not None and logits is not None:
         return RetainedModel(model, logits)
-    name = f"trial {trial.number}, again"
+    name = f"trial {trial.number} (retraining)"
     logger.info(f"trial {trial.number}: its model is missing, training it again")
     params = apply_values(search.params, trial.params)
     result = fit_with_self_training(
-        params.model, params.train, search.tuning_reviews, lambda epoch: logger.info(f"{name}, {epoch}"), name
+        params.model,
+        params.train,
+        search.tuning_reviews,
+        lambda metrics: logger.info(f"{name}, {metrics}"),
+        name,
     )
     return retain_model(search, trial.number, result)
 
 
 def _compute_validation_logits(search: Search, number: int, result: TrainingResult) -> NDArray[np.float32]:
-    """Compute the logits of all validation reviews; the training already has those of the tuning fold."""
+    """Complete the logits of the tuning fold, which the training computed, with those of the holdout fold."""
     folds = split_validation(search.reviews, search.params.tune.active_holdout)
     if folds is None:
         return result.validation_logits
