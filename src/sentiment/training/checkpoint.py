@@ -1,4 +1,4 @@
-"""Checkpoints: a training run that is killed at any moment resumes with the same result, bit for bit."""
+"""Checkpoints: a training run that is killed at any moment can resume and ends with the same weights."""
 
 import json
 import logging
@@ -27,26 +27,26 @@ from sentiment.training.state import EPOCHS, TrainingState
 
 logger = logging.getLogger(__name__)
 
-TENSOR = "tensor"
-"""In the JSON part of a checkpoint file, `{"tensor": name}` replaces the tensor of that name."""
+TENSOR_KEY = "tensor"
+"""In the JSON part of a checkpoint file, the placeholder `{"tensor": name}` stands for a tensor."""
 
 STATE_FILE = "state.safetensors"
 NOTES_FILE = "notes.json"
 FINGERPRINT_FILE = "fingerprint.json"
-"""Parts of the run's fingerprint, to explain to a run that differs only in numerics why it cannot resume."""
+"""Parts of the run's fingerprint, from which a run with other numerics finds out why it cannot resume."""
 
 RETENTION_DAYS = 14
-"""Older checkpoints of other runs are deleted: each takes a few hundred megabytes."""
+"""Age at which the checkpoints of other runs are deleted: each takes a few hundred megabytes."""
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint file is corrupt, truncated or of another training run."""
+    """A checkpoint file is corrupt or truncated, or belongs to another training run."""
 
 
 def write_checkpoint_file(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state atomically: after a kill or a power failure, the file is either the old or the new one.
 
-    The state is a nested dictionary, with string keys, of tensors and JSON values.
+    The state is a nested dictionary with string keys, whose values are tensors and JSON values.
     """
     tensors: dict[str, Tensor] = {}
     content = json.dumps(_extract_tensors(state, "", tensors))
@@ -57,11 +57,11 @@ def write_checkpoint_file(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint_file(path: Path) -> dict[str, Any]:
-    """Return the state in a file, equal to the one written, floats to the last bit.
+    """Read a state that `write_checkpoint_file` has written; all floats are restored exactly.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        CorruptCheckpointError: if the file is corrupt or truncated.
+        FileNotFoundError: the file does not exist.
+        CorruptCheckpointError: the file is corrupt or truncated.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -80,99 +80,99 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
 class Checkpoint:
     """The last saved state of one training run, in a folder.
 
-    The best weights, which change at most once per epoch, have a file of their own; the state names the epoch
-    that they are of. Notes are strings, by name, that the caller needs when the run resumes.
+    The best weights, which change at most once per epoch, are in a separate file; the state contains the
+    number of their epoch. Notes are named strings that the caller needs when the run resumes.
     """
 
     def __init__(self, folder: Path, fingerprint: str, minutes: float) -> None:
         """Read the folder. A corrupt or incompatible checkpoint is ignored with a warning.
 
         Args:
-            folder: of the run.
-            fingerprint: of the run, see `compute_fingerprint`.
-            minutes: least time between two saved states within an epoch.
+            folder: folder with the files of this checkpoint.
+            fingerprint: fingerprint of the run, see `compute_fingerprint`.
+            minutes: minimum number of minutes between two saved states within an epoch.
         """
         self.folder = folder
         self.fingerprint = fingerprint
-        self.seconds = 60 * minutes
+        self._interval_seconds = 60 * minutes
         self.notes: dict[str, str] = self._read_notes()
-        self._best: int | None = None
-        self._saved = self._read()
+        self._best_epoch: int | None = None
+        self._saved = self._read_state()
         self._last_saved_at = time.monotonic()
 
     @property
     def epochs(self) -> list[EpochMetrics]:
-        """Completed epochs of the saved state; empty without one, or after `restore` has used it."""
+        """Completed epochs of the saved state; empty if there is none or `restore` has been called."""
         return EPOCHS.validate_python(self._saved["state"]["epochs"]) if self._saved else []
 
     @property
     def has_state(self) -> bool:
-        """Whether a state is saved, of this run or of a nested checkpoint."""
+        """True if this checkpoint or a nested one has a saved state."""
         return any(self.folder.rglob(STATE_FILE))
 
     def write_note(self, name: str, value: str) -> None:
-        """Write a note to the folder at once, also before the first state is saved."""
+        """Write a note to disk immediately; no state needs to have been saved."""
         self.notes[name] = value
         write_json(self.folder / NOTES_FILE, self.notes)
 
-    def nested(self, name: str) -> "Checkpoint":
-        """Return the checkpoint of a training within this run, in a subfolder of this one."""
-        return Checkpoint(self.folder / name, f"{self.fingerprint}/{name}", self.seconds / 60)
+    def open_nested(self, name: str) -> "Checkpoint":
+        """Open the checkpoint of one of several trainings that this run consists of, in a subfolder."""
+        return Checkpoint(self.folder / name, f"{self.fingerprint}/{name}", self._interval_seconds / 60)
 
     def restore(self, state: TrainingState) -> None:
-        """Restore the saved state into that of a new run, if there is one, and log where training resumes."""
+        """Load the saved state, if there is one, into `state`, and log where training resumes."""
         if self._saved is None:
             return
         state.load_state_dict(self._saved["state"], self._saved["best_weights"])
         self._saved = None  # large, and no longer needed
-        written = _format_time((self.folder / STATE_FILE).stat().st_mtime)
-        logger.info(f"resuming at {state.describe_position()} (checkpoint of {written})")
+        saved_at = _format_time((self.folder / STATE_FILE).stat().st_mtime)
+        logger.info(f"resuming at {state.describe_position()} (checkpoint of {saved_at})")
 
     def save_if_due(self, state: TrainingState) -> None:
-        """Save the state if the last one is old enough."""
-        if time.monotonic() - self._last_saved_at >= self.seconds:
+        """Save the state if the minimum time since the last save has passed."""
+        if time.monotonic() - self._last_saved_at >= self._interval_seconds:
             self.save(state)
 
     def save(self, state: TrainingState) -> None:
-        """Save the state in place of the last one. If that fails, log a warning: training can continue."""
+        """Save the state, replacing the last one. A failure is only logged, since training can continue."""
         best = state.best.epoch if state.epochs else None
         try:
-            if best is not None and best != self._best:
-                self._write(self._best_file(best), weights=state.best_weights)
-            self._write(self.folder / STATE_FILE, best=best, state=state.state_dict())
-            if self._best not in (None, best):
-                self._best_file(self._best).unlink(missing_ok=True)
-            self._best = best
+            if best is not None and best != self._best_epoch:
+                self._write_file(self._best_weights_path(best), weights=state.best_weights)
+            self._write_file(self.folder / STATE_FILE, best=best, state=state.state_dict())
+            if self._best_epoch not in (None, best):
+                self._best_weights_path(self._best_epoch).unlink(missing_ok=True)
+            self._best_epoch = best
         except (OSError, SafetensorError) as error:
             logger.warning(f"cannot write a checkpoint, training continues without it: {error}")
         self._last_saved_at = time.monotonic()
 
     def delete(self) -> None:
-        """Delete the folder when the run has completed."""
+        """Delete the folder; call this when the run has completed."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read_state(self) -> dict[str, Any] | None:
         try:
-            content = self._read_matching(self.folder / STATE_FILE)
+            content = self._read_verified(self.folder / STATE_FILE)
             best = content["best"]
-            weights = {} if best is None else self._read_matching(self._best_file(best))["weights"]
+            weights = {} if best is None else self._read_verified(self._best_weights_path(best))["weights"]
         except (FileNotFoundError, CorruptCheckpointError) as error:
             if (self.folder / STATE_FILE).exists():
                 logger.warning(f"cannot use the checkpoint, training starts from the beginning: {error}")
             return None
-        self._best = best
+        self._best_epoch = best
         return {"state": content["state"], "best_weights": weights}
 
-    def _read_matching(self, path: Path) -> dict[str, Any]:
+    def _read_verified(self, path: Path) -> dict[str, Any]:
         content = read_checkpoint_file(path)
         if content.get("fingerprint") != self.fingerprint:
             raise CorruptCheckpointError(f"{path}: it is of another training run")
         return content
 
-    def _write(self, path: Path, **content: Any) -> None:
+    def _write_file(self, path: Path, **content: Any) -> None:
         write_checkpoint_file(path, {"fingerprint": self.fingerprint, **content})
 
-    def _best_file(self, epoch: int | None) -> Path:
+    def _best_weights_path(self, epoch: int | None) -> Path:
         return self.folder / f"best-{epoch}.safetensors"
 
     def _read_notes(self) -> dict[str, str]:
@@ -187,16 +187,16 @@ class Checkpoint:
 def open_checkpoint(
     root: Path, fingerprint: TrainingFingerprint | str, minutes: float
 ) -> Iterator[Checkpoint | None]:
-    """Open the checkpoint of a training run, and delete it when the block completes.
+    """Open the checkpoint of a training run, and delete it if the block completes without an error.
 
     After an error, the last saved state is retained so that the run can resume. A checkpoint of the same
     training with other numerics (processor, threads, versions) is not used; a warning names the differences.
-    Yields None while another process trains the same run.
+    Yields None if another process is training the same run.
 
     Args:
-        root: contains a folder per training run.
-        fingerprint: of the run.
-        minutes: least time between two saved states within an epoch.
+        root: folder that contains one folder per training run.
+        fingerprint: fingerprint of the run.
+        minutes: minimum number of minutes between two saved states within an epoch.
     """
     folder = root / str(fingerprint)
     _delete_stale(set(root.glob("*")) - {folder})
@@ -232,33 +232,33 @@ def open_checkpoint(
 
 
 def _log_incompatible_checkpoint(checkpoint: Checkpoint, fingerprint: TrainingFingerprint) -> None:
-    """If only another numerical environment has a checkpoint of this training, log how that one differs."""
+    """If there is a checkpoint of this training, but with other numerics, log how these differ."""
     if checkpoint.has_state:
         return
-    others: list[tuple[float, dict[str, str]]] = []
+    incompatible: list[tuple[float, dict[str, str]]] = []
     for path in checkpoint.folder.parent.glob(f"*/{FINGERPRINT_FILE}"):
         try:
             content = json.loads(path.read_bytes())
             inputs, numerics = content["inputs"], dict(content["numerics"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # deleted in the meantime, or corrupt
-        states = [state.stat().st_mtime for state in path.parent.rglob(STATE_FILE)]
-        if inputs == fingerprint.inputs and states:
-            others.append((max(states), numerics))
-    if others:
-        written, numerics = max(others, key=lambda other: other[0])
+        saved_times = [state.stat().st_mtime for state in path.parent.rglob(STATE_FILE)]
+        if inputs == fingerprint.inputs and saved_times:
+            incompatible.append((max(saved_times), numerics))
+    if incompatible:
+        newest, numerics = max(incompatible, key=lambda checkpoint: checkpoint[0])
         differences = "; ".join(fingerprint.describe_differences(numerics))
         logger.warning(
-            f"the checkpoint of {_format_time(written)} is incompatible, "
+            f"the checkpoint of {_format_time(newest)} is incompatible, "
             f"training starts from the beginning: {differences}"
         )
 
 
 def _delete_stale(folders: Iterable[Path]) -> None:
-    """Delete old folders: after a change of parameters or code, a run has another folder."""
-    oldest = time.time() - RETENTION_DAYS * 24 * 3600
+    """Delete folders unchanged for RETENTION_DAYS, such as those of earlier parameters or code."""
+    cutoff = time.time() - RETENTION_DAYS * 24 * 3600
     for folder in folders:
-        if folder.stat().st_mtime < oldest:
+        if folder.stat().st_mtime < cutoff:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -269,18 +269,18 @@ def _format_time(timestamp: float) -> str:
 
 
 def _extract_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` with each tensor replaced by its name, and add the tensors to `tensors`."""
+    """Return `value` with a placeholder in place of each tensor, and add the tensors to `tensors`."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous()
-        return {TENSOR: name}
+        return {TENSOR_KEY: name}
     if isinstance(value, Mapping):
         return {key: _extract_tensors(item, f"{name}/{key}", tensors) for key, item in value.items()}
     return value
 
 
 def _insert_tensor(value: dict[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    """Return the tensor that a JSON object replaces; any other object as it is."""
-    return tensors[value[TENSOR]] if value.keys() == {TENSOR} else value
+    """Return the tensor that a placeholder stands for; return any other JSON object unchanged."""
+    return tensors[value[TENSOR_KEY]] if value.keys() == {TENSOR_KEY} else value
 
 
 def _compute_checksum(content: str, tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Gradient clipping by norm, by percentile of past norms, by value or by unit."""
+"""Gradient clipping: by norm, by a percentile of past norms, by value, or by unit (adaptive)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,8 @@ from sentiment.params.train import (
 )
 
 SMALLEST_WEIGHT_NORM = 1e-3
-"""Lower bound on a unit's weight norm: a unit that starts at zero could not move (Brock et al., 2021)."""
+"""Lower bound on a unit's weight norm: without it, a unit whose weights start at zero would never change
+(Brock et al., 2021)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ClippingResult:
     """Effect of clipping on the gradient of one step."""
 
     norm: float
-    """L2 norm over all gradients together, before clipping."""
+    """Total L2 norm of all gradients, before clipping."""
     scale: float = 1.0
     """Norm after clipping divided by the norm before; 1 if the gradient was not clipped."""
     clipped: bool = False
@@ -37,10 +38,10 @@ class ClippingResult:
 class GradientClipper:
     """Clips the gradients of one training run in place, step by step.
 
-    - norm: if the L2 norm over all gradients together exceeds the threshold, every gradient is scaled by
+    - norm: if the total L2 norm of all gradients exceeds the threshold, every gradient is scaled by
       threshold / norm (Pascanu et al., 2013).
-    - percentile: the same, with a percentile of all norms so far as the threshold, including the current
-      norm, with linear interpolation (AutoClip: Seetharaman et al., 2020).
+    - percentile: as norm, but the threshold is a percentile of the norms of all steps so far, including the
+      current one, with linear interpolation (AutoClip: Seetharaman et al., 2020).
     - value: each gradient value is clamped to [-threshold, threshold].
     - adaptive: the gradient of a unit is scaled down to threshold x the norm of the unit's weights if its
       norm exceeds that (AGC: Brock et al., 2021). As in that paper's code, a unit is a row of a weight matrix
@@ -53,8 +54,8 @@ class GradientClipper:
         """Start with no past norms.
 
         Args:
-            clipping: kind and threshold.
-            last_layer: name of the module that adaptive clipping does not clip.
+            clipping: clipping method and its threshold.
+            last_layer: name of the output layer, which adaptive clipping does not clip.
         """
         self.clipping = clipping
         self.last_layer = last_layer
@@ -64,8 +65,8 @@ class GradientClipper:
         """Clip the gradients of named parameters, in place. Parameters without a gradient are skipped.
 
         Args:
-            parameters: name and value of each parameter.
-            norm: L2 norm over all gradients together, which the training loop has already computed.
+            parameters: names and values of the parameters, as `named_parameters()` returns them.
+            norm: total L2 norm of all gradients, which the training loop has already computed.
         """
         with_gradient = [
             (name, parameter.detach(), parameter.grad)
@@ -106,7 +107,7 @@ class GradientClipper:
         """Restore the past norms.
 
         Raises:
-            KeyError: if the state is of another kind of clipping.
+            KeyError: the state belongs to another clipping method.
         """
         if isinstance(self.clipping, PercentileClipping):
             self._norms = state["norms"].tolist()
@@ -133,38 +134,38 @@ def _clip_by_value(threshold: float, gradients: Sequence[Tensor], norm: float) -
 def _clip_by_unit(
     threshold: float, to_clip: Sequence[tuple[Tensor, Tensor]], not_clipped: Sequence[Tensor], norm: float
 ) -> ClippingResult:
-    """Clip gradients by unit.
+    """Clip the gradient of each unit relative to the norm of the unit's weights.
 
     Args:
         threshold: largest gradient norm of a unit, as a multiple of the norm of its weights.
-        to_clip: weight and gradient of each parameter that is clipped.
-        not_clipped: gradients of the last layer; they enter only the norm after clipping.
-        norm: over all gradients together, before clipping.
+        to_clip: weight and gradient of each parameter that may be clipped.
+        not_clipped: gradients of the last layer; they count only towards the total norm after clipping.
+        norm: total L2 norm of all gradients, before clipping.
     """
-    units = [_clip_units_of(weight, gradient, threshold) for weight, gradient in to_clip]
-    if not any(clipped for _, clipped in units):
+    results = [_clip_parameter_by_unit(weight, gradient, threshold) for weight, gradient in to_clip]
+    if not any(was_clipped for _, was_clipped in results):
         return ClippingResult(norm)
-    norms = [*(after for after, _ in units), *(vector_norm(gradient) for gradient in not_clipped)]
+    norms = [*(clipped_norm for clipped_norm, _ in results), *map(vector_norm, not_clipped)]
     return ClippingResult(norm, float(vector_norm(torch.stack(norms))) / norm, clipped=True)
 
 
-def _clip_units_of(weight: Tensor, gradient: Tensor, threshold: float) -> tuple[Tensor, bool]:
+def _clip_parameter_by_unit(weight: Tensor, gradient: Tensor, threshold: float) -> tuple[Tensor, bool]:
     """Clip the gradient of one parameter by unit; return its norm after clipping and whether it was clipped.
 
     The weights of units without a gradient, which are most entries of an embedding, are not read.
     """
-    weights, gradients = _units(weight), _units(gradient)
+    weights, gradients = _view_by_unit(weight), _view_by_unit(gradient)
     norms = vector_norm(gradients, dim=1)
     rows = norms.nonzero().squeeze(1)
     limits = threshold * vector_norm(weights.index_select(0, rows), dim=1).clamp(min=SMALLEST_WEIGHT_NORM)
-    over = norms[rows] > limits
-    rows, limits = rows[over], limits[over]
+    exceeds_limit = norms[rows] > limits
+    rows, limits = rows[exceeds_limit], limits[exceeds_limit]
     scales = limits / norms[rows]
     gradients.index_copy_(0, rows, gradients.index_select(0, rows) * scales[:, None])
     norms[rows] = limits
     return vector_norm(norms), len(rows) > 0
 
 
-def _units(values: Tensor) -> Tensor:
-    """View a parameter or its gradient by unit, shape (units, values per unit)."""
+def _view_by_unit(values: Tensor) -> Tensor:
+    """Return a view of a parameter or its gradient with one row per unit, shape (units, values per unit)."""
     return values.view(1, -1) if values.squeeze().ndim <= 1 else values.view(len(values), -1)

@@ -23,25 +23,25 @@ class EpochMetrics:
     """Metrics of one epoch. Losses are mean binary cross-entropy, in nats per review."""
 
     epoch: int
-    """From 1."""
+    """Epoch number, starting at 1."""
     train_loss: float
-    """Mean over the epoch's steps, with dropout and with the weights of each step."""
+    """Mean loss over the epoch's steps, each with dropout and with the weights before that step."""
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
     validation_auc: float
     learning_rate: float
-    """At the epoch's last step."""
+    """Learning rate at the last step of the epoch."""
     tokens_per_second: float
-    """Tokens without padding per second of training; validation is not included."""
+    """Training throughput: tokens without padding per second. The time of the validation does not count."""
     gradient_norm_median: float
-    """L2 norm over all gradients together, before clipping; median over the steps."""
+    """Total L2 norm of all gradients, before clipping; median over the steps."""
     gradient_norm_p95: float
     gradient_norm_max: float
     clipping_rate: float
-    """Share of steps whose gradient was clipped."""
+    """Fraction of steps whose gradient was clipped."""
     clipping_scale_mean: float
-    """Norm after clipping divided by the norm before, mean over all steps; 1 for steps without clipping."""
+    """Norm after clipping divided by the norm before; mean over all steps, with 1 for unclipped steps."""
     gradients: GradientDiagnostics
 
     def __str__(self) -> str:
@@ -56,18 +56,18 @@ class StepMetrics:
     """Metrics of one optimizer step."""
 
     loss: float
-    """Mean over the batch."""
+    """Mean loss of the batch."""
     correct: int
     """Number of reviews classified correctly."""
     reviews: int
     tokens: int
-    """Without padding."""
+    """Number of tokens, without padding."""
     clipping: ClippingResult
     learning_rate: float
     gradient_norms: dict[str, float]
-    """L2 norm of the gradient by layer, before clipping."""
+    """L2 norm of each layer's gradient, before clipping."""
     update_ratios: dict[str, float]
-    """Norm of the update divided by that of the weights, by layer; empty if not measured at this step."""
+    """Update norm divided by weight norm, for each layer; empty if not measured at this step."""
 
 
 def compute_epoch_metrics(
@@ -81,12 +81,12 @@ def compute_epoch_metrics(
     """Compute the metrics of an epoch.
 
     Args:
-        epoch: from 1.
+        epoch: epoch number, starting at 1.
         steps: metrics of the epoch's steps, in order.
-        seconds: duration of these steps.
-        logits: of the validation reviews after the last step, shape (reviews,).
-        labels: of the validation reviews, 0 or 1, shape (reviews,).
-        gate_saturation: share of saturated gate values by LSTM layer and gate, after the last step.
+        seconds: total duration of the steps in seconds.
+        logits: validation logits after the last step, shape (reviews,).
+        labels: validation labels, 0 or 1, shape (reviews,).
+        gate_saturation: fraction of saturated gate values after the last step, keyed by LSTM layer and gate.
     """
     reviews = sum(step.reviews for step in steps)
     norms = np.array([step.clipping.norm for step in steps])
@@ -116,9 +116,11 @@ def compute_epoch_metrics(
 
 
 NOT_REPRODUCIBLE = "tokens_per_second"
-"""Differs between runs with equal results, so it is logged to MLflow and not written to DVC's files."""
+"""Name of the metric that differs between otherwise identical runs. It is logged to MLflow, but not written
+to DVC's metrics and plots files."""
 
 DECIMALS = 6
+"""Number of decimals of the metrics in these files."""
 
 
 def build_training_metrics(epochs: Sequence[EpochMetrics], best: EpochMetrics) -> dict[str, Any]:
@@ -127,12 +129,12 @@ def build_training_metrics(epochs: Sequence[EpochMetrics], best: EpochMetrics) -
 
 
 def build_history_table(epochs: Sequence[EpochMetrics]) -> pd.DataFrame:
-    """Return one row per epoch, without the metrics by layer, see `build_gradients_table`."""
+    """Return one row per epoch; the metrics of each layer are in `build_gradients_table`."""
     return pd.DataFrame([_select_reproducible(epoch) for epoch in epochs])
 
 
 def build_gradients_table(epochs: Sequence[EpochMetrics]) -> pd.DataFrame:
-    """Return one row per epoch and layer, with its gradient diagnostics."""
+    """Return one row of gradient diagnostics per epoch and layer."""
     return pd.DataFrame(
         [
             {"epoch": epoch.epoch, "layer": name, **asdict(layer)}
@@ -149,7 +151,8 @@ def _select_reproducible(epoch: EpochMetrics) -> dict[str, Any]:
 
 
 SAMPLE_SIZE = 250
-"""Validation reviews of an intermediate evaluation, 1/6 of those that rank the trials of a default search."""
+"""Number of validation reviews in an intermediate evaluation: with the default parameters of the search, 1/6
+of the reviews by which trials are ranked."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +160,15 @@ class IntermediateEvaluation:
     """Result of one evaluation within a training run."""
 
     evaluation_index: int
-    """From 1, over all epochs."""
+    """Number of the evaluation, starting at 1 and counted over all epochs."""
     optimizer_steps: int
     """Number of optimizer steps taken so far."""
     planned_steps: int
     """Number of optimizer steps of the whole training run."""
     intermediate_auc: float
-    """Validation AUC on the sample. At the end of an epoch too, so that all evaluations are comparable."""
+    """Validation AUC on the sample, even at the end of an epoch, so that all evaluations are comparable."""
     ends_epoch: bool
+    """True for the last evaluation of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +176,10 @@ class EvaluationSchedule:
     """How many intermediate evaluations an epoch has, and the callback that receives each of them.
 
     Attributes:
-        evaluations_per_epoch: evenly spaced over the epoch's steps; the last one is at its end.
-        on_evaluation: is called before the checkpoint of that step is written. A run that resumes from an
-            earlier checkpoint therefore evaluates the same steps again, and no result is lost. The last
+        evaluations_per_epoch: number of evaluations, evenly spaced over the steps of an epoch; the last one
+            is at the end of the epoch.
+        on_evaluation: callback, called before the checkpoint of that step is written. A run that resumes from
+            an earlier checkpoint therefore evaluates the same steps again, and no result is lost. The last
             evaluation of an epoch is reported before the epoch's metrics. An exception that the callback
             raises ends the training.
     """
@@ -184,7 +189,7 @@ class EvaluationSchedule:
 
 
 class IntermediateEvaluator:
-    """Runs the intermediate evaluations of a training run. They affect neither weights nor random numbers."""
+    """Runs the intermediate evaluations of a training run, which change neither weights nor random states."""
 
     def __init__(
         self,
@@ -194,18 +199,18 @@ class IntermediateEvaluator:
         steps_per_epoch: int,
         epochs: int,
     ) -> None:
-        """Draw the sample of validation reviews and find their n-grams."""
+        """Select the sample of validation reviews and extract its n-grams."""
         self._schedule = schedule
         self._steps_per_epoch = steps_per_epoch
         self._planned_steps = epochs * steps_per_epoch
         per_epoch = schedule.evaluations_per_epoch
-        # One evaluation per epoch uses the logits of the epoch's validation, which scores all reviews.
+        # A single evaluation per epoch reuses the logits of the epoch's validation, which are of all reviews.
         size = SAMPLE_SIZE if per_epoch > 1 else len(validation)
         self._rows = sample_rows(np.asarray(validation.labels), size)
         self._reviews = validation.take(self._rows)
         self._ngrams = model.extract_ngrams(self._reviews) if per_epoch > 1 else None
-        # An index stands for the same fraction of the training at every batch size, so that trials can be
-        # compared. An epoch with fewer steps than evaluations skips some indices.
+        # An evaluation index means the same fraction of the training at every batch size, so that trials can
+        # be compared. An epoch with fewer steps than evaluations skips some indices.
         positions = {math.ceil(steps_per_epoch * index / per_epoch): index for index in range(1, per_epoch)}
         self._index_after_step = {step: index for step, index in positions.items() if step < steps_per_epoch}
 
@@ -213,15 +218,15 @@ class IntermediateEvaluator:
         """Evaluate the sample and report the result, if an evaluation is due after this step.
 
         Args:
-            model: with the weights after the step.
-            epoch: from 1.
+            model: model with the weights after the step.
+            epoch: epoch number, starting at 1.
             step: number of steps taken in this epoch.
 
         Returns:
-            Duration in seconds, 0 if no evaluation is due.
+            Duration of the evaluation in seconds; 0 if none is due.
 
         Raises:
-            TrainingDivergedError: if a logit is not finite.
+            TrainingDivergedError: a logit is not finite.
         """
         if step not in self._index_after_step:
             return 0.0
@@ -232,7 +237,12 @@ class IntermediateEvaluator:
         return time.perf_counter() - started
 
     def evaluate_epoch_end(self, epoch: int, logits: NDArray[np.float32]) -> None:
-        """Report the last evaluation of an epoch; logits: of all validation reviews, shape (reviews,)."""
+        """Report the last evaluation of an epoch.
+
+        Args:
+            epoch: epoch number, starting at 1.
+            logits: logits of all validation reviews, shape (reviews,).
+        """
         per_epoch = self._schedule.evaluations_per_epoch
         self._report(epoch, self._steps_per_epoch, per_epoch, logits[self._rows])
 
@@ -249,13 +259,17 @@ class IntermediateEvaluator:
 
 
 def sample_rows(labels: NDArray[np.int8], size: int) -> NDArray[np.int64]:
-    """Return the sorted rows of at most `size` reviews, evenly spaced, half of them of each label."""
+    """Sample at most `size` reviews, half of them per label and evenly spaced within each label.
+
+    Returns:
+        Sorted row indices of the sampled reviews, shape (sampled,).
+    """
     if len(labels) <= size:
         return np.arange(len(labels))
     rows_by_label = [np.flatnonzero(labels == label) for label in (0, 1)]
     counts = [min(size // 2, len(rows)) for rows in rows_by_label]
-    spaced = [
+    sampled = [
         rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
         for rows, count in zip(rows_by_label, counts, strict=True)
     ]
-    return np.sort(np.concatenate(spaced))
+    return np.sort(np.concatenate(sampled))

@@ -1,4 +1,4 @@
-"""Fingerprint of a training run: parameters, data, code and numerics, which determine its weights."""
+"""Fingerprint of a training run: the parameters, data, code and numerics that determine its weights."""
 
 import hashlib
 import json
@@ -32,14 +32,15 @@ ONEDNN_LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """oneDNN's instruction sets, lowest first: values of ONEDNN_MAX_CPU_ISA and the CPU flags that each requires.
 
-oneDNN has no Python function that returns the one in use, and torch does not export the C function.
+The one in use is derived from this table, since torch does not export the C function that returns it.
 """
 
 LEVEL_ALIASES = {"AVX10_1_512": "AVX512_CORE_FP16", "AVX10_1_512_AMX": "AVX512_CORE_AMX"}
-"""Newer names of the same instruction sets."""
+"""Newer names of instruction sets in ONEDNN_LEVELS."""
 
 MKL_VARIABLES = ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
-"""Limit the instruction sets of MKL, which multiplies matrices; its default depends on the processor."""
+"""Environment variables that limit the instruction sets of MKL, torch's library for matrix products. Their
+defaults depend on the processor."""
 
 
 def detect_instruction_sets() -> dict[str, str]:
@@ -64,7 +65,7 @@ def detect_onednn_isa() -> str:
     for name, required in ONEDNN_LEVELS:
         if all(capabilities.get(flag) for flag in required):
             best = name
-        if name == limit:  # any other value, such as DEFAULT, sets no limit
+        if name == limit:  # a value that is not in the table, such as DEFAULT, sets no limit
             break
     return best
 
@@ -83,19 +84,21 @@ def detect_processor_model() -> str:
 PACKAGE = Path(__file__).parents[1]
 
 TRAINING_CODE = ("params", "tokens", "model", "training")
-"""Packages whose code determines the weights. `data` is not among them: its result is the tokens."""
+"""Packages whose code determines the weights. `data` affects them only through the token arrays, whose
+digests are part of the fingerprint."""
 
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """Fingerprint of a training run. Runs with equal fingerprints have equal weights, bit for bit.
+    """Fingerprint of a training run. Runs with equal fingerprints have bitwise equal weights.
 
-    A run can resume from the checkpoint of another one only if both fingerprints are equal. As a string, the
-    fingerprint is one digest of both attributes.
+    A run can resume from the checkpoint of another one only if both fingerprints are equal. `str()` returns
+    one digest of both attributes.
 
     Attributes:
         inputs: digest of parameters, data and code.
-        numerics: what determines how sums are rounded, by name: versions, device, threads, instruction sets.
+        numerics: settings that determine how sums are rounded, keyed by name: versions, device, threads,
+            instruction sets.
     """
 
     inputs: str
@@ -123,35 +126,35 @@ def compute_fingerprint(
     """Compute the fingerprint of a training run.
 
     Args:
-        model: shape of the model.
-        params: parameters of the training.
-        reviews: data; the unlabelled reviews count only if the training uses them.
-        package: folder of the source code.
+        model: architecture of the model.
+        params: training parameters.
+        reviews: training data; the unlabelled reviews count only if the training uses them.
+        package: folder of the `sentiment` package.
 
     Raises:
-        UserError: if the requested device or precision is not available.
+        UserError: the requested device or precision is not available.
     """
-    used = reviews.select_splits(unlabelled=params.unlabelled != "ignore")
+    splits = reviews.select_splits(unlabelled=params.unlabelled != "ignore")
     content = {
         "model": model.model_dump(),
         "train": params.model_dump(),
         "vocabulary_size": reviews.vocabulary_size,
-        "data": [split.digest for split in used.values()],
+        "data": [split.digest for split in splits.values()],
         "code": compute_code_digest(package),
     }
     return TrainingFingerprint(_md5(json.dumps(content, sort_keys=True).encode()), collect_numerics(params))
 
 
 def collect_numerics(params: TrainParams) -> dict[str, str]:
-    """Collect what determines how the sums of a training run are rounded, by name.
+    """Collect the settings that determine how the sums of a training run are rounded, keyed by name.
 
     Raises:
-        UserError: if the requested device or precision is not available.
+        UserError: the requested device or precision is not available.
     """
     device = resolve_device(params.device)
     numerics = {
         "torch": torch.__version__,
-        "numpy": np.__version__,  # draws the order of the batches
+        "numpy": np.__version__,  # its random generator shuffles the batches
         "device": device.type,
         "precision": resolve_precision(params.precision, device),
         "threads": str(torch.get_num_threads()),

@@ -13,9 +13,10 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.model.classifier import get_layer_name
 
 UPDATES_PER_EPOCH = 20
-"""Number of steps per epoch whose updates are measured: enough for a median, in 0.1% of the training time."""
+"""Number of steps per epoch whose updates are measured: enough for a median, at 0.1% of the training time."""
 
 REMEDY = "lower train.optimizer.learning_rate or clip the gradient (train.clip)"
+"""Advice in the error messages about diverged training."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class LayerDiagnostics:
     """Gradients and updates of one layer over an epoch."""
 
     gradient_norm_median: float
-    """L2 norm before clipping, median over the steps."""
+    """L2 norm of the layer's gradient before clipping, median over the steps."""
     gradient_norm_max: float
     update_ratio: float
-    """L2 norm of a step's update divided by that of the weights, median over the measured steps.
+    """L2 norm of a step's update divided by the L2 norm of the weights, median over the measured steps.
 
     A common rule of thumb is 1e-3. Far below it, a layer hardly learns; far above it, training is unstable.
     """
@@ -34,14 +35,15 @@ class LayerDiagnostics:
 
 @dataclass(frozen=True)
 class GradientDiagnostics:
-    """Diagnostics of one epoch by layer."""
+    """Diagnostics of every layer over one epoch."""
 
     layers: dict[str, LayerDiagnostics]
+    """Diagnostics keyed by layer name."""
     gate_saturation: dict[str, dict[str, float]]
-    """Share of saturated gate values by LSTM layer and gate, over validation reviews."""
+    """Fraction of saturated gate values on validation reviews, keyed by LSTM layer and gate."""
 
     def metrics(self) -> dict[str, float]:
-        """Return all metrics by name. The part before the slash is the metric's section in the MLflow UI."""
+        """Return all metrics, keyed by name. The MLflow UI groups them by the part before the slash."""
         return {
             **{
                 f"gradient_norm_median/{name}": layer.gradient_norm_median
@@ -50,9 +52,9 @@ class GradientDiagnostics:
             **{f"gradient_norm_max/{name}": layer.gradient_norm_max for name, layer in self.layers.items()},
             **{f"update_ratio/{name}": layer.update_ratio for name, layer in self.layers.items()},
             **{
-                f"gate_saturation/{layer}_{gate}": share
+                f"gate_saturation/{layer}_{gate}": fraction
                 for layer, gates in self.gate_saturation.items()
-                for gate, share in gates.items()
+                for gate, fraction in gates.items()
             },
         }
 
@@ -62,27 +64,31 @@ class GradientNorms:
     """L2 norms of the gradient of one step."""
 
     total: float
-    """Over all layers together."""
+    """Norm of the whole gradient."""
     layers: dict[str, float]
+    """Norm of each layer's gradient, keyed by layer name."""
 
     @property
     def non_finite_layers(self) -> list[str]:
-        """Layers with an infinite or NaN norm."""
+        """Names of the layers whose norm is infinite or NaN."""
         return [layer for layer, norm in self.layers.items() if not math.isfinite(norm)]
 
 
 def compute_gradient_norms(model: nn.Module) -> GradientNorms:
-    """Compute the norms of the gradients that the model's parameters hold, in one pass over memory."""
+    """Compute the L2 norms of the current gradients of a model, in one pass over memory."""
     with_gradient = [
         (name, weight.grad) for name, weight in model.named_parameters() if weight.grad is not None
     ]
     norms = torch.stack(torch._foreach_norm([gradient for _, gradient in with_gradient]))
     total = float(torch.linalg.vector_norm(norms))
-    return GradientNorms(total, _by_layer([name for name, _ in with_gradient], norms.tolist()))
+    return GradientNorms(total, _combine_norms_by_layer([name for name, _ in with_gradient], norms.tolist()))
 
 
 def describe_non_finite_layers(model: nn.Module) -> str:
-    """Return the end of an error message: the layers with an infinite or NaN weight, or an empty string."""
+    """Return a clause for an error message that names the layers with infinite or NaN weights.
+
+    The clause is empty if all weights are finite.
+    """
     non_finite = (
         get_layer_name(name) for name, weight in model.named_parameters() if not torch.isfinite(weight).all()
     )
@@ -94,12 +100,12 @@ def require_finite(logits: NDArray[np.float32], model: nn.Module, where: str) ->
     """Require that all logits of a model are finite.
 
     Args:
-        logits: shape (reviews,).
-        model: computed the logits; its layers with non-finite weights are named in the error.
-        where: point of the training at which the logits were computed, for the error message.
+        logits: logits to check, shape (reviews,).
+        model: model that computed the logits; the error names its layers with non-finite weights.
+        where: position in the training at which the logits were computed, for the error message.
 
     Raises:
-        TrainingDivergedError: if a logit is infinite or NaN.
+        TrainingDivergedError: a logit is infinite or NaN.
     """
     if not np.isfinite(logits).all():
         raise TrainingDivergedError(
@@ -108,39 +114,42 @@ def require_finite(logits: NDArray[np.float32], model: nn.Module, where: str) ->
 
 
 class UpdateRatioMeter:
-    """Measures the size of one optimizer step's update relative to the weights, by layer."""
+    """Measures how much one optimizer step changes the weights of each layer, relative to their norm."""
 
     def __init__(self, model: nn.Module) -> None:
         self._names, self._weights = zip(*model.named_parameters(), strict=True)
-        self._before: list[Tensor] = []
+        self._weights_before: list[Tensor] = []
 
     @torch.no_grad()
     def start(self) -> None:
-        """Copy the weights before the step."""
-        self._before = [weight.clone() for weight in self._weights]
+        """Copy the weights; call this before the step."""
+        self._weights_before = [weight.clone() for weight in self._weights]
 
     @torch.no_grad()
     def stop(self) -> dict[str, float]:
-        """Return by layer the L2 norm of the update divided by that of the weights after it.
+        """Return the update ratio of each layer; call this after the step.
 
-        The weights after the update are used so that a layer that starts at zero has a ratio too. The ratio
-        is 0 if all weights of a layer are zero after the update.
+        The update ratio is the L2 norm of the update divided by the L2 norm of the weights after the update.
+        With the weights before it, a layer that starts at zero would have no ratio. The ratio is 0 if all
+        weights of a layer are zero after the update.
         """
-        torch._foreach_sub_(self._before, self._weights)
-        updates = _by_layer(self._names, _norms(self._before))
-        self._before = []
-        weights = _by_layer(self._names, _norms(self._weights))
+        torch._foreach_sub_(self._weights_before, self._weights)
+        updates = _combine_norms_by_layer(self._names, _compute_norms(self._weights_before))
+        self._weights_before = []
+        weights = _combine_norms_by_layer(self._names, _compute_norms(self._weights))
         return {
             layer: update / weights[layer] if weights[layer] else 0.0 for layer, update in updates.items()
         }
 
 
 def is_update_measured(step: int, steps_per_epoch: int) -> bool:
-    """Whether the update of a step is measured: UPDATES_PER_EPOCH evenly spaced ones, or all if fewer.
+    """Return whether the update of a step is measured.
+
+    The measured steps are UPDATES_PER_EPOCH evenly spaced steps of the epoch, or all steps if it has fewer.
 
     Args:
-        step: index of the step in the epoch, from 0.
-        steps_per_epoch: number of steps of an epoch.
+        step: index of the step in the epoch, starting at 0.
+        steps_per_epoch: number of steps in an epoch.
     """
     return (step + 1) * UPDATES_PER_EPOCH // steps_per_epoch > step * UPDATES_PER_EPOCH // steps_per_epoch
 
@@ -148,11 +157,11 @@ def is_update_measured(step: int, steps_per_epoch: int) -> bool:
 def compute_layer_diagnostics(
     norms: Sequence[Mapping[str, float]], ratios: Sequence[Mapping[str, float]]
 ) -> dict[str, LayerDiagnostics]:
-    """Summarize an epoch by layer.
+    """Summarize the gradients and updates of each layer over an epoch.
 
     Args:
-        norms: gradient norms by layer, of each step.
-        ratios: update ratios by layer, of each measured step.
+        norms: gradient norms of one step per entry, keyed by layer.
+        ratios: update ratios of one measured step per entry, keyed by layer.
     """
     return {
         layer: LayerDiagnostics(
@@ -164,14 +173,14 @@ def compute_layer_diagnostics(
     }
 
 
-def _norms(tensors: Sequence[Tensor]) -> list[float]:
+def _compute_norms(tensors: Sequence[Tensor]) -> list[float]:
     norms: list[float] = torch.stack(torch._foreach_norm(list(tensors))).tolist()
     return norms
 
 
-def _by_layer(names: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
-    """Combine the norms of parameters into the norms of their layers."""
+def _combine_norms_by_layer(names: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
+    """Combine the L2 norms of parameters, given by name, into the L2 norm of each layer."""
     norms_by_layer: dict[str, list[float]] = {}
     for name, norm in zip(names, norms, strict=True):
         norms_by_layer.setdefault(get_layer_name(name), []).append(norm)
-    return {layer: math.hypot(*norms_of_layer) for layer, norms_of_layer in norms_by_layer.items()}
+    return {layer: math.hypot(*layer_norms) for layer, layer_norms in norms_by_layer.items()}

@@ -51,16 +51,16 @@ from sentiment.training.state import TrainingState
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained model with the weights of its best epoch by validation AUC, and the metrics of all epochs.
-
-    The model is on the CPU, whichever device it was trained on.
-    """
+    """A trained model and the metrics of its training."""
 
     model: SentimentClassifier
+    """Model with the weights of the best epoch, on the CPU and in evaluation mode."""
     epochs: list[EpochMetrics]
+    """Metrics of all epochs."""
     best: EpochMetrics
+    """Metrics of the best epoch: the first one with the highest validation AUC."""
     validation_logits: NDArray[np.float32]
-    """Of the validation reviews in the best epoch, shape (reviews,)."""
+    """Validation logits in the best epoch, shape (reviews,)."""
 
 
 def fit(
@@ -72,23 +72,22 @@ def fit(
     checkpoint: Checkpoint | None = None,
     evaluations: EvaluationSchedule | None = None,
 ) -> TrainingResult:
-    """Train a classifier. Equal arguments give equal weights, bit for bit, on the same machine.
+    """Train a classifier. On the same machine, equal arguments give bitwise equal weights.
 
     Args:
-        model_params: shape of the model.
-        params: parameters of the training.
+        model_params: architecture of the model.
+        params: training parameters.
         reviews: training and validation reviews.
-        on_epoch: receives the metrics of each epoch; an exception that it raises ends the training. It does
-            not receive the epochs that were completed before the run resumed.
-        description: of the run, for progress messages.
-        checkpoint: from which a killed run resumes, with the same result.
-        evaluations: intermediate evaluations of the validation AUC; they do not affect the weights.
+        on_epoch: callback that receives the metrics of each epoch; an exception that it raises ends the
+            training. It does not receive the epochs that were completed before the run resumed.
+        description: name of the run in progress bars.
+        checkpoint: checkpoint from which a killed run resumes, with the same result.
+        evaluations: schedule of the intermediate evaluations, which do not affect the weights.
 
     Raises:
-        UserError: before the first step, if the requested device or precision is not available, the schedule
-            is longer than the run, or a token id is not in the vocabulary.
-        TrainingDivergedError: before the optimizer would take a step with a loss or gradient that is not
-            finite.
+        UserError: the requested device or precision is not available, the schedule is longer than the run, or
+            a token id is not in the vocabulary; raised before the first step.
+        TrainingDivergedError: a loss or gradient is not finite; raised before the optimizer takes the step.
     """
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
@@ -119,7 +118,7 @@ def fit(
             step_meter = meter if is_update_measured(len(state.steps), steps_per_epoch) else None
             step = take_step(state, batch, learning_rate, precision, step_meter)
             state.record_step(step, time.perf_counter() - started)
-            if evaluator:  # its duration does not count towards the epoch's
+            if evaluator:  # its duration does not count towards the duration of the epoch
                 started += evaluator.evaluate_if_due(state.evaluated_model, epoch, len(state.steps))
             if checkpoint:
                 checkpoint.save_if_due(state)
@@ -143,20 +142,20 @@ def take_step(
     """Take one optimizer step: forward pass, backward pass, clipping, update.
 
     Args:
-        state: its model is updated; the step is not recorded in it.
-        batch: reviews to learn from.
-        learning_rate: of this step.
-        precision: of the forward pass.
-        meter: measures the update ratios, if given.
+        state: training state, whose model and optimizer are updated; the step is not recorded in it.
+        batch: training reviews.
+        learning_rate: learning rate of this step.
+        precision: precision of the forward pass.
+        meter: meter of the update ratios; None does not measure them.
 
     Raises:
-        TrainingDivergedError: if the loss or the gradient is not finite; the weights are then unchanged.
+        TrainingDivergedError: the loss or the gradient is not finite; the weights are unchanged.
     """
     model, optimizer = state.model, state.optimizer
     model.train()
-    optimizer.zero_grad()  # before the forward pass, which can then reuse the memory of the last step
+    optimizer.zero_grad()  # before the forward pass, which can then reuse the memory of the gradients
     objective, loss, correct = _run_backward(model, batch, precision)
-    norms = compute_gradient_norms(model)  # synchronizes with a GPU, which until here only queues kernels
+    norms = compute_gradient_norms(model)  # the first operation that waits for a GPU
     _require_finite_step(state, objective, norms)
     batch_loss, batch_correct = loss.item(), int(correct)
     clipping = state.clipper(model.named_parameters(), norms.total)
@@ -182,16 +181,16 @@ def _build_model(
 ) -> tuple[SentimentClassifier, ReviewNGrams | None]:
     """Build a model with initial weights on a device; return it and the n-grams of the training reviews."""
     branch, ngrams = None, None
-    if (
-        model_params.ngrams
-    ):  # before the allocator is configured: memory for counting is then mapped and unmapped
+    if model_params.ngrams:
+        # Before the allocator is configured, so that the memory for counting n-grams is unmapped when freed.
         branch, ngrams = fit_ngram_branch(reviews.train, model_params.ngrams)
-    release_memory()  # if an earlier training run in this process has configured the allocator
+    release_memory()  # needed if an earlier training run in this process has configured the allocator
     configure_allocator()
     torch.use_deterministic_algorithms(True)
-    # Torch would also fill every new tensor, to reveal reads of uninitialized memory: a sixth of the time.
+    # Torch would also fill every new tensor, to reveal reads of uninitialized memory; this would take a sixth
+    # of the training time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # fp32 has the same precision on a GPU as on a CPU, so that both compute the same scores.
+    # Without TF32, fp32 has the same precision on a GPU as on a CPU, and so have the scores.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)
     return SentimentClassifier(model_params, reviews.vocabulary_size, branch).to(device), ngrams
@@ -205,8 +204,8 @@ def _load_batches(
 ) -> Iterator[Batch]:
     """Load the remaining batches of the current epoch, in an order that depends on the seed and the epoch."""
     rng = np.random.default_rng([params.seed, state.epoch])
-    shape = state.model.params
-    truncation = Truncation(shape.max_tokens, shape.truncation)
+    model_params = state.model.params
+    truncation = Truncation(model_params.max_tokens, model_params.truncation)
     batches = iter_shuffled_batches(train, truncation, params.batch_size, rng, ngrams, len(state.steps))
     return prefetch(batches) if state.model.device.type == "cuda" else batches
 
@@ -216,25 +215,27 @@ def _run_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the forward and backward passes.
 
-    With an n-gram branch, the objective is the sum of the losses of the LSTM and of the branch, each by
-    itself; the loss is that of their joint logits.
+    With an n-gram branch, the objective is the sum of two losses, that of the LSTM's logits and that of the
+    n-gram branch's logits, whereas the loss is computed from the combined logits.
 
     Returns:
-        Objective, mean loss of the batch, number of reviews classified correctly; scalars.
+        Three scalars: the objective, the mean loss and the number of correctly classified reviews.
     """
     labels = torch.from_numpy(batch.labels).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = model.compute_branch_logits(*build_inputs(batch, model.device))
-    losses = binary_cross_entropy_with_logits(parts, labels.expand_as(parts), reduction="none")
+        branch_logits = model.compute_branch_logits(*build_inputs(batch, model.device))
+    losses = binary_cross_entropy_with_logits(
+        branch_logits, labels.expand_as(branch_logits), reduction="none"
+    )
     objective = losses.mean(dim=1).sum()
     objective.backward()  # type: ignore[no-untyped-call]
-    logits = model.combine_branch_logits(parts.detach())
+    logits = model.combine_branch_logits(branch_logits.detach())
     loss = binary_cross_entropy_with_logits(logits, labels)
     return objective, loss, ((logits > 0) == (labels > 0.5)).sum()
 
 
 def _require_finite_step(state: TrainingState, objective: Tensor, norms: GradientNorms) -> None:
-    """Raise TrainingDivergedError, which names the layers, if the objective or the gradient is not finite."""
+    """Raise a TrainingDivergedError that names the layers, if the objective or the gradient is not finite."""
     if not torch.isfinite(objective):
         problem = f"the loss is {objective.item()}{describe_non_finite_layers(state.model)}"
     elif not math.isfinite(norms.total):
@@ -256,11 +257,11 @@ def _validate_epoch(
     """Validate the current model, compute the epoch's metrics and record them in the state.
 
     Args:
-        state: after the last step of the epoch.
-        validation: reviews to score.
-        ngrams: of these reviews.
-        evaluator: receives the logits as its last evaluation of the epoch.
-        description: of the run, for progress messages.
+        state: training state after the last step of the epoch.
+        validation: validation reviews.
+        ngrams: n-grams of the validation reviews; None if the model has no n-gram branch.
+        evaluator: evaluator that reports the last intermediate evaluation of the epoch; None reports none.
+        description: name of the run in progress bars.
     """
     epoch = state.epoch
     logits = predict_logits(state.evaluated_model, validation, f"{description}, validation", ngrams)

@@ -31,25 +31,29 @@ def build_optimizer(parameters: Iterable[Tensor], params: Optimizer) -> TorchOpt
     towards zero by the step's learning rate times `l1`, and a weight that would cross zero becomes exactly
     zero (soft thresholding: Beck and Teboulle, 2009; Duchi and Singer, 2009). The penalty applies to weight
     matrices, not to biases; weight decay applies to all parameters.
+
+    Args:
+        parameters: weights to optimize.
+        params: `train.optimizer` of params.yaml.
     """
-    optimizer = _build_without_l1(parameters, params)
+    optimizer = _build_torch_optimizer(parameters, params)
     if params.l1 > 0:
         l1 = params.l1
 
         def apply_l1(optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
             for group in optimizer.param_groups:
-                _soft_threshold([p for p in group["params"] if p.ndim > 1], group["lr"] * l1)
+                _soft_threshold([weight for weight in group["params"] if weight.ndim > 1], group["lr"] * l1)
 
         optimizer.register_step_post_hook(apply_l1)
     return optimizer
 
 
-def _build_without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
+def _build_torch_optimizer(parameters: Iterable[Tensor], params: Optimizer) -> TorchOptimizer:
     match params:
         case AdamW():
-            kind: type[torch.optim.AdamW | torch.optim.Adam] = torch.optim.AdamW
+            optimizer_class: type[torch.optim.AdamW | torch.optim.Adam] = torch.optim.AdamW
         case Adam():
-            kind = torch.optim.Adam
+            optimizer_class = torch.optim.Adam
         case SGD():
             return torch.optim.SGD(
                 parameters,
@@ -58,15 +62,17 @@ def _build_without_l1(parameters: Iterable[Tensor], params: Optimizer) -> TorchO
                 weight_decay=params.weight_decay,
                 fused=True,
             )
-    optimizer = kind(parameters, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    optimizer = optimizer_class(
+        parameters, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
+    )
     _allocate_moments(optimizer)
     return optimizer
 
 
 def _allocate_moments(optimizer: torch.optim.Adam) -> None:
-    """Allocate the state that Adam would allocate in its first step.
+    """Allocate the state that Adam would otherwise allocate in its first step.
 
-    In the first step it would be allocated between the activations, and fragment memory permanently.
+    There it would be placed between the activations, and fragment memory permanently.
     """
     for group in optimizer.param_groups:
         for weight in group["params"]:
@@ -79,7 +85,7 @@ def _allocate_moments(optimizer: torch.optim.Adam) -> None:
 
 @torch.no_grad()
 def _soft_threshold(weights: Iterable[Tensor], threshold: float) -> None:
-    for weight in weights:  # in place, a quarter of the time of torch.nn.functional.softshrink
+    for weight in weights:  # in place: takes a quarter of the time of torch.nn.functional.softshrink
         torch.ops.aten.softshrink.out(weight, threshold, out=weight)
 
 
@@ -100,17 +106,17 @@ def compute_learning_rate_factor(
     - noam: sqrt(w / (step + 1)), the shape of Vaswani et al. (2017) with its peak at the base learning rate
 
     Args:
-        schedule: kind and parameters.
-        step: index of the optimizer step over all epochs, from 0.
-        steps_per_epoch: number of optimizer steps of an epoch.
-        epochs: number of epochs of the run.
+        schedule: `train.schedule` of params.yaml.
+        step: index of the optimizer step, starting at 0 and counted over all epochs.
+        steps_per_epoch: number of optimizer steps in an epoch.
+        epochs: number of epochs in the run.
     """
     warmup = schedule.warmup_steps
     if step < warmup:
         return (step + 1) / warmup
-    since = step - warmup
-    epoch = since / steps_per_epoch
-    progress = min(1.0, since / max(1, steps_per_epoch * epochs - warmup))
+    steps_after_warmup = step - warmup
+    epoch = steps_after_warmup / steps_per_epoch
+    progress = min(1.0, steps_after_warmup / max(1, steps_per_epoch * epochs - warmup))
     match schedule:
         case ConstantSchedule():
             return 1.0
@@ -127,13 +133,13 @@ def compute_learning_rate_factor(
 
 
 def validate_schedule(schedule: LearningRateSchedule, steps_per_epoch: int, epochs: int) -> None:
-    """Require that a run is long enough for its learning-rate schedule.
+    """Check that a run is long enough for its learning-rate schedule.
 
-    The warm-up must end before the run does. A step schedule must also reach its first drop, unless the run
-    has a single epoch.
+    The warm-up must not be longer than the run. A step schedule must also reach its first drop, unless the
+    run has a single epoch.
 
     Raises:
-        UserError: if the run is too short.
+        UserError: the run is too short.
     """
     steps = steps_per_epoch * epochs
     run = f"the run has {steps} steps ({epochs} epochs of {steps_per_epoch})"

@@ -29,28 +29,28 @@ def fit_with_self_training(
 ) -> TrainingResult:
     """Train a classifier as `fit` does, with self-training if `params.unlabelled` requests it.
 
-    Self-training has two stages (Lee, 2013, with soft labels). The initial model is trained on the labelled
-    reviews. The final model, which is returned, is trained from scratch with the same seed on all reviews,
-    with the initial model's probabilities as pseudo-labels of the unlabelled ones. The training loss and
-    accuracy of the final model are therefore partly measured against pseudo-labels; its validation metrics
-    are not.
+    Self-training has two stages (Lee, 2013, here with soft labels). The initial model is trained on the
+    labelled reviews. The final model, which is returned, is trained from scratch with the same seed on all
+    reviews, with the initial model's probabilities as pseudo-labels of the unlabelled ones. The training loss
+    and accuracy of the final model are therefore partly measured against pseudo-labels; its validation
+    metrics are not.
 
     Args:
-        model_params: shape of both models.
-        params: parameters of both training runs.
+        model_params: architecture of both models.
+        params: training parameters of both models.
         reviews: labelled and unlabelled reviews.
-        on_epoch: receives the epochs of the final model only.
-        description: of the training run, for progress and log messages.
-        checkpoint: of the whole run. The initial model has a nested checkpoint, so that a run that is killed
-            while the final model trains does not train the initial model again.
-        evaluations: intermediate evaluations of the final model.
+        on_epoch: callback that receives the metrics of each epoch of the final model.
+        description: name of the training run in progress bars and log messages.
+        checkpoint: checkpoint of the run. The initial model has a nested checkpoint, so that a run that is
+            killed while the final model trains does not train the initial model again.
+        evaluations: schedule of the intermediate evaluations of the final model.
 
     Returns:
-        The final model, and the metrics of its training.
+        The final model and the metrics of its training.
 
     Raises:
-        UserError: as `fit` does, or if self-training is requested and there are no unlabelled reviews.
-        TrainingDivergedError: as `fit` does.
+        UserError: `fit` raises it, or self-training is requested and there are no unlabelled reviews.
+        TrainingDivergedError: `fit` raises it.
     """
     if params.unlabelled == "ignore":
         return fit(model_params, params, reviews, on_epoch, description, checkpoint, evaluations)
@@ -60,13 +60,13 @@ def fit_with_self_training(
             "sources of kind imdb have"
         )
     check_token_ids(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
-    with_pseudo_labels = _add_pseudo_labels(model_params, params, reviews, description, checkpoint)
+    train_reviews = _add_pseudo_labels(model_params, params, reviews, description, checkpoint)
     release_memory()
     logger.info(
         f"{description}: training the final model on these and {len(reviews.unlabelled):,} "
         "pseudo-labelled reviews"
     )
-    final_reviews = replace(reviews, train=with_pseudo_labels)
+    final_reviews = replace(reviews, train=train_reviews)
     return fit(model_params, params, final_reviews, on_epoch, description, checkpoint, evaluations)
 
 
@@ -77,7 +77,7 @@ def _add_pseudo_labels(
     description: str,
     checkpoint: Checkpoint | None,
 ) -> TokenizedReviews:
-    """Train the initial model; return the labelled reviews and the unlabelled ones with its pseudo-labels."""
+    """Train the initial model, and return the labelled reviews followed by the pseudo-labelled ones."""
     name = f"{description}, initial model"
     logger.info(f"{description}: training the initial model on {len(reviews.train):,} labelled reviews")
     initial = fit(
@@ -86,7 +86,7 @@ def _add_pseudo_labels(
         reviews,
         on_epoch=lambda epoch: logger.info(f"{name}, {epoch}"),
         description=name,
-        checkpoint=checkpoint.nested("initial") if checkpoint else None,
+        checkpoint=checkpoint.open_nested("initial") if checkpoint else None,
     )
     logits = predict_logits(
         initial.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled"

@@ -19,7 +19,8 @@ from sentiment.training.epoch_metrics import EpochMetrics, StepMetrics
 from sentiment.training.optimization import build_optimizer
 
 EMA_INTERVAL = 4
-"""Steps between two updates of the exponential moving average; the first is after the first step of an epoch.
+"""Number of steps between two updates of the exponential moving average; the first update of an epoch follows
+its first step.
 
 Each update reads and writes all weights; at every fourth step that takes 0.7% of the time (bench/README.md).
 """
@@ -31,8 +32,8 @@ EPOCHS, STEPS = TypeAdapter(list[EpochMetrics]), TypeAdapter(list[StepMetrics])
 class TrainingState:
     """Everything that the next step depends on, and the metrics so far.
 
-    Equal states lead to equal weights, bit for bit. The state does not hold the batches: their order follows
-    from the seed, the epoch and the number of steps taken in it.
+    Training runs that continue from equal states end with bitwise equal weights. The state does not contain
+    the batches: their order follows from the seed, the epoch and the number of steps taken in it.
     """
 
     model: SentimentClassifier
@@ -45,17 +46,17 @@ class TrainingState:
     epochs: list[EpochMetrics] = field(default_factory=list)
     """Metrics of the completed epochs."""
     steps: list[StepMetrics] = field(default_factory=list)
-    """Metrics of the steps of the current epoch."""
+    """Metrics of the steps taken in the current epoch."""
     seconds: float = 0.0
-    """Duration of these steps."""
+    """Total duration of the steps taken in the current epoch, in seconds."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Of the best epoch so far; empty before the first epoch is completed."""
+    """Weights of the best epoch so far; empty before the first epoch is completed."""
     best_logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    """Of the validation reviews under these weights, shape (reviews,)."""
+    """Validation logits with the best weights, shape (reviews,)."""
 
     @classmethod
     def create(cls, model: SentimentClassifier, params: TrainParams, steps_per_epoch: int) -> Self:
-        """Create the state of a new model before the first step."""
+        """Create the state before the first step."""
         optimizer = build_optimizer(model.parameters(), params.optimizer)
         clipper = GradientClipper(params.clip, model.last_layer)
         ema = _build_ema(model, params.ema_decay)
@@ -63,17 +64,17 @@ class TrainingState:
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 1."""
+        """Number of the current epoch, starting at 1."""
         return len(self.epochs) + 1
 
     @property
     def optimizer_steps(self) -> int:
-        """Number of optimizer steps taken in all epochs."""
+        """Number of optimizer steps taken so far, over all epochs."""
         return len(self.epochs) * self.steps_per_epoch + len(self.steps)
 
     @property
     def evaluated_model(self) -> SentimentClassifier:
-        """The model that is validated and saved: the EMA of the weights, if there is one."""
+        """The model that is validated and saved: the one with the EMA of the weights, if there is an EMA."""
         return cast(SentimentClassifier, self.ema.module) if self.ema else self.model
 
     @property
@@ -94,7 +95,7 @@ class TrainingState:
 
         Args:
             step: metrics of the step.
-            seconds: duration of the epoch so far.
+            seconds: duration of all steps taken in the epoch so far, in seconds.
         """
         self.steps.append(step)
         self.seconds = seconds
@@ -106,7 +107,7 @@ class TrainingState:
 
         Args:
             epoch: metrics of the epoch.
-            logits: of the validation reviews, shape (reviews,).
+            logits: validation logits after the epoch, shape (reviews,).
         """
         self.epochs.append(epoch)
         self.steps, self.seconds = [], 0.0
@@ -118,8 +119,8 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Return the state as nested dictionaries of tensors and JSON values, without the best weights.
 
-        The best weights change at most once per epoch, so a checkpoint writes them to a file of their own. Of
-        the optimizer, only its state is included: its settings follow from the parameters.
+        The best weights change at most once per epoch, so a checkpoint writes them to a separate file. The
+        optimizer's settings are not included either: they follow from the training parameters.
         """
         optimizer_state = self.optimizer.state_dict()["state"]
         return {
@@ -136,7 +137,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
-        """Restore a state that `state_dict` returned, of a run with the same parameters."""
+        """Restore a state that `state_dict` returned in a run with the same parameters."""
         self.model.load_state_dict(state["weights"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
@@ -166,5 +167,5 @@ def _build_ema(model: SentimentClassifier, decay: float) -> AveragedModel | None
     ema_update = get_ema_multi_avg_fn(decay**EMA_INTERVAL)  # type: ignore[no-untyped-call]
     ema = AveragedModel(model, multi_avg_fn=ema_update)
     ema.to(model.device)  # makes the copied weights of each LSTM contiguous, as cuDNN requires
-    ema.n_averaged = ema.n_averaged.cpu()  # read before each update, which would synchronize with a GPU
+    ema.n_averaged = ema.n_averaged.cpu()  # each update reads it, which on a GPU would synchronize
     return ema
