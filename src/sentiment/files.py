@@ -24,7 +24,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        if target.is_dir():  # a folder with files in it cannot be renamed over
+        if target.is_dir():  # `replace` cannot overwrite a folder that is not empty
             _remove(target)
         temporary.replace(target)
     finally:
@@ -46,28 +46,29 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, byte for byte equal for equal content.
+    """Write a JSON file. Identical content produces identical files.
 
     Raises:
-        ValueError: A number is NaN or infinite.
+        ValueError: a number is NaN or infinite.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, table: "pd.DataFrame", numbers: str = "%.6f") -> None:
-    """Write a table without its index, byte for byte equal for equal rows.
+    """Write a table to a CSV file, without its index. Identical tables produce identical files.
 
     Args:
-        path: Of the CSV file.
-        table: What to write.
-        numbers: Format of floating-point numbers.
+        path: path of the CSV file.
+        table: table to write.
+        numbers: format of floating-point numbers.
     """
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, float_format=numbers, lineterminator="\n")
 
 
 def _remove(path: Path) -> None:
+    """Remove a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -75,11 +76,11 @@ def _remove(path: Path) -> None:
 
 
 def compute_file_md5(path: Path) -> str:
-    """Return the MD5 of a file, as `dvc.lock` and `.dvc` files record it; the file is read in blocks."""
+    """Return the MD5 hash of a file, as in `dvc.lock` and `.dvc` files. The file is read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def compute_md5(content: bytes) -> str:
-    """Return the MD5 of bytes, as `compute_file_md5` does of a file."""
+    """Return the MD5 hash of bytes."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

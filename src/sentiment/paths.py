@@ -31,9 +31,9 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORTS = Path("reports")
 CHECKPOINTS = Path(".checkpoints")
-"""Not an output of a stage; below the user's repository even where DVC runs a stage in a copy of it."""
+"""Checkpoints of trainings. Not a stage output: they are in the user's repository, not in DVC's copies."""
 JOURNAL = Path("mlruns/optuna.journal")
-"""Optuna's journal of all studies; like the checkpoints, not an output, and below the user's repository."""
+"""Optuna's journal of all studies. Like the checkpoints, it is in the user's repository, not in DVC's copies."""
 STUDIES = Path("mlruns/studies")
 """A folder per study: locks, checkpoints, models and validation logits of its trials."""
 QUARANTINE = REPORTS / "quarantine.csv"

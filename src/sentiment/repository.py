@@ -21,27 +21,29 @@ def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
     """Run a git command and return its output, or None if it fails.
 
     Args:
-        arguments: Of git.
-        root: Folder to run it in; by default the working directory.
+        arguments: arguments of the git command, such as "show", "HEAD".
+        root: folder in which to run it; by default the working directory.
     """
     # `git status` would lock the index to refresh it, and a git command of DVC or the user would then fail.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, env=environment)
+        process = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, check=True, env=environment
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout
+    return process.stdout
 
 
 def read_committed(name: str, root: Path | None = None) -> bytes | None:
-    """Return the content of a file below `root` in the last commit, or None if it is not in it."""
+    """Return the content of a file (relative to `root`) in the last commit, or None if it is not in the commit."""
     return run_git("show", f"HEAD:./{name}", root=root)
 
 
 def list_files(*arguments: str, root: Path | None = None) -> list[str]:
     """Return the paths that `git ls-files` prints; an empty list if it fails."""
-    found = run_git("ls-files", "-z", *arguments, root=root) or b""
-    return [os.fsdecode(name) for name in found.split(b"\0") if name]
+    output = run_git("ls-files", "-z", *arguments, root=root) or b""
+    return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
 
 DVC_TEMPORARY = Path(".dvc/tmp")
@@ -59,54 +61,55 @@ LOCKS = (
 
 
 def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:
-    """Require that no process uses a repository: it may be writing what looks corrupt or unused.
+    """Raise UserError if a process uses a repository: it may be writing files that look corrupt or unused.
 
     Args:
-        root: Of the repository.
-        holds_dvc_lock: Whether the caller itself holds DVC's lock.
+        root: root of the repository.
+        holds_dvc_lock: whether the caller itself holds DVC's lock.
 
     Raises:
-        UserError: A DVC command or a stage is running; all of them are named.
+        UserError: DVC commands or stages are running. The message lists all of them.
     """
-    own = {root / DVC_LOCK} if holds_dvc_lock else set[Path]()
-    found = [
+    caller_locks = {root / DVC_LOCK} if holds_dvc_lock else set[Path]()
+    processes = [
         *_find_dvc_processes(root / DVC_TEMPORARY),
         *_find_pipeline_processes(root),
-        *_find_held_locks(root, own),
+        *_find_held_locks(root, caller_locks),
     ]
-    if found:
+    if processes:
         raise UserError(
             "\n  ".join(
                 [
                     "other processes are using this repository; wait for them to finish and try again:",
-                    *found,
+                    *processes,
                 ]
             )
         )
 
 
 def read_rwlock_holders(file: Path) -> list[dict[str, Any]]:
-    """Return the processes that DVC's read-write lock names, each with its `pid` and `cmd`.
+    """Return the processes that hold DVC's read-write lock, each with its `pid` and `cmd`.
 
-    The list is empty if the file is missing or corrupt: `require_idle` finds DVC's processes without it too.
+    The list is empty if the file is missing or corrupt; `require_idle` also finds DVC processes without it.
     """
     try:
         lock = json.loads(file.read_bytes())
-        found = [*lock.get("write", {}).values()]
-        found += [holder for readers in lock.get("read", {}).values() for holder in readers]
-        return [{"pid": int(holder["pid"]), "cmd": str(holder["cmd"])} for holder in found]
+        holders = [*lock.get("write", {}).values()]
+        holders += [holder for readers in lock.get("read", {}).values() for holder in readers]
+        return [{"pid": int(holder["pid"]), "cmd": str(holder["cmd"])} for holder in holders]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
 def _find_dvc_processes(folder: Path) -> Iterator[str]:
+    """Yield the running processes that hold a read-write lock in DVC's temporary folder."""
     for file in sorted(folder.rglob("rwlock")):
         alive = {(holder["cmd"], holder["pid"]) for holder in read_rwlock_holders(file) if _is_alive(holder)}
         yield from (f"{command} (process {pid})" for command, pid in sorted(alive))
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
-    """Return whether the process of an entry is running; its pid may have been reused."""
+    """Return whether a lock holder is still running, and its pid has not been reused by another program."""
     try:
         command = psutil.Process(holder["pid"]).cmdline()
     except psutil.NoSuchProcess:
@@ -117,10 +120,10 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _find_pipeline_processes(root: Path) -> Iterator[str]:
-    """Yield DVC commands and stages that run below the root, without this process and its parents."""
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    """Yield the running DVC commands and stages in `root`, except this process and its parents."""
+    excluded = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
-        if process.pid in own:
+        if process.pid in excluded:
             continue
         with suppress(psutil.Error, OSError):  # it has ended, or belongs to another user
             command = process.cmdline()
@@ -129,13 +132,14 @@ def _find_pipeline_processes(root: Path) -> Iterator[str]:
 
 
 def _is_pipeline_command(command: list[str]) -> bool:
-    named = {Path(part).name for part in command[:2]}
-    modules = {after for before, after in itertools.pairwise(command) if before == "-m"}
-    return "dvc" in named | modules or any(module.startswith("stages.") for module in modules)
+    programs = {Path(part).name for part in command[:2]}
+    modules = {argument for option, argument in itertools.pairwise(command) if option == "-m"}
+    return "dvc" in programs | modules or any(module.startswith("stages.") for module in modules)
 
 
-def _find_held_locks(root: Path, own: set[Path]) -> Iterator[str]:
-    for path in sorted({path for pattern in LOCKS for path in root.glob(pattern)} - own):
+def _find_held_locks(root: Path, excluded: set[Path]) -> Iterator[str]:
+    """Yield a description of each lock file in LOCKS that a process holds, without the excluded files."""
+    for path in sorted({path for pattern in LOCKS for path in root.glob(pattern)} - excluded):
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
@@ -155,42 +159,44 @@ def list_incoming_files(root: Path = Path()) -> list[str]:
     Hidden files, `.dvc` files and the README are not data.
 
     Raises:
-        UserError: A subfolder is a symbolic link, in whose target DVC detects no changes.
+        UserError: a subfolder is a symbolic link; DVC does not detect changes in its target.
     """
-    found = []
+    incoming_files = []
     for folder, subfolders, files in os.walk(root / paths.INCOMING):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        inside = Path(folder).relative_to(root)
+        relative_folder = Path(folder).relative_to(root)
         for name in subfolders:
-            if (root / inside / name).is_symlink():
+            if (root / relative_folder / name).is_symlink():
                 raise UserError(
-                    f"{inside / name}: a symbolic link to a folder: DVC does not detect changes in it; "
-                    "put the files themselves here, or links to files"
+                    f"{relative_folder / name}: a symbolic link to a folder: DVC does not detect changes in "
+                    "it; put the files themselves here, or links to files"
                 )
         names = (
-            inside / name for name in files if not name.startswith(".") and not name.endswith(DVC_SUFFIX)
+            relative_folder / name
+            for name in files
+            if not name.startswith(".") and not name.endswith(DVC_SUFFIX)
         )
-        found += [path.as_posix() for path in names if path != paths.INCOMING / "README.md"]
-    return sorted(found)
+        incoming_files += [path.as_posix() for path in names if path != paths.INCOMING / "README.md"]
+    return sorted(incoming_files)
 
 
 def require_incoming_in_copy() -> None:
-    """Require that the copy of an experiment contains all files of the user's `data/incoming`.
+    """Raise UserError if the copy of an experiment lacks files of the user's `data/incoming`.
 
     `dvc exp run --temp` and `--queue` copy only what git and DVC track. The pipeline would then find nothing
     changed and train without the untracked files. Every stage calls this, since DVC may skip download. Files
     committed after the experiment was queued are not part of it and may be missing.
 
     Raises:
-        UserError: Untracked files are missing; all of them are named.
+        UserError: untracked files are missing. The message lists all of them.
     """
     root = repository_root()
     if root == Path.cwd().resolve():
         return
-    here, known = set(list_incoming_files()), set(list_files("--", str(paths.INCOMING), root=root))
+    copied, tracked_by_git = set(list_incoming_files()), set(list_files("--", str(paths.INCOMING), root=root))
     missing = []
     for name in list_incoming_files(root):
-        if name not in here and not any(path in known for path in _list_tracked_paths(name)):
+        if name not in copied and not any(path in tracked_by_git for path in _list_tracked_paths(name)):
             missing.append(f"{name}: tracked by neither git nor DVC")
     if missing:
         raise UserError(
@@ -206,7 +212,7 @@ def require_incoming_in_copy() -> None:
 
 
 def _list_tracked_paths(name: str) -> Iterator[str]:
-    """Yield the paths by which git may track a file: itself, its `.dvc` file, or that of a parent folder."""
+    """Yield the paths by which git may track a file: the file, its `.dvc` file, or a parent folder's `.dvc` file."""
     yield name
     for tracked in (Path(name), *Path(name).parents):
         if tracked == paths.INCOMING:

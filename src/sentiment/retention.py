@@ -26,7 +26,7 @@ from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store
 
 REMOVED_BY_GC = re.compile(r"^Removing (.+)$", re.MULTILINE)
-"""Printed by `dvc gc --dry` for each object of the cache."""
+"""Line that `dvc gc --dry` prints for each object of the cache that it would remove."""
 
 MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
 """MD5 of an output or a dependency in a `.dvc` file."""
@@ -34,7 +34,7 @@ MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """What to retain."""
+    """Numbers and ages of the files that `sentiment clean` retains."""
 
     commits: int
     """Number of newest commits, of HEAD and of every branch, whose files are retained."""
@@ -45,36 +45,36 @@ class RetentionPolicy:
 
 
 def clean(policy: RetentionPolicy, *, remove: bool) -> None:
-    """Print number and size of unneeded files by kind, and remove them if asked to.
+    """Print the number and total size of unneeded files of each kind, and optionally remove them.
 
     Args:
-        policy: What to retain.
-        remove: Whether to remove the files.
+        policy: retention policy.
+        remove: whether to remove the files.
 
     Raises:
-        UserError: A stage or a DVC command is running, or git or DVC cannot read the repository. Nothing has
+        UserError: a stage or a DVC command is running, or git or DVC cannot read the repository. Nothing has
             been removed then.
     """
     root = repository_root()
-    if damaged := find_damaged_files(root):
-        raise UserError("\n  ".join([f"found corrupt files; {REPAIR_HINT} first:", *damaged]))
+    if corrupt_files := find_damaged_files(root):
+        raise UserError("\n  ".join([f"found corrupt files; {REPAIR_HINT} first:", *corrupt_files]))
     require_idle(root)
     # The cache comes first: if DVC fails, for example at a commit that it cannot read, nothing is removed.
     objects = _find_unneeded_objects(root, policy)
     require_idle(root)  # again: that took seconds, and the removal starts here
-    total = _report("DVC cache", objects, remove=remove)
-    total += _report("studies", _find_old_studies(root, policy.studies), remove=remove)
-    total += _report(
-        "checkpoints", _find_stale((root / paths.CHECKPOINTS).glob("*"), policy.days), remove=remove
+    total = _report_and_remove("DVC cache", objects, remove=remove)
+    total += _report_and_remove("studies", _find_old_studies(root, policy.studies), remove=remove)
+    total += _report_and_remove(
+        "checkpoints", _find_stale_folders((root / paths.CHECKPOINTS).glob("*"), policy.days), remove=remove
     )
-    total += _report("downloads", _find_old_downloads(root, policy.days), remove=remove)
-    total += _clean_runs(policy.days, remove=remove)
-    done = "removed" if remove else "can be removed with `sentiment clean --yes`"
-    typer.echo(f"{_format_megabytes(total)} {done}")
+    total += _report_and_remove("downloads", _find_old_downloads(root, policy.days), remove=remove)
+    total += _clean_mlflow_runs(policy.days, remove=remove)
+    outcome = "removed" if remove else "can be removed with `sentiment clean --yes`"
+    typer.echo(f"{_format_megabytes(total)} {outcome}")
 
 
-def _report(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
-    """Print number and size of files and folders, remove them if asked to, and return their size."""
+def _report_and_remove(kind: str, sizes: dict[Path, int], *, remove: bool = False) -> int:
+    """Print the number and total size of files and folders, optionally remove them, and return the size."""
     if remove:
         for path in sizes:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -98,8 +98,8 @@ def _find_unneeded_objects(root: Path, policy: RetentionPolicy) -> dict[Path, in
         return {}
     _run_git("rev-parse", "--verify", "HEAD")
     retained = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
-    printed = _run_dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
-    objects = {Path(name) for name in REMOVED_BY_GC.findall(printed)} - _find_pinned_objects(cache)
+    output = _run_dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
+    objects = {Path(name) for name in REMOVED_BY_GC.findall(output)} - _find_pinned_objects(cache)
     unneeded_runs = set()
     for file in (path for path in (cache / "runs").rglob("*") if path.is_file()):
         outputs = _read_run_outputs(file, cache)
@@ -113,19 +113,19 @@ def _find_unneeded_objects(root: Path, policy: RetentionPolicy) -> dict[Path, in
 
 
 def _find_pinned_objects(cache: Path) -> set[Path]:
-    """Return the objects that `.dvc` files of any commit or git stash refer to.
+    """Return the cached objects that `.dvc` files in any commit or git stash refer to.
 
     They are retained whatever their age, because no stage can write them again.
     """
-    listed = _run_git("rev-list", "--objects", "--all", "--reflog")
-    named = (line.split(" ", 1) for line in listed.splitlines() if line.endswith(DVC_SUFFIX))
-    blobs = {blob for blob, path in named if Path(path).name != DVC_SUFFIX}  # without the folder `.dvc`
-    found: set[Path] = set()
+    output = _run_git("rev-list", "--objects", "--all", "--reflog")
+    entries = (line.split(" ", 1) for line in output.splitlines() if line.endswith(DVC_SUFFIX))
+    blobs = {blob for blob, path in entries if Path(path).name != DVC_SUFFIX}  # without the folder `.dvc`
+    objects: set[Path] = set()
     for blob in sorted(blobs):
-        found |= {_get_object_path(cache, md5) for md5 in MD5.findall(_run_git("cat-file", "blob", blob))}
-    for folder in [path for path in found if path.suffix == ".dir" and path.is_file()]:
-        found |= {_get_object_path(cache, str(entry["md5"])) for entry in json.loads(folder.read_bytes())}
-    return found
+        objects |= {_get_object_path(cache, md5) for md5 in MD5.findall(_run_git("cat-file", "blob", blob))}
+    for folder in [path for path in objects if path.suffix == ".dir" and path.is_file()]:
+        objects |= {_get_object_path(cache, str(entry["md5"])) for entry in json.loads(folder.read_bytes())}
+    return objects
 
 
 def _get_object_path(cache: Path, md5: str) -> Path:
@@ -142,15 +142,16 @@ def _read_run_outputs(file: Path, cache: Path) -> dict[str, Path]:
     return {name: _get_object_path(cache, md5) for name, md5 in md5s.items()}
 
 
-def _find_old_studies(root: Path, number: int) -> dict[Path, int]:
-    """Return the sizes of the folders of all but the newest studies; the journal retains their trials."""
+def _find_old_studies(root: Path, retained: int) -> dict[Path, int]:
+    """Return the folder sizes of all but the newest studies. The trials remain in Optuna's journal."""
     folders = [path for path in (root / paths.STUDIES).glob("*") if path.is_dir()]
     return {
-        path: _measure_size(path) for path in sorted(folders, key=_get_last_change, reverse=True)[number:]
+        path: _measure_size(path) for path in sorted(folders, key=_get_last_change, reverse=True)[retained:]
     }
 
 
-def _find_stale(folders: Iterable[Path], days: float) -> dict[Path, int]:
+def _find_stale_folders(folders: Iterable[Path], days: float) -> dict[Path, int]:
+    """Return the sizes of the folders in which nothing has changed for this number of days."""
     oldest = time.time() - days * 86400
     return {
         path: _measure_size(path)
@@ -160,23 +161,24 @@ def _find_stale(folders: Iterable[Path], days: float) -> dict[Path, int]:
 
 
 def _find_old_downloads(root: Path, days: float) -> dict[Path, int]:
-    """Return the sizes of old downloads, without those of the sources in params.yaml."""
+    """Return the sizes of old downloads, except those of the sources in params.yaml."""
     if load_settings().download_cache is not None:
         return {}  # other repositories may share this folder
-    needed, by_pattern = set(), False
+    needed_folders, has_patterns = set(), False
     for source in load_params().download.sources:
         if isinstance(source, ImdbSource | FilesSource):
             checksum = Checksum.parse(source.checksum) if source.checksum else None
             remote = [url for url in source.locations if to_local_path(url) is None]
-            needed |= {CacheEntry.of(url, checksum).folder for url in remote}
-            by_pattern = by_pattern or any(set(url) & set("*?[") for url in remote)
-    if by_pattern:  # only the server knows which downloads it matches
+            needed_folders |= {CacheEntry.of(url, checksum).folder for url in remote}
+            has_patterns = has_patterns or any(set(url) & set("*?[") for url in remote)
+    if has_patterns:  # only the server knows which files a pattern matches
         return {}
-    entries = (path for path in (root / ".cache" / "downloads").glob("*") if path not in needed)
-    return _find_stale(entries, days)
+    entries = (path for path in (root / ".cache" / "downloads").glob("*") if path not in needed_folders)
+    return _find_stale_folders(entries, days)
 
 
-def _clean_runs(days: float, *, remove: bool) -> int:
+def _clean_mlflow_runs(days: float, *, remove: bool) -> int:
+    """Report MLflow runs in the trash and orphaned artifacts, optionally remove them; return their size."""
     if not mlflow_store.has_default_store():
         return 0
     deleted = mlflow_store.find_deleted_runs(days)
@@ -186,7 +188,7 @@ def _clean_runs(days: float, *, remove: bool) -> int:
     if remove and deleted:
         mlflow_store.purge_deleted_runs(days)
     orphaned = {path: _measure_size(path) for path in mlflow_store.find_orphaned_artifacts() if path.exists()}
-    return size + _report("orphaned artifacts", orphaned, remove=remove)
+    return size + _report_and_remove("orphaned artifacts", orphaned, remove=remove)
 
 
 def _iterate_files(path: Path) -> Iterator[Path]:
@@ -213,17 +215,17 @@ def _run_command(command: list[str]) -> str:
     """Return the output of a command.
 
     Raises:
-        UserError: The command fails; the message contains the first line of its error output.
+        UserError: the command fails. The message contains the first line of its error output.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise UserError(f"{command[0]}: {error.strerror}; nothing was removed") from None
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if process.returncode != 0:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
         shown = " ".join(command[2:] if command[1] == "-m" else command)
-        raise UserError(f"`{shown}` failed, nothing was removed: {lines[0] if lines else done.returncode}")
-    return done.stdout
+        raise UserError(f"`{shown}` failed, nothing was removed: {lines[0] if lines else process.returncode}")
+    return process.stdout
 
 
 def _format_megabytes(size: int) -> str:

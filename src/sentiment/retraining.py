@@ -20,7 +20,7 @@ REPORT = paths.REPORTS / "retrain.md"
 
 RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 RESTORED = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
-"""Printed by `dvc repro` for a stage whose outputs, from the same inputs, are in the run cache."""
+"""Line that `dvc repro` prints for a stage whose outputs it restores from the run cache."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def is_unchanged(self) -> bool:
-        """Return whether no stage ran and dvc.lock is as committed."""
+        """Whether no stage ran or was restored, and dvc.lock equals the committed one."""
         return not (self.ran or self.restored or self.changed)
 
 
@@ -47,8 +47,8 @@ def retrain() -> None:
     with the last commit, so a second retraining before the next commit reports the same differences.
 
     Raises:
-        UserError: A stage fails, after it has reported why; or there is no commit to compare with, which is
-            checked before any stage runs.
+        UserError: a stage fails, after it has printed the reason; or there is no commit to compare with,
+            which is checked before any stage runs.
     """
     load_params()
     _require_commit()
@@ -62,10 +62,10 @@ def retrain() -> None:
 
 
 def _require_commit() -> None:
-    """Check that `dvc params diff`, which the report needs, works, before any stage runs."""
+    """Raise UserError if `dvc params diff`, which the report needs, cannot read the last commit."""
     command = [sys.executable, "-m", "dvc", "params", "diff", "--json", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
         raise UserError(
             "retrain compares the results with the last commit, but git and DVC cannot read any commit: this "
             "is an exported archive, core.no_scm is set, or the repository has no commit. To train without "
@@ -103,7 +103,7 @@ def _format_report(outcome: Outcome) -> str:
 def _format_difference(what: Literal["params", "metrics"]) -> str:
     """Return the differences from the last commit as a Markdown table, or an empty string.
 
-    DVC's JSON of no differences is empty; its Markdown has the header of a table.
+    Without differences, DVC's JSON is empty, but its Markdown still has the header of a table.
     """
     if not json.loads(_run_dvc(what, "diff", "--json", "HEAD")):
         return ""

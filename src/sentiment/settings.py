@@ -1,4 +1,4 @@
-"""Settings from the environment or `.env`: where the pipeline runs. None of them changes a result."""
+"""Settings of a machine or team, from environment variables or `.env`. None of them changes a result."""
 
 import os
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sentiment.errors import UserError
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
-"""Files by which the root of a repository of this project is found, in git worktrees and copies too."""
+"""Files that mark the root of a repository of this project, also of a git worktree or a copy."""
 
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class LogSettings(BaseSettings):
-    """The setting that every command reads, also one that needs none of the others."""
+    """Log level, which every command reads, even one that needs no other setting."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -29,16 +29,16 @@ class LogSettings(BaseSettings):
 
 
 class Settings(LogSettings):
-    """Addresses of this machine's or this team's services."""
+    """Settings of this machine or team: services, folders and number of processes."""
 
     mlflow_tracking_uri: SecretStr | None = None
     """Tracking server or database; by default the sqlite store in `mlruns/`. It may contain a password."""
     mlflow_experiment_name: str = Field(default="sentiment", min_length=1)
-    """Experiment that runs are logged to."""
+    """Name of the MLflow experiment to which runs are logged."""
     download_cache: Path | None = None
     """Folder for downloaded archives, relative to the root; by default `.cache/downloads`."""
     checkpoint_minutes: PositiveFloat = 2
-    """Time between two checkpoints of a training; it also writes one after every epoch."""
+    """Minutes between two checkpoints of a training run, which also writes one after every epoch."""
     tune_storage: SecretStr | None = None
     """Database of the Optuna studies; by default the journal in `mlruns/`. It may contain a password."""
     tune_workers: PositiveInt = 1
@@ -51,32 +51,32 @@ def repository_root() -> Path:
     Outside any repository this is the working directory. DVC runs temporary and queued experiments in a copy
     of the repository and sets DVC_ROOT to the original: files that must outlive the copy belong there.
     """
-    if named := os.environ.get("DVC_ROOT"):
-        return Path(named).resolve()
-    here = _get_working_directory()
-    return _find_nearest_root(here) or here
+    if dvc_root := os.environ.get("DVC_ROOT"):
+        return Path(dvc_root).resolve()
+    working_directory = _get_working_directory()
+    return _find_nearest_root(working_directory) or working_directory
 
 
 def enter_repository() -> None:
     """Change the working directory to the root of the repository, so that commands work in subfolders.
 
-    Under `dvc exp run --temp` this is the root of the copy, whose files a command is to read. Outside any
+    Under `dvc exp run --temp` this is the root of the copy, because commands must read its files. Outside any
     repository it is the folder that DVC_ROOT names.
 
     Raises:
         UserError: The working directory is outside any repository, and DVC_ROOT is not set.
     """
-    here = _get_working_directory()
-    root = _find_nearest_root(here)
-    if root is None and (named := os.environ.get("DVC_ROOT")):
-        root = Path(named)
+    working_directory = _get_working_directory()
+    root = _find_nearest_root(working_directory)
+    if root is None and (dvc_root := os.environ.get("DVC_ROOT")):
+        root = Path(dvc_root)
     if root is None:
-        folders = (here, *here.parents)
+        folders = (working_directory, *working_directory.parents)
         missing = [name for name in ROOT_FILES if not any((folder / name).is_file() for folder in folders)]
         raise UserError(
-            f"{here}: not inside a repository of this project: no {' and no '.join(missing or ROOT_FILES)} "
-            f"here or in a folder above{'' if missing else ', side by side'}; cd to the repository and "
-            "try again"
+            f"{working_directory}: not inside a repository of this project: no "
+            f"{' and no '.join(missing or ROOT_FILES)} here or in a folder above"
+            f"{'' if missing else ', side by side'}; cd to the repository and try again"
         )
     os.chdir(root)
 
@@ -105,7 +105,7 @@ def resolve_sqlite_address(address: str) -> str:
     deletes. Options after a `?` are retained.
 
     Raises:
-        UserError: The root's path cannot be part of an address.
+        UserError: the root's path cannot be part of an address.
     """
     scheme, separator, rest = address.partition(":///")
     path, question_mark, options = rest.partition("?")
@@ -149,39 +149,39 @@ def _has_special_characters(path: str) -> bool:
 
 
 def find_secrets(address: str) -> set[str]:
-    """Return what no message may contain: the address, and its password, both URL-encoded and decoded."""
+    """Return the strings that no message may contain: the address, and its password, encoded and decoded."""
     before_query, _, query = address.partition("?")
-    found = {address, address.rstrip("/"), *parse_qs(query).get("password", [])}
-    found |= {pair.partition("=")[2] for pair in query.split("&") if pair.startswith("password=")}
+    secrets = {address, address.rstrip("/"), *parse_qs(query).get("password", [])}
+    secrets |= {pair.partition("=")[2] for pair in query.split("&") if pair.startswith("password=")}
     for part in (address, before_query):  # both the password and the query may contain a "?" or an "@"
         user_and_password, at, _ = part.rpartition("@")
         raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
-        found |= {raw, unquote(raw)}
-    return {secret for secret in found if secret}
+        secrets |= {raw, unquote(raw)}
+    return {secret for secret in secrets if secret}
 
 
 def load_settings() -> Settings:
-    """Read the environment, then `.env` at the repository's root for the variables that are not set.
+    """Load the settings from environment variables, or from `.env` in the repository's root if not set there.
 
     Raises:
-        UserError: A value is invalid; all are reported at once, by the variables' names, without the values.
+        UserError: a value is invalid. The message names all invalid variables, without their values.
     """
-    return _load(Settings)
+    return _load_from_environment(Settings)
 
 
 def load_log_level() -> LogLevel:
     """Read LOG_LEVEL alone, from the environment or `.env`.
 
     Raises:
-        UserError: It is no name of a level.
+        UserError: LOG_LEVEL is not the name of a level.
     """
-    return _load(LogSettings).log_level
+    return _load_from_environment(LogSettings).log_level
 
 
-Loaded = TypeVar("Loaded", bound=LogSettings)
+SettingsType = TypeVar("SettingsType", bound=LogSettings)
 
 
-def _load(settings: type[Loaded]) -> Loaded:
+def _load_from_environment(settings: type[SettingsType]) -> SettingsType:
     file = repository_root() / ".env"
     try:
         return settings(_env_file=file)
@@ -195,12 +195,12 @@ def _load(settings: type[Loaded]) -> Loaded:
 @contextmanager
 def set_environment(**values: str) -> Iterator[None]:
     """Set environment variables in a `with` block; processes that it starts inherit them."""
-    before = {name: os.environ.get(name) for name in values}
+    previous = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:

@@ -6,14 +6,14 @@ from decimal import Decimal
 _DECIMAL_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 _BOOLEANS = {"True", "False", "TRUE", "FALSE"}
-"""Booleans as pandas and spreadsheets write them; JSON and Parquet have `true` and `false`."""
+"""Spellings of booleans in files of pandas and spreadsheets; JSON and Parquet use `true` and `false`."""
 
 MAX_EXPONENT = 40
-"""Numbers with a larger power of ten stay in scientific notation: 1e999999999 in digits is a gigabyte."""
+"""Numbers with a larger exponent stay in scientific notation: 1e999999999 has a billion digits."""
 
 
 def canonicalize_text(text: str) -> str:
-    """Return the canonical text of a label or group, which is equal for equal decimal numbers.
+    """Return the canonical text of a label or group; equal decimal numbers have the same canonical text.
 
     `1`, `1.0` and `1.00` become `1`, because a column of integers with one empty cell is often written with
     decimals. All other texts are identifiers and are not changed: `007`, `1e3`, `+1`, `.5`.

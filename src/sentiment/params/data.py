@@ -102,8 +102,8 @@ def _canonicalize_label_keys(labels: Any) -> Any:
     """Convert the keys of `labels` to canonical text, because YAML parses 0 and true as non-strings.
 
     Raises:
-        ValueError: Two keys are the same label, such as 1 and "1", of which one would silently win; or the
-            keys are numbers and strings, which DVC cannot sort.
+        ValueError: two keys denote the same label, such as 1 and "1", so that one would override the other;
+            or some keys are numbers and others strings, which DVC cannot sort.
     """
     if not isinstance(labels, Mapping):
         return labels
@@ -131,7 +131,7 @@ class FilesSource(Source):
     checksum: Checksum | None = None
     """Checksum of the file, if `paths` has a single entry. Null: not verified."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
-    """File format. `auto`: by the file name extension."""
+    """File format. `auto`: inferred from the file name extension."""
     quoting: Literal["none", "minimal"] | None = None
     """Quoting of CSV and TSV, as in Python's `csv` module. `none`: quotes are ordinary characters, and each
     line is a row. `minimal`: fields may be quoted. Null: as `minimal`, but a row that could also come from a
@@ -290,7 +290,7 @@ class TokenizeParams(Section):
     vocabulary_size: Annotated[int, Field(ge=100, le=1_000_000)]
     """Maximum vocabulary size, including the padding and out-of-vocabulary tokens."""
     min_frequency: PositiveInt
-    """Minimum count in the training split of a word (for `bpe`: of a pair) in the vocabulary."""
+    """Minimum count of a word (`bpe`: of a pair of tokens) in the training split to enter the vocabulary."""
     lowercase: bool
     """Whether texts are lowercased."""
     oov_rate: Annotated[float, Field(ge=0, le=1)]

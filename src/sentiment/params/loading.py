@@ -36,7 +36,7 @@ FORMER_NAMES = {
     "shortest": "min_characters",
     "unknown_rate": "oov_rate",
 }
-"""Renamed parameters, old to new, for which the spelling alone suggests no or another new name."""
+"""Old and new names of renamed parameters that `difflib` would not match by their spelling."""
 
 
 class EvaluateParams(Section):
@@ -83,28 +83,30 @@ def load_params(path: Path = paths.PARAMS) -> Params:
         params = Params.model_validate(content)
     except ValidationError as error:
         messages = [
-            _format_error(details, content) for details in error.errors() if not _is_consequence(details)
+            _format_error(details, content)
+            for details in error.errors()
+            if not _is_spurious_length_error(details)
         ]
-        raise UserError(_format_report(path, messages + _validate_other_entries(error, content))) from None
+        raise UserError(_format_report(path, messages + _validate_remaining_space(error, content))) from None
     messages = validate_search_space(params) or validate_sampler_and_pruner(params)
     if messages:
         raise UserError(_format_report(path, messages))
     return params
 
 
-def _validate_other_entries(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
-    """Validate the remaining entries of the search space if all errors so far are in other entries of it.
+def _validate_remaining_space(error: ValidationError, content: Mapping[str, Any]) -> list[str]:
+    """Validate the search-space entries without errors, if all errors are in other entries of the space.
 
-    The remaining entries are validated against the rest of params.yaml, which must be valid.
+    Their validation needs all other parameters of params.yaml, which must be valid.
     """
     locations = [details["loc"] for details in error.errors()]
     if any(location[:2] != SPACE_LOCATION or len(location) == 2 for location in locations):
         return []
-    invalid = {location[2] for location in locations}
+    invalid_names = {location[2] for location in locations}
     tune = content["tune"]
-    rest = {name: entry for name, entry in tune["space"].items() if name not in invalid}
+    remaining = {name: entry for name, entry in tune["space"].items() if name not in invalid_names}
     try:
-        return validate_search_space(Params.model_validate({**content, "tune": {**tune, "space": rest}}))
+        return validate_search_space(Params.model_validate({**content, "tune": {**tune, "space": remaining}}))
     except ValidationError:  # pydantic reports a key that is not a string under another name
         return []
 
@@ -132,8 +134,8 @@ def _format_report(path: Path, messages: Iterable[str]) -> str:
     return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)])
 
 
-def _is_consequence(details: ErrorDetails) -> bool:
-    """Whether a list is reported as too short only because pydantic does not count its invalid items."""
+def _is_spurious_length_error(details: ErrorDetails) -> bool:
+    """Return whether a list is reported as too short only because pydantic ignores its invalid items."""
     return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
@@ -170,12 +172,12 @@ def _resolve_location(location: tuple[int | str, ...], content: Any) -> tuple[li
     keys: list[str] = []
     parent: Mapping[str, Any] = {}
     node = content
-    entered = True  # a variant may have a key of the same name; only the first one is the variant's name
+    may_be_variant = True  # pydantic inserts a variant's name once; a key of the same name may follow
     for part in location:
-        if entered and isinstance(node, Mapping) and node.get("kind") == part:
-            entered = False
+        if may_be_variant and isinstance(node, Mapping) and node.get("kind") == part:
+            may_be_variant = False
             continue
-        entered = True
+        may_be_variant = True
         keys.append(str(part))
         if isinstance(node, Mapping):
             parent = node
@@ -188,6 +190,6 @@ def _resolve_location(location: tuple[int | str, ...], content: Any) -> tuple[li
 def _suggest_key(keys: list[str], siblings: Mapping[str, Any]) -> str:
     known = list_variant_fields(Params, keys[:-1], siblings.get("kind"))
     unused = [name for name in known if name not in siblings]
-    close = [name for name in unused if name == FORMER_NAMES.get(keys[-1])]
-    close = close or difflib.get_close_matches(keys[-1], unused, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; valid keys: {', '.join(known)}"
+    matches = [name for name in unused if name == FORMER_NAMES.get(keys[-1])]
+    matches = matches or difflib.get_close_matches(keys[-1], unused, n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else f"; valid keys: {', '.join(known)}"

@@ -37,9 +37,9 @@ class NGrams(Section):
     """N-gram branch (wide and deep): a linear classifier of word n-grams, trained jointly with the LSTM."""
 
     order: Annotated[int, Field(ge=1, le=5)]
-    """Tokens of the longest n-gram; all shorter n-grams are included."""
+    """Number of tokens in the longest n-gram; all shorter n-grams are included."""
     min_reviews: PositiveInt
-    """Minimum document frequency: training reviews that must contain an n-gram for it to be a feature."""
+    """Minimum document frequency: number of training reviews that an n-gram must occur in to be a feature."""
     smoothing: PositiveFloat
     """Laplace smoothing of the document frequencies per label, as a fraction of the training reviews. Higher
     values shrink the weights of rare n-grams, such as names of films that occur in no other split."""
@@ -51,7 +51,7 @@ class ModelParams(Section):
     """Architecture: embedding, LSTM, pooling over the tokens, classification head, optional n-gram branch."""
 
     max_tokens: PositiveInt
-    """Maximum tokens of a review that the model reads. `truncation` selects the part of a longer review."""
+    """Maximum number of tokens of a review that the model reads; `truncation` selects them if there are more."""
     truncation: Literal["head", "tail", "both"]
     """Part of a longer review that is read: its beginning, its end, or half of `max_tokens` from each."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None

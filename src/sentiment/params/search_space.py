@@ -51,7 +51,7 @@ def replace_values(params: "Params", values: Values) -> "Params":
 
 
 def is_applicable(params: "Params", name: str, values: Values) -> bool:
-    """Whether the variants selected by `params` and `values` have the parameter `name`.
+    """Return whether the variants selected by `params` and `values` have the parameter `name`.
 
     For example, clipping by norm and by value have `train.clip.threshold`, but no clipping does not.
     """
@@ -72,43 +72,44 @@ def validate_search_space(params: "Params") -> list[str]:
             errors.append(f"{where}: no such parameter in params.yaml")
         else:
             errors += [f"{where}: {error}" for error in _validate_values(params, name, dimension)]
-            start = get_value(params, name)
-            if getattr(dimension, "log", False) and start is not None and start <= 0:
+            initial = get_value(params, name)
+            if getattr(dimension, "log", False) and initial is not None and initial <= 0:
                 errors.append(
-                    f"{where}: a logarithmic range cannot include {start}, the value of {name} in trial 0"
+                    f"{where}: a logarithmic range cannot include {initial}, the value of {name} in trial 0"
                 )
     return errors
 
 
 def _validate_values(params: "Params", name: str, dimension: Dimension) -> list[str]:
-    ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
+    """Return the validation errors of a dimension's choices or bounds."""
+    values = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
     *sections, key = name.split(".")
     if key == "kind":
         known = {str(get_kind(variant)): variant for variant in find_variants(type(params), sections)}
-        unknown = [f"{end!r} is not one of {', '.join(known)}" for end in ends if end not in known]
+        unknown = [f"{value!r} is not one of {', '.join(known)}" for value in values if value not in known]
         parent = ".".join(sections)
         needed = [
-            f"{end!r} needs {parent}.{field}, which neither params.yaml nor tune.space has"
-            for end in ends
-            if end in known
-            for field, info in known[str(end)].model_fields.items()
+            f"{value!r} needs {parent}.{field}, which neither params.yaml nor tune.space has"
+            for value in values
+            if value in known
+            for field, info in known[str(value)].model_fields.items()
             if info.is_required() and get_value(params, f"{parent}.{field}") is None
             if f"{parent}.{field}" not in params.tune.space
         ]
         return unknown + needed
     errors = []
-    for end in ends:
+    for value in values:
         if not is_applicable(params, name, {}):
-            break  # parameter of a variant that only the search selects; validated in each trial
+            break  # the parameter belongs to a variant that only some trials select; each trial validates it
         try:
-            replace_values(params, {name: end})
+            replace_values(params, {name: value})
         except ValidationError as error:
-            errors.append(f"{end!r}: {format_message(error.errors()[0])}")
+            errors.append(f"{value!r}: {format_message(error.errors()[0])}")
     return errors
 
 
 def format_message(details: ErrorDetails) -> str:
-    """Return the message of a validation error, worded as what the value must be."""
+    """Return the message of a validation error, worded as a requirement: "must be ..."."""
     message = details["msg"].removeprefix("Value error, ")
     return message.replace("Input should be", "must be", 1)
 
@@ -134,8 +135,11 @@ def compute_grid_size(params: "Params") -> int:
 
     Every range must have `points`.
     """
-    axes = _list_axes(params)
-    return sum(math.prod(len(axes[name]) for name in names) for _, names in _iterate_kinds(params, axes))
+    values_by_name = _list_values_by_name(params)
+    return sum(
+        math.prod(len(values_by_name[name]) for name in names)
+        for _, names in _iterate_kind_combinations(params, values_by_name)
+    )
 
 
 def count_grid_trials(params: "Params") -> int:
@@ -148,14 +152,14 @@ def iterate_grid(params: "Params") -> Iterator[Combination]:
 
     Parameters that the variants of a combination do not have are omitted. Every range must have `points`.
     """
-    axes = _list_axes(params)
-    for kinds, names in _iterate_kinds(params, axes):
-        for values in itertools.product(*(axes[name] for name in names)):
+    values_by_name = _list_values_by_name(params)
+    for kinds, names in _iterate_kind_combinations(params, values_by_name):
+        for values in itertools.product(*(values_by_name[name] for name in names)):
             yield {**kinds, **dict(zip(names, values, strict=True))}
 
 
 def is_trial_0_in_grid(params: "Params") -> bool:
-    """Whether the configuration in params.yaml, which is trial 0, is one of the combinations."""
+    """Return whether the configuration in params.yaml, which is trial 0, is one of the combinations."""
     present = [name for name in params.tune.space if is_applicable(params, name, {})]
     return all(
         any(
@@ -167,7 +171,7 @@ def is_trial_0_in_grid(params: "Params") -> bool:
 
 
 def is_same_combination(one: Combination, other: Combination) -> bool:
-    """Whether two combinations are equal up to rounding."""
+    """Return whether two combinations are equal up to rounding."""
     return one.keys() == other.keys() and all(_is_same_value(one[name], other[name]) for name in one)
 
 
@@ -177,7 +181,8 @@ def _is_same_value(one: Value, other: Value) -> bool:
     return math.isclose(one, other)
 
 
-def _list_axes(params: "Params") -> dict[str, list[Value]]:
+def _list_values_by_name(params: "Params") -> dict[str, list[Value]]:
+    """Return the grid values of every dimension, by its dotted path."""
     return {name: list_grid_values(params.tune.space[name]) for name in sorted(params.tune.space)}
 
 
@@ -195,11 +200,13 @@ def list_grid_values(dimension: Dimension) -> list[Value]:
     return list(dict.fromkeys(values))
 
 
-def _iterate_kinds(params: "Params", axes: dict[str, list[Value]]) -> Iterator[tuple[Combination, list[str]]]:
-    """Yield each combination of the kinds in the space, with the other parameters that exist under it."""
-    kinds = [name for name in axes if name.endswith(".kind")]
-    others = [name for name in axes if name not in kinds]
-    for chosen in itertools.product(*(axes[name] for name in kinds)):
+def _iterate_kind_combinations(
+    params: "Params", values_by_name: dict[str, list[Value]]
+) -> Iterator[tuple[Combination, list[str]]]:
+    """Yield each combination of `kind` values, and the other parameters that its variants have."""
+    kinds = [name for name in values_by_name if name.endswith(".kind")]
+    others = [name for name in values_by_name if name not in kinds]
+    for chosen in itertools.product(*(values_by_name[name] for name in kinds)):
         values = dict(zip(kinds, chosen, strict=True))
         yield values, [name for name in others if is_applicable(params, name, values)]
 

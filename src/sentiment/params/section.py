@@ -30,19 +30,19 @@ def find_variants(root: type[Section], path: Sequence[str]) -> list[type[Section
 
     Args:
         root: Section class at which the path starts.
-        path: Keys from `root` down. Numeric keys, which are list positions, are skipped, because all items of
+        path: keys from `root` down. Numeric keys, which are list positions, are skipped, because all items of
             a list have the same variants.
 
     Returns:
         The allowed classes; an empty list if the path does not exist.
     """
-    found = [root]
+    variants = [root]
     for name in path:
         if name.isdigit():
             continue
-        fields = [parent.model_fields[name] for parent in found if name in parent.model_fields]
-        found = [section for field in fields for section in _find_sections(field.annotation)]
-    return found
+        fields = [parent.model_fields[name] for parent in variants if name in parent.model_fields]
+        variants = [section for field in fields for section in _find_sections(field.annotation)]
+    return variants
 
 
 def list_variant_fields(root: type[Section], path: Sequence[str], kind: object) -> list[str]:
@@ -50,15 +50,16 @@ def list_variant_fields(root: type[Section], path: Sequence[str], kind: object) 
 
     Args:
         root: Section class at which the path starts.
-        path: Keys from `root` down.
-        kind: Selects the variant. If no variant has this kind, the keys of all variants are returned.
+        path: keys from `root` down.
+        kind: kind of the variant. If no variant has this kind, the keys of all variants are returned.
     """
-    found = find_variants(root, path)
-    chosen = [section for section in found if get_kind(section) == kind]
-    return sorted({field for section in chosen or found for field in section.model_fields})
+    variants = find_variants(root, path)
+    selected = [section for section in variants if get_kind(section) == kind]
+    return sorted({field for section in selected or variants for field in section.model_fields})
 
 
 def _find_sections(annotation: Any) -> list[type[Section]]:
+    """Return the section classes in a type annotation."""
     if get_origin(annotation) is Annotated:
         return _find_sections(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType, tuple):
