@@ -24,8 +24,10 @@ def check() -> None:
     from sentiment.repair import REPAIR_HINT, find_damaged_files
 
     params = load_params()
-    if found := find_damaged_files(Path.cwd()):
-        raise UserError("\n".join([f"a process was killed, or the disk was full: {REPAIR_HINT}", *found]))
+    if corrupt_files := find_damaged_files(Path.cwd()):
+        raise UserError(
+            "\n".join([f"a process was killed, or the disk was full: {REPAIR_HINT}", *corrupt_files])
+        )
     warn_about_changed_files(params.download)
     typer.echo(f"{paths.PARAMS}: valid")
 
@@ -37,11 +39,11 @@ def repair() -> None:
     enter_repository()
     from sentiment.repair import repair as run
 
-    done = 0
+    count = 0
     for line in run(Path.cwd()):
         typer.echo(line)
-        done += 1
-    if not done:
+        count += 1
+    if not count:
         typer.echo("nothing to repair")
 
 

@@ -24,10 +24,9 @@ def find_corrupt_rwlock(root: Path) -> list[str]:
 
 
 def repair_rwlock(tmp: Path) -> Iterator[str]:
-    """Remove the read-write lock if it is corrupt or names processes, which the caller knows to be dead."""
-    from sentiment.repository import (
-        read_rwlock_holders,
-    )  # imports psutil, which `find_corrupt_rwlock` does not need
+    """Remove DVC's read-write lock if it is corrupt or lists processes, all of which must be dead."""
+    # Not at the top: it imports psutil, which `find_corrupt_rwlock` does not need.
+    from sentiment.repository import read_rwlock_holders
 
     path = tmp / RWLOCK
     if _read_rwlock(path) is None:
@@ -40,7 +39,7 @@ def repair_rwlock(tmp: Path) -> Iterator[str]:
 
 
 def _read_rwlock(path: Path) -> dict[str, Any] | None:
-    """Return the content of the lock, empty if there is no file; None if DVC could not read it."""
+    """Return the content of the lock: empty if there is no file, None if DVC cannot read the file."""
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
 
@@ -60,14 +59,14 @@ STAGE = re.compile(r"^  (?=[^\s#-].*:\n)", re.MULTILINE)
 
 def find_corrupt_dvc_files(root: Path) -> list[str]:
     """Return a line for each corrupt file among dvc.lock and the `.dvc` files."""
-    found = find_corruption(root / paths.LOCK)
-    broken = [path for path in _list_dvc_files(root) if not _is_dvc_file(path.read_bytes())]
-    files = [f"{path.relative_to(root)}: truncated or corrupt" for path in broken]
-    return [f"{paths.LOCK}: {found}", *files] if found else files
+    corruption = describe_corruption(root / paths.LOCK)
+    corrupt = [path for path in _list_dvc_files(root) if not _is_valid_dvc_file(path.read_bytes())]
+    files = [f"{path.relative_to(root)}: truncated or corrupt" for path in corrupt]
+    return [f"{paths.LOCK}: {corruption}", *files] if corruption else files
 
 
-def find_corruption(path: Path) -> str | None:
-    """Return how a lock file is corrupt; None if it is valid or does not exist."""
+def describe_corruption(path: Path) -> str | None:
+    """Describe how a lock file is corrupt; return None if it is valid or does not exist."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -86,7 +85,7 @@ def find_corruption(path: Path) -> str | None:
 
 
 def _has_sizes(stage: dict[str, Any]) -> bool:
-    """Return whether all outputs have sizes; DVC would accept a stage without them."""
+    """Return whether all outputs have sizes. DVC itself accepts a stage without them."""
     outputs = [out for out in stage.get("outs", ()) if "md5" in out]
     return all("size" in out and ("nfiles" in out or not out["md5"].endswith(".dir")) for out in outputs)
 
@@ -94,21 +93,21 @@ def _has_sizes(stage: dict[str, Any]) -> bool:
 def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     """Rebuild a corrupt dvc.lock from its complete stages and the last commit; copy it to `tmp` first."""
     path = root / paths.LOCK
-    if (found := find_corruption(path)) is None:
+    if (corruption := describe_corruption(path)) is None:
         return
     backup = tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
-    retained, before = (
+    retained, committed = (
         _parse_stages(path.read_bytes()),
         _parse_stages(read_committed(str(paths.LOCK), root) or b""),
     )
-    if retained and [*retained][-1] not in before:  # it may be truncated where it still parses
+    if retained and [*retained][-1] not in committed:  # a truncated entry may still be valid YAML
         retained.popitem()
     elif retained:
         last, _ = retained.popitem()
-        retained[last] = before[last]
-    restored = [name for name in before if name not in retained]
-    stages = {**retained, **{name: before[name] for name in restored}}
+        retained[last] = committed[last]
+    restored = [name for name in committed if name not in retained]
+    stages = {**retained, **{name: committed[name] for name in restored}}
     if stages:
         with atomic_write(path) as temporary:
             temporary.write_text(HEADER + "".join(stages.values()), encoding="utf-8")
@@ -117,7 +116,7 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
     parts = [f"{len(retained)} stages retained"] if retained else []
     parts += [f"{', '.join(restored)} from the last commit"] if restored else []
     yield (
-        f"{paths.LOCK}: {found}; {', '.join(parts) or 'removed, since no stage was complete'}. "
+        f"{paths.LOCK}: {corruption}; {', '.join(parts) or 'removed, since no stage was complete'}. "
         f"`dvc repro` restores missing stages from the run cache (corrupt file: {backup.relative_to(root)})"
     )
 
@@ -125,13 +124,13 @@ def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
 def repair_dvc_files(root: Path) -> Iterator[str]:
     """Restore corrupt `.dvc` files from the last commit; remove those that were never committed."""
     for path in _list_dvc_files(root):
-        if _is_dvc_file(path.read_bytes()):
+        if _is_valid_dvc_file(path.read_bytes()):
             continue
         name = path.relative_to(root).as_posix()
-        before = read_committed(name, root)
-        if before is not None and _is_dvc_file(before):
+        committed = read_committed(name, root)
+        if committed is not None and _is_valid_dvc_file(committed):
             with atomic_write(path) as temporary:
-                temporary.write_bytes(before)
+                temporary.write_bytes(committed)
             yield f"{name}: truncated or corrupt, restored from the last commit"
         else:
             path.unlink()
@@ -140,8 +139,8 @@ def repair_dvc_files(root: Path) -> Iterator[str]:
 
 
 def _parse_stages(content: bytes) -> dict[str, str]:
-    """Return the text of each complete stage entry, in order."""
-    found = {}
+    """Return the text of each complete stage entry of a lock file, by stage name, in order."""
+    entries = {}
     text = content.decode(errors="replace")
     for block in STAGE.split(text.partition("stages:\n")[2])[1:]:
         entry = f"  {block}"
@@ -149,15 +148,15 @@ def _parse_stages(content: bytes) -> dict[str, str]:
             (name,) = _parse_lock(HEADER + entry)["stages"]
         except ValueError:
             continue
-        found[name] = entry
-    return found
+        entries[name] = entry
+    return entries
 
 
 def _parse_lock(text: str) -> dict[str, Any]:
     """Return the content of a lock file.
 
     Raises:
-        ValueError: DVC could not read it.
+        ValueError: DVC cannot read the file.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
@@ -175,7 +174,7 @@ def _list_dvc_files(root: Path) -> list[Path]:
     return [root / name for name in names if (root / name).is_file()]
 
 
-def _is_dvc_file(content: bytes) -> bool:
+def _is_valid_dvc_file(content: bytes) -> bool:
     from dvc.schema import COMPILED_SINGLE_STAGE_SCHEMA
     from voluptuous import Invalid
 

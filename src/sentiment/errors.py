@@ -27,13 +27,13 @@ class TrainingDivergedError(UserError):
 
 
 Translator = Callable[[BaseException], UserError | None]
-"""Returns the error to report in place of an exception; None for an exception that it does not handle."""
+"""Function that returns the error to report in place of an exception, or None if it does not handle it."""
 
 _translators: list[Translator] = []
 
 
 def register_translator(translator: Translator) -> Translator:
-    """Add a translator, for example of the exceptions of MLflow's store; usable as a decorator.
+    """Register a function that translates a library's exceptions; usable as a decorator.
 
     A module that uses a library registers the translator of its exceptions, so that this module imports none
     of them.
@@ -46,7 +46,7 @@ def translate(error: BaseException) -> UserError | None:
     """Return the error to report in place of an exception.
 
     Args:
-        error: As raised, with its traceback.
+        error: exception as raised, with its traceback.
 
     Returns:
         The exception itself if it is a UserError; None if it is a bug, whose traceback is worth printing.
@@ -59,7 +59,7 @@ def translate(error: BaseException) -> UserError | None:
     if isinstance(error, OSError):
         if error.errno in DISK_FULL_ERRORS:
             return UserError(f"the disk is full: {error}; free some space and start the same command again")
-        return UserError(str(error))  # names the file where the system call had one
+        return UserError(str(error))  # names the file if the system call has one
     return None
 
 
@@ -75,20 +75,20 @@ def translated_errors() -> Iterator[None]:
 
 
 def find_raising_library(error: BaseException, *libraries: str) -> str | None:
-    """Return which of some libraries' code an exception passed last, None if it passed none of them.
+    """Return the innermost of some libraries in an exception's traceback, or None if none is in it.
 
     Two libraries may raise the same exceptions, such as those of SQLAlchemy below both MLflow and Optuna.
     """
-    found = None
-    trace = error.__traceback__
-    while trace is not None:
-        package = _top_level_package(trace.tb_frame)
-        found = package if package in libraries else found
-        trace = trace.tb_next
-    return found
+    innermost = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        package = _get_top_level_package(traceback.tb_frame)
+        innermost = package if package in libraries else innermost
+        traceback = traceback.tb_next
+    return innermost
 
 
-def _top_level_package(frame: FrameType) -> str:
+def _get_top_level_package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Unit = Literal["items", "bytes"]
 
 SECONDS_BETWEEN_LINES = 10.0
-"""How often progress is logged where standard error is no terminal."""
+"""Minimum interval between progress lines if standard error is not a terminal."""
 
 _silent = False
 
@@ -36,11 +36,11 @@ def progress(
     """Yield items while showing progress: a bar on a terminal, else a log line every ten seconds.
 
     Args:
-        items: What to iterate over.
-        total: Sum of the items' sizes, `done` included.
-        description: Shown before the progress.
-        size: Returns the size of an item; by default each counts for one.
-        done: Size of what an earlier run has processed.
+        items: items to yield.
+        total: total size of all items, including `done`.
+        description: label shown before the progress.
+        size: function that returns the size of an item; by default, every item has size 1.
+        done: total size of the items that an earlier run has processed.
     """
     with progress_bar(description, total, done=done) as advance:
         for item in items:
@@ -55,10 +55,10 @@ def progress_bar(
     """Show progress that the caller reports, and yield the function to report it with.
 
     Args:
-        description: Shown before the progress.
-        total: Amount at the end, `done` included; None if it is unknown.
-        unit: Of the amounts.
-        done: Amount that an earlier run has processed; it is no part of the speed.
+        description: label shown before the progress.
+        total: final amount, including `done`; None if unknown.
+        unit: unit of all amounts.
+        done: amount that an earlier run has processed, which does not count towards the speed.
 
     Yields:
         A function that takes the amount processed since its last call.
@@ -77,7 +77,7 @@ def progress_bar(
 
 
 class _LoggedProgress(tqdm):  # type: ignore[type-arg]  # generic in the type stubs alone
-    """A tqdm bar that logs a line instead of drawing, first and then at most every SECONDS_BETWEEN_LINES."""
+    """A tqdm bar that logs lines, at most one every SECONDS_BETWEEN_LINES, instead of drawing a bar."""
 
     monitor_interval = 0  # no thread that redraws a bar which is not advancing
 
@@ -102,8 +102,8 @@ class _LoggedProgress(tqdm):  # type: ignore[type-arg]  # generic in the type st
 def configure_logging() -> None:
     """Send the project's log records to standard error, above a progress bar if there is one.
 
-    The level is that of the setting LOG_LEVEL. Lines have a time stamp where the environment variable CI is
-    set, as CI services do.
+    The level is that of the setting LOG_LEVEL. Lines have a time stamp if the environment variable CI is set,
+    as CI services do.
 
     Raises:
         UserError: LOG_LEVEL is invalid.
@@ -119,7 +119,7 @@ def configure_logging() -> None:
 
 
 def silence() -> None:
-    """Disable logging and progress bars in this process: a worker, whose parent logs for all of them."""
+    """Disable logging and progress bars in this worker process, whose parent process logs for all workers."""
     global _silent  # noqa: PLW0603  # state of the process, like standard error itself
     _silent = True
     logging.disable(logging.CRITICAL)
@@ -138,7 +138,7 @@ class _TqdmHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """Puts the level in front of the records above INFO."""
+    """Prefixes records above INFO with their level."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -33,7 +33,7 @@ REPORTS = Path("reports")
 CHECKPOINTS = Path(".checkpoints")
 """Checkpoints of trainings. Not a stage output: they are in the user's repository, not in DVC's copies."""
 JOURNAL = Path("mlruns/optuna.journal")
-"""Optuna's journal of all studies. Like the checkpoints, it is in the user's repository, not in DVC's copies."""
+"""Optuna's journal of all studies. Not a stage output, like the checkpoints."""
 STUDIES = Path("mlruns/studies")
 """A folder per study: locks, checkpoints, models and validation logits of its trials."""
 QUARANTINE = REPORTS / "quarantine.csv"

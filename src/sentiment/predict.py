@@ -1,4 +1,4 @@
-"""`sentiment predict`: score reviews from arguments or standard input, one line of output for each."""
+"""`sentiment predict`: classify reviews from arguments or standard input, one output line per review."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ LONGEST_LINE = 10_000_000
 PAUSE_S = 0.05
 """Seconds without input after which a partial window is scored: the writer may be waiting for it."""
 
-LATEST_S = 0.5
+MAX_WAIT_S = 0.5
 """Maximum seconds that a line waits for its window to fill while input arrives slowly."""
 
 READ_BYTES = 1 << 16
@@ -40,22 +40,23 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_windows(descriptor: int) -> Iterator[list[str]]:
-    r"""Yield the lines of a stream in windows: when one is full, the input pauses, or the stream ends.
+    r"""Yield the lines of a stream in windows. A window ends if it is full, the input pauses or ends.
 
     Only `\n` and `\r\n` end a line; the last line may have no end. A byte-order mark at the start of a
     line, as in concatenated files, is removed.
 
     Args:
-        descriptor: Of the stream. It is read without Python's buffer, which would wait for more input.
+        descriptor: file descriptor of the stream. It is read without Python's buffer, which would wait for
+            more input.
 
     Yields:
-        At least one line, in the order of the stream.
+        Lists of at least one line, in the order of the stream.
 
     Raises:
-        UserError: The stream cannot be read, or a line is not UTF-8 or longer than LONGEST_LINE. All lines
+        UserError: the stream cannot be read, or a line is not UTF-8 or longer than LONGEST_LINE. All lines
             before it have been yielded then.
     """
-    lines = _Lines(descriptor)
+    lines = _LineSplitter(descriptor)
     number = 0
     while window := lines.next_window():
         decoded: list[str] = []
@@ -73,15 +74,15 @@ def read_windows(descriptor: int) -> Iterator[list[str]]:
         raise UserError(f"standard input: line {number + 1} is longer than {LONGEST_LINE:,} bytes")
 
 
-class _Lines:
+class _LineSplitter:
     """Splits the bytes of a stream into lines."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.complete: list[bytes] = []
-        self.begun: list[bytes] = []
-        """Parts of a line whose end has not been read yet."""
-        self.begun_bytes = 0
+        self.incomplete: list[bytes] = []
+        """Parts of the last line, whose end has not been read yet."""
+        self.incomplete_bytes = 0
         self.ended = False
         self.too_long = False
 
@@ -103,12 +104,12 @@ class _Lines:
         """Wait for input, with a time limit if there is a line to return; return whether there is input.
 
         Args:
-            oldest: Time at which the window's first line was read; None if there is no line yet.
+            oldest: time at which the window's first line was read; None if there is no line yet.
         """
-        patience = None
+        timeout = None
         if oldest is not None:
-            patience = max(0.0, min(PAUSE_S, oldest + LATEST_S - time.monotonic()))
-        return bool(select.select([self.descriptor], [], [], patience)[0])
+            timeout = max(0.0, min(PAUSE_S, oldest + MAX_WAIT_S - time.monotonic()))
+        return bool(select.select([self.descriptor], [], [], timeout)[0])
 
     def _read(self) -> None:
         try:
@@ -116,19 +117,19 @@ class _Lines:
         except OSError as error:
             raise UserError(f"standard input: {error.strerror}") from None
         first, *others = chunk.split(b"\n")
-        self.begun.append(first)
-        self.begun_bytes += len(first)
-        if self.begun_bytes > LONGEST_LINE:
+        self.incomplete.append(first)
+        self.incomplete_bytes += len(first)
+        if self.incomplete_bytes > LONGEST_LINE:
             self.ended = self.too_long = True
         elif others:
             *whole, last = others
-            lines = [b"".join(self.begun), *whole]
+            lines = [b"".join(self.incomplete), *whole]
             self.complete += [line.removesuffix(b"\r") for line in lines]
-            self.begun, self.begun_bytes = [last], len(last)
+            self.incomplete, self.incomplete_bytes = [last], len(last)
         elif not chunk:
             self.ended = True
-            if self.begun_bytes:
-                self.complete.append(b"".join(self.begun))
+            if self.incomplete_bytes:
+                self.complete.append(b"".join(self.incomplete))
 
     def _take_window(self) -> list[bytes]:
         count, size = 0, 0
@@ -152,11 +153,11 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     """Print the probability and the text of each review, in order, while more input may still arrive.
 
     Args:
-        arguments: Reviews from the command line; None or empty to read lines of standard input.
-        folder: With the weights, the configuration and the tokenizer.
+        arguments: reviews from the command line; None or empty to read lines of standard input.
+        folder: model folder with the weights, the configuration and the tokenizer.
 
     Raises:
-        UserError: There is no such model, standard input or output cannot be used, or a review is not UTF-8.
+        UserError: there is no such model, standard input or output cannot be used, or a review is not UTF-8.
             Reviews of standard input before that one have been printed then.
     """
     # If the reader of a pipe ends early, as `head` does, the signal ends this process silently.
@@ -173,7 +174,7 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
     from sentiment.model.predictor import Predictor  # importing torch takes seconds: after all checks
     from sentiment.training.runtime import configure_allocator
 
-    configure_allocator()  # saves the eighth of the time in which each batch maps and zeroes pages
+    configure_allocator()  # otherwise mapping and zeroing pages takes an eighth of the time
     predictor = Predictor.load(folder)
     encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
     for reviews, encoded in read_ahead(encoded_windows):
@@ -183,14 +184,14 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
 
 
 def escape(text: str) -> str:
-    r"""Return text with control characters, separators and backslashes escaped, to fit one line and column.
+    r"""Escape control characters, separators and backslashes, so that a text fits into one line and column.
 
     A tab becomes `\t`, a form feed `\x0c`, a line separator `\u2028`, a backslash `\\`.
     """
-    return ESCAPED_CHARACTERS.sub(_escape, text)
+    return ESCAPED_CHARACTERS.sub(_escape_character, text)
 
 
-def _escape(match: re.Match[str]) -> str:
+def _escape_character(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
     return SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
@@ -199,7 +200,7 @@ def _escape(match: re.Match[str]) -> str:
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield items while a thread computes the next two.
 
-    It is a daemon thread, so that an interrupted process can exit while the thread waits for input.
+    The thread is a daemon, so that an interrupted process can exit while it waits for input.
     """
     queue: Queue[tuple[Item] | BaseException | None] = Queue(maxsize=1)
 
@@ -212,10 +213,10 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
             queue.put(error)
 
     Thread(target=fill, daemon=True).start()
-    while (got := queue.get()) is not None:
-        if isinstance(got, BaseException):
-            raise got
-        yield got[0]
+    while (result := queue.get()) is not None:
+        if isinstance(result, BaseException):
+            raise result
+        yield result[0]
 
 
 def _split_arguments(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -243,11 +244,11 @@ def _read_standard_input() -> Iterator[Sequence[str]]:
 
 def _write(content: bytes) -> None:
     """Write all bytes without Python's buffer, which would retry a failed write at exit."""
-    rest = memoryview(content)
+    unwritten = memoryview(content)
     try:
-        while rest:
+        while unwritten:
             try:
-                rest = rest[os.write(sys.stdout.fileno(), rest) :]
+                unwritten = unwritten[os.write(sys.stdout.fileno(), unwritten) :]
             except BlockingIOError:  # the reader made the pipe non-blocking, and it is full
                 select.select([], [sys.stdout], [])
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Repair of files that a kill, a full disk or a power failure left incomplete, in DVC's cache and here.
+"""Repair of files in the repository and DVC's cache that a kill, full disk or power failure truncated.
 
-DVC overwrites `dvc.lock` and `.dvc/tmp/rwlock` in place. A process that is killed meanwhile leaves them empty
-or truncated, and every later DVC command fails.
+DVC overwrites `dvc.lock` and `.dvc/tmp/rwlock` in place. A process that is killed while it writes leaves them
+empty or truncated, and every later DVC command fails.
 """
 
 import json
@@ -29,13 +29,13 @@ from sentiment.files import atomic_write, compute_file_md5, compute_md5
 from sentiment.repository import read_committed
 
 OWN_TEMPORARY = re.compile(r"\..+\.partial(-journal)?")
-"""Names of the temporary files of `atomic_write`, and of sqlite's journal of a store written by it."""
+"""Names of temporary files of `atomic_write`, and of sqlite's journal of a database that it writes."""
 
 DVC_TEMPORARY = re.compile(r"\.[\w-]{22}\.tmp")
-"""Names of the temporary files of DVC's copies to the cache and the working tree."""
+"""Names of temporary files that DVC writes while it copies to the cache or the working tree."""
 
 FOLDERS = (paths.CHECKPOINTS, paths.JOURNAL.parent, paths.STUDIES, paths.REPORTS)
-"""Folders that stages write to besides their outputs."""
+"""Folders that stages write to, in addition to their outputs."""
 
 
 def _find_corrupt_metrics(root: Path) -> list[str]:
@@ -55,8 +55,8 @@ def repair_leftovers(root: Path, tmp: Path) -> Iterator[str]:
 
 
 def list_metrics_files(root: Path) -> list[Path]:
-    """Return the metrics files in dvc.yaml; an empty list if that cannot be read."""
-    return _outputs_in_dvc_yaml(root, ("metrics",))
+    """Return the metrics files that dvc.yaml declares; an empty list if dvc.yaml cannot be read."""
+    return _list_dvc_yaml_outputs(root, ("metrics",))
 
 
 def is_corrupt(path: Path) -> bool:
@@ -74,19 +74,21 @@ def is_corrupt(path: Path) -> bool:
 
 def _find_temporary_files(root: Path, tmp: Path) -> set[Path]:
     """Return temporary files below the root; symbolic links are not followed."""
-    outputs = [root / path for path in _outputs_in_dvc_yaml(root, ("outs", "metrics", "plots"))]
-    beside = {output.parent for output in outputs} | {root}
-    inside = [output for output in outputs if output.is_dir() and not output.is_symlink()]
-    places = [root / place for place in FOLDERS] + [tmp.parent / "cache"]
-    found = {path for folder in beside for path in folder.glob(".*")}
-    found |= {path for folder in (*inside, *places) for path in folder.rglob(".*")}
+    outputs = [root / path for path in _list_dvc_yaml_outputs(root, ("outs", "metrics", "plots"))]
+    parent_folders = {output.parent for output in outputs} | {root}
+    output_folders = [output for output in outputs if output.is_dir() and not output.is_symlink()]
+    other_folders = [root / folder for folder in FOLDERS] + [tmp.parent / "cache"]
+    hidden_paths = {path for folder in parent_folders for path in folder.glob(".*")}
+    hidden_paths |= {path for folder in (*output_folders, *other_folders) for path in folder.rglob(".*")}
     return {
-        path for path in found if OWN_TEMPORARY.fullmatch(path.name) or DVC_TEMPORARY.fullmatch(path.name)
+        path
+        for path in hidden_paths
+        if OWN_TEMPORARY.fullmatch(path.name) or DVC_TEMPORARY.fullmatch(path.name)
     }
 
 
-def _outputs_in_dvc_yaml(root: Path, kinds: tuple[str, ...]) -> list[Path]:
-    """Return the outputs of these kinds in dvc.yaml; an empty list if that is invalid."""
+def _list_dvc_yaml_outputs(root: Path, kinds: tuple[str, ...]) -> list[Path]:
+    """Return the outputs of these kinds that dvc.yaml declares; an empty list if dvc.yaml is invalid."""
     try:
         stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
         entries = [entry for stage in stages.values() for kind in kinds for entry in stage.get(kind, ())]
@@ -96,14 +98,14 @@ def _outputs_in_dvc_yaml(root: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def _repair_journal(path: Path, root: Path) -> Iterator[str]:
-    """Remove a last line without end: its entry was never confirmed to its writer."""
+    """Remove an incomplete last line, whose entry was never confirmed to the process that wrote it."""
     if not path.exists():
         return
     with FileLock(path.with_name(f"{path.name}.writing")), path.open("r+b") as file:
         content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+        complete_bytes = content.rfind(b"\n") + 1
+        if complete_bytes < len(content):
+            file.truncate(complete_bytes)
             yield f"{path.relative_to(root)}: incomplete last line removed"
 
 
@@ -120,16 +122,16 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
     differ from dvc.lock are left as they are, since the user may have edited them.
 
     Args:
-        repo: A `dvc.repo.Repo` whose lock is held.
-        root: Its folder.
+        repo: `dvc.repo.Repo` whose lock is held.
+        root: root of the repository.
 
     Yields:
-        A line for each file that was repaired or cannot be.
+        A line for each file that was repaired or cannot be repaired.
     """
     missing = []
     outputs = [out for out in repo.index.outs if out.hash_info and out.hash_info.name == MD5]
     for out in outputs:
-        yield from _repair_cached(out)
+        yield from _repair_cached_objects(out)
     for out in outputs:
         path, name = Path(out.fs_path), out.def_path
         if not out.use_cache and (is_corrupt(path) or not path.exists()):
@@ -151,32 +153,34 @@ def repair_objects(repo: Any, root: Path) -> Iterator[str]:
         )
 
 
-def _repair_cached(out: Any) -> Iterator[str]:
+def _repair_cached_objects(out: Any) -> Iterator[str]:
     """Verify the hashes of an output's cached objects; replace, move or remove corrupt ones."""
     odb, workspace, root = out.cache, Path(out.fs_path), Path(out.repo.root_dir)
-    # Data that no stage writes may exist nowhere else: a corrupt object of it is moved, not removed.
-    rescue = Path(out.repo.tmp_dir) if out.stage.is_data_source else None
+    # Data that no stage writes may exist nowhere else, so its corrupt objects are moved, not removed.
+    backup_folder = Path(out.repo.tmp_dir) if out.stage.is_data_source else None
     name = workspace.relative_to(root).as_posix() if workspace.is_relative_to(root) else out.def_path
-    yield from _repair_object(odb, out.hash_info.value, workspace, name, rescue)
+    yield from _repair_object(odb, out.hash_info.value, workspace, name, backup_folder)
     if not out.is_dir_checksum or not Path(odb.oid_to_path(out.hash_info.value)).exists():
         return
     for key, _, info in out.get_obj() or ():
         inner = "/".join((name, *key))
-        yield from _repair_object(odb, info.value, workspace.joinpath(*key), inner, rescue)
+        yield from _repair_object(odb, info.value, workspace.joinpath(*key), inner, backup_folder)
 
 
-def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path | None) -> Iterator[str]:
+def _repair_object(
+    odb: Any, oid: str, workspace: Path, name: str, backup_folder: Path | None
+) -> Iterator[str]:
     path = Path(odb.oid_to_path(oid))
-    right = oid.removesuffix(".dir")
-    if not path.is_file() or compute_file_md5(path) == right:
+    expected_md5 = oid.removesuffix(".dir")
+    if not path.is_file() or compute_file_md5(path) == expected_md5:
         return
-    if workspace.is_file() and compute_file_md5(workspace) == right:
+    if workspace.is_file() and compute_file_md5(workspace) == expected_md5:
         with atomic_write(path) as temporary:
             shutil.copyfile(workspace, temporary)
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was corrupt, replaced by the file here"
-    elif rescue is not None:
-        moved = rescue / f"damaged-{oid}"
+    elif backup_folder is not None:
+        moved = backup_folder / f"damaged-{oid}"
         shutil.move(path, moved)
         yield (
             f"{name}: its object in the cache is corrupt, moved to {moved}; no stage writes this file: "
@@ -188,7 +192,7 @@ def _repair_object(odb: Any, oid: str, workspace: Path, name: str, rescue: Path 
 
 
 def _restore_metrics(out: Any, root: Path) -> bool:
-    """Restore a metrics file from the run cache or the last commit; return whether one of them has it."""
+    """Restore a metrics file from the run cache or the last commit. Return whether one of them has it."""
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
     candidates = [cached.read_bytes()] if cached.is_file() else []
     candidates += [read_committed(out.def_path, root) or b""]
@@ -202,20 +206,20 @@ def _restore_metrics(out: Any, root: Path) -> bool:
 
 REPAIR_HINT = "run `sentiment repair`"
 
-WRITING_S = 0.5
-"""Seconds to wait before a second look; DVC takes a tenth of that to write its largest file."""
+RECHECK_DELAY_S = 0.5
+"""Seconds before files are checked again; DVC takes a tenth of that to write its largest file."""
 
 
 def find_damaged_files(root: Path) -> list[str]:
-    """Return a line for each corrupt file at which DVC or a stage would fail, without hashing files."""
-    found = _find_now(root)
-    if found:  # DVC may be writing them at this moment
-        time.sleep(WRITING_S)
-        found = [line for line in _find_now(root) if line in found]
-    return found
+    """Return a line for each corrupt file that would make DVC or a stage fail. No files are hashed."""
+    corrupt_files = _find_corrupt_files(root)
+    if corrupt_files:  # DVC may be writing them at this moment
+        time.sleep(RECHECK_DELAY_S)
+        corrupt_files = [line for line in _find_corrupt_files(root) if line in corrupt_files]
+    return corrupt_files
 
 
-def _find_now(root: Path) -> list[str]:
+def _find_corrupt_files(root: Path) -> list[str]:
     return [*find_corrupt_dvc_files(root), *find_corrupt_rwlock(root), *_find_corrupt_metrics(root)]
 
 
@@ -225,13 +229,13 @@ def repair(root: Path) -> Iterator[str]:
     A file that may contain unique data is copied to `.dvc/tmp` first.
 
     Args:
-        root: Of the repository.
+        root: root of the repository.
 
     Yields:
-        A line for each file that was repaired or cannot be; nothing if no file is corrupt.
+        A line for each file that was repaired or cannot be repaired; nothing if no file is corrupt.
 
     Raises:
-        UserError: A DVC command or a stage is running, or this is not a DVC repository.
+        UserError: a DVC command or a stage is running, or this is not a DVC repository.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError

@@ -36,7 +36,7 @@ def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
 
 
 def read_committed(name: str, root: Path | None = None) -> bytes | None:
-    """Return the content of a file (relative to `root`) in the last commit, or None if it is not in the commit."""
+    """Return the content of a file below `root` in the last commit, or None if the commit lacks the file."""
     return run_git("show", f"HEAD:./{name}", root=root)
 
 
@@ -212,7 +212,7 @@ def require_incoming_in_copy() -> None:
 
 
 def _list_tracked_paths(name: str) -> Iterator[str]:
-    """Yield the paths by which git may track a file: the file, its `.dvc` file, or a parent folder's `.dvc` file."""
+    """Yield the paths by which git may track a file: its own, and the `.dvc` files of it and its parents."""
     yield name
     for tracked in (Path(name), *Path(name).parents):
         if tracked == paths.INCOMING:

@@ -169,7 +169,7 @@ def _find_old_downloads(root: Path, days: float) -> dict[Path, int]:
         if isinstance(source, ImdbSource | FilesSource):
             checksum = Checksum.parse(source.checksum) if source.checksum else None
             remote = [url for url in source.locations if to_local_path(url) is None]
-            needed_folders |= {CacheEntry.of(url, checksum).folder for url in remote}
+            needed_folders |= {CacheEntry.from_url(url, checksum).folder for url in remote}
             has_patterns = has_patterns or any(set(url) & set("*?[") for url in remote)
     if has_patterns:  # only the server knows which files a pattern matches
         return {}

@@ -23,7 +23,7 @@ from sentiment.tracking.ui import runs_page
 from sentiment.tuning.storage import open_storage
 
 HOST = "127.0.0.1"
-"""The loopback address: neither server authenticates its users."""
+"""Loopback address, because neither server authenticates its users."""
 
 STARTUP_TIMEOUT_S = 300.0
 """MLflow's server takes 8 to 40 s to answer, on busy cores more than a minute."""
@@ -39,7 +39,7 @@ def serve_mlflow_ui(port: int) -> None:
     If MLFLOW_TRACKING_URI is a tracking server, which has its own UI, only that page is printed.
 
     Args:
-        port: to listen on.
+        port: port to listen on.
 
     Raises:
         UserError: the store cannot be opened, the port is in use, or the server fails.
@@ -49,7 +49,7 @@ def serve_mlflow_ui(port: int) -> None:
     if not is_remote:
         require_free_port(port, "ui")
     store = open_store()
-    # The plain address opens MLflow's home page, and the experiment's own a dashboard of agents' traces.
+    # The root address opens MLflow's home page, the experiment's address a dashboard of agents' traces.
     page = runs_page(store.client.get_experiment(store.experiment_id))
     if is_remote:
         print(f"The tracking server has its own UI; open the address in MLFLOW_TRACKING_URI, then /{page}")
@@ -63,7 +63,7 @@ def serve_mlflow_ui(port: int) -> None:
     serve_until_exit(
         [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)],
         environment,
-        f"{address}/api/2.0/mlflow/experiments/get?experiment_id={store.experiment_id}",  # as that page does
+        f"{address}/api/2.0/mlflow/experiments/get?experiment_id={store.experiment_id}",  # as the page
         lambda: print(f"MLflow UI: {address}/{page}  (press Ctrl-C to stop)", flush=True),
     )
 
@@ -72,7 +72,7 @@ def serve_dashboard(port: int) -> None:
     """Serve optuna-dashboard until Ctrl-C, and print its address; a running search is shown live.
 
     Args:
-        port: to listen on.
+        port: port to listen on.
 
     Raises:
         UserError: there is no study yet, the storage cannot be reached, or the port is in use.
@@ -92,11 +92,11 @@ def serve_dashboard(port: int) -> None:
 
 
 def require_free_port(port: int, target: str) -> None:
-    """Check that a port is free.
+    """Raise UserError if a port is in use.
 
     Args:
-        port: on the loopback address.
-        target: of make, named in the message with another port.
+        port: port on the loopback address.
+        target: make target that the error message suggests to run with another port.
 
     Raises:
         UserError: the port is in use.
@@ -121,10 +121,10 @@ def serve_until_exit(
     SIGINT, SIGTERM and SIGHUP are forwarded to the server, whoever sent them.
 
     Args:
-        arguments: the server's command.
-        environment: of its process.
-        health_address: requested until the response is not an error.
-        on_ready: called once.
+        arguments: command line of the server.
+        environment: environment variables of the server's process.
+        health_address: address that is requested until the response is not an error.
+        on_ready: function that is called once.
 
     Raises:
         UserError: the server exited before it answered, did not answer in time, or exited with a
@@ -157,7 +157,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str, received: S
     """Wait for the first answer; return False if the server exited or a signal arrived."""
     deadline = time.monotonic() + STARTUP_TIMEOUT_S
     while server.poll() is None and not received:
-        if _answers(address):
+        if _is_answering(address):
             return True
         if time.monotonic() > deadline:
             raise UserError(f"the server did not answer at {address} within {STARTUP_TIMEOUT_S:.0f} s")
@@ -165,7 +165,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str, received: S
     return False
 
 
-def _answers(address: str) -> bool:
+def _is_answering(address: str) -> bool:
     try:
         urllib.request.urlopen(address, timeout=5).close()  # noqa: S310  # http on the loopback
     except (OSError, urllib.error.URLError):

@@ -1,7 +1,7 @@
 """Streaming reader of untrusted tar archives: nothing is extracted to disk, and resources are limited.
 
-Python's `tarfile` can read streams, too, but it takes a corrupt header or a missing end for the end of the
-archive and reads extended headers of any size into memory. It is only used to parse single headers.
+Python's `tarfile` can read streams, too, but it treats a corrupt header or a missing end as the end of the
+archive, and it reads extended headers of any size into memory. It is only used to parse single headers.
 """
 
 import gzip
@@ -18,31 +18,32 @@ from sentiment.params.data import ArchiveLimits
 BLOCK = tarfile.BLOCKSIZE
 GZIP_MAGIC = b"\x1f\x8b"
 SKIP_BYTES = 1 << 20
-"""Bytes that are read at a time when a member is skipped."""
+"""Chunk size in bytes for skipping members."""
 MIN_BYTES_FOR_RATIO = 1 << 20
-"""Decompressed bytes below which the ratio is not limited: a tiny archive consists mostly of padding."""
+"""The ratio is only limited above this many decompressed bytes: tiny archives consist mostly of padding."""
 MAX_EXTENSION_BYTES = 1 << 16
 """Maximum size of an extended header. It contains a name, and paths on Linux have at most 4,096 bytes."""
 
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_REGULAR_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
 def stream_members(
     path: Path, limits: ArchiveLimits, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each regular file in a tar archive, in order. One member is in memory.
+    """Yield the name and content of each regular file in a tar archive, in order, one at a time in memory.
 
     The caller must discard everything that was read if an exception is raised.
 
     Args:
-        path: Tar archive, uncompressed or compressed with gzip.
-        limits: Resource limits.
-        wanted: Selects members by name; the others are validated and skipped. None selects all.
+        path: path of the tar archive, uncompressed or compressed with gzip.
+        limits: resource limits.
+        wanted: function that returns whether to yield the member of a name. The other members are validated
+            and skipped. None: yield all members.
 
     Raises:
-        UserError: The archive is not a tar archive, is truncated or corrupt, exceeds a limit, or contains a
+        UserError: the archive is not a tar archive, is truncated or corrupt, exceeds a limit, or contains a
             link, device, sparse file or a path that leads out of the archive.
     """
     try:
@@ -71,7 +72,7 @@ class _Stream:
     ) -> None:
         self.path, self.file = path, file
         self.count = 0
-        self.max_bytes, self.rule = (
+        self.max_bytes, self.violation = (
             limits.total_bytes,
             f"more than {limits.total_bytes:,} bytes when decompressed",
         )
@@ -79,10 +80,10 @@ class _Stream:
             by_ratio = max(int(compressed_bytes * limits.ratio), MIN_BYTES_FOR_RATIO)
             if by_ratio < self.max_bytes:
                 self.max_bytes = by_ratio
-                self.rule = f"more than {limits.ratio:g} times its size when decompressed"
+                self.violation = f"more than {limits.ratio:g} times its size when decompressed"
 
     def read(self, amount: int, member: str = "") -> bytes:
-        """Read exactly `amount` bytes. Raises UserError if the stream ends before."""
+        """Read exactly `amount` bytes. Raises UserError if the stream ends earlier."""
         content = self.read_up_to(amount, member)
         if len(content) < amount:
             where = f"inside {member!r}" if member else "without an end-of-archive marker"
@@ -93,15 +94,17 @@ class _Stream:
         content = self.file.read(amount)
         self.count += len(content)
         if self.count > self.max_bytes:
-            raise self.build_error(self.rule, member)
+            raise self.build_error(self.violation, member)
         return content
 
     def skip(self, amount: int, member: str) -> None:
         while amount > 0:
             amount -= len(self.read(min(amount, SKIP_BYTES), member))
 
-    def build_error(self, rule: str, member: str = "") -> UserError:
-        return UserError(f"{self.path}: member {member!r}: {rule}" if member else f"{self.path}: {rule}")
+    def build_error(self, violation: str, member: str = "") -> UserError:
+        return UserError(
+            f"{self.path}: member {member!r}: {violation}" if member else f"{self.path}: {violation}"
+        )
 
 
 def _iterate_members(
@@ -112,7 +115,7 @@ def _iterate_members(
         count += 1
         name = header.name
         _validate_path(stream, name)
-        if header.type not in (*_PLAIN, tarfile.DIRTYPE):
+        if header.type not in (*_REGULAR_FILES, tarfile.DIRTYPE):
             raise stream.build_error(f"{_describe_type(header)}, expected only files and folders", name)
         if count > limits.members:
             raise stream.build_error(f"more than {limits.members:,} members", name)
@@ -128,7 +131,7 @@ def _iterate_members(
         content = stream.read(header.size, name)
         stream.skip(padding, name)
         yield name, content
-    while stream.read_up_to(SKIP_BYTES):  # to the end, where gzip verifies its checksum
+    while stream.read_up_to(SKIP_BYTES):  # read to the end, where gzip verifies its checksum
         pass
 
 
@@ -175,7 +178,7 @@ def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
 
 def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
     """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed."""
-    found: dict[str, str] = {}
+    records: dict[str, str] = {}
     start = 0
     while match := re.match(rb"(\d{1,6}) ", content[start : start + 8]):
         record = content[start : start + int(match[1])]
@@ -183,10 +186,10 @@ def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> 
         key, equals, value = record[match.end() : -1].partition(b"=")
         if not equals or not record.endswith(b"\n"):
             break
-        found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
     if content[start:].strip(b"\0"):
         raise stream.build_error("corrupt: an extended header cannot be parsed", header.name)
-    return found
+    return records
 
 
 def _validate_path(stream: _Stream, name: str) -> None:

@@ -42,19 +42,19 @@ CONFLICT_REASON = "equal texts have different labels"
 
 @dataclass(frozen=True)
 class RowTable:
-    """The columns of all rows that are held in memory, each of shape (rows,): 6 bytes per review.
+    """The columns of all rows that are held in memory, each of shape (rows,); 6 bytes per review.
 
     Attributes:
-        splits: Positions in SPLIT_PRECEDENCE.
-        labels: 0, 1 or NO_LABEL.
-        words: Words per review, separated by whitespace.
+        splits: position of each review's split in SPLIT_PRECEDENCE.
+        labels: label of each review: 0, 1 or NO_LABEL.
+        words: number of words, separated by whitespace, of each review.
     """
 
     splits: NDArray[np.uint8]
     labels: NDArray[np.int8]
     words: NDArray[np.int32]
 
-    def in_split(self, split: str) -> NDArray[np.bool_]:
+    def split_mask(self, split: str) -> NDArray[np.bool_]:
         """Return a mask of the rows in a split, shape (rows,)."""
         mask: NDArray[np.bool_] = self.splits == SPLIT_PRECEDENCE.index(split)
         return mask
@@ -72,10 +72,10 @@ class RowSpool:
         # Grown in place: concatenating arrays at the end would need twice the memory.
         self._digests, self._splits, self._labels, self._words = (bytearray() for _ in range(4))
         self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
-        """Number of rows read and of rows quarantined, by source."""
+        """Number of rows read (`rows`) and quarantined (`quarantined`), by source."""
 
     def append(self, batch: pa.RecordBatch, source: str) -> None:
-        """Add a batch of reviews that have a split."""
+        """Normalize and validate a batch of reviews, which must have a split, and write the valid ones."""
         texts = [normalize_text(text or "") for text in batch["text"].to_pylist()]
         labels = pd.array(batch["label"].to_pylist(), dtype="Int8")
         is_valid = np.ones(len(texts), dtype=bool)
@@ -129,7 +129,7 @@ def read_spool(path: Path, selected: NDArray[np.bool_]) -> Iterator[tuple[NDArra
 
     Args:
         path: Arrow stream written by `open_spool`.
-        selected: Mask of the rows, shape (rows,). Reading ends after the last selected row.
+        selected: mask of the rows, shape (rows,). Reading ends after the last selected row.
     """
     remaining, start = int(selected.sum()), 0
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
@@ -150,7 +150,7 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
         Metrics of the sources, the dropped rows and the splits.
 
     Raises:
-        UserError: A source cannot be read, a validation rule is violated, or the disk is full. No output is
+        UserError: a source cannot be read, a validation rule is violated, or the disk is full. No output is
             written.
     """
     with (
@@ -166,7 +166,7 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
         rate = float(np.mean(~retained)) if len(retained) else 0.0
         require_few_duplicates(rate, lambda: _list_examples(file, ~retained), params.checks)
         require_balanced_labels(
-            {split: rows.labels[retained & rows.in_split(split)] for split in paths.LABELLED_SPLITS},
+            {split: rows.labels[retained & rows.split_mask(split)] for split in paths.LABELLED_SPLITS},
             params.checks,
         )
         with _searching_near_duplicates(params, file, rows, retained) as near_duplicates:
@@ -184,9 +184,9 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
         "conflicting_labels": _count_by_split(duplicates.conflicting, rows),
         **near_duplicates,
         **{
-            split: summarize_split(rows.words[in_split], rows.labels[in_split])
+            split: summarize_split(rows.words[mask], rows.labels[mask])
             for split in SPLIT_PRECEDENCE
-            for in_split in [retained & rows.in_split(split)]
+            for mask in [retained & rows.split_mask(split)]
         },
     }
 
@@ -194,7 +194,7 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
 def _read_sources(
     params: DownloadParams, file: Path, quarantine: Quarantine
 ) -> tuple[RowTable, Duplicates, dict[str, dict[str, int]]]:
-    """Spool every source. Return the columns in memory, the duplicates, and the row counts by source.
+    """Write every source to a spool; return the columns in memory, the duplicates and row counts by source.
 
     The digests, which take most of the memory, are freed on return.
     """
@@ -219,10 +219,10 @@ def _searching_near_duplicates(
         with writing_empty_report(paths.NEAR_DUPLICATES):
             yield {}
         return
-    in_test = rows.in_split("test")
+    test_mask = rows.split_mask("test")
     with find_near_duplicates(
-        lambda: _read_with_progress(file, in_test, "index test"),
-        lambda: _read_with_progress(file, retained & ~in_test, "search near-duplicates"),
+        lambda: _read_with_progress(file, test_mask, "index test"),
+        lambda: _read_with_progress(file, retained & ~test_mask, "search near-duplicates"),
         lambda position: SPLIT_PRECEDENCE[rows.splits[position]],
         limits.similarity,
         paths.NEAR_DUPLICATES,
@@ -233,16 +233,16 @@ def _searching_near_duplicates(
 
 
 def _quarantine_conflicts(file: Path, duplicates: Duplicates, quarantine: Quarantine) -> None:
-    """Add the rows that are dropped because an equal text has another label to the quarantine."""
+    """Quarantine the rows that are dropped because a duplicate has another label."""
     for _, batch in read_spool(file, duplicates.conflicting & ~duplicates.retained):
         for row in batch.to_pylist():
             quarantine.add(row["source"], row["row"], CONFLICT_REASON, row["text"])
 
 
 def _write_splits(file: Path, rows: RowTable, retained: NDArray[np.bool_]) -> None:
-    with ExitStack() as stack:  # all files are moved into place together at its end, or none
+    with ExitStack() as stack:  # at its end, all files are moved into place, or none
         for split in SPLIT_PRECEDENCE:  # one after another, because each writer holds a row group in memory
-            selected = retained & rows.in_split(split)
+            selected = retained & rows.split_mask(split)
             writer = stack.enter_context(open_reviews_writer(paths.reviews(split), ORIGIN_SCHEMA))
             for _, batch in _read_with_progress(file, selected, f"write {split}"):
                 writer.append(batch)
@@ -259,11 +259,11 @@ def _read_with_progress(
 
 
 def _count_by_split(selected: NDArray[np.bool_], rows: RowTable) -> dict[str, int]:
-    return {split: int((selected & rows.in_split(split)).sum()) for split in SPLIT_PRECEDENCE}
+    return {split: int((selected & rows.split_mask(split)).sum()) for split in SPLIT_PRECEDENCE}
 
 
 def _list_examples(file: Path, selected: NDArray[np.bool_]) -> list[str]:
-    """Return source and row of the first selected reviews."""
+    """Return the source and row of the first MAX_EXAMPLES selected reviews, for a message."""
     first = selected & (np.cumsum(selected) <= MAX_EXAMPLES)
     return [
         f"{row['source']}: {row['row']}"

@@ -1,4 +1,4 @@
-"""Exact duplicates: the key that duplicate texts share, and the row of each duplicate that is retained."""
+"""Exact duplicates: the key that duplicate texts share, and the selection of the rows to retain."""
 
 import hashlib
 import re
@@ -54,7 +54,7 @@ def fold_text(text: str) -> str:
 
 
 def encode_latin1(text: str) -> bytes | None:
-    """Encode a text as Latin-1, or return None if `fold_text` maps a character outside of Latin-1.
+    """Encode a text as Latin-1; return None if that fails, or if `fold_text` would add other characters.
 
     Nearly all English texts can be encoded, and folding them with a table takes a tenth of the time.
     """
@@ -74,7 +74,7 @@ _LATIN1_DELETED = bytes(byte for byte, to in enumerate(LATIN1_FOLDED) if not to.
 
 
 SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train", "unlabelled")
-"""Of duplicates, the review in the first of these splits is retained, within a split the first review."""
+"""Of duplicate reviews, the one in the first of these splits is retained; in a split, the first one."""
 
 DIGEST_BYTES = 16
 DIGEST = np.dtype((np.void, DIGEST_BYTES))
@@ -85,8 +85,8 @@ class Duplicates:
     """Result of deduplication; arrays of shape (reviews,).
 
     Attributes:
-        retained: Whether the review is retained.
-        conflicting: Whether the review is labelled and a duplicate of it has the other label.
+        retained: whether each review is retained.
+        conflicting: whether each review is labelled and a duplicate of it has the other label.
     """
 
     retained: NDArray[np.bool_]
@@ -110,24 +110,24 @@ def find_duplicates(
     its text is also in the test split, or if duplicates have both labels, since the correct one is unknown.
 
     Args:
-        digests: Digests from `hash_texts`, shape (reviews,).
-        splits: Positions in SPLIT_PRECEDENCE, shape (reviews,).
-        labels: 0 or 1, or any other value for no label, shape (reviews,).
+        digests: digests from `hash_texts`, shape (reviews,).
+        splits: position of each review's split in SPLIT_PRECEDENCE, shape (reviews,).
+        labels: labels, 0 or 1, or any other value for no label, shape (reviews,).
     """
     retained = np.ones(len(splits), dtype=bool)
     conflicting = np.zeros(len(splits), dtype=bool)
     halves = digests.view(np.uint64).reshape(-1, 2)
     rows = _find_repeated(halves[:, 0])  # sorting all reviews would need three times the memory
     if len(rows):
-        # A stable sort, so that the first row of equal ones stays first.
+        # The sort is stable, so that the first of equal rows stays first.
         order = rows[np.lexsort((splits[rows], halves[rows, 1], halves[rows, 0]))]
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
-        text = np.cumsum(is_first) - 1
+        text_index = np.cumsum(is_first) - 1
         starts = np.flatnonzero(is_first)
         has_both = np.logical_and(
             *(np.logical_or.reduceat(labels[order] == label, starts) for label in (0, 1))
-        )[text]
+        )[text_index]
         conflicting[order] = has_both & np.isin(labels[order], (0, 1))
         retained[order] = is_first & ~has_both
     retained |= splits == SPLIT_PRECEDENCE.index("test")

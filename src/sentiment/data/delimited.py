@@ -1,4 +1,4 @@
-"""Strict parser of CSV and TSV files, by RFC 4180 or with the quoting that the source specifies.
+"""Strict parser of CSV and TSV files, following RFC 4180 or the quoting that the source specifies.
 
 Many files have no quoting although some of their texts begin with a quote. Parsed by RFC 4180, all text up to
 the next quote is one field, and the rows in between are lost without an error. If the source does not specify
@@ -54,8 +54,8 @@ class LineReader(Iterator[str]):
         """Return the next line, including its line break.
 
         Raises:
-            RowTooLongError: The row is too long.
-            UserError: The line is not UTF-8.
+            RowTooLongError: the row is too long.
+            UserError: the line is not UTF-8.
         """
         line = self._stream.readline(MAX_ROW_CHARACTERS + 1)
         if not line:
@@ -80,31 +80,31 @@ def read_delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimi
     """Yield the rows of a file with a header.
 
     Args:
-        stream: Decompressed file.
-        name: Name of the file, for messages.
-        source: Columns and quoting.
-        delimiter: Comma or tab.
+        stream: decompressed file.
+        name: name of the file, for messages.
+        source: source, which specifies the columns and the quoting.
+        delimiter: comma or tab.
 
     Raises:
-        UserError: A row has another number of fields than the header, an unclosed quote, text after a closing
-            quote, or too many characters; the file is not UTF-8; or, if the source does not set `quoting`,
-            line breaks inside a field may be ends of rows. The message has the row and the line.
+        UserError: a row has a different number of fields than the header, an unclosed quote, text after a
+            closing quote, or too many characters; the file is not UTF-8; or, if the source does not set `quoting`,
+            line breaks inside a field may be ends of rows. The message names the row and line.
     """
-    csv.field_size_limit(MAX_ROW_CHARACTERS)  # global; LineReader raises before it is reached
+    csv.field_size_limit(MAX_ROW_CHARACTERS)  # a global limit, before which LineReader raises
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     table = _TableReader(LineReader(text, name), name, source, delimiter)
     columns = source.columns
-    text_at, label_at = table.header.index(columns.text), table.header.index(columns.label)
-    group_at = None if columns.group is None else table.header.index(columns.group)
+    text_index, label_index = table.header.index(columns.text), table.header.index(columns.label)
+    group_index = None if columns.group is None else table.header.index(columns.group)
     texts: list[str | None] = []
     labels: list[str | None] = []
     groups: list[str | None] = []
     characters = 0
     for fields in table.rows():
-        texts.append(fields[text_at])
-        labels.append(canonicalize_text(fields[label_at]))
-        groups.append(None if group_at is None else canonicalize_group(fields[group_at]))
-        characters += len(fields[text_at])
+        texts.append(fields[text_index])
+        labels.append(canonicalize_text(fields[label_index]))
+        groups.append(None if group_index is None else canonicalize_group(fields[group_index]))
+        characters += len(fields[text_index])
         if len(texts) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
             yield texts, labels, groups
             texts, labels, groups, characters = [], [], [], 0
@@ -124,7 +124,7 @@ class _TableReader:
         self._reader = csv.reader(lines, **self._dialect())
         self._row = 0
         """Number of the current row without blank lines; 0 is the header."""
-        header = self._next()
+        header = self._read_fields()
         if header is None:
             raise UserError(f"{name}: empty, has no header")
         if "\0" in "".join(header):
@@ -136,7 +136,7 @@ class _TableReader:
         """Yield the fields of each row."""
         width = len(self.header)
         self._row = 1
-        while (fields := self._next()) is not None:
+        while (fields := self._read_fields()) is not None:
             if len(fields) != width:
                 hint = f"; {QUOTING_HINT}" if self._may_be_unquoted() else ""
                 self._fail(f"{len(fields)} field(s), but the header has {width}{hint}")
@@ -145,7 +145,7 @@ class _TableReader:
             yield fields
             self._row += 1
 
-    def _next(self) -> list[str] | None:
+    def _read_fields(self) -> list[str] | None:
         """Return the fields of the next row, skipping blank lines, or None at the end."""
         fields: list[str] | None = []
         while fields == []:
@@ -153,7 +153,7 @@ class _TableReader:
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                self._fail(self._explain(str(error)))
+                self._fail(self._explain_csv_error(str(error)))
             except RowTooLongError:
                 self._fail(self._explain_long_row())
         return fields
@@ -173,8 +173,8 @@ class _TableReader:
             (self._quote or "") in line for line in self._lines.row_lines
         )
 
-    def _explain(self, reason: str) -> str:
-        """Return the meaning of a message of the csv module, and the parameters that may help."""
+    def _explain_csv_error(self, reason: str) -> str:
+        """Explain an error message of the csv module, and suggest parameters that may help."""
         hints = [] if self._source.quoting else [QUOTING_HINT]
         if self._source.escape_character is None:
             hints.append(ESCAPE_HINT)
@@ -193,22 +193,22 @@ class _TableReader:
         return f"a field of {size}; a quote may be unclosed; {QUOTING_HINT}"
 
     def _require_no_rows_in_field(self) -> None:
-        """Raise UserError if lines of a row look like rows: an inner line, or both the first and the last."""
-        first, *between, last = self._lines.row_lines
-        if any(map(self._looks_like_row, between)) or all(map(self._looks_like_row, (first, last))):
+        """Raise UserError if an inner line of a row, or both its first and last line, look like rows."""
+        first, *inner, last = self._lines.row_lines
+        if any(map(self._looks_like_row, inner)) or all(map(self._looks_like_row, (first, last))):
             self._fail(
                 "a quoted field has line breaks, and its lines look like rows; "
                 f"{QUOTING_HINT}; if the line breaks are part of the text, set quoting: minimal"
             )
 
     def _looks_like_row(self, line: str) -> bool:
-        """Whether a line has at least as many fields as the header, and an empty or known label."""
+        """Return whether a line has at least as many fields as the header, and an empty or known label."""
         fields = line.rstrip("\r\n").split(self._delimiter)
         columns = self._source.columns
-        label_at, text_at = self.header.index(columns.label), self.header.index(columns.text)
+        label_index, text_index = self.header.index(columns.label), self.header.index(columns.text)
         if len(fields) < len(self.header):
             return False
-        label = fields[label_at if label_at < text_at else label_at - len(self.header)]
+        label = fields[label_index if label_index < text_index else label_index - len(self.header)]
         label = label.strip().strip(self._quote).strip()
         return not label or canonicalize_text(label) in self._source.labels
 

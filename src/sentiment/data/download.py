@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 MAX_ATTEMPTS = 4
-"""Consecutive attempts without any new byte after which the next mirror is tried."""
+"""Number of consecutive attempts without a new byte after which the next mirror is tried."""
 FIRST_WAIT = 1.0
-"""Seconds before the second attempt; each further wait is twice as long."""
+"""Seconds before the second attempt; each additional wait is twice as long."""
 MAX_WAIT = 30.0
 """Maximum seconds between two attempts."""
 
@@ -36,15 +36,15 @@ def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
     only by size if the server sends no tag, which is sufficient if a checksum is verified afterwards.
 
     Args:
-        url: Mirror.
-        entry: Cache entry of the file.
-        has_checksum: Whether the file is verified by a checksum afterwards.
+        url: URL of the file on a mirror.
+        entry: cache entry of the file.
+        has_checksum: whether the file is verified by a checksum afterwards.
 
     Returns:
         Whether the download was resumed, so that `partial` may consist of parts of two versions.
 
     Raises:
-        MirrorError: The mirror does not serve the file, even after retries.
+        MirrorError: the mirror does not serve the file, even after retries.
     """
     retrying = Retrying(
         stop=stop_after_attempt(MAX_ATTEMPTS),
@@ -54,21 +54,21 @@ def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
         reraise=True,
     )
     while True:
-        before = entry.count_partial_bytes()
+        bytes_before = entry.count_partial_bytes()
         try:
             return retrying(_try_download, url, entry, has_checksum)
         except TransientError:
-            if entry.count_partial_bytes() <= before:
+            if entry.count_partial_bytes() <= bytes_before:
                 raise
 
 
 def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     remote = RemoteFile(url)
     version = remote.request_version()
-    known = entry.load_version() == version and (has_checksum or version.tag is not None)
-    if known and entry.file.exists() and not has_checksum:
+    is_current = entry.load_version() == version and (has_checksum or version.tag is not None)
+    if is_current and entry.file.exists() and not has_checksum:
         return False
-    offset = entry.count_partial_bytes() if known else 0
+    offset = entry.count_partial_bytes() if is_current else 0
     if version.size is not None and offset >= version.size > 0:
         if offset == version.size:
             return True
@@ -80,12 +80,12 @@ def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     except RangeError:
         entry.clear()
         raise
-    found = entry.count_partial_bytes()
-    if version.size is not None and found != version.size:
-        if found > version.size:  # unusable for resuming
+    received = entry.count_partial_bytes()
+    if version.size is not None and received != version.size:
+        if received > version.size:  # a file that is too long cannot be resumed
             entry.clear()
         raise TransientError(
-            f"the connection ended early: received {found:,} bytes, expected {version.size:,}"
+            f"the connection ended early: received {received:,} bytes, expected {version.size:,}"
         )
     return start > 0
 
@@ -120,14 +120,14 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
     the size and tag on the server do not change. Interrupted downloads are resumed.
 
     Args:
-        urls: Mirrors in order of preference: URLs of any protocol that fsspec supports (https, s3, gs, ssh
+        urls: mirrors in order of preference: URLs of any protocol that fsspec supports (https, s3, gs, ssh
             and others, some after `pip install "fsspec[s3]"` or similar), `file:` URLs or paths. Local files
             are not copied.
         checksum: "md5:<hex>" or "sha256:<hex>", or None if the file is not verified.
 
     Raises:
-        UserError: No mirror serves the file, with the reason of each, or the disk is full. The message
-            contains no secrets of the URLs.
+        UserError: no mirror serves the file, or the disk is full. The message has the reason of each mirror,
+            and no secrets of the URLs.
     """
     if not urls:
         raise UserError("no URL to fetch the reviews from")
@@ -157,7 +157,7 @@ def _find_cached(urls: Sequence[str], checksum: Checksum | None) -> Path | None:
     """Return a cached file with the checksum, from any mirror, or None."""
     if checksum is None:
         return None
-    files = (CacheEntry.of(url, checksum).file for url in urls if to_local_path(url) is None)
+    files = (CacheEntry.from_url(url, checksum).file for url in urls if to_local_path(url) is None)
     return next((file for file in files if file.is_file() and not checksum.find_mismatch(file)), None)
 
 
@@ -165,11 +165,11 @@ def _fetch_from_mirror(url: str, checksum: Checksum | None) -> Path:
     path = to_local_path(url)
     if path is not None:
         return _verify_local_file(path, checksum)
-    entry = CacheEntry.of(url, checksum)
+    entry = CacheEntry.from_url(url, checksum)
     try:
         with entry.lock():
             return _find_cached([url], checksum) or _download_and_verify(url, entry, checksum)
-    except OSError as error:  # of the local disk; errors of the mirror are MirrorErrors
+    except OSError as error:  # the local disk failed; errors of the mirror are MirrorErrors
         if error.errno not in DISK_FULL_ERRORS:
             raise UserError(
                 f"cannot write to the download cache {get_cache_folder()}: {error.strerror}"
@@ -196,7 +196,7 @@ def _verify_local_file(path: Path, checksum: Checksum | None) -> Path:
 def _download_and_verify(url: str, entry: CacheEntry, checksum: Checksum | None) -> Path:
     resumed = download(url, entry, has_checksum=checksum is not None)
     mismatch = _find_mismatch(entry, checksum)
-    if mismatch and resumed:  # the parts may be of two versions; a full download may be correct
+    if mismatch and resumed:  # the parts may come from two versions; a full download may be correct
         logger.info(f"{redact_url(url)}: {mismatch}; restarting the download")
         entry.clear()
         download(url, entry, has_checksum=True)

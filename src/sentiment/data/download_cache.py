@@ -40,53 +40,53 @@ class Checksum:
         return cls(algorithm, value)
 
     def find_mismatch(self, path: Path) -> str | None:
-        """Return a message with both checksums if the file has another one, else None."""
+        """Return a message with both checksums if the file's checksum differs, else None."""
         with path.open("rb") as file:
-            found = hashlib.file_digest(
+            actual = hashlib.file_digest(
                 file, lambda: hashlib.new(self.algorithm, usedforsecurity=False)
             ).hexdigest()
-        if found == self.value:
+        if actual == self.value:
             return None
-        return f"wrong checksum: expected {self.algorithm}:{self.value}, found {self.algorithm}:{found}"
+        return f"wrong checksum: expected {self.algorithm}:{self.value}, found {self.algorithm}:{actual}"
 
 
 FileRecords = dict[str, dict[str, int | str]]
 """Size (`bytes`) and MD5 (`md5`) of files, by location as in params.yaml without secrets."""
 
-_recorded: ContextVar[FileRecords | None] = ContextVar("recorded", default=None)
+_active_records: ContextVar[FileRecords | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
 def recording_files() -> Iterator[FileRecords]:
-    """Record size and MD5 of every file that is read for reviews within the block."""
+    """Record the size and MD5 hash of every file of reviews that is read within the block."""
     records: FileRecords = {}
-    token = _recorded.set(records)
+    token = _active_records.set(records)
     try:
         yield records
     finally:
-        _recorded.reset(token)
+        _active_records.reset(token)
 
 
 def record_file(name: str, path: Path) -> None:
     """Record a file if `recording_files` is active.
 
     Raises:
-        UserError: Another file was recorded under the same name: the URLs differ only in their query, which
+        UserError: another file was recorded under the same name: the URLs differ only in their query, which
             is not recorded because it may contain a secret.
     """
-    records = _recorded.get()
+    records = _active_records.get()
     if records is None:
         return
-    found = compute_file_record(path)
-    if records.get(name, found) != found:
+    record = compute_file_record(path)
+    if records.get(name, record) != record:
         raise UserError(
             f"{name}: two URLs differ only in their query, so the origin of rows would be ambiguous"
         )
-    records[name] = found
+    records[name] = record
 
 
 def compute_file_record(path: Path) -> dict[str, int | str]:
-    """Return size and MD5 of a file. DVC uses the same hash."""
+    """Return the size and MD5 hash of a file. DVC uses the same hash."""
     return {"bytes": path.stat().st_size, "md5": compute_file_md5(path)}
 
 
@@ -95,7 +95,7 @@ class FileVersion:
     """Version of a file on a server."""
 
     size: int | None
-    """Bytes; None if the server does not report it."""
+    """Size in bytes; None if the server does not report it."""
     tag: str | None
     """ETag or modification date; None if the server reports neither."""
 
@@ -117,7 +117,7 @@ class CacheEntry:
     """File with the version of `file` or `partial`, of which at most one exists."""
 
     @classmethod
-    def of(cls, url: str, checksum: Checksum | None) -> "CacheEntry":
+    def from_url(cls, url: str, checksum: Checksum | None) -> "CacheEntry":
         """Return the entry of a URL. Its folder depends on the checksum, or on the URL if there is none."""
         url_hash = hashlib.sha256(url.encode()).hexdigest()[:32]
         key = f"{checksum.algorithm}-{checksum.value}" if checksum else f"address-{url_hash}"

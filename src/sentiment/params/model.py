@@ -51,7 +51,7 @@ class ModelParams(Section):
     """Architecture: embedding, LSTM, pooling over the tokens, classification head, optional n-gram branch."""
 
     max_tokens: PositiveInt
-    """Maximum number of tokens of a review that the model reads; `truncation` selects them if there are more."""
+    """Maximum number of tokens read per review. `truncation` selects the part of a longer review."""
     truncation: Literal["head", "tail", "both"]
     """Part of a longer review that is read: its beginning, its end, or half of `max_tokens` from each."""
     chunk_tokens: Annotated[int | None, Field(ge=8)] = None
