@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether no stage ran or was restored, and dvc.lock equals the committed one."""
+        """Return whether no stage ran or was restored, and dvc.lock equals the committed one."""
         return not (self.ran or self.restored or self.changed)
 
 

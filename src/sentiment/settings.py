@@ -64,7 +64,7 @@ def enter_repository() -> None:
     repository it is the folder that DVC_ROOT names.
 
     Raises:
-        UserError: The working directory is outside any repository, and DVC_ROOT is not set.
+        UserError: the working directory is outside any repository, and DVC_ROOT is not set.
     """
     working_directory = _get_working_directory()
     root = _find_nearest_root(working_directory)
@@ -121,7 +121,7 @@ def build_sqlite_address(path: Path) -> str:
     """Return the address of a sqlite file, absolute unless the path has characters with a special meaning.
 
     Raises:
-        UserError: Neither the absolute nor the relative path can be part of an address.
+        UserError: neither the absolute nor the relative path can be part of an address.
     """
     return f"sqlite:///{_format_sqlite_path(path.parent, path.name)}"
 

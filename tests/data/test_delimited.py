@@ -101,7 +101,7 @@ SWALLOWED = 'text\tlabel\n"Oh\t1\nA, longer, row\t0\nragged\nno"\t0\n'
             HEAD + '"A\nB,1\nC",1\n',
             "row 1, lines 2 to 4: a quoted field has line breaks, and its lines look",
         ),
-        (HEAD + '"A,1\nC",1\n', "row 1, lines 2 to 3: a quoted field with line breaks"),
+        (HEAD + '"A,1\nC",1\n', "row 1, lines 2 to 3: a quoted field has line breaks"),
         (HEAD + '\n\n"A",1\n\nB\n', "row 2, line 6: 1 field(s), but the header has 2"),
         (HEAD + "A,1,\n", "row 1, line 2: 3 field(s), but the header has 2"),
         (HEAD + '"A,1\n"', "a.csv"),

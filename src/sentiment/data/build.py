@@ -128,7 +128,7 @@ def read_spool(path: Path, selected: NDArray[np.bool_]) -> Iterator[tuple[NDArra
     """Yield the selected rows of a spool in batches of ORIGIN_SCHEMA, with their positions.
 
     Args:
-        path: Arrow stream written by `open_spool`.
+        path: path of the Arrow stream written by `open_spool`.
         selected: mask of the rows, shape (rows,). Reading ends after the last selected row.
     """
     remaining, start = int(selected.sum()), 0

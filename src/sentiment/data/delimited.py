@@ -87,8 +87,8 @@ def read_delimited_rows(stream: BinaryIO, name: str, source: FilesSource, delimi
 
     Raises:
         UserError: a row has a different number of fields than the header, an unclosed quote, text after a
-            closing quote, or too many characters; the file is not UTF-8; or, if the source does not set `quoting`,
-            line breaks inside a field may be ends of rows. The message names the row and line.
+            closing quote, or too many characters; the file is not UTF-8; or, if the source does not set
+            `quoting`, line breaks inside a field may be ends of rows. The message names the row and line.
     """
     csv.field_size_limit(MAX_ROW_CHARACTERS)  # a global limit, before which LineReader raises
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -23,7 +23,7 @@ PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
 
 
 def find_package_file() -> Path:
-    """Return the CSV of the package. Raises UserError if the package or the file is not installed."""
+    """Return the path of the package's CSV file. Raises UserError if it is not installed."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -42,12 +42,12 @@ The other rows are single sentences of other data sets.
 
 
 def read_package() -> pa.Table:
-    """Return the IMDB reviews with the columns of `parquet.SCHEMA`, without group and split.
+    """Return the IMDB reviews of the package with the columns of `parquet.SCHEMA`; group and split are null.
 
-    The order is that of the archive, in which the reviews of a film are adjacent.
+    They are in the order of the archive, in which the reviews of a film are adjacent.
 
     Raises:
-        UserError: The file is missing or cannot be read.
+        UserError: the file is missing or cannot be read.
     """
     path = find_package_file()
     record_file(PACKAGE_FILE, path)
@@ -80,7 +80,7 @@ def read_reviews_csv(path: Path) -> pa.Table:
 
 
 BYTES_PER_BATCH = 1 << 25
-"""Limit for batches of very long texts. A batch of real reviews has 3 MB."""
+"""Maximum bytes of a batch, for sources with very long texts. A batch of real reviews has 3 MB."""
 
 LABELS = {"pos": 1, "neg": 0}
 EXPECTED_MEMBERS = "aclImdb/{train,test}/{pos,neg}/<index>_<rating>.txt"
@@ -91,35 +91,35 @@ _FILM_ID = re.compile(r"/title/(tt\d+)")
 
 
 def read_imdb(path: Path, limits: ArchiveLimits) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of an archive in its order, in batches of `parquet.SCHEMA`.
+    """Yield the reviews of the archive in batches of `parquet.SCHEMA`, in the order of the archive.
 
     `group` is the film, such as tt0101829, or null for unlabelled reviews if their list of films is missing.
     `split` is train, test or unlabelled, and `row` is the name of the archive member. The archive is read
     twice, because the lists of films may come after the reviews.
 
     Args:
-        path: Archive.
-        limits: Resource limits.
+        path: path of the archive.
+        limits: resource limits.
 
     Raises:
-        UserError: The archive contains no reviews, a film or a list of films is missing, or a member is not
+        UserError: the archive contains no reviews, a film or a list of films is missing, or a member is not
             UTF-8 text.
     """
     films = _read_films(path, limits)
     batch = _BatchBuilder()
-    found = False
+    has_reviews = False
     for name, content in stream_members(path, limits, lambda name: bool(_REVIEW_MEMBER.fullmatch(name))):
         match = _REVIEW_MEMBER.fullmatch(name)
         if match is None:
             continue
-        found = True
+        has_reviews = True
         folder = match[1]
         group = _find_film(path, name, films.get(folder), int(match[2]), folder)
         batch.add(_decode(path, name, content), folder, group, name)
         if len(batch.text) >= ROWS_PER_BATCH or batch.bytes >= BYTES_PER_BATCH:
             yield batch.build()
             batch = _BatchBuilder()
-    if not found:
+    if not has_reviews:
         raise UserError(f"{path}: contains no reviews; expected members named {EXPECTED_MEMBERS}")
     if batch.text:
         yield batch.build()
@@ -151,7 +151,7 @@ class _BatchBuilder:
 
 
 def _read_films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
-    """Return the film ids of the reviews by folder, such as "train/pos", and index."""
+    """Return the film ids by folder, such as "train/pos", and by index of the review."""
     films: dict[str, list[str]] = {}
     for name, content in stream_members(path, limits, lambda name: bool(_FILMS_MEMBER.fullmatch(name))):
         ids: list[str] = []
@@ -166,14 +166,17 @@ def _read_films(path: Path, limits: ArchiveLimits) -> dict[str, list[str]]:
 
 
 def _find_film(path: Path, name: str, films: list[str] | None, index: int, folder: str) -> str | None:
+    """Return the film id of a review, or None if an unlabelled review's list of films is missing."""
     if films is not None and index < len(films):
         return films[index]
     half, kind = folder.split("/")
-    urls = f"aclImdb/{half}/urls_{kind}.txt"
+    films_member = f"aclImdb/{half}/urls_{kind}.txt"
     if films is not None:
-        raise UserError(f"{path}: {name}: {urls} has only {len(films):,} lines and no film for this review")
+        raise UserError(
+            f"{path}: {name}: {films_member} has only {len(films):,} lines and no film for this review"
+        )
     if kind in LABELS:
-        raise UserError(f"{path}: {urls}, which has the films of reviews such as {name}, is missing")
+        raise UserError(f"{path}: {films_member}, which has the films of reviews such as {name}, is missing")
     return None
 
 

@@ -23,15 +23,15 @@ MAX_LINE_BYTES = 1 << 24
 
 _BYTE_ORDER_MARK = "\ufeff"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Lone surrogate, which JSON can represent and UTF-8 cannot: a text truncated within an emoji."""
+"""Lone surrogate, for example of a truncated emoji. JSON can represent it, UTF-8 cannot."""
 
 
 def read_json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Cells]:
     """Yield the rows of a JSON Lines file. Blank lines are skipped, and null is a missing value.
 
     Raises:
-        UserError: A line is not a JSON object, has a duplicate key or lacks a column; a text is not a string;
-            or a label or group is not a string, number or boolean. The message has the line.
+        UserError: a line is not a JSON object, has a duplicate key or lacks a column; a text is not a string;
+            or a label or group is not a string, number or boolean. The message names the line.
     """
     wanted = list_columns(columns)
     texts: list[str | None] = []
@@ -56,7 +56,7 @@ def read_json_rows(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Ce
 
 
 def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number and the object of each line that is not blank."""
+    """Yield the line number and the JSON object of each line that is not blank."""
     decoder = json.JSONDecoder(
         object_pairs_hook=_require_unique_keys, parse_constant=_raise_on_constant, parse_float=Decimal
     )
@@ -75,7 +75,10 @@ def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, 
             values = decoder.decode(content)
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 text ({error.reason})") from None
-        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, deep nesting
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # also for numbers with thousands of digits, and for deep nesting
             raise UserError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
         if not isinstance(values, dict):
             found = content[:40]
@@ -132,7 +135,7 @@ def read_parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells
     """Yield the rows of a Parquet file in batches, independently of its row groups.
 
     Raises:
-        UserError: A column is missing or not unique, the texts are not strings, or the labels or groups are
+        UserError: a column is missing or not unique, the texts are not strings, or the labels or groups are
             lists or other nested values.
     """
     wanted = list_columns(columns)
@@ -155,8 +158,8 @@ def read_parquet_rows(path: Path, name: str, columns: Columns) -> Iterator[Cells
 
 
 def _require_type(name: str, field: pa.Field, allowed: tuple[object, ...], expected: str) -> None:
-    found = _get_value_type(field.type)
-    if not any(is_type(found) for is_type in allowed):  # type: ignore[operator]
+    value_type = _get_value_type(field.type)
+    if not any(is_type(value_type) for is_type in allowed):  # type: ignore[operator]
         raise UserError(f"{name}: the column {field.name} is of type {field.type}, expected {expected}")
 
 
@@ -165,7 +168,7 @@ def _get_value_type(data_type: pa.DataType) -> pa.DataType:
 
 
 def _to_texts(values: pa.Array) -> list[str | None]:
-    """Convert the values to texts; floats and decimals to canonical text."""
+    """Convert the values to texts; those of floats and decimals are canonical."""
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if types.is_float16(values.type):
@@ -173,7 +176,7 @@ def _to_texts(values: pa.Array) -> list[str | None]:
     if not any(is_fraction(values.type) for is_fraction in _FRACTION):
         texts: list[str | None] = values.cast(pa.large_string()).to_pylist()
         return texts
-    # Arrow formats a number as the shortest text that its own type, also float32, parses as the same number.
+    # Arrow formats a number as the shortest text that parses to the same number in its type, also float32.
     return [
         None if text is None else _canonicalize_fraction(text)
         for text in values.cast(pa.string()).to_pylist()

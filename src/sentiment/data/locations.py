@@ -28,7 +28,7 @@ def redact_url(url: str) -> str:
 
 
 def redact_urls_in(text: str, url: str) -> str:
-    """Redact `url` and all other URLs in a library's message."""
+    """Redact `url` and all other URLs in an error message of a library."""
     return _URL_IN_TEXT.sub(lambda match: redact_url(match[0]), text.replace(url, redact_url(url)))
 
 
@@ -39,13 +39,15 @@ def to_local_path(url: str) -> Path | None:
     because DVC may run the stage in a copy without the files that git and DVC do not track.
 
     Raises:
-        UserError: A `file:` URL has a host, which usually is the first folder of a path with a slash missing.
+        UserError: a `file:` URL has a host, which usually is the first folder of a path with a slash missing.
     """
     scheme = get_scheme(url)
     if scheme and scheme != "file":
         return None
     path = Path(url2pathname(parse_file_url(url)) if scheme else url)
-    if not scheme and not os.path.lexists(repository_root() / path):  # a file name may start with ~
+    if not scheme and not os.path.lexists(
+        repository_root() / path
+    ):  # a name in the repository may start with ~
         path = expand_home(path)
     return path if path.is_absolute() or path.exists() else repository_root() / path
 
@@ -66,10 +68,10 @@ def parse_file_url(url: str) -> str:
     path = url.partition(":")[2]
     if not path.startswith("//"):
         return path
-    host, slash, rest = path[2:].partition("/")
+    host, slash, path_after_host = path[2:].partition("/")
     if host not in ("", "localhost"):
         raise UserError(f"{url}: has the host {host}; the URL of a local file is file:///folder/name")
-    return slash + rest
+    return slash + path_after_host
 
 
 def get_scheme(url: str) -> str:
@@ -110,17 +112,17 @@ def expand_pattern(location: str) -> list[str]:
     relative pattern are relative paths, so that they are equal in every copy of the repository.
 
     Raises:
-        UserError: A pattern matches no file, or the files cannot be listed.
+        UserError: a pattern matches no file, or the files cannot be listed.
     """
     if not has_magic(location) or get_scheme(location) in ("http", "https"):
         return [location]
-    literal = to_local_path(location)
-    if literal is not None and os.path.lexists(literal):
+    literal_path = to_local_path(location)
+    if literal_path is not None and os.path.lexists(literal_path):
         return [location]
-    found = _expand_remote(location) if literal is None else _expand_local(location)
-    if not found:
+    matches = _expand_remote(location) if literal_path is None else _expand_local(location)
+    if not matches:
         raise UserError(f"{redact_url(location)}: matches no file")
-    return sorted(found)
+    return sorted(matches)
 
 
 def _expand_local(location: str) -> list[str]:
@@ -146,29 +148,29 @@ def _expand_local(location: str) -> list[str]:
 
 def _glob(base: Path, parts: list[str], location: str) -> list[Path]:
     if parts[-1] == RECURSIVE_WILDCARD:
-        parts = [*parts, "*"]  # all files below, as in newer versions of pathlib
+        parts = [*parts, "*"]  # all files in subfolders, as in newer versions of pathlib
     if any(RECURSIVE_WILDCARD in part and part != RECURSIVE_WILDCARD for part in parts):
         # pathlib raises ValueError for `**.csv`, but from Python 3.13 on it matches like `*.csv`.
         raise UserError(f"{redact_url(location)}: invalid pattern: '**' can only be an entire path component")
     try:
-        found = set(base.glob("/".join(parts)))
+        matches = set(base.glob("/".join(parts)))
     except ValueError as error:
         raise UserError(f"{redact_url(location)}: {error}") from None
-    return [path for path in found if _is_match(path.relative_to(base).parts, parts)]
+    return [path for path in matches if _is_match(path.relative_to(base).parts, parts)]
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a pattern component by component. A leading dot must be matched explicitly."""
+    """Return whether a path matches a pattern by component. A leading dot must be matched explicitly."""
     if not pattern:
         return not parts
-    first, *rest = pattern
+    first, *remaining = pattern
     if first == RECURSIVE_WILDCARD:
-        if _is_match(parts, rest):
+        if _is_match(parts, remaining):
             return True
         return bool(parts) and not parts[0].startswith(".") and _is_match(parts[1:], pattern)
     if not parts or (parts[0].startswith(".") and not first.startswith(".")):
         return False
-    return fnmatchcase(parts[0], first) and _is_match(parts[1:], rest)
+    return fnmatchcase(parts[0], first) and _is_match(parts[1:], remaining)
 
 
 def _find_folder(base: Path, segment: str) -> Path | None:

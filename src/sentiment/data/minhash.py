@@ -1,4 +1,4 @@
-"""Shingles of texts, their MinHash signatures, and an index over the signatures."""
+"""Shingles of texts, their MinHash signatures, and an index of the signatures."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from rensa import RMinHash
 from sentiment.data.deduplication import LATIN1_FOLDED, encode_latin1, fold_text
 
 SHINGLE_WORDS = 3
-"""Words of a shingle. Reviews of different films have few word trigrams in common."""
+"""Number of words in a shingle. Reviews of different films have few word trigrams in common."""
 
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED_SCRIPTS = re.compile(
@@ -25,7 +25,7 @@ _ASCII_WORDS = bytes(
     ord(to) if byte < 128 and (to := LATIN1_FOLDED[byte]).isalnum() else byte if byte > 127 else 0
     for byte in range(256)
 )
-"""Table for UTF-8 whose non-ASCII words are folded: lowercase for letters and digits, zero for the rest."""
+"""Translation table for folded UTF-8: letters become lowercase, other ASCII characters except digits zero."""
 
 _LATIN1_WORDS = bytes(
     ord(to) if len(to) == 1 and to.isalnum() and to <= "\xff" else 32 for to in LATIN1_FOLDED
@@ -38,7 +38,7 @@ _HEAD_BLOCKS = 3
 _PADDING = b" " * (_BLOCK * _HEAD_BLOCKS)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(_BLOCK)] + [2**64 - 1], np.uint64)
 _ODD_CONSTANTS = np.array(
-    # Odd pseudorandom numbers: the 64-bit constants of splitmix64 and xxHash.
+    # Odd pseudorandom numbers: 64-bit constants of splitmix64 and xxHash.
     [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9],
     np.uint64,
 )
@@ -65,11 +65,12 @@ def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[n
     """Return a 64-bit hash of each word and its two successors, for all texts.
 
     Args:
-        texts: Texts in UTF-8.
+        texts: texts, encoded in UTF-8.
 
     Returns:
-        Hashes of all texts, shape (words,), and the start of each text in them, shape (texts + 1,). Words of
-        more than 32 bytes are treated as equal if their length, first 24 and last 8 bytes are equal.
+        Hashes of all texts, shape (words,), and offsets, shape (texts + 1,): the hashes of text i are
+        `hashes[offsets[i] : offsets[i + 1]]`. Words of more than 32 bytes are treated as equal if their
+        length, first 24 and last 8 bytes are equal.
     """
     parts = [text if text.isascii() else _separate_words(text.decode()) for text in texts]
     buffer = _SEPARATOR.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_INVISIBLE)
@@ -107,8 +108,8 @@ def _hash_words(buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64
     )
     for block in range(1, _HEAD_BLOCKS):
         longer = np.flatnonzero(sizes > block * _BLOCK)
-        rest = _MASKS[np.minimum(sizes[longer] - block * _BLOCK, _BLOCK)]
-        hashes[longer] += (blocks[starts[longer] + block * _BLOCK] & rest) * _ODD_CONSTANTS[block]
+        masks = _MASKS[np.minimum(sizes[longer] - block * _BLOCK, _BLOCK)]
+        hashes[longer] += (blocks[starts[longer] + block * _BLOCK] & masks) * _ODD_CONSTANTS[block]
     longer = np.flatnonzero(sizes > _HEAD_BLOCKS * _BLOCK)
     hashes[longer] += blocks[ends[longer] - _BLOCK] * _ODD_CONSTANTS[_HEAD_BLOCKS]
     return _mix_bits(hashes)
@@ -129,7 +130,7 @@ SEED = 42
 MIN_RECALL = 0.98
 """Minimum probability that a pair with exactly the minimum similarity becomes a candidate."""
 ESTIMATE_MARGIN = 0.15
-"""Tolerance of the estimate of a candidate below the minimum similarity: three standard deviations."""
+"""How far the estimate of a candidate may be below the minimum similarity: three standard deviations."""
 TEXTS_PER_CHUNK = 256
 """Number of reviews whose words fit into the processor's cache."""
 MAX_PAIRS = 100_000
@@ -160,12 +161,14 @@ class SignatureIndex:
         self._rows_in_band = _compute_rows_per_band(similarity)
         self._retired = np.zeros(len(signatures), bool)
         self._retired_since = 0
-        keys = self._band_keys(signatures)
-        self._positions = [np.argsort(of_band, kind="stable").astype(np.uint32) for of_band in keys]
-        self._keys = [of_band[positions] for of_band, positions in zip(keys, self._positions, strict=True)]
+        keys = self._compute_band_keys(signatures)
+        self._positions = [np.argsort(band_keys, kind="stable").astype(np.uint32) for band_keys in keys]
+        self._keys = [
+            band_keys[positions] for band_keys, positions in zip(keys, self._positions, strict=True)
+        ]
 
     def candidates(self, queries: NDArray[np.uint32]) -> Iterator[NDArray[np.int64]]:
-        """Yield candidate pairs of a query and an indexed review, shape (pairs, 2).
+        """Yield candidate pairs as row numbers of a query and an indexed review, shape (pairs, 2).
 
         Each pair is yielded once, in the order of the queries. Reviews that are retired between two yields
         are left out from then on.
@@ -173,10 +176,10 @@ class SignatureIndex:
         pending = [(0, len(queries))]
         while pending:
             start, end = pending.pop()
-            keys = self._band_keys(queries[start:end])
+            keys = self._compute_band_keys(queries[start:end])
             spans = [
-                _find_equal_spans(of_index, of_band)
-                for of_index, of_band in zip(self._keys, keys, strict=True)
+                _find_equal_spans(index_keys, query_keys)
+                for index_keys, query_keys in zip(self._keys, keys, strict=True)
             ]
             if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MAX_PAIRS:
                 half = (start + end) // 2
@@ -186,17 +189,17 @@ class SignatureIndex:
                 np.column_stack([np.repeat(hits, counts), positions[_concatenate_ranges(first, counts)]])
                 for positions, (hits, first, counts) in zip(self._positions, spans, strict=True)
             ]
-            found = np.concatenate(pairs).astype(np.int64)
-            codes = np.unique((found[:, 0] + start) * len(self._signatures) + found[:, 1])
+            all_pairs = np.concatenate(pairs).astype(np.int64)
+            codes = np.unique((all_pairs[:, 0] + start) * len(self._signatures) + all_pairs[:, 1])
             yield self._select_similar(
                 np.column_stack(np.divmod(codes, max(1, len(self._signatures)))), queries
             )
 
     def retire(self, reviews: NDArray[np.int64]) -> None:
-        """Exclude indexed reviews from all further candidates."""
+        """Exclude indexed reviews from all later candidates."""
         self._retired_since += int((~self._retired[reviews]).sum())
         self._retired[reviews] = True
-        if self._retired_since > len(self._retired) // 100:  # rarely, because it copies the index
+        if self._retired_since > len(self._retired) // 100:  # not at each call, because it copies the index
             self._retired_since = 0
             active = [~self._retired[positions] for positions in self._positions]
             self._keys = [keys[mask] for keys, mask in zip(self._keys, active, strict=True)]
@@ -208,8 +211,8 @@ class SignatureIndex:
         similar: NDArray[np.int64] = pairs[estimates >= self._similarity - ESTIMATE_MARGIN]
         return similar
 
-    def _band_keys(self, signatures: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Return the key of each band, shape (bands, reviews), equal if all values of the band are equal."""
+    def _compute_band_keys(self, signatures: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return a key per band and review, shape (bands, reviews). Equal bands have equal keys."""
         bands = SIGNATURE_LENGTH // self._rows_in_band
         slots = signatures[:, : bands * self._rows_in_band].T.reshape(bands, self._rows_in_band, -1)
         keys = np.zeros((bands, len(signatures)), np.uint64)
@@ -221,18 +224,18 @@ class SignatureIndex:
 
 def _compute_rows_per_band(similarity: float) -> int:
     """Return the maximum rows per band for which pairs of this similarity are found with MIN_RECALL."""
-    enough = [
+    eligible = [
         rows
         for rows in range(1, SIGNATURE_LENGTH + 1)
         if 1 - (1 - similarity**rows) ** (SIGNATURE_LENGTH // rows) >= MIN_RECALL
     ]
-    return max(enough, default=1)
+    return max(eligible, default=1)
 
 
 def _find_equal_spans(
     ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions of the keys that are in a sorted array, their first position there and count."""
+    """Find keys in a sorted array. Return the positions of the keys found, of their first hits, and counts."""
     order = np.argsort(keys)  # sorted keys are searched in order, which uses the processor's cache
     first = np.searchsorted(ordered, keys[order])
     hits = np.flatnonzero(ordered.take(first, mode="clip") == keys[order]) if len(ordered) else first[:0]

@@ -1,4 +1,4 @@
-"""Search for near-duplicates of test reviews in the other splits, such as re-posted or edited reviews.
+"""Search for near-duplicates of test reviews, such as re-posted or edited reviews, in the other splits.
 
 A model that is trained on a near-duplicate of a test review has practically seen the test review. The test
 reviews, which are fewer, are indexed, and the other reviews are streamed, so that their texts are not held in
@@ -33,20 +33,20 @@ from sentiment.params.data import NearDuplicateLimits
 
 REPORT_COLUMNS = ("similarity", "test_source", "test_row", "split", "source", "row")
 MAX_EXAMPLES = 10
-"""Most similar pairs, which an error message lists."""
+"""Number of most similar pairs that an error message lists."""
 MAX_PAIRS_PER_REVIEW = 5
-"""Near-duplicates of a test review that are listed, after which its search ends."""
+"""Maximum near-duplicates listed per test review, after which the search for others ends."""
 MAX_COMPARISONS = 200
-"""Candidates of a test review that are compared exactly. If none of them is similar, it is undecided."""
+"""Maximum candidates per test review that are compared exactly. If none is similar, it is undecided."""
 CACHED_SHINGLE_SETS = 1_000
 
 ReviewReader = Callable[[], Iterable[tuple[NDArray[np.int64], pa.RecordBatch]]]
-"""Function that reads reviews from the start: positions of rows, and these rows in ORIGIN_SCHEMA."""
+"""Function that reads reviews from the start, as pairs of row positions and a batch in ORIGIN_SCHEMA."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A test review and a near-duplicate of it, each by source and row."""
+    """A test review and its near-duplicate, each identified by source and row."""
 
     similarity: float
     test: tuple[str, str]
@@ -65,11 +65,11 @@ class NearDuplicates:
     """Result of the search.
 
     Attributes:
-        test_reviews: Number of test reviews.
-        similar: Number of test reviews with a near-duplicate in another split.
-        undecided: Number of test reviews with more than MAX_COMPARISONS candidates, of which none is similar.
-        pairs: Number of listed pairs, by the split of the other review.
-        closest: The most similar pairs in descending order.
+        test_reviews: number of test reviews.
+        similar: number of test reviews with a near-duplicate in another split.
+        undecided: number of test reviews with MAX_COMPARISONS compared candidates, of which none is similar.
+        pairs: number of listed pairs, by the split of the other review.
+        closest: the most similar pairs in descending order.
     """
 
     test_reviews: int = 0
@@ -124,12 +124,13 @@ def find_near_duplicates(
     """Compare the test reviews with all other reviews and yield the result.
 
     Args:
-        test: Reads the test reviews.
-        others: Reads the reviews of the other splits.
-        get_split: Returns the split of a review in `others` by its position.
-        similarity: Minimum Jaccard similarity of the word trigrams of near-duplicates.
-        report: CSV with REPORT_COLUMNS, one row per pair. It is moved into place only if the block succeeds.
-        folder: Folder for a temporary file with the test reviews.
+        test: function that reads the test reviews.
+        others: function that reads the reviews of the other splits.
+        get_split: function that returns the split of a review in `others` by its position.
+        similarity: minimum Jaccard similarity of the word trigrams of near-duplicates.
+        report: path of the CSV report with REPORT_COLUMNS, one row per pair. The file is moved into place
+            only if the block succeeds.
+        folder: folder for a temporary file with the test reviews.
     """
     with atomic_write(report) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -149,8 +150,8 @@ def _find_pairs(
     path: Path,
     found: NearDuplicates,
 ) -> Iterator[Pair]:
-    """Yield the near-duplicate pairs and count them in `found`."""
-    with _indexed_test_reviews(test, path) as tested:
+    """Yield the near-duplicate pairs, and record their numbers in `found`."""
+    with _open_test_reviews(test, path) as tested:
         search = _Search(tested, similarity, found)
         for positions, batch in others():
             yield from search.pairs(positions, batch, get_split)
@@ -164,7 +165,7 @@ class _TestReviews:
 
     reader: pa.RecordBatchFileReader
     starts: NDArray[np.int64]
-    """Position of the first review of each batch, and the number of all reviews."""
+    """Position of the first review of each batch, followed by the total number of reviews."""
     signatures: NDArray[np.uint32]
 
     def __getitem__(self, row: int) -> dict[str, str]:
@@ -174,7 +175,8 @@ class _TestReviews:
 
 
 @contextmanager
-def _indexed_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestReviews]:
+def _open_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestReviews]:
+    """Write the test reviews to a temporary file, compute their signatures, and open the file."""
     signatures, sizes = [np.empty((0, SIGNATURE_LENGTH), np.uint32)], [0]
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, ORIGIN_SCHEMA) as writer:
         for _, batch in test():
@@ -187,7 +189,7 @@ def _indexed_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestRevie
 
 
 class _Search:
-    """State of the search."""
+    """Searches batches of other reviews for near-duplicates of the test reviews."""
 
     def __init__(self, tested: _TestReviews, similarity: float, found: NearDuplicates) -> None:
         self._found = found
@@ -205,24 +207,28 @@ class _Search:
         """Yield the pairs of a test review and a review of the batch, in the order of the batch."""
         queries = compute_signatures(batch["text"].cast(pa.binary()).to_pylist())
         for candidates in self._index.candidates(queries):
-            done: set[int] = set()
+            exhausted: set[int] = set()
             for query, rows in _group_by_query(candidates):
-                own = build_shingles(batch["text"][query].as_py())
+                query_shingles = build_shingles(batch["text"][query].as_py())
                 for row in rows:
                     if self._compared[row] >= MAX_COMPARISONS or self._listed[row] >= MAX_PAIRS_PER_REVIEW:
-                        done.add(row)
+                        exhausted.add(row)
                         continue
                     self._compared[row] += 1
-                    similarity = compute_jaccard(own, self._shingles(row))
+                    similarity = compute_jaccard(query_shingles, self._shingles(row))
                     if similarity >= self._similarity:
-                        yield self._pair(similarity, row, batch, query, get_split(int(positions[query])))
-            self._index.retire(np.fromiter(done, np.int64, len(done)))
+                        yield self._record_pair(
+                            similarity, row, batch, query, get_split(int(positions[query]))
+                        )
+            self._index.retire(np.fromiter(exhausted, np.int64, len(exhausted)))
 
     def finish(self) -> None:
         """Count the undecided test reviews."""
         self._found.undecided = int(np.sum((self._compared >= MAX_COMPARISONS) & (self._listed == 0)))
 
-    def _pair(self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str) -> Pair:
+    def _record_pair(
+        self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str
+    ) -> Pair:
         test = self._tested[row]
         other = (batch["source"][query].as_py(), batch["row"][query].as_py())
         pair = Pair(similarity, (test["source"], test["row"]), split, other)
@@ -237,6 +243,6 @@ class _Search:
 
 
 def _group_by_query(pairs: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
-    """Yield each query with its indexed reviews, from pairs that are sorted by query."""
+    """Yield each query with the indexed reviews of its pairs. The pairs must be sorted by query."""
     for query, group in groupby(pairs.tolist(), key=itemgetter(0)):
         yield query, [row for _, row in group]

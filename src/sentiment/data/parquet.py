@@ -26,11 +26,11 @@ SCHEMA = pa.schema(
 ROWS_PER_BATCH = 2_000
 
 _POSITION_BITS = 40
-"""Lower bits of a rank that hold the position of a row, among up to a trillion rows."""
+"""Number of lower bits of a rank that hold the position of a row; enough for a trillion rows."""
 
 
 def to_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yield a table in batches of SCHEMA."""
+    """Convert a table to SCHEMA and yield it in batches."""
     yield from table.select(SCHEMA.names).cast(SCHEMA).combine_chunks().to_batches(ROWS_PER_BATCH)
 
 
@@ -44,13 +44,13 @@ def sample_reviews(
     on the order of the source, and a larger limit only adds reviews.
 
     Args:
-        read: Starts reading the source. It is called twice if there is a limit.
-        limit: Maximum reviews of each predefined split of the source, half of them of each label. Of
-            unlabelled reviews, `limit` are selected. None selects all reviews.
-        seed: Seed of the hash.
+        read: function that reads the source from the start. It is called twice if there is a limit.
+        limit: maximum number of reviews of each predefined split of the source: `limit // 2` of each label,
+            and `limit` unlabelled reviews. None: all reviews.
+        seed: seed of the hash.
 
     Raises:
-        UserError: The number of rows differs between the two passes.
+        UserError: the number of rows differs between the two passes.
     """
     if limit is None:
         yield from read()
@@ -74,8 +74,8 @@ def sample_reviews(
 def _select_smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -> tuple[list[int], int]:
     """Return the sorted positions of the selected rows, and the number of all rows.
 
-    Only the ranks of the best rows so far are held, in heaps with the largest first. A rank consists of the
-    hash and, to order equal texts, the position.
+    Only the smallest ranks so far are held in memory, in heaps whose first element is the largest rank. A
+    rank consists of the hash and, to order equal texts, the position.
     """
     best: dict[tuple[str | None, int | None], list[int]] = {}
     position = 0
@@ -83,7 +83,7 @@ def _select_smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -
         columns = (batch[name].to_pylist() for name in ("text", "split", "label"))
         for text, split, label in zip(*columns, strict=True):
             heap = best.setdefault((split, label), [])
-            rank = -(_sampling_hash(text or "", seed) << _POSITION_BITS | position)
+            rank = -(_compute_sampling_hash(text or "", seed) << _POSITION_BITS | position)
             if len(heap) < (limit if label is None else limit // 2):
                 heappush(heap, rank)
             elif rank > heap[0]:
@@ -93,29 +93,29 @@ def _select_smallest(batches: Iterable[pa.RecordBatch], limit: int, seed: int) -
     return sorted(-rank & mask for heap in best.values() for rank in heap), position
 
 
-def _sampling_hash(text: str, seed: int) -> int:
-    """Return a 64-bit hash that is independent of the split hash; otherwise the sample would be all test."""
+def _compute_sampling_hash(text: str, seed: int) -> int:
+    """Return a 64-bit hash, independent of the split hash so that the sample has reviews of all splits."""
     key = compute_duplicate_key(text)
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8, person=b"limit").digest()
     return int.from_bytes(digest, "big")
 
 
 FILE_SCHEMA = pa.schema([("text", pa.string()), ("label", pa.int8())])
-"""Columns for training."""
+"""Columns that training reads."""
 
 ORIGIN_SCHEMA = pa.schema(
     [*FILE_SCHEMA, ("source", pa.string()), ("row", pa.string()), ("group", pa.string())]
 )
-"""Additional columns for messages: name of the source, location of the row in it, and group."""
+"""FILE_SCHEMA with columns for messages: name of the source, location of the row in it, and group."""
 
 ROW_GROUP_SIZE = 10_000
-"""Reviews in a row group, about 13 MB of text. A writer holds one row group in memory."""
+"""Number of reviews in a row group, about 13 MB of text. A writer holds one row group in memory."""
 
 READ_BYTES = 2**16
-"""Read buffer. Without it a whole column of a row group is read, which may be large in other files."""
+"""Buffer size for reading. Without a buffer, whole columns of row groups are read, which may be large."""
 
 BATCH_ROWS = 1024
-"""Reviews in a batch: enough to use all cores for encoding, with little memory."""
+"""Number of reviews in a batch: enough for all cores to encode in parallel, with little memory."""
 
 
 def release_freed_memory() -> None:
@@ -124,7 +124,7 @@ def release_freed_memory() -> None:
 
 
 class ReviewsWriter:
-    """Writes row groups of fixed size, so that files with equal reviews are equal byte for byte."""
+    """Writes row groups of a fixed size, so that identical reviews produce identical files."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
@@ -156,7 +156,7 @@ def open_reviews_writer(path: Path, schema: pa.Schema = FILE_SCHEMA) -> Iterator
     """Open a writer for the reviews of one split. The file is moved to `path` only if the block succeeds.
 
     Args:
-        path: Parquet file.
+        path: path of the Parquet file.
         schema: FILE_SCHEMA or ORIGIN_SCHEMA.
     """
     options = {
@@ -188,8 +188,8 @@ class ReviewStream:
     num_rows: int
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        with _reporting_corrupt_file(self.path), _open(self.path) as parquet:
-            # One row group at a time, because otherwise RSS grows with each.
+        with _reporting_corrupt_file(self.path), _open_parquet(self.path) as parquet:
+            # One row group at a time; otherwise memory use grows with each row group.
             for row_group in range(parquet.num_row_groups):
                 for batch in parquet.iter_batches(BATCH_ROWS, [row_group], FILE_SCHEMA.names):
                     if batch["text"].null_count:
@@ -200,17 +200,17 @@ class ReviewStream:
 def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
     """Validate the file of one split and return its reviews as a stream of text and label.
 
-    Only the labels are read.
+    The validation reads only the labels.
 
     Args:
-        path: Parquet file.
+        path: path of the Parquet file.
         labelled: False for the unlabelled split, which may be empty and whose labels are null.
 
     Raises:
-        UserError: The file is missing, corrupt or has other columns. A labelled split has no reviews or
+        UserError: the file is missing, corrupt or has other columns. A labelled split has no reviews or
             reviews of one label only, or the unlabelled split has labels.
     """
-    with _reporting_corrupt_file(path), _open(path) as parquet:
+    with _reporting_corrupt_file(path), _open_parquet(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if any(field not in schema for field in FILE_SCHEMA):
             found = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -234,13 +234,13 @@ def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
 
 
 def read_origins(path: Path, rows: Sequence[int]) -> list[str]:
-    """Return the source of some rows of a split and their location in it, for messages."""
-    with _reporting_corrupt_file(path), _open(path) as parquet:
+    """Return the source of some rows of a split, and their location in the source, for messages."""
+    with _reporting_corrupt_file(path), _open_parquet(path) as parquet:
         table = parquet.read(["source", "row"]).take(list(rows))
     return [f"{source}: {row}" for source, row in zip(*table.to_pydict().values(), strict=True)]
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _open_parquet(path: Path) -> pq.ParquetFile:
     # With Arrow's default, reading ahead, everything read is held in memory until the end of the file.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True)
 

@@ -41,7 +41,7 @@ def require_tracked_files(folder: Path) -> None:
     Missing files are fetched from the DVC cache or remote.
 
     Raises:
-        UserError: Files are missing or changed. The message lists them with the commands that restore or
+        UserError: files are missing or changed. The message lists them with the commands that restore or
             record them.
     """
     dvc_files = sorted(
@@ -63,6 +63,7 @@ def require_tracked_files(folder: Path) -> None:
 
 
 def _find_problem(repo: "Repo", out: "Output", dvc_file: Path) -> str | None:
+    """Describe how a file differs from its `.dvc` file; None if it does not differ or was fetched."""
     status = next(iter(out.workspace_status().values()), None)
     if status is None or (status == "deleted" and _restore(repo, out)):
         return None
@@ -120,16 +121,16 @@ def find_changed_files(params: DownloadParams) -> list[str]:
     recorded = _parse_file_records(_read_bytes(paths.metrics("download")))
     if not recorded:
         return []
-    now = {name: path for source in params.sources for name, path in _list_local_files(source)}
+    current = {name: path for source in params.sources for name, path in _list_local_files(source)}
     lines = []
-    for name, path in now.items():
+    for name, path in current.items():
         if name not in recorded:
             lines.append(f"{name}: new, not read by download yet")
         elif not path.is_file():
             lines.append(f"{name}: missing")
         elif path.stat().st_size != recorded[name]["bytes"] or compute_file_record(path) != recorded[name]:
             lines.append(f"{name}: changed since download read it")
-    missing = (name for name in recorded if name not in now and _is_missing(name))
+    missing = (name for name in recorded if name not in current and _is_missing_local_file(name))
     return lines + [f"{name}: missing" for name in missing]
 
 
@@ -148,10 +149,10 @@ def warn_about_changed_files(params: DownloadParams) -> None:
 def warn_about_different_files(read: FileRecords) -> None:
     """Log the files that differ from those in `metrics/download.json` of the current commit.
 
-    This shows that the stage, run at an old commit, does not read the files of that time.
+    A stage that runs at an old commit may read newer files than those that the commit recorded.
     """
-    before = read_committed(paths.metrics("download").as_posix()) or b""
-    for name, recorded in _parse_file_records(before).items():
+    committed = read_committed(paths.metrics("download").as_posix()) or b""
+    for name, recorded in _parse_file_records(committed).items():
         if name in read and read[name] != recorded:
             logger.info(
                 f"{name}: not the file that this commit recorded "
@@ -165,9 +166,12 @@ def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
         case PackageSource():
             yield PACKAGE_FILE, find_package_file()
         case ImdbSource():
-            here = [path for url in source.urls if (path := to_local_path(url)) is not None]
-            if len(here) == len(source.urls) or any(path.is_file() for path in here):
-                yield redact_url(source.urls[0]), next((path for path in here if path.is_file()), here[0])
+            local_paths = [path for url in source.urls if (path := to_local_path(url)) is not None]
+            if len(local_paths) == len(source.urls) or any(path.is_file() for path in local_paths):
+                yield (
+                    redact_url(source.urls[0]),
+                    next((path for path in local_paths if path.is_file()), local_paths[0]),
+                )
         case IncomingSource():
             return
         case FilesSource():
@@ -175,16 +179,16 @@ def _list_local_files(source: AnySource) -> Iterator[tuple[str, Path]]:
                 if to_local_path(location) is None:
                     continue
                 try:
-                    found = expand_pattern(location)
+                    names = expand_pattern(location)
                 except UserError:  # no match now; files that matched before are reported as missing
                     continue
-                for name in found:
+                for name in names:
                     path = to_local_path(name)
                     if path is not None:
                         yield redact_url(name), path
 
 
-def _is_missing(name: str) -> bool:
+def _is_missing_local_file(name: str) -> bool:
     if name == PACKAGE_FILE or get_scheme(name) not in ("", "file") or name.startswith(f"{paths.INCOMING}/"):
         return False
     path = to_local_path(name)
@@ -210,7 +214,7 @@ def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
     """Yield the reviews of all files in `data/incoming` that match the source's patterns, without split.
 
     Raises:
-        UserError: A file differs from its `.dvc` file, or cannot be read.
+        UserError: a file differs from its `.dvc` file, or cannot be read.
     """
     require_tracked_files(paths.INCOMING)
     matched = [

@@ -14,9 +14,9 @@ if TYPE_CHECKING:  # the import takes 0.2 s, which is not needed for a cached fi
 
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT = 20.0
-"""Seconds."""
+"""Maximum seconds to connect."""
 READ_TIMEOUT = 60.0
-"""Seconds without data. The total time is not limited; aiohttp's default would be 300 s."""
+"""Maximum seconds without data. The total time is not limited; aiohttp's default would be 300 s."""
 
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, FIRST_SERVER_ERROR = 206, 416, 500
 TRANSIENT_STATUSES = {408, 425, 429}
@@ -35,7 +35,7 @@ VERSION_KEYS = (
     "mtime",
     "created",
 )
-"""Keys with the version of a file in fsspec's file systems, the most exact first."""
+"""Keys under which fsspec's file systems report the version of a file, the most exact first."""
 
 
 class MirrorError(Exception):
@@ -51,14 +51,14 @@ class RangeError(TransientError):
 
 
 class RemoteFile:
-    """A URL for one attempt. Some file systems connect only once, when they are created."""
+    """A remote file for one download attempt, as some file systems connect only when they are created."""
 
     def __init__(self, url: str) -> None:
         """Open the file system of the URL.
 
         Raises:
-            MirrorError: The protocol is unknown or needs a package that is not installed.
-            TransientError: The file system, such as SSH, connects at once and fails to.
+            MirrorError: the protocol is unknown or needs a package that is not installed.
+            TransientError: the file system connects when it is created, as SSH does, and that fails.
         """
         self.url = url
         scheme = get_scheme(url)
@@ -67,13 +67,13 @@ class RemoteFile:
             self._system, self._path = self._open_http(scheme) if self.is_http else self._open_other()
         except ImportError as error:
             extras = importlib.metadata.metadata("fsspec").get_all("Provides-Extra") or []
-            need = f'pip install "fsspec[{scheme}]"' if scheme in extras else str(error)
-            raise MirrorError(f"{scheme}:// needs a package that is not installed: {need}") from None
+            requirement = f'pip install "fsspec[{scheme}]"' if scheme in extras else str(error)
+            raise MirrorError(f"{scheme}:// needs a package that is not installed: {requirement}") from None
         except Exception as error:  # each file system raises its own exceptions
             raise self._convert_error(error) from None
 
     def request_version(self) -> FileVersion:
-        """Request size and tag of the file. Raises MirrorError."""
+        """Request the size and tag of the file. Raises MirrorError if that fails."""
         try:
             info = self._system.info(self._path)
         except Exception as error:
@@ -88,11 +88,11 @@ class RemoteFile:
         """Open the file and yield the offset of the first byte and an iterator over the bytes.
 
         Args:
-            offset: Requested offset. The actual one is 0 if the server does not support ranges.
-            version: Version that is expected.
+            offset: requested offset. The actual one is 0 if the server does not support ranges.
+            version: expected version of the file.
 
         Raises:
-            MirrorError: Also while the bytes are read.
+            MirrorError: the request fails, or reading fails, also while the caller iterates over the bytes.
         """
         try:
             stream = self._request_stream(offset, version)
@@ -151,24 +151,26 @@ class RemoteFile:
         if isinstance(error, aiohttp.ClientResponseError):
             if error.status == RANGE_NOT_SATISFIABLE:
                 return RangeError(f"{error.status} {error.message}")
-            transient = error.status >= FIRST_SERVER_ERROR or error.status in TRANSIENT_STATUSES
-            return (TransientError if transient else MirrorError)(f"{error.status} {error.message}".strip())
+            is_transient = error.status >= FIRST_SERVER_ERROR or error.status in TRANSIENT_STATUSES
+            return (TransientError if is_transient else MirrorError)(
+                f"{error.status} {error.message}".strip()
+            )
         if isinstance(error, FileNotFoundError):
             return MirrorError("404 Not Found" if self.is_http else "no such file")
         if isinstance(error, aiohttp.ClientPayloadError):
             return TransientError("the connection was interrupted")
         text = redact_urls_in(str(error), self.url) or type(error).__name__
-        permanent = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
-        denied = any(word in type(error).__name__ for word in CREDENTIAL_ERRORS)
-        return (MirrorError if denied or isinstance(error, permanent) else TransientError)(text)
+        permanent_errors = (aiohttp.ClientSSLError, PermissionError, IsADirectoryError, ValueError, TypeError)
+        is_denied = any(word in type(error).__name__ for word in CREDENTIAL_ERRORS)
+        return (MirrorError if is_denied or isinstance(error, permanent_errors) else TransientError)(text)
 
 
 def _starts_at(response: "ClientResponse", offset: int, version: FileVersion) -> bool:
-    """Whether the response starts at `offset`. Raises RangeError for another part or another file size."""
+    """Return whether a response starts at `offset`. Raises RangeError for another part or file size."""
     if offset == 0 or response.status != PARTIAL_CONTENT:
         return offset == 0
-    found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    same_size = found is not None and (version.size is None or found[2] in ("*", str(version.size)))
-    if found is None or int(found[1]) != offset or not same_size:
+    match = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    same_size = match is not None and (version.size is None or match[2] in ("*", str(version.size)))
+    if match is None or int(match[1]) != offset or not same_size:
         raise RangeError("the server sent another part of the file than requested")
     return True

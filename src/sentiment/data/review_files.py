@@ -57,10 +57,10 @@ def reporting_corrupt_files(name: str) -> Iterator[None]:
 
 
 def list_files(source: FilesSource) -> list[str]:
-    """Return the location of every file of a source, in the order of `paths` and sorted within a pattern.
+    """Return the location of every file of a source, in the order of `paths`; matches of a pattern sorted.
 
     Raises:
-        UserError: A path or pattern matches no file, or a file is matched twice.
+        UserError: a path or pattern matches no file, or a file is matched twice.
     """
     return _list_distinct_files([(source.name, source.paths)])
 
@@ -69,7 +69,7 @@ def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None
     """Raise UserError if a file is in two sources, because its reviews would count twice.
 
     Args:
-        sources: Name and paths of each source of files.
+        sources: name and paths of each source.
     """
     _list_distinct_files(sources)
 
@@ -110,7 +110,7 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
     """Yield the reviews of every file of a source in the order of `paths`, without split.
 
     Raises:
-        UserError: A path matches no file; a file is missing, empty, corrupt, not UTF-8, of unknown format or
+        UserError: a path matches no file; a file is missing, empty, corrupt, not UTF-8, of unknown format or
             matched twice, lacks a column, has a label that the source does not map, or is ambiguous.
     """
     for location in list_files(source):
@@ -121,11 +121,11 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
     if path.stat().st_size == 0:
         raise UserError(f"{name}: empty, zero bytes")
     kind, compression = _detect_format(name, source)
-    done = 0
+    rows_read = 0
     with reporting_corrupt_files(name):
         for texts, labels, groups in _read_rows(path, name, kind, compression, source):
-            rows = [f"{name} row {row}" for row in range(done + 1, done + len(texts) + 1)]
-            done += len(texts)
+            rows = [f"{name} row {row}" for row in range(rows_read + 1, rows_read + len(texts) + 1)]
+            rows_read += len(texts)
             mapped = [_map_label(label, row, source) for label, row in zip(labels, rows, strict=True)]
             columns = [
                 pa.array(texts, pa.string()),
@@ -136,7 +136,7 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
             ]
             batch = pa.record_batch(columns, schema=SCHEMA)
             yield batch.filter(batch["label"].is_valid()) if None in mapped else batch
-    if not done:
+    if not rows_read:
         raise UserError(f"{name}: contains no rows")
 
 

@@ -33,7 +33,7 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
     """Yield the reviews of a source in batches of `parquet.SCHEMA`, each review with its split.
 
     Raises:
-        UserError: The source cannot be fetched or read.
+        UserError: the source cannot be fetched or read.
     """
     match source:
         case PackageSource():
@@ -62,7 +62,7 @@ def _split_package(params: DownloadParams) -> Iterator[pa.RecordBatch]:
 
 
 def hash_to_unit_interval(key: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends only on key and seed and is uniform over keys."""
+    """Hash a key and a seed to a number in [0, 1), uniformly distributed over keys."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -121,15 +121,15 @@ def split_in_blocks(labels: pa.ChunkedArray, fractions: SplitFractions, seed: in
     in two splits only where a block ends. The label balance of each split is that of the source.
 
     Args:
-        labels: 0 or 1 in the source's order, shape (reviews,).
-        fractions: Size of the splits.
-        seed: Determines the start of the ring.
+        labels: labels, 0 or 1, in the order of the source, shape (reviews,).
+        fractions: size of each split.
+        seed: seed of the position at which the ring starts.
 
     Returns:
         Split of each review, shape (reviews,).
 
     Raises:
-        UserError: A split would have no review of a label.
+        UserError: a split would have no review of a label.
     """
     start = np.random.default_rng(seed).random()
     splits = np.empty(len(labels), dtype=object)
@@ -137,9 +137,9 @@ def split_in_blocks(labels: pa.ChunkedArray, fractions: SplitFractions, seed: in
     for label in (0, 1):
         rows = np.flatnonzero(values == label)
         ring = np.roll(rows, -int(start * len(rows)))
-        ends = np.cumsum([fractions.train, fractions.validation, fractions.test])
-        ends = np.round(ends * len(rows)).astype(int)
-        for split, block in zip(SPLITS, np.split(ring, ends[:-1]), strict=True):
+        boundaries = np.cumsum([fractions.train, fractions.validation, fractions.test])
+        boundaries = np.round(boundaries * len(rows)).astype(int)
+        for split, block in zip(SPLITS, np.split(ring, boundaries[:-1]), strict=True):
             if not len(block):
                 raise UserError(
                     f"reviews: the {split} split would have no review with label {label} (of {len(rows)} in "

@@ -1,4 +1,4 @@
-"""Validation of reviews: of each row, of a file's columns, and of the data set."""
+"""Validation of rows, of the columns of a file, and of the whole data set."""
 
 import csv
 import re
@@ -19,11 +19,11 @@ from sentiment.files import atomic_write
 from sentiment.params.data import Columns, ReviewChecks
 
 MAX_EXAMPLES = 10
-"""Invalid rows that an error message lists."""
+"""Maximum number of invalid rows that an error message lists."""
 
 
 class Quarantine:
-    """CSV of invalid rows with the columns source, row, reason and text. It may have no rows."""
+    """CSV file of invalid rows with the columns source, row, reason and text."""
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
@@ -103,14 +103,14 @@ class RowValidator:
         """Yield the invalid rows in order.
 
         Args:
-            reviews: Columns text (str) and label (Int8), any index.
+            reviews: table with the columns text (str) and label (Int8), and any index.
         """
         try:
             self._schema.validate(reviews.reset_index(drop=True), lazy=True)
         except SchemaErrors as error:
             cases = error.failure_cases
-            by_row = cases.groupby(cases["index"].astype(int), sort=True)["check"]
-            for position, reasons in by_row:
+            reasons_by_row = cases.groupby(cases["index"].astype(int), sort=True)["check"]
+            for position, reasons in reasons_by_row:
                 yield InvalidRow(int(str(position)), ", ".join(reasons))
 
 
@@ -153,11 +153,11 @@ def require_balanced_labels(labels_by_split: Mapping[str, NDArray[np.int8]], che
 
 
 def summarize_split(words: NDArray[np.integer], labels: NDArray[np.integer]) -> dict[str, Any]:
-    """Return the number of reviews in a split, the fraction of positive ones, and statistics of their length.
+    """Return the number of reviews in a split, the fraction of positive reviews, and length statistics.
 
     Args:
-        words: Words of each review, separated by whitespace, shape (reviews,).
-        labels: 0 or 1, or any other value for no label, shape (reviews,).
+        words: number of words, separated by whitespace, of each review, shape (reviews,).
+        labels: labels, 0 or 1, or any other value for no label, shape (reviews,).
     """
     if not len(words):
         return {"reviews": 0}
@@ -179,10 +179,10 @@ Cells = tuple[list[str | None], list[str | None], list[str | None]]
 """Texts, labels and groups of some rows; labels and groups are canonical texts."""
 
 CHARACTERS_PER_BATCH = 1 << 25
-"""Limit for batches of very long texts. A batch of real reviews has 3 million characters."""
+"""Maximum characters of a batch, for very long texts. A batch of real reviews has 3 million."""
 
 MAX_EXCERPT_CHARACTERS = 200
-"""Characters of a file that a message quotes, because the first line may be a whole page."""
+"""Maximum characters of a file that a message quotes, because its first line may be very long."""
 
 
 def list_columns(columns: Columns) -> list[str]:

@@ -155,7 +155,7 @@ class FilesSource(Source):
 
     @property
     def sets_quoting(self) -> bool:
-        """Whether any of the quoting options, which only apply to CSV and TSV, is set."""
+        """Return whether any of the quoting options, which only apply to CSV and TSV, is set."""
         return any((self.quoting, self.quote_character, self.escape_character))
 
     @model_validator(mode="after")

@@ -75,7 +75,7 @@ def load_params(path: Path = paths.PARAMS) -> Params:
         The validated parameters.
 
     Raises:
-        UserError: The file does not exist, is not valid YAML or does not conform to `Params`. The message
+        UserError: the file does not exist, is not valid YAML or does not conform to `Params`. The message
             lists every validation error with the dotted path of the parameter and the expected value.
     """
     content = _read_yaml(path)

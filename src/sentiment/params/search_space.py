@@ -29,12 +29,12 @@ def replace_values(params: "Params", values: Values) -> "Params":
     If a `kind` changes, the keys that the new variant does not have are removed.
 
     Args:
-        params: Parameters to start from.
-        values: New values by dotted path.
+        params: parameters to start from.
+        values: new values by dotted path.
 
     Raises:
-        pydantic.ValidationError: A value is out of range.
-        KeyError: A path does not exist.
+        pydantic.ValidationError: a value is out of range.
+        KeyError: a path does not exist.
     """
     content = params.model_dump()
     for name in sorted(values, key=kind_first_sort_key):

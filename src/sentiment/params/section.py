@@ -29,7 +29,7 @@ def find_variants(root: type[Section], path: Sequence[str]) -> list[type[Section
     """Return the section classes that are allowed at a path below `root`.
 
     Args:
-        root: Section class at which the path starts.
+        root: section class at which the path starts.
         path: keys from `root` down. Numeric keys, which are list positions, are skipped, because all items of
             a list have the same variants.
 
@@ -49,7 +49,7 @@ def list_variant_fields(root: type[Section], path: Sequence[str], kind: object) 
     """Return the sorted keys of the section at a path.
 
     Args:
-        root: Section class at which the path starts.
+        root: section class at which the path starts.
         path: keys from `root` down.
         kind: kind of the variant. If no variant has this kind, the keys of all variants are returned.
     """
