@@ -45,9 +45,7 @@ def to_local_path(url: str) -> Path | None:
     if scheme and scheme != "file":
         return None
     path = Path(url2pathname(parse_file_url(url)) if scheme else url)
-    if not scheme and not os.path.lexists(
-        repository_root() / path
-    ):  # a name in the repository may start with ~
+    if not scheme and not os.path.lexists(repository_root() / path):  # a file name may start with ~
         path = expand_home(path)
     return path if path.is_absolute() or path.exists() else repository_root() / path
 

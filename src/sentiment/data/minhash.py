@@ -235,7 +235,7 @@ def _compute_rows_per_band(similarity: float) -> int:
 def _find_equal_spans(
     ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Find keys in a sorted array. Return the positions of the keys found, of their first hits, and counts."""
+    """Find keys in a sorted array; return the positions of those found, their first hits and their counts."""
     order = np.argsort(keys)  # sorted keys are searched in order, which uses the processor's cache
     first = np.searchsorted(ordered, keys[order])
     hits = np.flatnonzero(ordered.take(first, mode="clip") == keys[order]) if len(ordered) else first[:0]
