@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @exits_cleanly
 def main() -> None:
-    """Write one Parquet file per split, the row reports and the metrics, which include the files read."""
+    """Write one Parquet file per split, the row reports, and the metrics with the list of source files."""
     require_incoming_in_copy()
     with recording_files() as files:
         metrics = build_splits(load_params().download)

@@ -1,4 +1,7 @@
-"""Select the model with the higher validation AUC and evaluate both; only this stage opens the test split."""
+"""Evaluate both models and select the one with the higher validation AUC.
+
+This is the only stage that reads the test split.
+"""
 
 import logging
 
@@ -21,7 +24,7 @@ from sentiment.tracking.ui import flatten
 
 logger = logging.getLogger(__name__)
 
-READ = (
+EVALUATION_INPUTS = (
     paths.reviews("test"),
     paths.TOKENIZER,
     paths.tokens("validation"),
@@ -31,16 +34,16 @@ READ = (
         for name in (WEIGHTS_FILE, CONFIG_FILE)
     ),
 )
-"""Files that the test metrics depend on, as dvc.yaml names them."""
+"""Files that the test metrics depend on, with the same paths as in dvc.yaml."""
 
 TEST_GAIN = "test_gain_over_baseline"
-"""Test AUC of the tuned model less that of the baseline, whichever is selected: key in the metrics file and
-prefix of metrics in MLflow."""
+"""Key in the metrics file, and prefix of the metrics in MLflow: test AUC of the tuned model minus that of the
+baseline, regardless of which model is selected."""
 
 
 @exits_cleanly
 def main() -> None:
-    """Write the selected model, both models' metrics and curves, and log them to the models' MLflow runs."""
+    """Write the selected model, and the metrics and curves of both models; log them to their MLflow runs."""
     require_incoming_in_copy()
     params = load_params().evaluate
     validation = TokenizedReviews.open(paths.tokens("validation"))
@@ -60,11 +63,11 @@ def main() -> None:
 
     store = open_store()
     evaluation_params = {name: str(value) for name, value in params.model_dump().items()}
-    evaluation_tags = {**collect_evaluation_tags(READ), **evaluation_params}
+    evaluation_tags = {**collect_evaluation_tags(EVALUATION_INPUTS), **evaluation_params}
     for candidate, stage in paths.CANDIDATES.items():
         evaluation = evaluations[candidate]
-        scores = (test.labels, evaluation.test_probabilities, params.threshold)
-        write_curves(paths.PLOTS / "evaluate" / candidate, *scores)
+        curve_inputs = (test.labels, evaluation.test_probabilities, params.threshold)
+        write_curves(paths.PLOTS / "evaluate" / candidate, *curve_inputs)
         run = find_or_create_model_run(store, paths.model(candidate), stage)
         run.log_data("test", test, paths.reviews("test"), stage="download")
         model_id = log_model(run, candidate, paths.model(candidate), paths.TOKENIZER)
@@ -72,7 +75,7 @@ def main() -> None:
         on_test = ModelResult(model_id, dataset_name("test"), test.digest)
         run.log_metrics(evaluation.scalar_metrics("validation"), result=on_validation)
         run.log_metrics(evaluation.scalar_metrics("test"), result=on_test)
-        run.log_figures(plot_curves(*scores, name=candidate), folder="evaluate")
+        run.log_figures(plot_curves(*curve_inputs, name=candidate), folder="evaluate")
         if candidate == "tuned":
             run.log_metrics(flatten({TEST_GAIN: gain.to_dict()}), result=on_test)
         tags = {"selected": str(candidate == selected).lower()}

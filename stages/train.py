@@ -32,12 +32,12 @@ from sentiment.training.self_training import fit_with_self_training
 logger = logging.getLogger(__name__)
 
 FLOAT_FORMAT = "%.4g"
-"""Significant digits, so that a small norm is not rounded to zero."""
+"""Format with significant digits rather than decimals, so that a small norm is not rounded to zero."""
 
 
 @exits_cleanly
 def main() -> None:
-    """Train the baseline model; write it, its metrics and its history, and log them to an MLflow run.
+    """Train the baseline model; write the model, its metrics and history, and log them to an MLflow run.
 
     A run that is killed resumes from its last checkpoint, in the same MLflow run.
     """

@@ -19,9 +19,9 @@ from sentiment.tuning.workers import run_search
 
 @exits_cleanly
 def main() -> None:
-    """Write the winner's model, tables of all trials and the search's metrics; log a run per trial.
+    """Write the best model, tables of all trials and the metrics of the search; log one MLflow run per trial.
 
-    The stage is crash-safe: killed at any moment and started again, it resumes the search in the same runs.
+    The stage is crash-safe: if it is killed, the next start resumes the search in the same MLflow runs.
     """
     require_incoming_in_copy()
     params = load_params()

@@ -54,7 +54,7 @@ def test_grouped_values_have_a_row_per_review(chunk_tokens: int | None) -> None:
     grid = chunks.group_by_review(chunks.lengths, -1)
     assert grid.clamp(min=0).sum(dim=1).tolist() == LENGTHS
     assert torch.equal(chunks.ungroup(grid), chunks.lengths)
-    first, last = chunks.first_and_last
+    first, last = chunks.first_and_last_indices
     assert chunks.gather_tokens(IDS)[0, first].tolist() == IDS[:, 0].tolist()
     last_tokens = chunks.gather_tokens(IDS)[chunks.lengths[last] - 1, last]
     assert last_tokens.tolist() == [IDS[review, length - 1].item() for review, length in enumerate(LENGTHS)]

@@ -147,7 +147,9 @@ def _package(module: str) -> str | None:
     return package if (ROOT / package).is_dir() else f"{package}.py"
 
 
-@pytest.mark.parametrize("recorded", [TRAINING_INPUTS, evaluate.READ], ids=["training", "evaluate"])
+@pytest.mark.parametrize(
+    "recorded", [TRAINING_INPUTS, evaluate.EVALUATION_INPUTS], ids=["training", "evaluate"]
+)
 def test_inputs_recorded_by_a_run_are_outputs_of_dvc_yaml(recorded: tuple[Path, ...]) -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     outputs = {out for stage in stages.values() for out in stage["outs"]}

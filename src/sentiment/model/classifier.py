@@ -22,26 +22,27 @@ from sentiment.tokens.vocabulary import PADDING_ID, UNKNOWN_ID
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
 EMBEDDING_STD = 0.1
-"""Small compared with the LSTM's weights, so that gates start in the linear range of the sigmoid."""
+"""Standard deviation of the initial embeddings: small compared with the LSTM's weights, so that gates start
+in the linear range of the sigmoid."""
 
 INFERENCE_BATCH_SIZE = 64
-"""The batch size of training, so that inference needs no more memory than a training step."""
+"""The default batch size of training, so that inference needs no more memory than a training step."""
 
 GPU_INFERENCE_BATCH_SIZE = 512
 """A GPU processes a batch of this size in about the time of a small one."""
 
 
 class ModelInputs(NamedTuple):
-    """Arguments of `SentimentClassifier.forward`, in its order."""
+    """Arguments of `SentimentClassifier.forward`, in the same order."""
 
     ids: Tensor
     lengths: Tensor
-    """On the CPU, since the shapes of other tensors depend on them."""
+    """Number of tokens in each review; on the CPU, since the shapes of other tensors depend on it."""
     ngrams: tuple[Tensor, Tensor] | None
 
 
 def build_inputs(batch: Batch, device: torch.device) -> ModelInputs:
-    """Return a batch's arrays as tensors on a device; tensors on the CPU share the arrays' memory."""
+    """Convert a batch to tensors on a device; tensors on the CPU share memory with the batch."""
     ngrams = None
     if batch.ngrams is not None:
         ngrams = _to_tensor(batch.ngrams.indices, device), _to_tensor(batch.ngrams.offsets, device)
@@ -55,12 +56,13 @@ def _to_tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Ten
 class SentimentClassifier(nn.Module):
     """Embedding, LSTM layers, pooling and head, with an optional n-gram branch (wide and deep).
 
-    The logit of a review does not depend on the rest of its batch: padding affects neither direction.
+    The logit of a review does not depend on the other reviews in its batch: padding has no effect on either
+    direction of the LSTM.
 
     Args:
         params: architecture of the model.
         vocabulary_size: number of token ids.
-        ngrams: the n-gram branch; required if `params.ngrams` is set.
+        ngrams: n-gram branch; required if `params.ngrams` is set.
     """
 
     def __init__(self, params: ModelParams, vocabulary_size: int, ngrams: NGramBranch | None = None) -> None:
@@ -69,8 +71,8 @@ class SentimentClassifier(nn.Module):
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, params.embedding_dim, padding_idx=PADDING_ID)
         self.layers = LSTMLayers(params)
-        self.pooling = Pooling(params.pooling, self.layers.units, params.hidden_units)
-        self.head = _build_head(params, self.layers.units)
+        self.pooling = Pooling(params.pooling, self.layers.output_units, params.hidden_units)
+        self.head = _build_head(params, self.layers.output_units)
         self.ngrams = ngrams
         with torch.no_grad():
             self.embedding.weight.normal_(std=EMBEDDING_STD)
@@ -83,7 +85,7 @@ class SentimentClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights, on which inputs have to be."""
+        """Device of the weights; the inputs must be on the same device."""
         return self.embedding.weight.device
 
     def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -91,8 +93,8 @@ class SentimentClassifier(nn.Module):
 
         Args:
             ids: token ids, int64, shape (reviews, tokens), padded at the end.
-            lengths: tokens of each review, shape (reviews,), preferably on the CPU, since shapes depend on
-                them. An empty review counts as one padding token.
+            lengths: number of tokens in each review, shape (reviews,), preferably on the CPU, since the
+                shapes of other tensors depend on it. An empty review counts as one padding token.
             ngrams: arguments of `NGramBranch.forward`; required if the model has an n-gram branch.
 
         Returns:
@@ -108,14 +110,14 @@ class SentimentClassifier(nn.Module):
     ) -> Tensor:
         """Compute the logits of each branch: the LSTM and, if present, the n-gram branch.
 
-        The training loss is the sum of the branches' losses, whatever their weights. Trained on the combined
-        logit, the n-gram branch, which fits the training reviews within the first epoch, would leave the
-        LSTM hardly any gradient.
+        The training objective is the sum of the branches' losses, regardless of the branch weights. If it
+        were the loss of the combined logits, the LSTM would get hardly any gradient, since the n-gram branch
+        fits the training reviews within the first epoch.
 
         Args:
-            ids: as in `forward`.
-            lengths: as in `forward`.
-            ngrams: as in `forward`.
+            ids: token ids, see `forward`.
+            lengths: number of tokens in each review, see `forward`.
+            ngrams: n-grams of the reviews, see `forward`.
 
         Returns:
             Logits, float32, shape (branches, reviews).
@@ -134,15 +136,15 @@ class SentimentClassifier(nn.Module):
         """Return the weighted mean of the branches' logits, shape (reviews,).
 
         Args:
-            branch_logits: shape (branches, reviews), from `compute_branch_logits`.
+            branch_logits: logits that `compute_branch_logits` returned, shape (branches, reviews).
         """
         if self.params.ngrams is None:
             return branch_logits[0]
-        deep, wide = branch_logits
-        return torch.lerp(deep, wide, self.params.ngrams.weight)
+        lstm_logits, ngram_logits = branch_logits
+        return torch.lerp(lstm_logits, ngram_logits, self.params.ngrams.weight)
 
     def extract_ngrams(self, reviews: TokenizedReviews) -> ReviewNGrams | None:
-        """Extract the n-grams of reviews; returns None if the model has no n-gram branch."""
+        """Extract the vocabulary n-grams of reviews; return None if the model has no n-gram branch."""
         return None if self.ngrams is None else self.ngrams.vocabulary.extract(reviews)
 
     def _compute_lstm_logits(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ class SentimentClassifier(nn.Module):
         return logits.float()
 
     def _embed(self, ids: Tensor, chunks: Chunks) -> Tensor:
-        """Return embedded tokens, shape (tokens, chunks, embedding dimension), after dropout."""
+        """Return the embedded tokens after dropout, shape (tokens, chunks, embedding dimension)."""
         dropout = self.params.dropout
         if self.training and dropout.words:
             dropped = (torch.rand(ids.shape, device=ids.device) < dropout.words) & (ids != PADDING_ID)
@@ -167,11 +169,11 @@ class SentimentClassifier(nn.Module):
         return embedded
 
 
-def _build_head(params: ModelParams, inputs: int) -> nn.Sequential:
+def _build_head(params: ModelParams, in_features: int) -> nn.Sequential:
     dropout = nn.Dropout(params.dropout.head)
     if params.head.units == 0:
-        return nn.Sequential(dropout, nn.Linear(inputs, 1))
-    hidden = nn.Linear(inputs, params.head.units)
+        return nn.Sequential(dropout, nn.Linear(in_features, 1))
+    hidden = nn.Linear(in_features, params.head.units)
     return nn.Sequential(
         dropout, hidden, ACTIVATIONS[params.head.activation](), nn.Linear(params.head.units, 1)
     )
@@ -184,13 +186,13 @@ def get_layer_name(module: str) -> str:
     """Return the name of the layer that a parameter or submodule of the classifier belongs to.
 
     Args:
-        module: dotted name within the classifier. `layers.0.directions.1.weight_ih_l0` belongs to
+        module: dotted name of the parameter or submodule. `layers.0.directions.1.weight_ih_l0` belongs to
             `lstm_1_backward`; any other name belongs to its first component, such as `embedding` or `head`.
     """
-    component, *rest = module.split(".")
+    component, *subcomponents = module.split(".")
     if component != "layers":
         return component
-    return f"lstm_{int(rest[0]) + 1}_{DIRECTIONS[int(rest[2])]}"
+    return f"lstm_{int(subcomponents[0]) + 1}_{DIRECTIONS[int(subcomponents[2])]}"
 
 
 def predict_logits(
@@ -201,15 +203,15 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Compute the logits of reviews in evaluation mode, on the device of the model.
 
-    Inference always runs in 32-bit floats, whatever the training precision, so that logits do not depend on
-    the precision that a machine supports.
+    Inference always runs in fp32, even if the model was trained in bf16, so that logits do not depend on the
+    precision that a machine supports.
 
     Args:
-        model: its training mode is restored afterwards.
-        reviews: the reviews, truncated as in training.
+        model: classifier, whose training mode is restored afterwards.
+        reviews: reviews to classify; they are truncated as in training.
         description: label of the progress bar; None shows no bar.
-        ngrams: n-grams of the reviews, from `model.extract_ngrams`, for callers that predict the same
-            reviews repeatedly; None extracts them.
+        ngrams: n-grams of the reviews, as `model.extract_ngrams` returns them, for callers that predict the
+            same reviews repeatedly; None extracts them.
 
     Returns:
         Logits, shape (reviews,), in the order of the reviews.
@@ -241,8 +243,8 @@ def check_token_ids(reviews: TokenizedReviews, vocabulary_size: int, description
     """Check that every token id is in a vocabulary.
 
     Args:
-        reviews: the reviews to check.
-        vocabulary_size: number of token ids, from 0.
+        reviews: reviews to check.
+        vocabulary_size: size of the vocabulary, whose token ids start at 0.
         description: name of the reviews in the error message.
 
     Raises:
@@ -260,5 +262,5 @@ def check_token_ids(reviews: TokenizedReviews, vocabulary_size: int, description
 
 
 def compute_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the sigmoid of logits, computed in 64-bit floats and without overflow."""
+    """Return the sigmoid of logits, computed in float64 and without overflow."""
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()

@@ -19,11 +19,12 @@ GATES = ("input", "forget", "candidate", "output")
 """Gates in the order in which torch stacks their weights; the candidate is the update of the cell state."""
 
 THRESHOLDS = [math.atanh(0.95) if gate == "candidate" else math.log(0.95 / 0.05) for gate in GATES]
-"""Absolute pre-activation at which a sigmoid leaves [0.05, 0.95], and the candidate's tanh [-0.95, 0.95]."""
+"""Absolute pre-activation above which each gate is saturated: the sigmoid is outside [0.05, 0.95], or the
+candidate's tanh outside [-0.95, 0.95]."""
 
 SAMPLE_SIZE = 128
-"""Reviews that are measured. With about 30,000 tokens among them, a fraction is accurate to 0.01 and takes
-1% of the time of an epoch."""
+"""Number of reviews that are measured. They have about 30,000 tokens, so a fraction is accurate to 0.01, and
+the measurement takes 1% of the time of an epoch."""
 
 
 def measure_gate_saturation(
@@ -31,16 +32,16 @@ def measure_gate_saturation(
 ) -> dict[str, dict[str, float]]:
     """Measure the fraction of saturated values of each gate over the tokens of a sample of reviews.
 
-    A gate is saturated below 0.05 or above 0.95; the candidate below -0.95 or above 0.95. Padding is left
-    out. The sample is evenly spaced over the split, since reviews may be sorted by label.
+    A gate is saturated below 0.05 or above 0.95; the candidate below -0.95 or above 0.95. Padding does not
+    count. The sample is evenly spaced over the split, since reviews may be sorted by label.
 
     Args:
-        model: the model to measure.
-        reviews: the split from which SAMPLE_SIZE reviews are taken.
+        model: model to measure.
+        reviews: split from which SAMPLE_SIZE reviews are sampled.
         description: label of the progress bar.
 
     Returns:
-        Fractions from 0 to 1 by layer, such as `lstm_1_forward`, and by gate.
+        Fraction of saturated values, 0 to 1, keyed by layer (such as `lstm_1_forward`) and gate.
     """
     rows = np.flatnonzero(reviews.lengths)
     rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLE_SIZE, len(rows))).astype(int)]
@@ -67,11 +68,11 @@ def compute_gate_preactivations(lstm: nn.LSTM, inputs: Tensor, previous_states: 
 
     Args:
         lstm: an LSTM with one layer and one direction.
-        inputs: shape (tokens, input units).
+        inputs: inputs of the LSTM, shape (tokens, input units).
         previous_states: hidden state before each token, shape (tokens, hidden units).
 
     Returns:
-        Inputs of the sigmoid or tanh, shape (tokens, gates, hidden units).
+        Inputs of each gate's sigmoid or tanh, shape (tokens, gates, hidden units).
     """
     weight_ih, weight_hh, bias_ih, bias_hh = lstm.parameters()
     stacked = nn.functional.linear(inputs, weight_ih, bias_ih + bias_hh).addmm_(previous_states, weight_hh.T)
@@ -85,7 +86,7 @@ def shift_states(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         states: hidden state after each token, shape (sequences, tokens, units).
-        lengths: tokens of each sequence, shape (sequences,).
+        lengths: number of tokens in each sequence, shape (sequences,).
     """
     forward = nn.functional.pad(states[:, :-1], (0, 0, 1, 0))
     backward = nn.functional.pad(states[:, 1:], (0, 0, 0, 1))
@@ -94,26 +95,29 @@ def shift_states(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _SaturationCounter:
-    """Counts the saturated values of each gate in one layer, per direction."""
+    """Counts the saturated values of each gate and direction of one layer."""
 
     def __init__(self, directions: int) -> None:
         self.saturated = torch.zeros(directions, len(GATES), dtype=torch.int64)
         self.total = 0
 
     def compute_fractions(self) -> list[list[float]]:
+        """Return the fraction of saturated values, one list per direction and one value per gate."""
         fractions: list[list[float]] = (self.saturated.double() / max(1, self.total)).tolist()
         return fractions
 
     def count(self, layer: nn.Module, arguments: tuple[Any, ...], states: Tensor) -> None:
-        """Count the gate values of a forward pass: a forward hook of `LSTMLayer`."""
+        """Count the gate values of a forward pass; registered as a forward hook of `LSTMLayer`."""
         inputs, lengths = arguments[0].transpose(0, 1), arguments[1]
         is_token = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-        by_direction = states.transpose(0, 1).chunk(len(self.saturated), dim=2)
+        direction_states = states.transpose(0, 1).chunk(len(self.saturated), dim=2)
         for index, (lstm, outputs) in enumerate(
-            zip(cast(LSTMLayer, layer).directions, by_direction, strict=True)
+            zip(cast(LSTMLayer, layer).directions, direction_states, strict=True)
         ):
-            previous = shift_states(outputs, lengths)[index]
-            gates = compute_gate_preactivations(cast(nn.LSTM, lstm), inputs[is_token], previous[is_token])
-            is_saturated = gates.abs() > gates.new_tensor(THRESHOLDS)[:, None]
+            previous_states = shift_states(outputs, lengths)[index]
+            preactivations = compute_gate_preactivations(
+                cast(nn.LSTM, lstm), inputs[is_token], previous_states[is_token]
+            )
+            is_saturated = preactivations.abs() > preactivations.new_tensor(THRESHOLDS)[:, None]
             self.saturated[index] += is_saturated.sum(dim=(0, 2)).cpu()
         self.total += int(is_token.sum()) * outputs.shape[2]

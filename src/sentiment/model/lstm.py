@@ -13,30 +13,30 @@ State = tuple[Tensor, Tensor]
 
 
 class LSTMLayers(nn.ModuleList):
-    """A stack of LSTM layers, each of which reads the states of the one below.
+    """A stack of LSTM layers, each of which reads the hidden states of the layer below.
 
     A sequence is a chunk of a review, or a whole review.
     """
 
     def __init__(self, params: ModelParams) -> None:
         directions: Literal[1, 2] = 2 if params.bidirectional else 1
-        units = params.hidden_units * directions
+        output_units = params.hidden_units * directions
         super().__init__(
-            LSTMLayer(units if depth else params.embedding_dim, params.hidden_units, directions)
+            LSTMLayer(output_units if depth else params.embedding_dim, params.hidden_units, directions)
             for depth in range(params.layers)
         )
-        self.units = units
+        self.output_units = output_units
         self.dropout = params.dropout.layers
         self.bptt_length = params.chunk_tokens if params.carry_state else None
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the states of the last layer, shape (tokens, sequences, units).
+        """Return the hidden states of the last layer, shape (tokens, sequences, output units).
 
         States past the end of a sequence are undefined.
 
         Args:
-            inputs: shape (tokens, sequences, embedding dimension).
-            lengths: tokens of each sequence, at least 1, shape (sequences,).
+            inputs: embedded tokens, shape (tokens, sequences, embedding dimension).
+            lengths: number of tokens in each sequence, at least 1, shape (sequences,).
         """
         states = inputs
         for depth, layer in enumerate(self):
@@ -58,28 +58,28 @@ class LSTMLayer(nn.Module):
         self.directions = nn.ModuleList(nn.LSTM(input_units, hidden_units) for _ in range(directions))
 
     def forward(self, inputs: Tensor, lengths: Tensor, bptt_length: int | None = None) -> Tensor:
-        """Return states, shape (tokens, sequences, directions * hidden units).
+        """Return the hidden states, shape (tokens, sequences, directions * hidden units).
 
         Args:
-            inputs: shape (tokens, sequences, input units).
-            lengths: tokens of each sequence, at least 1, shape (sequences,).
-            bptt_length: tokens after which the state is detached from the graph (truncated BPTT); None
-                backpropagates to the first token. Each direction counts tokens from the end at which it
+            inputs: inputs of the layer, shape (tokens, sequences, input units).
+            lengths: number of tokens in each sequence, at least 1, shape (sequences,).
+            bptt_length: number of tokens after which the state is detached from the graph (truncated BPTT);
+                None backpropagates to the first token. Each direction counts tokens from the end at which it
                 starts to read, so a state is always carried over from a full segment, never from padding.
         """
         forward = _compute_states(self.directions[0], inputs, lengths, bptt_length)
         if len(self.directions) == 1:
             return forward
-        order = _reversed_order(lengths, len(inputs))
+        order = _compute_reversal(lengths, len(inputs))
         backward = _compute_states(self.directions[1], _reorder(inputs, order), lengths, bptt_length)
         return torch.cat([forward, _reorder(backward, order)], dim=2)
 
 
 def _compute_states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, bptt_length: int | None) -> Tensor:
-    """Run one direction segment by segment; a sequence that has ended is left out of later segments."""
+    """Compute the states of one direction, segment by segment; sequences that have ended are skipped."""
     tokens, sequences, _ = inputs.shape
     if bptt_length is None or tokens <= bptt_length:
-        return _run(lstm, inputs, None)[0]
+        return _run_segment(lstm, inputs, None)[0]
     rows = torch.arange(sequences, device=inputs.device)
     state: State | None = None
     segments = []
@@ -87,40 +87,40 @@ def _compute_states(lstm: nn.Module, inputs: Tensor, lengths: Tensor, bptt_lengt
         if state is not None:
             unfinished = (lengths[rows] > start).nonzero().squeeze(1)
             rows = rows[unfinished]
-            state = _detach(state, unfinished)
+            state = _select_detached(state, unfinished)
         segment = inputs[start : start + bptt_length].index_select(1, rows)
-        states, state = _run(lstm, segment, state)
+        states, state = _run_segment(lstm, segment, state)
         padded = states.new_zeros(len(segment), sequences, states.shape[2])
         segments.append(padded.index_copy(1, rows, states))
     joined = torch.cat(segments)
     return nn.functional.pad(joined, (0, 0, 0, 0, 0, tokens - len(joined)))
 
 
-def _detach(state: State, rows: Tensor) -> State:
-    """Return the state of some sequences without its gradient."""
+def _select_detached(state: State, rows: Tensor) -> State:
+    """Return the state of some sequences, detached from the graph."""
     hidden, cell = state
     return hidden.detach().index_select(1, rows), cell.detach().index_select(1, rows)
 
 
-def _run(lstm: nn.Module, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+def _run_segment(lstm: nn.Module, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Return the states, shape (tokens, sequences, hidden units), and the state after the last token.
 
-    The LSTM reads padding too, which changes no earlier state, and batches have little of it. A packed
-    sequence is many times slower on a CPU; on a GPU it keeps cuDNN from the persistent kernels that it has
-    for up to 128 units (torch's RNN.cpp, get_algo).
+    The LSTM also reads the padding at the end, which changes no earlier state; batches have little of it. A
+    packed sequence would be many times slower on a CPU; on a GPU, it would prevent cuDNN from using its
+    persistent kernels, which exist for up to 128 units (torch's RNN.cpp, get_algo).
     """
     if inputs.is_cuda and inputs.dtype == torch.bfloat16:
         return run_in_input_dtype(cast(nn.LSTM, lstm), inputs, state)
-    states, last = lstm(inputs, state)
-    return states, last
+    states, last_state = lstm(inputs, state)
+    return states, last_state
 
 
 def run_in_input_dtype(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Compute `lstm(inputs, state)` with the weights cast to the dtype of the inputs.
 
     Autocast on CUDA runs cuDNN's LSTM in fp16 even if bf16 is requested (AutocastRNN.cpp in torch's source
-    names only that type), and small gradients underflow to zero. The weights are contiguous, as cuDNN
-    requires: otherwise torch copies them at each call and warns.
+    names only that type), and small gradients underflow to zero. The cast weights are contiguous in memory,
+    as cuDNN requires: otherwise torch would copy them at each call and warn.
     """
     parameters = list(lstm.parameters())
     flat = torch.cat([parameter.flatten() for parameter in parameters]).to(inputs.dtype)
@@ -144,10 +144,10 @@ def run_in_input_dtype(lstm: nn.LSTM, inputs: Tensor, state: State | None) -> tu
     return states, (hidden, cell)
 
 
-def _reversed_order(lengths: Tensor, tokens: int) -> Tensor:
+def _compute_reversal(lengths: Tensor, tokens: int) -> Tensor:
     """Return the permutation that reverses each sequence within its own length.
 
-    It is its own inverse.
+    The permutation is its own inverse.
 
     Returns:
         Indices into the flattened (tokens, sequences) dimensions, shape (tokens * sequences,).
@@ -158,7 +158,7 @@ def _reversed_order(lengths: Tensor, tokens: int) -> Tensor:
 
 
 def _reorder(values: Tensor, order: Tensor) -> Tensor:
-    """Permute the tokens of values of shape (tokens, sequences, units)."""
+    """Permute the tokens of an array of shape (tokens, sequences, units)."""
     reordered: Tensor = _Reorder.apply(values, order)  # type: ignore[no-untyped-call]
     return reordered
 
@@ -166,7 +166,7 @@ def _reorder(values: Tensor, order: Tensor) -> Tensor:
 class _Reorder(Function):
     """Permutes rows, also in the backward pass.
 
-    The gradient that autograd derives for `index_select` adds rows one by one, in case one was read twice.
+    Autograd's gradient of `index_select` would add rows one by one, in case a row was selected twice.
     """
 
     @staticmethod

@@ -20,36 +20,45 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class Origin(Section):
-    """Inputs of the training run that produced a model, as hash digests.
+    """Digests of the inputs of the training run that produced a model.
 
-    Equal origins mean the same training run. Equal weights do not: a parameter may have had no effect.
+    Models with equal origins come from the same training run. Models with equal weights need not: a parameter
+    may have had no effect.
     """
 
     params: str
-    """Digest of the parameters of model and training."""
+    """Digest of the model and training parameters."""
     data: str
     """Digest of the token data."""
     code: str
     """Digest of the code that determines the weights, and of the versions of torch and numpy."""
     study: str | None = None
-    """Name of the Optuna study that the model is from; None if no study trained it."""
+    """Name of the Optuna study in which the model was trained; None if it was trained without a study."""
     trial: NonNegativeInt | None = None
     """Number of the trial in that study."""
 
 
 class ModelConfig(Section):
-    """Content of `config.json`: the architecture that the weights belong to, and their origin."""
+    """Content of `config.json`: the architecture and the origin of the weights."""
 
     vocabulary_size: PositiveInt
     ngram_entries: NonNegativeInt
-    """Size of the n-gram vocabulary; 0 without an n-gram branch."""
+    """Size of the n-gram vocabulary; 0 if the model has no n-gram branch."""
     model: ModelParams
     origin: Origin | None = None
-    """None if the model was saved without its origin, as the models of trials are."""
+    """Origin of the weights; None if the model was saved without it, as the models of trials are."""
 
 
 def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None = None) -> None:
-    """Write weights and configuration, each atomically; equal weights and origins give equal bytes."""
+    """Write the weights and the configuration of a model, each file atomically.
+
+    Identical models and origins produce identical files.
+
+    Args:
+        folder: output folder.
+        model: model to save.
+        origin: origin of the weights, saved in the configuration.
+    """
     config = ModelConfig(
         origin=origin,
         vocabulary_size=model.vocabulary_size,
@@ -64,12 +73,12 @@ def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None =
 
 
 def copy_model(source: Path, target: Path, tokenizer: Path) -> None:
-    """Copy a model and its tokenizer into one folder, which `Predictor.load` reads; atomic.
+    """Copy a model and its tokenizer into one folder, which `Predictor.load` reads.
 
     Args:
         source: folder with the weights and the configuration.
-        target: folder to write.
-        tokenizer: the tokenizer's JSON file.
+        target: output folder, which is written atomically.
+        tokenizer: path of the tokenizer's JSON file.
     """
     with atomic_write(target) as temporary:
         temporary.mkdir()
@@ -82,7 +91,7 @@ def load_config(folder: Path) -> ModelConfig:
     """Load the configuration of a saved model.
 
     Raises:
-        UserError: the file is missing, corrupt, or no configuration of a model.
+        UserError: the file is missing or corrupt, or is not a model configuration.
     """
     path = folder / CONFIG_FILE
     try:

@@ -9,12 +9,12 @@ from sentiment.tokens.ngram_features import NGramVocabulary, ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 
 INITIAL_WEIGHT = 0.04
-"""Initial weight of every n-gram: it scales the log-count ratios to logits of a few units. With 1, these are
-the overconfident logits of naive Bayes."""
+"""Initial weight of every n-gram. It scales the log-count ratios so that logits have a magnitude of a few
+units; a weight of 1 would give the overconfident logits of naive Bayes."""
 
 
 class NGramBranch(nn.Module):
-    """Logistic regression on naive Bayes features: one weight per n-gram, times its log-count ratio.
+    """Logistic regression on naive Bayes features: each n-gram's weight is multiplied by its log-count ratio.
 
     The ratio compares how many positive and negative reviews contain the n-gram, so that uninformative
     n-grams have little effect from the first step on. Source: Wang and Manning (2012), who found binary
@@ -27,10 +27,10 @@ class NGramBranch(nn.Module):
     """
 
     keys: Tensor
-    """Hashes of the n-grams, ascending, as int64, shape (num_ngrams,)."""
+    """Hashes of the n-grams, shape (num_ngrams,): `NGramVocabulary.keys`, reinterpreted as int64."""
     scaled_ratios: Tensor
     """Log-count ratios times the square root of the mean number of n-grams of a training review, shape
-    (num_ngrams,). The logit of a review with that number of n-grams is the plain weighted sum."""
+    (num_ngrams,). For a review with that number of n-grams, this factor and the divisor cancel."""
 
     def __init__(self, order: int, num_ngrams: int) -> None:
         super().__init__()
@@ -42,11 +42,11 @@ class NGramBranch(nn.Module):
 
     @property
     def vocabulary(self) -> NGramVocabulary:
-        """The n-grams that have a weight."""
+        """Vocabulary of the n-grams that have a weight."""
         return NGramVocabulary(self.order, self.keys.cpu().numpy().view(np.uint64))
 
     def forward(self, indices: Tensor, offsets: Tensor) -> Tensor:
-        """Compute the logits of reviews. A review without n-grams of the vocabulary gets the bias.
+        """Compute the logits of reviews. The logit of a review without vocabulary n-grams is the bias.
 
         Args:
             indices: vocabulary indices of the n-grams of all reviews, concatenated, shape (n-grams,).
@@ -74,7 +74,7 @@ def fit_ngram_branch(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramBr
         params: `model.ngrams` of params.yaml.
 
     Returns:
-        The branch with its initial weights, and the n-grams of the reviews.
+        The branch with its initial weights, and the vocabulary n-grams of the reviews.
     """
     vocabulary = NGramVocabulary.build(reviews, params.order, params.min_reviews)
     ngrams = vocabulary.extract(reviews)

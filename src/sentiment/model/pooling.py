@@ -1,4 +1,4 @@
-"""Splitting of reviews into chunks, and pooling of their hidden states into one vector per review."""
+"""Splitting of reviews into chunks, and pooling of hidden states into one vector per review."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -12,21 +12,21 @@ from sentiment.tokens.vocabulary import PADDING_ID
 
 @dataclass(frozen=True)
 class Chunks:
-    """A batch of reviews split into chunks, and the mapping between both.
+    """A batch of reviews split into chunks, and the mapping between reviews and chunks.
 
-    Tensors over the tokens of chunks have shape (tokens, chunks, ...), with the time dimension first: an LSTM
-    reads the first token of every chunk, then the second one, and finds them contiguous in memory.
+    Tensors with one entry per token have shape (tokens, chunks, ...), with the time dimension first: in each
+    time step, an LSTM reads one token of every chunk, and these are contiguous in memory.
     """
 
     max_length: int
-    """Tokens of the longest chunk: the size of the time dimension."""
+    """Number of tokens in the longest chunk: the size of the time dimension."""
     lengths: Tensor
-    """Tokens of each chunk, at least 1, shape (chunks,). The chunks of a review follow each other."""
+    """Number of tokens in each chunk, at least 1, shape (chunks,). The chunks of a review are consecutive."""
     starts: Tensor
-    """Offset of each chunk in its review, shape (chunks,)."""
+    """Position of each chunk's first token in its review, shape (chunks,)."""
     num_reviews: int
     max_chunks: int
-    """Chunks of the review that has the most."""
+    """Number of chunks of the review with the most chunks."""
     cells: Tensor
     """Index of each chunk in a flattened (num_reviews, max_chunks) grid, shape (chunks,)."""
 
@@ -38,8 +38,8 @@ class Chunks:
         similar length has chunks of similar length.
 
         Args:
-            lengths: tokens of each review, at least 1, shape (reviews,).
-            chunk_tokens: maximum length of a chunk; None makes one chunk of each review.
+            lengths: number of tokens in each review, at least 1, shape (reviews,).
+            chunk_tokens: maximum number of tokens in a chunk; None makes one chunk of each review.
         """
         counts = torch.ones_like(lengths) if chunk_tokens is None else _ceil_div(lengths, chunk_tokens)
         sizes = _ceil_div(lengths, counts)
@@ -72,11 +72,11 @@ class Chunks:
         return values.index_select(0, self.cells.div(self.max_chunks, rounding_mode="floor"))
 
     def group_by_review(self, values: Tensor, fill_value: float) -> Tensor:
-        """Return values of chunks by review, shape (reviews, max_chunks, ...).
+        """Group values of chunks by review: shape (reviews, max_chunks, ...).
 
         Args:
-            values: shape (chunks, ...).
-            fill_value: value of the cells of a review that has fewer than `max_chunks` chunks.
+            values: values of the chunks, shape (chunks, ...).
+            fill_value: value of the empty cells of a review that has fewer than `max_chunks` chunks.
         """
         grid = values.new_full((self.num_reviews * self.max_chunks, *values.shape[1:]), fill_value)
         return grid.index_copy(0, self.cells, values).view(
@@ -93,7 +93,7 @@ class Chunks:
         return torch.arange(self.max_length, device=self.lengths.device)[:, None] >= self.lengths
 
     @property
-    def first_and_last(self) -> tuple[Tensor, Tensor]:
+    def first_and_last_indices(self) -> tuple[Tensor, Tensor]:
         """Indices of the first and the last chunk of each review, both of shape (reviews,)."""
         last = self.group_by_review(torch.ones_like(self.cells), 0).sum(dim=1).cumsum(dim=0) - 1
         return torch.cat([last.new_zeros(1), last[:-1] + 1]), last
@@ -113,8 +113,8 @@ class Pooling(nn.Module):
     Args:
         kind: `model.pooling` of params.yaml.
         units: size of the hidden state of a token.
-        forward_units: leading units that belong to the forward direction; the remaining ones, if any, belong
-            to the backward direction.
+        forward_units: number of leading units that belong to the forward direction; the remaining units, if
+            any, belong to the backward direction.
     """
 
     def __init__(
@@ -126,20 +126,25 @@ class Pooling(nn.Module):
         self.attention = Attention(units) if kind == "attention" else None
 
     def forward(self, states: Tensor, chunks: Chunks) -> Tensor:
-        """Return shape (reviews, units) from states of shape (tokens, chunks, units)."""
+        """Pool hidden states into one vector per review, shape (reviews, units).
+
+        Args:
+            states: hidden states, shape (tokens, chunks, units).
+            chunks: chunks that the states belong to.
+        """
         if self.attention is not None:
             pooled: Tensor = self.attention(states, chunks)
             return pooled
         if self.kind == "last":
-            first, last = chunks.first_and_last
-            forward = states[chunks.lengths[last] - 1, last, : self.forward_units]
-            return torch.cat([forward, states[0, first, self.forward_units :]], dim=1)
+            first, last = chunks.first_and_last_indices
+            forward_states = states[chunks.lengths[last] - 1, last, : self.forward_units]
+            return torch.cat([forward_states, states[0, first, self.forward_units :]], dim=1)
         if self.kind == "max":
             maxima = _masked_max(states, chunks.padding_mask)
             return chunks.group_by_review(maxima, NEGATIVE_INFINITY).amax(dim=1)
-        tokens = chunks.group_by_review(chunks.lengths, 0).sum(dim=1)
+        token_counts = chunks.group_by_review(chunks.lengths, 0).sum(dim=1)
         masked = states.masked_fill(chunks.padding_mask[..., None], 0)
-        return chunks.group_by_review(masked.sum(dim=0), 0).sum(dim=1) / tokens[:, None]
+        return chunks.group_by_review(masked.sum(dim=0), 0).sum(dim=1) / token_counts[:, None]
 
 
 def _masked_max(states: Tensor, padding_mask: Tensor) -> Tensor:
@@ -149,10 +154,10 @@ def _masked_max(states: Tensor, padding_mask: Tensor) -> Tensor:
 
 
 class _MaskedMax(Function):
-    """`masked_fill` followed by `amax`, with the same gradient bit for bit, in a third of the time.
+    """`masked_fill` followed by `amax`: bitwise the same gradient, in a third of the time.
 
-    Tokens that share the maximum share its gradient evenly. Autograd counts them in 64-bit integers, one by
-    one.
+    If several tokens have the maximum value, its gradient is divided evenly among them. Autograd is slower
+    since it counts these tokens in 64-bit integers, one by one.
     """
 
     @staticmethod
@@ -170,12 +175,12 @@ class _MaskedMax(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         masked, maxima = ctx.saved_tensors
         is_maximum = masked == maxima
-        shared = gradient / is_maximum.view(torch.uint8).sum(dim=0, dtype=torch.int32)
-        return torch.where(is_maximum, shared, shared.new_zeros(())), None
+        gradient_share = gradient / is_maximum.view(torch.uint8).sum(dim=0, dtype=torch.int32)
+        return torch.where(is_maximum, gradient_share, gradient_share.new_zeros(())), None
 
 
 class Attention(nn.Module):
-    """Additive self-attention: the weighted mean of a review's states, with learned weights.
+    """Additive self-attention: the weighted mean of a review's hidden states, with learned weights.
 
     score_t = v . tanh(W h_t + b); the weights are the softmax of the scores over the tokens of the review.
     Source: Yang et al. 2016, where v is the context vector; Lin et al. 2017 with one hop and no penalty.
@@ -187,14 +192,19 @@ class Attention(nn.Module):
         self.context = nn.Linear(units, 1, bias=False)
 
     def forward(self, states: Tensor, chunks: Chunks) -> Tensor:
-        """Return shape (reviews, units) from states of shape (tokens, chunks, units)."""
+        """Pool hidden states into one vector per review, shape (reviews, units).
+
+        Args:
+            states: hidden states, shape (tokens, chunks, units).
+            chunks: chunks that the states belong to.
+        """
         weights = self.compute_weights(states, chunks)
         return chunks.group_by_review((weights[..., None] * states).sum(dim=0), 0).sum(dim=1)
 
     def compute_weights(self, states: Tensor, chunks: Chunks) -> Tensor:
         """Return the attention weights, shape (tokens, chunks), float32.
 
-        They are 0 for padding and sum to 1 over the tokens of a review.
+        The weights are 0 for padding and sum to 1 over the tokens of a review.
         """
         scores: Tensor = self.context(torch.tanh(self.hidden(states))).squeeze(-1)
         masked = scores.float().masked_fill(chunks.padding_mask, NEGATIVE_INFINITY)

@@ -18,17 +18,17 @@ from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import TextEncoder, load_tokenizer
 
 SERVED_FOLDER = "model"
-"""Name of the MLflow artifact that holds the folder that `Predictor.load` reads."""
+"""Name of the folder among the MLflow model's artifacts that `Predictor.load` reads."""
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Texts as inputs of the model."""
+    """Texts converted to inputs of the model."""
 
     tokens: TokenizedReviews
-    """All labels are 0: they have no meaning."""
+    """Token ids of the texts. The labels, which are all 0, have no meaning."""
     ngrams: ReviewNGrams | None
-    """None if the model has no n-gram branch."""
+    """Vocabulary n-grams of the texts; None if the model has no n-gram branch."""
 
 
 class Predictor:
@@ -40,10 +40,10 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load a folder with weights, configuration and tokenizer.
+        """Load a model and its tokenizer from the folder that `copy_model` writes.
 
         Raises:
-            UserError: a file is missing or corrupt, or tokenizer and model differ in vocabulary size.
+            UserError: a file is missing or corrupt, or the tokenizer and the model differ in vocabulary size.
         """
         tokenizer, model = load_tokenizer(folder / TOKENIZER_FILE), load_model(folder)
         if tokenizer.get_vocab_size() != model.vocabulary_size:
@@ -62,12 +62,12 @@ class Predictor:
         return self.predict_encoded(self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """Convert texts to inputs of the model; thread-safe while another thread predicts."""
+        """Convert texts to inputs of the model; another thread may predict at the same time."""
         ids = self._encode_texts([normalize_text(text) for text in texts])
         tokens = TokenizedReviews.from_lists(ids, np.zeros(len(ids), dtype=np.int8))
         return EncodedTexts(tokens, self.model.extract_ngrams(tokens))
 
     def predict_encoded(self, texts: EncodedTexts) -> NDArray[np.float64]:
-        """Return the probability that each text is positive, shape (texts,), from the result of `encode`."""
+        """Return the probability that each text of the result of `encode` is positive, shape (texts,)."""
         logits = predict_logits(self.model, texts.tokens, description=None, ngrams=texts.ngrams)
         return compute_probabilities(logits)

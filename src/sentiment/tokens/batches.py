@@ -1,4 +1,4 @@
-"""The splits that training reads, and padded batches of reviews of similar length."""
+"""The splits that training reads, and padded batches of reviews with similar lengths."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from sentiment.tokens.vocabulary import PADDING_ID, load_tokenizer
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The tokenized splits that training and model selection read; the test split is held out."""
+    """The tokenized splits that training and model selection read. The test split is not among them."""
 
     vocabulary_size: int
     """Number of token ids."""
@@ -37,37 +37,38 @@ class TrainingData:
         return cls(load_tokenizer(paths.TOKENIZER).get_vocab_size(), train, validation, unlabelled)
 
     def select_splits(self, *, unlabelled: bool) -> dict[paths.Split, TokenizedReviews]:
-        """Return the splits that a training run reads, by name.
+        """Return the splits that a training run reads, keyed by name.
 
         Args:
-            unlabelled: whether the run reads the unlabelled split.
+            unlabelled: True if the run reads the unlabelled split.
         """
         splits: dict[paths.Split, TokenizedReviews] = {"train": self.train, "validation": self.validation}
         return {**splits, "unlabelled": self.unlabelled} if unlabelled else splits
 
 
 BUCKET_BATCHES = 50
-"""Batches per bucket that is sorted by length: enough for little padding, few enough for random batches."""
+"""Number of batches per bucket, within which reviews are sorted by length. More batches per bucket mean less
+padding, fewer mean more random batches."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded reviews."""
+    """A batch of reviews, padded to the length of the longest one."""
 
     rows: NDArray[np.int64]
     """Index of each review in its split, shape (reviews,)."""
     ids: NDArray[np.int64]
-    """Token ids, padded at the end, shape (reviews, tokens of the longest)."""
+    """Token ids, padded at the end, shape (reviews, tokens of the longest review)."""
     lengths: NDArray[np.int64]
-    """Tokens of each review, shape (reviews,)."""
+    """Number of tokens in each review, shape (reviews,)."""
     labels: NDArray[np.float32]
-    """Probability that the review is positive, 0.0 to 1.0, shape (reviews,)."""
+    """Labels, shape (reviews,): 0 is negative, 1 positive; pseudo-labels are probabilities in between."""
     ngrams: ReviewNGrams | None = None
-    """N-grams of the untruncated reviews; None if the model has no n-gram branch."""
+    """N-grams of the reviews before truncation; None if the model has no n-gram branch."""
 
     @property
     def tokens(self) -> int:
-        """Number of tokens without padding."""
+        """Total number of tokens, without padding."""
         return int(self.lengths.sum())
 
 
@@ -77,10 +78,10 @@ class Truncation:
 
     max_tokens: int
     retained: Literal["head", "tail", "both"]
-    """End of the review that is retained; `both` retains the first and the last half of `max_tokens`."""
+    """Part of the review that is retained: its start, its end, or half of `max_tokens` from each."""
 
     def __call__(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return at most `max_tokens` of the token ids of a review."""
+        """Return the token ids of a review, truncated to `max_tokens`."""
         excess = len(ids) - self.max_tokens
         if excess <= 0:
             return ids
@@ -106,18 +107,18 @@ def iter_shuffled_batches(
     shuffled.
 
     Args:
-        reviews: the reviews.
-        truncation: applied to each review.
-        batch_size: reviews per batch; the last batch may be smaller.
-        rng: source of both shuffles.
+        reviews: reviews to batch.
+        truncation: truncation of each review.
+        batch_size: number of reviews per batch; the last batch may be smaller.
+        rng: random number generator of both shuffles.
         ngrams: n-grams of the reviews, added to the batches; None if the model has no n-gram branch.
         start: index of the first batch to yield; used to resume within an epoch.
     """
     order = rng.permutation(len(reviews))
     lengths = np.minimum(reviews.lengths, truncation.max_tokens)
     buckets = np.split(order, range(batch_size * BUCKET_BATCHES, len(order), batch_size * BUCKET_BATCHES))
-    by_length = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
-    batches = _split_rows(by_length, batch_size)
+    sorted_rows = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    batches = _split_rows(sorted_rows, batch_size)
     for position in rng.permutation(len(batches))[start:]:
         yield _collate(reviews, truncation, batches[position], ngrams)
 
@@ -125,24 +126,24 @@ def iter_shuffled_batches(
 def iter_sorted_batches(
     reviews: TokenizedReviews, truncation: Truncation, batch_size: int, ngrams: ReviewNGrams | None = None
 ) -> Iterator[Batch]:
-    """Yield every review once, shortest first, for inference, where the order has no effect.
+    """Yield every review once, shortest first. Meant for inference, where the order has no effect.
 
     Args:
-        reviews: the reviews.
-        truncation: applied to each review.
-        batch_size: reviews per batch; the last batch may be smaller.
+        reviews: reviews to batch.
+        truncation: truncation of each review.
+        batch_size: number of reviews per batch; the last batch may be smaller.
         ngrams: n-grams of the reviews, added to the batches; None if the model has no n-gram branch.
     """
-    by_length = np.argsort(reviews.lengths, kind="stable")
-    for rows in _split_rows(by_length, batch_size):
+    sorted_rows = np.argsort(reviews.lengths, kind="stable")
+    for rows in _split_rows(sorted_rows, batch_size):
         yield _collate(reviews, truncation, rows, ngrams)
 
 
 def prefetch(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield the same batches, each built by a thread while the previous one is in use.
+    """Yield the given batches; a background thread builds the next one while the current one is in use.
 
-    Meant for a GPU, which would be idle meanwhile; on a CPU the thread would take time from the training
-    step.
+    Meant for a GPU, which would otherwise wait for each batch. On a CPU, the thread would slow down the
+    training step.
     """
     with ThreadPoolExecutor(1, "batches") as executor:
         upcoming = executor.submit(next, batches, None)

@@ -21,45 +21,45 @@ from sentiment.tokens.vocabulary import UNKNOWN_ID, TextEncoder
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """A batch of reviews as token ids."""
+    """Token ids and labels of a batch of reviews."""
 
     ids: NDArray[np.int32]
     """Token ids of all reviews, concatenated, shape (tokens,)."""
     lengths: NDArray[np.int64]
-    """Tokens of each review, shape (reviews,)."""
+    """Number of tokens in each review, shape (reviews,)."""
     labels: NDArray[np.int8]
-    """Labels, NO_LABEL for unlabelled reviews, shape (reviews,)."""
+    """Labels, shape (reviews,): 0, 1, or NO_LABEL for unlabelled reviews."""
 
 
 EMPTY_BATCH = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
 
 MAX_LISTED_REVIEWS = 10
-"""Number of reviews that the error about a high out-of-vocabulary rate lists."""
+"""Maximum number of reviews listed in the error about a high out-of-vocabulary rate."""
 
 
 class OOVCounter:
-    """Counts out-of-vocabulary tokens of a split batch by batch, and tracks the reviews with the most."""
+    """Counts the out-of-vocabulary tokens of a split, and tracks the reviews with the highest rates."""
 
     def __init__(self) -> None:
         self.tokens = self.oov_tokens = 0
         self._reviews = 0
-        self._worst: list[tuple[float, int]] = []
+        self._worst_reviews: list[tuple[float, int]] = []  # out-of-vocabulary rate and negative row
 
     def update(self, ids: NDArray[np.int32], lengths: NDArray[np.integer]) -> None:
-        """Count the next batch.
+        """Count the tokens of the next batch.
 
         Args:
             ids: token ids of all reviews, concatenated, shape (tokens,).
-            lengths: tokens of each review, shape (reviews,).
+            lengths: number of tokens in each review, shape (reviews,).
         """
         cumulative = np.concatenate([[0], np.cumsum(ids == UNKNOWN_ID)])
-        ends = np.cumsum(lengths)
-        oov_counts = cumulative[ends] - cumulative[ends - lengths]
+        end_offsets = np.cumsum(lengths)
+        oov_counts = cumulative[end_offsets] - cumulative[end_offsets - lengths]
         rates = oov_counts / np.maximum(lengths, 1)
         worst = np.argsort(-rates, kind="stable")[:MAX_LISTED_REVIEWS]
         candidates = [(float(rates[position]), -(self._reviews + int(position))) for position in worst]
-        # ties are broken in favour of earlier rows
-        self._worst = heapq.nlargest(MAX_LISTED_REVIEWS, [*self._worst, *candidates])
+        # rows are negative so that ties are broken in favour of earlier rows
+        self._worst_reviews = heapq.nlargest(MAX_LISTED_REVIEWS, [*self._worst_reviews, *candidates])
         self.tokens += len(ids)
         self.oov_tokens += int(oov_counts.sum())
         self._reviews += len(lengths)
@@ -69,7 +69,7 @@ class OOVCounter:
 
         Args:
             max_rate: maximum fraction of out-of-vocabulary tokens.
-            path: Parquet file of the split, from which the error gets the origins of the worst reviews.
+            path: path of the split's Parquet file; the error message names it and lists some of its reviews.
 
         Raises:
             UserError: the rate is above the maximum.
@@ -77,7 +77,7 @@ class OOVCounter:
         rate = self.oov_tokens / max(self.tokens, 1)
         if rate <= max_rate:
             return
-        worst = [(rate, -row) for rate, row in self._worst]
+        worst = [(rate, -row) for rate, row in self._worst_reviews]
         names = read_origins(path, [row for _, row in worst])
         examples = [
             f"{name}: {rate:.1%} out of vocabulary" for (rate, _), name in zip(worst, names, strict=True)
@@ -90,10 +90,10 @@ class OOVCounter:
 
 
 def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize") -> TokenizedReviews:
-    """Tokenize a table in memory.
+    """Tokenize a table of reviews into arrays in memory.
 
     Args:
-        tokenizer: the tokenizer.
+        tokenizer: trained tokenizer.
         reviews: table with the columns `text` and `label`.
         description: label of the progress bar.
     """
@@ -118,14 +118,14 @@ def encode_to_folder(
     """Tokenize a split and write its token arrays, with one batch in memory at a time.
 
     Args:
-        folder: folder to write; it is written completely or not at all.
-        tokenizer: the tokenizer.
-        reviews: the reviews of the split.
+        folder: output folder, which is written atomically.
+        tokenizer: trained tokenizer.
+        reviews: reviews of the split.
         description: label of the progress bar.
         oov_rate: maximum fraction of out-of-vocabulary tokens.
 
     Returns:
-        Metrics of the split, as `TokenizedReviews.describe`.
+        Metrics of the split, in the form of `TokenizedReviews.describe`.
 
     Raises:
         UserError: the reviews cannot be read, or the out-of-vocabulary rate is above the maximum.
@@ -140,7 +140,7 @@ def encode_to_folder(
 
 
 def iter_texts(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
-    """Yield the texts of reviews, one list per batch, with a progress bar labelled by the description."""
+    """Yield one list of texts per batch of reviews; a progress bar has the description as its label."""
     for batch in _show_progress(reviews, reviews.num_rows, description):
         yield batch["text"].to_pylist()
 
@@ -148,9 +148,9 @@ def iter_texts(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
 def _encode_batches(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
     encode_texts = TextEncoder(tokenizer)
     for batch in batches:
-        lists = encode_texts(batch["text"].to_pylist())
-        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-        ids = np.fromiter(chain.from_iterable(lists), np.int32, int(lengths.sum()))
+        token_ids = encode_texts(batch["text"].to_pylist())
+        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
+        ids = np.fromiter(chain.from_iterable(token_ids), np.int32, int(lengths.sum()))
         yield EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
 
 

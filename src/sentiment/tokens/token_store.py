@@ -19,10 +19,10 @@ from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 
 class ArrayFile:
-    """Appends to a one-dimensional array on disk; the closed file equals what `np.save` writes.
+    """Writes a one-dimensional array to a file in parts; the file is identical to one that `np.save` writes.
 
-    The header contains the length of the array. It is written for an empty array first and rewritten at the
-    end: numpy pads it so that any length fits.
+    The header contains the length of the array. It is first written with length 0 and rewritten when the file
+    is closed: numpy pads it so that any length fits.
     """
 
     def __init__(self, path: Path, dtype: DTypeLike) -> None:
@@ -44,7 +44,7 @@ class ArrayFile:
         self._file.close()
 
     def append(self, values: NDArray[Any]) -> None:
-        """Append values, shape (values,)."""
+        """Append the values of a one-dimensional array."""
         contiguous = np.ascontiguousarray(values, dtype=self._dtype)
         self._file.write(contiguous.data)
         self._digest.update(contiguous.data)
@@ -55,7 +55,7 @@ class ArrayFile:
 
     @property
     def digest(self) -> str:
-        """MD5 of the dtype and the values appended so far."""
+        """MD5 digest of the dtype and the values appended so far."""
         return self._digest.hexdigest()
 
     def _write_header(self) -> None:
@@ -64,19 +64,22 @@ class ArrayFile:
 
 
 def compute_array_digest(array: NDArray[Any]) -> str:
-    """Return the digest of an ArrayFile with the same content."""
+    """Return the MD5 digest of a one-dimensional array, equal to `ArrayFile.digest` for the same values."""
     digest = _new_digest(array.dtype)
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 def _new_digest(dtype: np.dtype[Any]) -> "hashlib._Hash":
-    # MD5, as in DVC: it detects changes and is no signature
+    # MD5, as in DVC: it only has to detect changes, not attacks
     return hashlib.md5(dtype.str.encode(), usedforsecurity=False)
 
 
 PERCENTILES = (5, 50, 95, 99)
+"""Percentiles of the review lengths that the metrics contain."""
+
 ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int8}
+"""Name and dtype of each array of a split; the files are named after the arrays."""
 
 NO_LABEL = -1
 """Label of an unlabelled review."""
@@ -91,14 +94,14 @@ class TokenizedReviews:
     offsets: NDArray[np.int64]
     """Start of each review in `ids`, and the end of the last one, shape (reviews + 1,)."""
     labels: NDArray[Any]
-    """Shape (reviews,). Hard labels are int8: 0, 1, or NO_LABEL in the unlabelled split. Soft labels, from
-    `concatenate`, are float32: the probability that the review is positive."""
+    """Labels, shape (reviews,). Hard labels are int8: 0, 1, or NO_LABEL in the unlabelled split. Soft labels,
+    which `concatenate` creates, are float32: the probability that the review is positive."""
     digest: str
-    """Hash digest of the content of the three arrays."""
+    """MD5 digest of the contents of the three arrays."""
 
     @classmethod
     def from_lists(cls, token_ids: Iterable[Sequence[int]], labels: ArrayLike) -> Self:
-        """Build flat arrays from one sequence of token ids per review."""
+        """Build a split from one sequence of token ids per review."""
         arrays = [np.asarray(ids, dtype=np.int32) for ids in token_ids]
         ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
         return cls.from_arrays(ids, np.array([len(array) for array in arrays], dtype=np.int64), labels)
@@ -109,7 +112,7 @@ class TokenizedReviews:
 
         Args:
             ids: token ids of all reviews, concatenated, shape (tokens,).
-            lengths: tokens of each review, shape (reviews,).
+            lengths: number of tokens in each review, shape (reviews,).
             labels: hard labels, shape (reviews,).
         """
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
@@ -159,11 +162,11 @@ class TokenizedReviews:
             writer.append(self.ids, self.lengths, self.labels)
 
     def concatenate(self, others: Self, probabilities: NDArray[np.floating]) -> Self:
-        """Append reviews with pseudo-labels; the resulting arrays are in memory, with soft labels.
+        """Return these reviews followed by pseudo-labelled ones, in new arrays in memory, with soft labels.
 
         Args:
-            others: the reviews to append.
-            probabilities: probability that each of them is positive, shape (others,).
+            others: reviews to append.
+            probabilities: probability that each appended review is positive, shape (others,).
         """
         ids = np.concatenate([self.ids, others.ids])
         offsets = np.concatenate([self.offsets, others.offsets[1:] + self.offsets[-1]])
@@ -172,7 +175,7 @@ class TokenizedReviews:
         return type(self)(ids, offsets, labels, digest)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Self:
-        """Return a subset of the reviews, in the order of `rows`; the resulting arrays are in memory.
+        """Return a subset of the reviews, in the order of `rows`, in new arrays in memory.
 
         Args:
             rows: indices of the reviews, shape (selected,).
@@ -193,7 +196,7 @@ class TokenizedReviews:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each review, shape (reviews,)."""
+        """Number of tokens in each review, shape (reviews,)."""
         return np.diff(self.offsets)
 
     def describe(self) -> dict[str, Any]:
@@ -206,7 +209,7 @@ class TokenizedReviews:
 
 
 class TokenWriter:
-    """Appends reviews to a split on disk. Only the lengths of earlier reviews stay in memory."""
+    """Appends reviews to a split on disk. Of the appended reviews, only the lengths stay in memory."""
 
     def __init__(self, ids: ArrayFile, offsets: ArrayFile, labels: ArrayFile) -> None:
         self._ids, self._offsets, self._labels = ids, offsets, labels
@@ -219,7 +222,7 @@ class TokenWriter:
 
         Args:
             ids: token ids of the reviews, concatenated, shape (tokens,).
-            lengths: tokens of each review, shape (reviews,).
+            lengths: number of tokens in each review, shape (reviews,).
             labels: hard labels, shape (reviews,).
         """
         self._offsets.append(len(self._ids) + np.cumsum(lengths))
@@ -230,11 +233,11 @@ class TokenWriter:
 
     @property
     def digest(self) -> str:
-        """Digest of the reviews appended so far, equal to that of TokenizedReviews."""
+        """Digest of the reviews appended so far, equal to `TokenizedReviews.digest` of the same reviews."""
         return _combine_digests(array.digest for array in (self._ids, self._offsets, self._labels))
 
     def describe(self) -> dict[str, Any]:
-        """Return the metrics of `TokenizedReviews.describe`."""
+        """Return the same metrics as `TokenizedReviews.describe`."""
         return _compute_metrics(np.concatenate([np.empty(0, np.int32), *self._lengths]), self._oov_tokens)
 
 
@@ -242,7 +245,7 @@ class TokenWriter:
 def open_token_writer(folder: Path) -> Iterator[TokenWriter]:
     """Open a writer for a split; the folder is created only if the block completes without an error.
 
-    The bytes do not depend on how the reviews are divided into batches.
+    The files do not depend on how the reviews are divided into batches.
     """
     with atomic_write(folder) as temporary:
         temporary.mkdir()
@@ -258,7 +261,7 @@ def open_token_writer(folder: Path) -> Iterator[TokenWriter]:
 
 
 def _combine_digests(digests: Iterable[str]) -> str:
-    """Return the digest of a split from those of its arrays, each of which can be computed in a stream."""
+    """Combine the digests of a split's arrays into one; each array can thus be hashed while it is written."""
     return hashlib.md5(" ".join(digests).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -267,11 +270,11 @@ def _count_oov(ids: NDArray[np.int32]) -> int:
 
 
 def _compute_metrics(lengths: NDArray[np.integer[Any]], oov_tokens: int) -> dict[str, Any]:
-    """Return the metrics of a split, zeros if it is empty.
+    """Return the metrics of a split; all are 0 if it is empty.
 
     Args:
-        lengths: tokens of each review, shape (reviews,). The array is reordered in place: a copy would take
-            memory in proportion to the reviews.
+        lengths: number of tokens in each review, shape (reviews,). The array is reordered in place to save
+            the memory of a copy.
         oov_tokens: number of out-of-vocabulary tokens.
     """
     tokens = int(lengths.sum())

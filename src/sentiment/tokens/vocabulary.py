@@ -1,4 +1,4 @@
-"""The vocabulary: training and loading of a tokenizer, and fast encoding of texts with it."""
+"""The tokenizer: training, loading and fast encoding of texts."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,20 +17,20 @@ PADDING_ID, UNKNOWN_ID = 0, 1
 
 _PUNCTUATION = r"!-/:-@\[-`{-~"
 ASCII_TOKENS = re.compile(rf"[^ \t\n\v\f\r{_PUNCTUATION}]+|[{_PUNCTUATION}]")
-"""Tokens of ASCII text as `BertPreTokenizer` splits it: each punctuation character is a token."""
+"""Splits ASCII text into the same tokens as `BertPreTokenizer`: each punctuation character is a token."""
 
 
 def train_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: TokenizeParams) -> Tokenizer:
-    """Train a tokenizer; equal texts and params give an equal one on any number of cores.
+    """Train a tokenizer. The same texts and parameters give the same tokenizer on any number of cores.
 
     Texts are split at white space, and each punctuation character is a token: `good!` is two tokens.
 
     Args:
-        texts: the corpus, single texts or batches of them. It is read once; only token counts stay in
-            memory.
+        texts: training corpus, as single texts or batches of texts. It is read once; only token counts stay
+            in memory.
         params: `tokenize` of params.yaml.
     """
-    vocabulary: dict[str, Any] = {
+    trainer_options: dict[str, Any] = {
         "vocab_size": params.vocabulary_size,
         "min_frequency": params.min_frequency,
         "special_tokens": [PADDING, UNKNOWN],
@@ -38,11 +38,11 @@ def train_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: Toke
     }
     trainer: WordLevelTrainer | BpeTrainer
     if params.kind == "word":
-        tokenizer, trainer = Tokenizer(WordLevel(unk_token=UNKNOWN)), WordLevelTrainer(**vocabulary)
+        tokenizer, trainer = Tokenizer(WordLevel(unk_token=UNKNOWN)), WordLevelTrainer(**trainer_options)
     else:
-        tokenizer, trainer = Tokenizer(BPE(unk_token=UNKNOWN)), BpeTrainer(**vocabulary)
-    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if params.lowercase else [])]
-    tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer, trainer = Tokenizer(BPE(unk_token=UNKNOWN)), BpeTrainer(**trainer_options)
+    normalizer_steps = [normalizers.NFC(), *([normalizers.Lowercase()] if params.lowercase else [])]
+    tokenizer.normalizer = normalizers.Sequence(normalizer_steps)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.encode_special_tokens = True
@@ -53,7 +53,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Load a tokenizer from its JSON file.
 
     Raises:
-        UserError: the file is missing or corrupt, or has other ids for the padding and unknown tokens.
+        UserError: the file is missing or corrupt, or its padding and unknown tokens have unexpected ids.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`")
@@ -70,13 +70,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 class TextEncoder:
-    """Encodes texts as token ids, with the same result as a tokenizer but several times as fast.
+    """Encodes texts as token ids: the same result as with the tokenizer itself, but several times faster.
 
-    The `tokenizers` library tracks the offset of every character through its pipeline. On ASCII text, a
-    word-level tokenizer amounts to lower-casing and one regular expression.
+    The `tokenizers` library tracks the offset of every character, which is not needed here. On ASCII text, a
+    word-level tokenizer is equivalent to lower-casing and one regular expression.
 
     Args:
-        tokenizer: from `train_tokenizer` or `load_tokenizer`.
+        tokenizer: tokenizer that `train_tokenizer` or `load_tokenizer` returned.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -90,14 +90,14 @@ class TextEncoder:
         """Return the token ids of each text."""
         if self._vocabulary is None:
             return self._encode_with_library(texts)
-        get = self._vocabulary.get
+        get_id = self._vocabulary.get
 
         def encode_ascii(text: str) -> list[int]:
             tokens = ASCII_TOKENS.findall(text.lower() if self._lowercase else text)
-            return [get(token, UNKNOWN_ID) for token in tokens]
+            return [get_id(token, UNKNOWN_ID) for token in tokens]
 
-        others = iter(self._encode_with_library([text for text in texts if not text.isascii()]))
-        return [encode_ascii(text) if text.isascii() else next(others) for text in texts]
+        non_ascii = iter(self._encode_with_library([text for text in texts if not text.isascii()]))
+        return [encode_ascii(text) if text.isascii() else next(non_ascii) for text in texts]
 
     def _encode_with_library(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
