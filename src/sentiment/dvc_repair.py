@@ -23,18 +23,18 @@ def find_corrupt_rwlock(root: Path) -> list[str]:
     return [f"{path.relative_to(root)}: truncated or corrupt"] if _read_rwlock(path) is None else []
 
 
-def repair_rwlock(tmp: Path) -> Iterator[str]:
+def repair_rwlock(dvc_tmp: Path) -> Iterator[str]:
     """Remove DVC's read-write lock if it is corrupt or lists processes, all of which must be dead."""
     # Not at the top: it imports psutil, which `find_corrupt_rwlock` does not need.
     from sentiment.repository import read_rwlock_holders
 
-    path = tmp / RWLOCK
+    path = dvc_tmp / RWLOCK
     if _read_rwlock(path) is None:
         path.unlink()
         yield f"{path.name}: truncated or corrupt, removed; DVC writes a new one"
-    elif dead := read_rwlock_holders(path):
+    elif dead_holders := read_rwlock_holders(path):
         path.unlink()
-        pids = sorted({info["pid"] for info in dead})
+        pids = sorted({info["pid"] for info in dead_holders})
         yield f"{path.name}: locks of processes that are dead ({', '.join(map(str, pids))}), removed"
 
 
@@ -90,12 +90,12 @@ def _has_sizes(stage: dict[str, Any]) -> bool:
     return all("size" in out and ("nfiles" in out or not out["md5"].endswith(".dir")) for out in outputs)
 
 
-def repair_lock(root: Path, tmp: Path) -> Iterator[str]:
-    """Rebuild a corrupt dvc.lock from its complete stages and the last commit; copy it to `tmp` first."""
+def repair_lock(root: Path, dvc_tmp: Path) -> Iterator[str]:
+    """Back up a corrupt dvc.lock to `dvc_tmp`; rebuild it from its complete stages and the last commit."""
     path = root / paths.LOCK
     if (corruption := describe_corruption(path)) is None:
         return
-    backup = tmp / "dvc.lock.damaged"
+    backup = dvc_tmp / "dvc.lock.damaged"
     shutil.copyfile(path, backup)
     retained, committed = (
         _parse_stages(path.read_bytes()),

@@ -35,7 +35,7 @@ CHECKPOINTS = Path(".checkpoints")
 JOURNAL = Path("mlruns/optuna.journal")
 """Optuna's journal of all studies. Not a stage output, like the checkpoints."""
 STUDIES = Path("mlruns/studies")
-"""A folder per study: locks, checkpoints, models and validation logits of its trials."""
+"""Folders of the studies, with the locks, checkpoints, models and validation logits of their trials."""
 QUARANTINE = REPORTS / "quarantine.csv"
 NEAR_DUPLICATES = REPORTS / "near_duplicates.csv"
 

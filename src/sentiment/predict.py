@@ -150,7 +150,7 @@ SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
 
 
 def predict(arguments: Sequence[str] | None, folder: Path) -> None:
-    """Print the probability and the text of each review, in order, while more input may still arrive.
+    """Print the probability and the text of each review, in order and without waiting for all input.
 
     Args:
         arguments: reviews from the command line; None or empty to read lines of standard input.

@@ -43,9 +43,17 @@ def _find_corrupt_metrics(root: Path) -> list[str]:
     return [f"{path}: truncated or corrupt" for path in list_metrics_files(root) if is_corrupt(root / path)]
 
 
-def repair_leftovers(root: Path, tmp: Path) -> Iterator[str]:
-    """Remove temporary files of dead processes, and an incomplete last line of Optuna's journal."""
-    for path in sorted(_find_temporary_files(root, tmp)):
+def repair_leftovers(root: Path, dvc_tmp: Path) -> Iterator[str]:
+    """Remove temporary files of dead processes and an incomplete last line of Optuna's journal.
+
+    Args:
+        root: root of the repository.
+        dvc_tmp: DVC's folder for temporary files, `.dvc/tmp`.
+
+    Yields:
+        A line for each file that was removed or repaired.
+    """
+    for path in sorted(_find_temporary_files(root, dvc_tmp)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -72,12 +80,12 @@ def is_corrupt(path: Path) -> bool:
     return False
 
 
-def _find_temporary_files(root: Path, tmp: Path) -> set[Path]:
+def _find_temporary_files(root: Path, dvc_tmp: Path) -> set[Path]:
     """Return temporary files below the root; symbolic links are not followed."""
     outputs = [root / path for path in _list_dvc_yaml_outputs(root, ("outs", "metrics", "plots"))]
     parent_folders = {output.parent for output in outputs} | {root}
     output_folders = [output for output in outputs if output.is_dir() and not output.is_symlink()]
-    other_folders = [root / folder for folder in FOLDERS] + [tmp.parent / "cache"]
+    other_folders = [root / folder for folder in FOLDERS] + [dvc_tmp.parent / "cache"]
     hidden_paths = {path for folder in parent_folders for path in folder.glob(".*")}
     hidden_paths |= {path for folder in (*output_folders, *other_folders) for path in folder.rglob(".*")}
     return {
@@ -249,18 +257,18 @@ def repair(root: Path) -> Iterator[str]:
         raise UserError(
             f"{root}: not a DVC repository; run this command in the root of the project"
         ) from None
-    tmp = Path(repo.tmp_dir)
+    dvc_tmp = Path(repo.tmp_dir)
     try:
         with repo.lock:  # so that no DVC command starts during the repair
             require_idle(root, holds_dvc_lock=True)
-            yield from repair_rwlock(tmp)
-            yield from repair_lock(root, tmp)
+            yield from repair_rwlock(dvc_tmp)
+            yield from repair_lock(root, dvc_tmp)
             yield from repair_dvc_files(root)
-            yield from repair_leftovers(root, tmp)
+            yield from repair_leftovers(root, dvc_tmp)
             yield from repair_objects(repo, root)
     except LockError:
         raise UserError(
-            f"DVC is running here, or {tmp / 'lock'} was left by a process on another machine: "
+            f"DVC is running here, or {dvc_tmp / 'lock'} was left by a process on another machine: "
             "wait until it has ended, then start this command again"
         ) from None
     except DvcException as error:

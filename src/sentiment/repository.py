@@ -47,7 +47,7 @@ def list_files(*arguments: str, root: Path | None = None) -> list[str]:
 
 
 DVC_TEMPORARY = Path(".dvc/tmp")
-"""DVC's locks in this repository and, below `exps`, in the copies of its experiments."""
+"""DVC's folder for temporary files: its locks and, in `exps`, the copies of its experiments."""
 
 DVC_LOCK = DVC_TEMPORARY / "lock"
 LOCKS = (

@@ -1,4 +1,4 @@
-"""Retention: remove files that no recent commit, tag, experiment or study needs, here and in CI caches."""
+"""Retention: remove files from the repository and CI caches that no recent commit, tag or study needs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from sentiment.repository import DVC_SUFFIX, require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store
 
-REMOVED_BY_GC = re.compile(r"^Removing (.+)$", re.MULTILINE)
+GC_REMOVAL_LINE = re.compile(r"^Removing (.+)$", re.MULTILINE)
 """Line that `dvc gc --dry` prints for each object of the cache that it would remove."""
 
 MD5 = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)")
@@ -99,7 +99,7 @@ def _find_unneeded_objects(root: Path, policy: RetentionPolicy) -> dict[Path, in
     _run_git("rev-parse", "--verify", "HEAD")
     retained = ("--workspace", "--all-tags", "--all-branches", "--all-experiments", "--rev", "HEAD")
     output = _run_dvc("gc", *retained, "--num", str(policy.commits), "--force", "--dry")
-    objects = {Path(name) for name in REMOVED_BY_GC.findall(output)} - _find_pinned_objects(cache)
+    objects = {Path(name) for name in GC_REMOVAL_LINE.findall(output)} - _find_pinned_objects(cache)
     unneeded_runs = set()
     for file in (path for path in (cache / "runs").rglob("*") if path.is_file()):
         outputs = _read_run_outputs(file, cache)

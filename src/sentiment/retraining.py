@@ -18,13 +18,15 @@ from sentiment.repository import read_committed
 
 REPORT = paths.REPORTS / "retrain.md"
 
-RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
-RESTORED = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
+STAGE_RUN_LINE = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
+"""Line that `dvc repro` prints for a stage that it runs."""
+
+STAGE_RESTORED_LINE = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
 """Line that `dvc repro` prints for a stage whose outputs it restores from the run cache."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RetrainingResult:
     """Result of a retraining."""
 
     ran: Sequence[str]
@@ -55,10 +57,12 @@ def retrain() -> None:
     REPORT.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
     _run_dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
     log = _run_dvc("repro", fails_with="a stage failed")
-    outcome = Outcome(RAN.findall(log), RESTORED.findall(log), changed=_has_lock_changed())
+    result = RetrainingResult(
+        STAGE_RUN_LINE.findall(log), STAGE_RESTORED_LINE.findall(log), changed=_has_lock_changed()
+    )
     with atomic_write(REPORT) as temporary:
-        temporary.write_text(_format_report(outcome), encoding="utf-8")
-    typer.echo(f"{REPORT}: {'no changes' if outcome.is_unchanged else 'lists the changes'}")
+        temporary.write_text(_format_report(result), encoding="utf-8")
+    typer.echo(f"{REPORT}: {'no changes' if result.is_unchanged else 'lists the changes'}")
 
 
 def _require_commit() -> None:
@@ -75,20 +79,20 @@ def _require_commit() -> None:
 
 
 def _has_lock_changed() -> bool:
-    now = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
-    return now != read_committed(str(paths.LOCK))
+    current = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
+    return current != read_committed(str(paths.LOCK))
 
 
-def _format_report(outcome: Outcome) -> str:
-    if outcome.is_unchanged:
+def _format_report(result: RetrainingResult) -> str:
+    if result.is_unchanged:
         return "# Retraining\n\nNo changes: no stage ran, the committed model is up to date.\n"
     params = _format_difference("params") or "No parameter changed."
     metrics = _format_difference("metrics") or "No metric changed."
     return f"""# Retraining
 
-- Stages that ran: {", ".join(outcome.ran) or "none"}.
-- Stages restored from the DVC cache: {", ".join(outcome.restored) or "none"}.
-- `dvc.lock`: {"changed" if outcome.changed else "as committed; the results are equal bit for bit"}.
+- Stages that ran: {", ".join(result.ran) or "none"}.
+- Stages restored from the DVC cache: {", ".join(result.restored) or "none"}.
+- `dvc.lock`: {"changed" if result.changed else "as committed; the results are equal bit for bit"}.
 
 ## Parameters compared with the last commit
 

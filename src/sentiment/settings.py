@@ -107,8 +107,8 @@ def resolve_sqlite_address(address: str) -> str:
     Raises:
         UserError: the root's path cannot be part of an address.
     """
-    scheme, separator, rest = address.partition(":///")
-    path, question_mark, options = rest.partition("?")
+    scheme, separator, path_and_options = address.partition(":///")
+    path, question_mark, options = path_and_options.partition("?")
     is_relative = (
         path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_absolute()
     )
@@ -155,8 +155,8 @@ def find_secrets(address: str) -> set[str]:
     secrets |= {pair.partition("=")[2] for pair in query.split("&") if pair.startswith("password=")}
     for part in (address, before_query):  # both the password and the query may contain a "?" or an "@"
         user_and_password, at, _ = part.rpartition("@")
-        raw = user_and_password.partition("://")[2].partition(":")[2] if at else ""
-        secrets |= {raw, unquote(raw)}
+        password = user_and_password.partition("://")[2].partition(":")[2] if at else ""
+        secrets |= {password, unquote(password)}
     return {secret for secret in secrets if secret}
 
 
@@ -170,7 +170,7 @@ def load_settings() -> Settings:
 
 
 def load_log_level() -> LogLevel:
-    """Read LOG_LEVEL alone, from the environment or `.env`.
+    """Return the setting LOG_LEVEL, from the environment or `.env`, without validating other settings.
 
     Raises:
         UserError: LOG_LEVEL is not the name of a level.

@@ -54,7 +54,7 @@ def stream_members(
             gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
             decompressed = gzip.GzipFile(fileobj=file) if gzipped else file
-            stream = _Stream(path, decompressed, compressed_bytes if gzipped else None, limits)
+            stream = _LimitedStream(path, decompressed, compressed_bytes if gzipped else None, limits)
             yield from _iterate_members(stream, limits, wanted or (lambda _: True))
     except EOFError:
         raise UserError(f"{path}: truncated: unexpected end of the compressed data") from None
@@ -64,8 +64,8 @@ def stream_members(
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-class _Stream:
-    """Decompressed stream that enforces the limits while it is read."""
+class _LimitedStream:
+    """Decompressed stream that raises UserError when the archive exceeds a limit."""
 
     def __init__(
         self, path: Path, file: BinaryIO | gzip.GzipFile, compressed_bytes: int | None, limits: ArchiveLimits
@@ -108,7 +108,7 @@ class _Stream:
 
 
 def _iterate_members(
-    stream: _Stream, limits: ArchiveLimits, wanted: Callable[[str], bool]
+    stream: _LimitedStream, limits: ArchiveLimits, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
     count = 0
     while (header := _read_header(stream)) is not None:
@@ -135,7 +135,7 @@ def _iterate_members(
         pass
 
 
-def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
+def _read_header(stream: _LimitedStream) -> tarfile.TarInfo | None:
     """Return the header of the next member with its long name and size, or None at the end of the archive."""
     override: dict[str, str] = {}
     while True:
@@ -160,7 +160,7 @@ def _read_header(stream: _Stream) -> tarfile.TarInfo | None:
     return header
 
 
-def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
+def _read_extension(stream: _LimitedStream, header: tarfile.TarInfo) -> dict[str, str]:
     """Read an extended header and return the name and size of the next member. Global headers are ignored."""
     if not 0 <= header.size <= MAX_EXTENSION_BYTES:
         raise stream.build_error(
@@ -176,7 +176,7 @@ def _read_extension(stream: _Stream, header: tarfile.TarInfo) -> dict[str, str]:
     return {}
 
 
-def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
+def _parse_records(stream: _LimitedStream, header: tarfile.TarInfo, content: bytes) -> dict[str, str]:
     """Parse POSIX extended header records: `<length> <key>=<value>` and a line feed."""
     records: dict[str, str] = {}
     start = 0
@@ -192,7 +192,7 @@ def _parse_records(stream: _Stream, header: tarfile.TarInfo, content: bytes) -> 
     return records
 
 
-def _validate_path(stream: _Stream, name: str) -> None:
+def _validate_path(stream: _LimitedStream, name: str) -> None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         raise stream.build_error("an absolute path", name)
     if "\\" in name:

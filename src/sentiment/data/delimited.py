@@ -212,6 +212,6 @@ class _TableReader:
         label = label.strip().strip(self._quote).strip()
         return not label or canonicalize_text(label) in self._source.labels
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, reason: str) -> NoReturn:
         row = f"row {self._row}" if self._row else "header"
-        raise UserError(f"{self._name} {row}, {self._lines.format_position()}: {what}")
+        raise UserError(f"{self._name} {row}, {self._lines.format_position()}: {reason}")

@@ -151,8 +151,8 @@ def _find_pairs(
     found: NearDuplicates,
 ) -> Iterator[Pair]:
     """Yield the near-duplicate pairs, and record their numbers in `found`."""
-    with _open_test_reviews(test, path) as tested:
-        search = _Search(tested, similarity, found)
+    with _open_test_reviews(test, path) as test_reviews:
+        search = _Search(test_reviews, similarity, found)
         for positions, batch in others():
             yield from search.pairs(positions, batch, get_split)
             release_freed_memory()
@@ -191,15 +191,15 @@ def _open_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestReviews]
 class _Search:
     """Searches batches of other reviews for near-duplicates of the test reviews."""
 
-    def __init__(self, tested: _TestReviews, similarity: float, found: NearDuplicates) -> None:
+    def __init__(self, test_reviews: _TestReviews, similarity: float, found: NearDuplicates) -> None:
         self._found = found
-        found.test_reviews = len(tested.signatures)
-        self._tested = tested
+        found.test_reviews = len(test_reviews.signatures)
+        self._test_reviews = test_reviews
         self._similarity = similarity
-        self._index = SignatureIndex(tested.signatures, similarity)
-        self._compared = np.zeros(len(tested.signatures), np.uint8)
-        self._listed = np.zeros(len(tested.signatures), np.uint8)
-        self._shingles = lru_cache(CACHED_SHINGLE_SETS)(lambda row: build_shingles(tested[row]["text"]))
+        self._index = SignatureIndex(test_reviews.signatures, similarity)
+        self._compared = np.zeros(len(test_reviews.signatures), np.uint8)
+        self._listed = np.zeros(len(test_reviews.signatures), np.uint8)
+        self._shingles = lru_cache(CACHED_SHINGLE_SETS)(lambda row: build_shingles(test_reviews[row]["text"]))
 
     def pairs(
         self, positions: NDArray[np.int64], batch: pa.RecordBatch, get_split: Callable[[int], str]
@@ -229,7 +229,7 @@ class _Search:
     def _record_pair(
         self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str
     ) -> Pair:
-        test = self._tested[row]
+        test = self._test_reviews[row]
         other = (batch["source"][query].as_py(), batch["row"][query].as_py())
         pair = Pair(similarity, (test["source"], test["row"]), split, other)
         self._found.similar += int(self._listed[row] == 0)

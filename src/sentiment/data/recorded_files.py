@@ -65,7 +65,7 @@ def require_tracked_files(folder: Path) -> None:
 def _find_problem(repo: "Repo", out: "Output", dvc_file: Path) -> str | None:
     """Describe how a file differs from its `.dvc` file; None if it does not differ or was fetched."""
     status = next(iter(out.workspace_status().values()), None)
-    if status is None or (status == "deleted" and _restore(repo, out)):
+    if status is None or (status == "deleted" and _fetch_missing(repo, out)):
         return None
     if status == "deleted":
         return f"{out}: missing; fetch it from a DVC remote with `dvc pull {dvc_file}`"
@@ -75,7 +75,7 @@ def _find_problem(repo: "Repo", out: "Output", dvc_file: Path) -> str | None:
     )
 
 
-def _restore(repo: "Repo", out: "Output") -> bool:
+def _fetch_missing(repo: "Repo", out: "Output") -> bool:
     """Fetch a missing file or folder from the cache or a remote. Return whether that succeeded."""
     try:
         with atomic_write(Path(out.fs_path)) as temporary:

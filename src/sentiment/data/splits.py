@@ -40,16 +40,16 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
             batches = _split_package(params)
         case ImdbSource():
             path = fetch(source.urls, source.checksum)
-            archive = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
-            batches = split_validation_from_train(archive, params.split, params.seed)
+            sample = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
+            batches = split_validation_from_train(sample, params.split, params.seed)
         case IncomingSource():
-            rows = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
-            batches = split_by_hash(rows, params.split, params.seed)
+            sample = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
+            batches = split_by_hash(sample, params.split, params.seed)
         case FilesSource():
             if any(paths.INCOMING in Path(path).parents for path in source.paths):
                 require_tracked_files(paths.INCOMING)
-            rows = sample_reviews(lambda: read_files(source), params.limit, params.seed)
-            batches = split_by_hash(rows, params.split, params.seed)
+            sample = sample_reviews(lambda: read_files(source), params.limit, params.seed)
+            batches = split_by_hash(sample, params.split, params.seed)
     return assign_to_train(batches) if source.role == "train" else batches
 
 

@@ -261,8 +261,8 @@ class DownloadParams(Section):
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1, strict=False)]
     """Sources of reviews, which are merged."""
     limit: Annotated[PositiveInt | None, Field(ge=20)] = None
-    """Maximum reviews of each predefined split of a source, half of them of each label, or of the whole
-    source if it has no splits. They are sampled by the hash of their texts. Null: all reviews."""
+    """Maximum number of reviews per predefined split of a source, or per source if it has no splits; half of
+    them of each label. They are sampled by the hash of their texts. Null: all reviews."""
     split: SplitFractions
     """Size of the splits."""
     seed: NonNegativeInt
