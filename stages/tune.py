@@ -10,7 +10,8 @@ from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import BEST_TUNING_AUC, VALIDATION_AUC, open_store
 from sentiment.tuning.holdout import build_holdout_metrics
-from sentiment.tuning.report import render_search_page, write_tables
+from sentiment.tuning.report_page import render_search_page
+from sentiment.tuning.report_tables import write_tables
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
 from sentiment.tuning.winner import build_search_metrics, find_winner, summarize_search

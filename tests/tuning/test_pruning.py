@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.trial import Trial, TrialState
 
 from sentiment.params import Params
-from sentiment.tuning.sampling import RepeatableHyperbandPruner, build_pruner
+from sentiment.tuning.sampling import CrashSafeHyperbandPruner, build_pruner
 from tests.tuning.sampling_studies import MEDIAN, open_study, tune_params
 
 
@@ -102,7 +102,7 @@ def _pruned_after(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
 def test_hyperband_decides_as_the_pruner_of_optuna(least: int, most: int, factor: int) -> None:
     rng = np.random.default_rng(0)
     curves = np.round(rng.uniform(0.5, 0.9, (40, 1)) + rng.normal(0, 0.05, (40, most)), 2).tolist()
-    ended = _pruned_after(RepeatableHyperbandPruner(least, most, factor), curves)
+    ended = _pruned_after(CrashSafeHyperbandPruner(least, most, factor), curves)
     reference = HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
     assert ended == _pruned_after(reference, curves)
     assert len(set(ended)) > 1

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.tuning.report import render_search_page
+from sentiment.tuning.report_page import render_search_page
 from tests.tuning.studies import searched, searched_params
 
 PLOTS = ("history", "importance", "parallel-coordinates", "clipping", "intermediate-values")

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from sentiment.params.search_space import replace_values
-from sentiment.tuning.report import (
+from sentiment.tuning.report_tables import (
     MIN_FINISHED_TRIALS,
     build_clipping_table,
     build_importance_table,
@@ -89,7 +89,7 @@ def test_place_on_an_axis_is_between_low_and_high_on_its_own_scale(study: optuna
 @pytest.mark.slow
 def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sentiment.tuning.report import write_tables;"
+        "import sys; from pathlib import Path; from sentiment.tuning.report_tables import write_tables;"
         "from tests.tuning.studies import searched, searched_params;"
         "write_tables(Path(sys.argv[1]), searched(), searched_params(), [])"
     )

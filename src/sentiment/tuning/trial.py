@@ -1,4 +1,4 @@
-"""One trial: a training that may be pruned, and may fail without ending the search."""
+"""One trial of a search: a training that may be pruned, or fail without ending the search."""
 
 import logging
 import time
@@ -40,14 +40,14 @@ FAILURES = (TrainingDivergedError, MemoryError, RuntimeError)
 def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
     """Train one configuration and record the outcome, in MLflow first and in the study last.
 
-    The MLflow run of the trial ends as FINISHED; as KILLED if the trial was pruned; as FAILED if the training
-    diverged or ran out of memory. A trial whose process was killed resumes from its checkpoint, in the same
-    run. The study gets the outcome after everything else: until then a restart runs the trial again.
+    The MLflow run of the trial ends with the status FINISHED; KILLED if the trial was pruned; FAILED if the
+    training diverged or ran out of memory. A trial whose process was killed resumes from its checkpoint, in
+    the same run. The outcome is written to the study last; until then, a restarted search resumes the trial.
 
     Args:
-        search: the search.
-        parent: the MLflow run of the search.
-        trial: locked for this process, see `acquire_trial`.
+        search: search that the trial belongs to.
+        parent: MLflow run of the search.
+        trial: trial to run, which `acquire_trial` has locked for this process.
 
     Raises:
         UserError: the drawn values are an invalid combination.
@@ -78,14 +78,14 @@ def run_trial(search: Search, parent: Run, trial: optuna.Trial) -> None:
                 line, *_ = str(error).splitlines() or [""]  # torch appends positions in its own code
                 trial.set_user_attr(ERROR, f"{type(error).__name__}: {line}")
         stopwatch.record()
-        ended = trial.study.tell(trial, auc, state)
-        logger.info(f"{name}: {describe_outcome(ended)}")
+        ended_trial = trial.study.tell(trial, auc, state)
+        logger.info(f"{name}: {describe_outcome(ended_trial)}")
     release_memory()
     delete_surplus_models(search)
 
 
 def describe_outcome(trial: FrozenTrial) -> str:
-    """Describe how a trial ended."""
+    """Return the outcome of a trial that has ended, as one line of text."""
     match trial.state:
         case TrialState.COMPLETE:
             return f"tuning AUC {trial.value:.4f}"
@@ -103,7 +103,7 @@ def _fit(
     checkpoint: Checkpoint | None,
     stopwatch: "Stopwatch",
 ) -> TrainingResult:
-    """Train, after logging the epochs of the checkpoint that the run does not have yet."""
+    """Log the checkpoint's epochs that the run does not have yet, then start or resume the training."""
     reporter = Reporter(trial, run, params, stopwatch)
     reporter.log_restored_epochs(checkpoint.epochs if checkpoint else [])
     return fit_with_self_training(
@@ -118,17 +118,17 @@ def _fit(
 
 
 class Reporter:
-    """Reports each metric of a trial once to study and MLflow; raises TrialPruned to prune the trial."""
+    """Reports each metric of a trial once, to the study and to MLflow; raises TrialPruned to prune it."""
 
     def __init__(self, trial: optuna.Trial, run: Run, params: Params, stopwatch: "Stopwatch") -> None:
-        """Continue after the intermediate values that the study already has for the trial."""
+        """Start after the last intermediate value that the study already has for the trial."""
         self._trial, self._run, self._stopwatch = trial, run, stopwatch
         self._evaluations = params.train.epochs * params.tune.evaluations_per_epoch
         reported = trial.storage.get_trial(trial._trial_id).intermediate_values
         self._last_index = max(reported, default=0)
 
     def on_evaluation(self, evaluation: IntermediateEvaluation) -> None:
-        """Report an intermediate evaluation; a resumed training may evaluate some steps again."""
+        """Report an intermediate evaluation, unless the trial reported it before it was resumed."""
         if evaluation.evaluation_index < self._last_index:
             return
         if evaluation.evaluation_index > self._last_index:
@@ -138,37 +138,43 @@ class Reporter:
         if not evaluation.ends_epoch:  # at the end of an epoch, `on_epoch` logs its metrics first
             self._prune_if_due()
 
-    def on_epoch(self, epoch: EpochMetrics) -> None:
-        """Log the metrics of an epoch."""
-        self._run.log_epoch(epoch, "tuning")
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        """Log the metrics of an epoch, and prune the trial if its pruner decides so."""
+        self._run.log_epoch(metrics, "tuning")
         self._stopwatch.record()
         self._prune_if_due()
 
     def log_restored_epochs(self, epochs: list[EpochMetrics]) -> None:
-        """Log those epochs of a checkpoint that the run does not have yet."""
-        for epoch in epochs:
-            self._run.log_epoch(epoch, "tuning")
+        """Log the metrics of the checkpoint's epochs that the run does not have yet."""
+        for metrics in epochs:
+            self._run.log_epoch(metrics, "tuning")
         if epochs:
             self._prune_if_due()
 
     def _prune_if_due(self) -> None:
-        # After the last evaluation the training is complete, also if the process was killed right then.
+        # After the last evaluation the training is complete, even if the process was killed at that moment.
         if self._last_index < self._evaluations and self._trial.should_prune():
             raise optuna.TrialPruned
 
 
 class Stopwatch:
-    """Wall and CPU time in seconds that a trial has taken, summed over all processes that ran it."""
+    """Measures the wall and CPU time of a trial in seconds, summed over all processes that ran it."""
 
     def __init__(self, trial: optuna.Trial, wall: float, cpu: float) -> None:
-        """Start, with the seconds that earlier processes took."""
+        """Start measuring.
+
+        Args:
+            trial: trial whose user attributes hold the times.
+            wall: wall time in seconds that earlier processes took.
+            cpu: CPU time in seconds that earlier processes took.
+        """
         self._trial = trial
         self._wall = time.perf_counter() - wall
         self._cpu = time.process_time() - cpu
 
     @classmethod
     def resume(cls, trial: optuna.Trial) -> Self:
-        """Start from the times that the trial's last process recorded."""
+        """Start from the times that an earlier process recorded, or from zero."""
         recorded = trial.user_attrs
         return cls(trial, recorded.get(WALL_SECONDS, 0.0), recorded.get(CPU_SECONDS, 0.0))
 

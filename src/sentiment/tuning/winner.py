@@ -1,4 +1,4 @@
-"""The winner of a search, and the search as a table and as metrics."""
+"""Selection of the winner of a search, and summary of the trials as a table and as metrics."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-"""Names of trial states in tables and metrics."""
+"""Names of Optuna's trial states in tables and metrics."""
 
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def compute_gain_over_trial_0(
@@ -54,17 +54,16 @@ def compute_gain_over_trial_0(
     labels: NDArray[np.integer],
     logits: Mapping[int, NDArray[np.floating] | None],
 ) -> Gain | None:
-    """Compute by how much the winner's AUC on the validation split exceeds that of trial 0.
+    """Compute the gain in AUC of the winner over trial 0 on the whole validation split.
 
-    The confidence interval, at 95%, is that of two given models: it does not account for the winner being the
-    best of many.
+    The 95% confidence interval does not account for the selection of the winner as the best of many trials.
 
     Args:
-        study: the study.
-        winner: number of the trial that won.
-        labels: of all validation reviews, 0 or 1, shape (reviews,).
-        logits: by trial number, of the same reviews. If those of either trial are missing, the gain is the
-            difference of their tuning AUCs and has no interval.
+        study: study with both trials.
+        winner: number of the winning trial.
+        labels: labels of all validation reviews, 0 or 1, shape (n_reviews,).
+        logits: validation logits by trial number, each of shape (n_reviews,). If those of either trial are
+            missing, the gain is the difference of their tuning AUCs and has no interval.
 
     Returns:
         The gain; None if trial 0 did not finish.
@@ -72,18 +71,18 @@ def compute_gain_over_trial_0(
     first = study.trials[0]
     if first.state != TrialState.COMPLETE:
         return None
-    ours, theirs = logits.get(winner), logits.get(first.number)
-    if ours is not None and theirs is not None:
-        return Gain(*compute_delong_gain(labels, ours, theirs))
+    winner_logits, first_logits = logits.get(winner), logits.get(first.number)
+    if winner_logits is not None and first_logits is not None:
+        return Gain(*compute_delong_gain(labels, winner_logits, first_logits))
     return Gain(require_tuning_auc(study.trials[winner]) - require_tuning_auc(first), None)
 
 
 def build_trials_table(study: optuna.Study) -> pd.DataFrame:
     """Return a table with one row per trial: state, AUCs, optimizer steps, parameters and error.
 
-    `tuning_auc` is the AUC of a finished trial on the fold that prunes and ranks trials; `best_tuning_auc` is
-    the highest of them up to that row. `intermediate_auc` is the last intermediate evaluation of a trial that
-    did not finish. A parameter that a trial does not have is missing in its row.
+    `tuning_auc` is the AUC of a finished trial on the tuning fold; `best_tuning_auc` is the highest tuning
+    AUC up to that row. `intermediate_auc` is the last intermediate AUC of a trial that did not finish. The
+    cell of a parameter that a trial does not have is empty.
     """
     rows = [
         {
@@ -109,13 +108,15 @@ def build_trials_table(study: optuna.Study) -> pd.DataFrame:
 def summarize_search(
     study: optuna.Study, winner: int, validation_auc: float, gain: Gain | None = None
 ) -> dict[str, Any]:
-    """Return the content of the metrics file, without times: it must be equal if the trials are.
+    """Return the content of the metrics file.
+
+    It contains no durations, so that identical trials produce an identical file.
 
     Args:
-        study: the study.
-        winner: number of the trial that won.
-        validation_auc: of the winner, on the whole validation split.
-        gain: of the winner over trial 0.
+        study: study of the search.
+        winner: number of the winning trial.
+        validation_auc: AUC of the winner on the whole validation split.
+        gain: gain of the winner over trial 0; None if trial 0 did not finish.
     """
     best = study.trials[winner]
     saved = compute_pruning_savings(study)
@@ -123,48 +124,48 @@ def summarize_search(
         "trials": count_trials_by_state(study),
         "best": {
             "trial": best.number,
-            "tuning_auc": _rounded(require_tuning_auc(best)),
-            "validation_auc": _rounded(validation_auc),
+            "tuning_auc": _round(require_tuning_auc(best)),
+            "validation_auc": _round(validation_auc),
             "params": best.params,
         },
         "gain_over_trial_0": None if gain is None else gain.to_dict(),
-        "compute_saved": None if saved is None else _rounded(saved),
+        "compute_saved": None if saved is None else _round(saved),
     }
 
 
 def count_trials_by_state(study: optuna.Study) -> dict[str, int]:
-    """Count the trials that finished, were pruned and failed."""
-    return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED}
+    """Return the numbers of finished, pruned and failed trials, by the name of the state."""
+    return {STATES[state]: sum(trial.state == state for trial in study.trials) for state in ENDED_STATES}
 
 
 def compute_pruning_savings(study: optuna.Study) -> float | None:
     """Compute the share of optimizer steps that pruning saved.
 
     Returns:
-        Steps that pruned trials did not take, over the steps of all trials without pruning. A failed trial
-        counts with the steps that it took. None if no trial recorded its progress.
+        Number of steps that pruned trials did not take, divided by the number of steps of all trials without
+        pruning. A failed trial counts with the steps that it took. None if no trial recorded its progress.
     """
-    without_pruning = saved = 0
+    total_without_pruning = saved = 0
     for trial in study.trials:
         progress = get_progress(trial)
         if progress is not None:
             pruned = trial.state == TrialState.PRUNED
-            without_pruning += progress.planned_optimizer_steps if pruned else progress.optimizer_steps
+            total_without_pruning += progress.planned_optimizer_steps if pruned else progress.optimizer_steps
             saved += progress.planned_optimizer_steps - progress.optimizer_steps if pruned else 0
-    return saved / without_pruning if without_pruning else None
+    return saved / total_without_pruning if total_without_pruning else None
 
 
 def build_search_metrics(study: optuna.Study) -> dict[str, float]:
     """Return the metrics of the search's MLflow run: counts by state, compute saved, wall and CPU time.
 
-    The times are sums over the trials; with several workers the search itself takes less wall time.
+    The times are sums over all trials, so with several workers the wall time exceeds that of the search.
     """
     metrics: dict[str, float] = {
         f"trials_{name}": count for name, count in count_trials_by_state(study).items()
     }
     if (saved := compute_pruning_savings(study)) is not None:
         metrics["compute_saved"] = saved
-    return {**metrics, **_times(study.trials)}
+    return {**metrics, **_sum_durations(study.trials)}
 
 
 def get_tuning_auc(trial: FrozenTrial) -> float | None:
@@ -173,12 +174,13 @@ def get_tuning_auc(trial: FrozenTrial) -> float | None:
 
 
 def get_last_intermediate_auc(trial: FrozenTrial) -> float | None:
-    """Return the last intermediate evaluation of a trial that did not finish; None if there is none."""
+    """Return the last intermediate AUC of a trial that did not finish; None if there is none."""
     values = trial.intermediate_values
     return values[max(values)] if values and trial.state != TrialState.COMPLETE else None
 
 
-def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
+def _sum_durations(trials: Iterable[FrozenTrial]) -> dict[str, float]:
+    """Return the sums of the trials' recorded wall and CPU times in seconds, by user attribute."""
     recorded = {
         name: [trial.user_attrs[name] for trial in trials if name in trial.user_attrs]
         for name in (WALL_SECONDS, CPU_SECONDS)
@@ -186,21 +188,22 @@ def _times(trials: Iterable[FrozenTrial]) -> dict[str, float]:
     return {name: float(sum(seconds)) for name, seconds in recorded.items() if seconds}
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return round(value, DECIMALS)
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The finished trial that won.
+    """The winning trial of a search.
 
     Attributes:
-        number: of the trial.
-        model: its model.
-        origin: what the model was trained from.
-        validation_auc: on the whole validation split.
-        gain: in validation AUC over trial 0; None if trial 0 did not finish.
-        holdout_results: the best trials on the holdout fold, the winner first; empty without a holdout fold.
+        number: trial number.
+        model: trained model of the trial.
+        origin: digests of the parameters, data and code that the model was trained with.
+        validation_auc: AUC of the model on the whole validation split.
+        gain: gain in validation AUC over trial 0; None if trial 0 did not finish.
+        holdout_results: results of the best trials on the holdout fold, the winner first; empty without a
+            holdout fold.
         run: MLflow run of the trial.
     """
 
@@ -214,19 +217,19 @@ class Winner:
 
 
 def find_winner(search: Search, parent: Run) -> Winner:
-    """Choose the winner among the finished trials, of which there must be one.
+    """Select the winner among the finished trials, of which there must be at least one.
 
-    It is the best trial on the holdout fold; without one, the trial with the highest tuning AUC, and of equal
-    ones the earliest.
+    The winner is the trial with the highest holdout AUC among those with the highest tuning AUCs. Without a
+    holdout fold, it is the trial with the highest tuning AUC; ties are resolved in favour of the earliest.
 
     Args:
-        search: the search.
+        search: search whose trials have ended.
         parent: MLflow run of the search.
     """
     trials = search.load_trials()
-    best = rank_trials(trials)
-    results = _evaluate_on_holdout(search, best, parent)
-    trial = trials[results[0].trial] if results else best[0]
+    ranked_trials = rank_trials(trials)
+    results = _evaluate_on_holdout(search, ranked_trials, parent)
+    trial = trials[results[0].trial] if results else ranked_trials[0]
     retained, labels = load_or_retrain(search, trial), search.reviews.validation.labels
     logits = {0: read_validation_logits(search, 0), trial.number: retained.logits}
     gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
@@ -240,11 +243,16 @@ def find_winner(search: Search, parent: Run) -> Winner:
     return Winner(trial.number, retained.model, origin, auc, gain, results, run)
 
 
-def _evaluate_on_holdout(search: Search, best: list[FrozenTrial], parent: Run) -> list[HoldoutResult]:
+def _evaluate_on_holdout(
+    search: Search, ranked_trials: list[FrozenTrial], parent: Run
+) -> list[HoldoutResult]:
+    """Evaluate the first trials on the holdout fold and log their holdout AUC; [] without a holdout fold."""
     holdout = search.params.tune.active_holdout
     if holdout is None:
         return []
-    logits = {trial.number: _get_logits(search, trial) for trial in best[: holdout.trials]}
+    logits = {
+        trial.number: _read_or_recompute_logits(search, trial) for trial in ranked_trials[: holdout.trials]
+    }
     results = rank_on_holdout(logits, search.reviews.validation.labels, holdout)
     for result in results:
         if run := find_trial_run(parent, result.trial):
@@ -252,6 +260,6 @@ def _evaluate_on_holdout(search: Search, best: list[FrozenTrial], parent: Run) -
     return results
 
 
-def _get_logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
+def _read_or_recompute_logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
     logits = read_validation_logits(search, trial.number)
     return load_or_retrain(search, trial).logits if logits is None else logits

@@ -1,4 +1,4 @@
-"""Workers: the processes that run the trials, this one or several child processes."""
+"""Worker processes that run the trials of a search: the current process, or several child processes."""
 
 import logging
 import multiprocessing
@@ -37,25 +37,27 @@ logger = logging.getLogger(__name__)
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
 
 MAX_CRASHES = 3
-"""Number of worker crashes after which a trial is assumed to be their cause, and fails."""
+"""Number of worker crashes during a trial after which the trial fails."""
 
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 20
-"""Time that a terminated worker gets to end its MLflow run."""
+"""Interval at which workers and their trials are polled."""
 
-THREADS = "OMP_NUM_THREADS"
-"""Read by torch and by numpy's linear algebra when they are imported."""
+GRACE_SECONDS = 20
+"""Time limit for a terminated worker to end its MLflow run, after which it is killed."""
+
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""Environment variable that torch and numpy's linear algebra read when they are imported."""
 
 
 def run_search(search: Search, run: Run) -> None:
-    """Run trials in `TUNE_WORKERS` processes until there are `tune.trials`.
+    """Run trials in `TUNE_WORKERS` processes until `tune.trials` trials have ended.
 
-    Trials that have ended do not run again. With one worker, the trials are the same whether the search was
-    interrupted or not. With several, what a trial draws depends on which others had ended at that moment.
+    Trials that have ended do not run again. With one worker, a resumed search has the same trials as an
+    uninterrupted one. With several, the values that a trial draws depend on which other trials have ended.
 
     Args:
-        search: the search.
-        run: the MLflow run of the search.
+        search: search to run or resume.
+        run: MLflow run of the search.
 
     Raises:
         UserError: too many trials failed, none finished, or a worker met an error that the user can fix.
@@ -66,29 +68,29 @@ def run_search(search: Search, run: Run) -> None:
     run.log_params(search.params.model_dump(exclude={"tune": LIMITS}))
     log_datasets(run, search.params, search.reviews)
     run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
-    ended = sum(trial.state.is_finished() for trial in search.load_trials())
-    if ended:
-        logger.info(f"{search.name}: {ended} of {search.trial_count} trials are done")
+    ended_count = sum(trial.state.is_finished() for trial in search.load_trials())
+    if ended_count:
+        logger.info(f"{search.name}: {ended_count} of {search.trial_count} trials are done")
     if workers == 1:
         run_available_trials(search, run)
     elif not search.is_finished():
         logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
         run_workers(search, run, workers)
-    delete_surplus_models(search)  # a process may have been killed between the end of a trial and this
+    delete_surplus_models(search)  # a process may have been killed after a trial ended and before this call
 
 
 def run_available_trials(
     search: Search, run: Run, on_start: Callable[[int], None] = lambda number: None
 ) -> None:
-    """Run trials, alone or beside other workers, until all have ended or too many failed.
+    """Run trials in this process, alone or beside other workers, until the search is finished.
 
-    While other workers run the last trials, this one waits: if one of them crashes, its trial is available
-    again.
+    While other workers run the last trials, this function waits, since the trial of a worker that crashes
+    becomes available again.
 
     Args:
-        search: the search.
-        run: the MLflow run of the search.
-        on_start: is called with the number of each trial that starts or resumes.
+        search: search whose trials to run.
+        run: MLflow run of the search.
+        on_start: callback that receives the number of each trial before it starts or resumes.
     """
     waiting = False
     while not search.is_finished():
@@ -105,19 +107,25 @@ def run_available_trials(
 
 
 def run_workers(search: Search, run: Run, count: int) -> None:
-    """Run the remaining trials of a search in `count` processes; return when it is finished.
+    """Run the remaining trials of a search in `count` processes; return when the search is finished.
 
-    A worker that crashes is replaced. A trial whose workers crashed `MAX_CRASHES` times fails.
+    A worker that crashes is replaced. A trial during which workers crashed `MAX_CRASHES` times fails.
+
+    Args:
+        search: search whose trials to run.
+        run: MLflow run of the search.
+        count: number of worker processes.
 
     Raises:
-        UserError: a worker met an error that the user can fix, with its message.
+        UserError: a worker raised an error that the user can fix, or workers crashed repeatedly before they
+            started a trial.
     """
-    crashes: Counter[int | None] = Counter()
-    threads = max(1, torch.get_num_threads() // count)
-    ended = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
-    workers = [_start_worker(search, run, threads) for _ in range(count)]
+    crashes_by_trial: Counter[int | None] = Counter()
+    threads_per_worker = max(1, torch.get_num_threads() // count)
+    ended_trials = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
+    workers = [_start_worker(search, run, threads_per_worker) for _ in range(count)]
     try:
-        with progress_bar("tune", search.trial_count, done=len(ended)) as advance:
+        with progress_bar("tune", search.trial_count, done=len(ended_trials)) as advance:
             while workers:
                 wait([worker.process.sentinel for worker in workers], timeout=POLL_SECONDS)
                 for worker in [worker for worker in workers if not worker.is_alive()]:
@@ -125,27 +133,27 @@ def run_workers(search: Search, run: Run, count: int) -> None:
                     if worker.error is not None:
                         raise UserError(worker.error)
                     if worker.process.exitcode:
-                        crashes[worker.trial] += 1
-                        _handle_crash(search, run, worker, crashes[worker.trial])
-                        workers.append(_start_worker(search, run, threads))
+                        crashes_by_trial[worker.trial] += 1
+                        _handle_crash(search, run, worker, crashes_by_trial[worker.trial])
+                        workers.append(_start_worker(search, run, threads_per_worker))
                 for trial in search.load_trials():
-                    if trial.state.is_finished() and trial.number not in ended:
-                        ended.add(trial.number)
+                    if trial.state.is_finished() and trial.number not in ended_trials:
+                        ended_trials.add(trial.number)
                         logger.info(f"trial {trial.number}: {describe_outcome(trial)}")
                         advance(1)
     finally:
-        _terminate(workers)
+        _terminate_workers(workers)
 
 
 @dataclass
 class _Worker:
-    """A process that runs trials, and what it has reported.
+    """A worker process and the messages that it has sent.
 
     Attributes:
-        process: the process.
-        messages: its end of a pipe: trial numbers and at most one error message.
-        trial: number of the trial that it started last.
-        error: message of an error that the user can fix.
+        process: child process that runs trials.
+        messages: receiving end of a pipe, for trial numbers and at most one error message.
+        trial: number of the trial that the worker started last; None if it has not started one.
+        error: message of an error that the user can fix; None if there was none.
     """
 
     process: BaseProcess
@@ -154,7 +162,7 @@ class _Worker:
     error: str | None = None
 
     def is_alive(self) -> bool:
-        """Return whether the process is running, after reading all of its messages."""
+        """Read all messages of the process, and return whether it is running."""
         alive = self.process.is_alive()
         with suppress(EOFError, OSError):
             while self.messages.poll():
@@ -172,7 +180,7 @@ def _start_worker(search: Search, run: Run, threads: int) -> _Worker:
     process = context.Process(
         target=_run_worker, args=(search.params, search.name, run.id, sender), daemon=True
     )
-    with set_environment(**{THREADS: str(threads)}), _blocked_interrupts():
+    with set_environment(**{THREADS_VARIABLE: str(threads)}), _blocked_interrupts():
         process.start()
     sender.close()
     return _Worker(process, receiver)
@@ -180,7 +188,10 @@ def _start_worker(search: Search, run: Run, threads: int) -> _Worker:
 
 @contextmanager
 def _blocked_interrupts() -> Iterator[None]:
-    """Block SIGINT, also in child processes: Ctrl-C during their imports would print a traceback."""
+    """Block SIGINT in this process and the child processes that it starts.
+
+    Otherwise, Ctrl-C during the imports of a child process would print a traceback.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -189,13 +200,14 @@ def _blocked_interrupts() -> Iterator[None]:
 
 
 def _run_worker(params: Params, name: str, run_id: str, messages: Connection) -> None:
-    """Run trials in a child process, without logging, until the search is finished or the parent exits.
+    """Run trials in a child process until the search is finished or the parent process exits.
 
-    The parent logs for all workers. The child maps the reviews from disk, since arguments would be copied.
+    The child does not log to the terminal, since the parent logs for all workers. It opens the reviews
+    itself, memory-mapped, since arguments of a process are copied.
     """
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to children too
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to child processes as well
+    signal.signal(signal.SIGTERM, _handle_sigterm)
     silence()
     try:
         with translated_errors():
@@ -208,20 +220,31 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
         raise SystemExit(130) from None
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # no second signal may interrupt the cleanup
+def _handle_sigterm(signal_number: int, frame: FrameType | None) -> None:
+    signal.signal(signal_number, signal.SIG_IGN)  # no second signal may interrupt the cleanup
     raise KeyboardInterrupt
 
 
 def _exit_with_parent() -> None:
+    """Wait until the parent process exits, then exit this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # at once: a restarted search waits for this process to release its trial
+        os._exit(1)  # immediately, since a restarted search waits until this process releases its trial
 
 
 def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> None:
-    """Log that a worker crashed; let its trial fail if that happened too often."""
+    """Log that a worker crashed; mark its trial as failed after `MAX_CRASHES` crashes.
+
+    Args:
+        search: search that the worker runs.
+        run: MLflow run of the search.
+        worker: worker that crashed.
+        crashes: number of crashes during the worker's trial, this one included.
+
+    Raises:
+        UserError: `MAX_CRASHES` workers crashed before they started a trial.
+    """
     code = worker.process.exitcode or 0
     cause = signal.Signals(-code).name if code < 0 else f"status {code}"
     if worker.trial is None:
@@ -236,20 +259,21 @@ def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> No
 
 
 def _fail_trial(search: Search, run: Run, number: int, error: str) -> None:
+    """Mark a running trial as failed, in MLflow and in the study, unless another process has locked it."""
     lock = trial_lock(search, number)
     with search.study_lock, suppress(Timeout), lock.acquire(timeout=0):
         study = search.load_study()
         trial = study.get_trials(deepcopy=False)[number]
         if trial.state != TrialState.RUNNING:  # the worker crashed after the trial had ended
             return
-        with open_trial_run(run, search, number) as failed:  # workers may crash before they start a run
-            failed.fail(error)
+        with open_trial_run(run, search, number) as trial_run:  # a worker may crash before it starts the run
+            trial_run.fail(error)
         search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
         study.tell(number, state=TrialState.FAIL)
 
 
-def _terminate(workers: Sequence[_Worker]) -> None:
-    """Terminate the remaining processes; kill those that do not exit in time."""
+def _terminate_workers(workers: Sequence[_Worker]) -> None:
+    """Terminate the remaining workers; kill those that do not exit within `GRACE_SECONDS`."""
     for worker in workers:
         worker.process.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
