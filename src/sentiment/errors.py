@@ -65,7 +65,7 @@ def translate(error: BaseException) -> UserError | None:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise a UserError in place of every exception that `translate` handles."""
+    """Convert every exception that `translate` handles to a UserError."""
     try:
         yield
     except Exception as error:

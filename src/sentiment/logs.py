@@ -52,7 +52,7 @@ def progress(
 def progress_bar(
     description: str, total: int | None, *, unit: Unit = "items", done: int = 0
 ) -> Iterator[Callable[[int], object]]:
-    """Show progress that the caller reports, and yield the function to report it with.
+    """Show progress, and yield a function with which the caller reports it.
 
     Args:
         description: label shown before the progress.

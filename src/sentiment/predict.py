@@ -112,6 +112,7 @@ class _LineSplitter:
         return bool(select.select([self.descriptor], [], [], timeout)[0])
 
     def _read(self) -> None:
+        """Read the bytes that are available, and split them into lines."""
         try:
             chunk = os.read(self.descriptor, READ_BYTES)
         except OSError as error:
@@ -132,6 +133,7 @@ class _LineSplitter:
                 self.complete.append(b"".join(self.incomplete))
 
     def _take_window(self) -> list[bytes]:
+        """Remove and return the lines of the next window."""
         count, size = 0, 0
         while count < min(len(self.complete), WINDOW_LINES) and size < WINDOW_BYTES:
             size += len(self.complete[count])

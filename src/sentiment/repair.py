@@ -178,6 +178,7 @@ def _repair_cached_objects(out: Any) -> Iterator[str]:
 def _repair_object(
     odb: Any, oid: str, workspace: Path, name: str, backup_folder: Path | None
 ) -> Iterator[str]:
+    """Repair a corrupt object from the file in the workspace; otherwise move or remove it."""
     path = Path(odb.oid_to_path(oid))
     expected_md5 = oid.removesuffix(".dir")
     if not path.is_file() or compute_file_md5(path) == expected_md5:

@@ -132,6 +132,7 @@ def _find_pipeline_processes(root: Path) -> Iterator[str]:
 
 
 def _is_pipeline_command(command: list[str]) -> bool:
+    """Return whether a command line runs DVC or a stage."""
     programs = {Path(part).name for part in command[:2]}
     modules = {argument for option, argument in itertools.pairwise(command) if option == "-m"}
     return "dvc" in programs | modules or any(module.startswith("stages.") for module in modules)

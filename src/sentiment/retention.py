@@ -196,10 +196,12 @@ def _iterate_files(path: Path) -> Iterator[Path]:
 
 
 def _measure_size(path: Path) -> int:
+    """Return the size in bytes of a file, or of all files in a folder."""
     return sum(file.lstat().st_size for file in _iterate_files(path) if file.exists())
 
 
 def _get_last_change(folder: Path) -> float:
+    """Return the latest modification time of the files in a folder."""
     return max((file.lstat().st_mtime for file in _iterate_files(folder)), default=folder.stat().st_mtime)
 
 

@@ -1,4 +1,4 @@
-"""The web pages of the project: the MLflow UI, started as a child process, and optuna-dashboard."""
+"""Servers of web pages: the MLflow UI, which runs in a child process, and optuna-dashboard."""
 
 import os
 import signal
@@ -166,6 +166,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str, received: S
 
 
 def _is_answering(address: str) -> bool:
+    """Return whether a server answers a request without an error."""
     try:
         urllib.request.urlopen(address, timeout=5).close()  # noqa: S310  # http on the loopback
     except (OSError, urllib.error.URLError):

@@ -110,6 +110,7 @@ class _LimitedStream:
 def _iterate_members(
     stream: _LimitedStream, limits: ArchiveLimits, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of the wanted members; validate all members and skip the others."""
     count = 0
     while (header := _read_header(stream)) is not None:
         count += 1

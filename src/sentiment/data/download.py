@@ -63,6 +63,7 @@ def download(url: str, entry: CacheEntry, *, has_checksum: bool) -> bool:
 
 
 def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
+    """Make one attempt to download a URL, as `download` does with retries."""
     remote = RemoteFile(url)
     version = remote.request_version()
     is_current = entry.load_version() == version and (has_checksum or version.tag is not None)
@@ -108,6 +109,7 @@ def _append_to_partial(remote: RemoteFile, entry: CacheEntry, version: FileVersi
 
 
 def _log_retry(url: str, state: RetryCallState) -> None:
+    """Log why an attempt failed and when the next one starts."""
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
     logger.info(f"{redact_url(url)}: {reason}; retrying in {wait:.0f} s")
@@ -137,6 +139,7 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
 
 
 def _fetch_mirrors(urls: Sequence[str], checksum: Checksum | None) -> Path:
+    """Return a cached file, or fetch it from the first mirror that serves it."""
     cached = _find_cached(urls, checksum)
     if cached is not None:
         return cached
@@ -162,6 +165,7 @@ def _find_cached(urls: Sequence[str], checksum: Checksum | None) -> Path | None:
 
 
 def _fetch_from_mirror(url: str, checksum: Checksum | None) -> Path:
+    """Return the path of a local file, or of a cached or new download. Raises MirrorError."""
     path = to_local_path(url)
     if path is not None:
         return _verify_local_file(path, checksum)
@@ -194,6 +198,7 @@ def _verify_local_file(path: Path, checksum: Checksum | None) -> Path:
 
 
 def _download_and_verify(url: str, entry: CacheEntry, checksum: Checksum | None) -> Path:
+    """Download a URL and verify its checksum; restart a resumed download once if it differs."""
     resumed = download(url, entry, has_checksum=checksum is not None)
     mismatch = _find_mismatch(entry, checksum)
     if mismatch and resumed:  # the parts may come from two versions; a full download may be correct

@@ -145,6 +145,7 @@ def _expand_local(location: str) -> list[str]:
 
 
 def _glob(base: Path, parts: list[str], location: str) -> list[Path]:
+    """Return the files and folders below `base` that match a pattern, given by its path components."""
     if parts[-1] == RECURSIVE_WILDCARD:
         parts = [*parts, "*"]  # all files in subfolders, as in newer versions of pathlib
     if any(RECURSIVE_WILDCARD in part and part != RECURSIVE_WILDCARD for part in parts):
@@ -178,6 +179,7 @@ def _find_folder(base: Path, segment: str) -> Path | None:
 
 
 def _expand_remote(location: str) -> list[str]:
+    """Return the URLs of the files on a remote file system that match a pattern."""
     from fsspec.core import url_to_fs
 
     try:

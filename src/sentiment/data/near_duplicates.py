@@ -229,6 +229,7 @@ class _Search:
     def _record_pair(
         self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str
     ) -> Pair:
+        """Create a pair, and add it to the counts and to the closest pairs."""
         test = self._test_reviews[row]
         other = (batch["source"][query].as_py(), batch["row"][query].as_py())
         pair = Pair(similarity, (test["source"], test["row"]), split, other)

@@ -100,6 +100,7 @@ def _load_outputs(repo: "Repo", dvc_file: Path) -> list["Output"]:
 
 @contextmanager
 def _open_repository() -> Iterator["Repo"]:
+    """Open the DVC repository. Raises UserError if there is none."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo  # takes 0.5 s, so imported only if there is a file to check
 

@@ -131,6 +131,7 @@ class RemoteFile:
         return system, path
 
     def _request_stream(self, offset: int, version: FileVersion) -> Any:
+        """Open the file as a stream that starts at `offset`, if the server supports that."""
         if not self.is_http:
             stream = self._system.open(self._path, "rb")
             stream.seek(offset)
@@ -144,6 +145,7 @@ class RemoteFile:
         return self._system.open(self._path, "rb", block_size=0, size=version.size or 1, headers=headers)
 
     def _convert_error(self, error: Exception) -> MirrorError:
+        """Return the MirrorError or TransientError for an exception of a file system."""
         import aiohttp
 
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):

@@ -75,6 +75,7 @@ def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None
 
 
 def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the locations of the files of all sources. Raises UserError if a file is matched twice."""
     owners: dict[str, str] = {}
     locations: list[str] = []
     for name, paths in sources:
@@ -118,6 +119,7 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
 
 
 def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.RecordBatch]:
+    """Yield the reviews of a file, with their labels mapped, in batches of SCHEMA."""
     if path.stat().st_size == 0:
         raise UserError(f"{name}: empty, zero bytes")
     kind, compression = _detect_format(name, source)
@@ -143,6 +145,7 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
 def _read_rows(
     path: Path, name: str, kind: str, compression: Compression | None, source: FilesSource
 ) -> Iterator[Cells]:
+    """Yield the cells of a file's rows with the parser for its format."""
     if kind == "parquet":
         yield from read_parquet_rows(path, name, source.columns)
         return
@@ -163,6 +166,7 @@ def _map_label(label: str | None, row: str, source: FilesSource) -> int | None:
 
 
 def _detect_format(name: str, source: FilesSource) -> tuple[str, Compression | None]:
+    """Return the format and the compression of a file, by its name or the parameter `format`."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
     compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     inner = suffixes[-2:-1] if compression else suffixes[-1:]

@@ -112,6 +112,7 @@ def _validate_remaining_space(error: ValidationError, content: Mapping[str, Any]
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
+    """Parse a YAML file. Raises UserError if it is missing, invalid or not a mapping."""
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -140,6 +141,7 @@ def _is_spurious_length_error(details: ErrorDetails) -> bool:
 
 
 def _format_error(details: ErrorDetails, content: Mapping[str, Any]) -> str:
+    """Return a pydantic error as one line: the dotted path and the expected value."""
     keys, siblings = _resolve_location(details["loc"], content)
     name = ".".join(keys)
     match details["type"]:

@@ -228,6 +228,7 @@ def validate_sampler_and_pruner(params: "Params") -> list[str]:
 
 
 def _validate_grid(params: "Params") -> list[str]:
+    """Return the validation errors of the grid sampler: options, grid points and number of trials."""
     tune = params.tune
     if not isinstance(tune.sampler, GridSampling):
         return []

@@ -136,7 +136,7 @@ Pruning = Annotated[NoPruning | MedianPruning | HyperbandPruning, Field(discrimi
 
 
 class WarmStart(Section):
-    """Start with the best trials of an earlier study, in place of random ones."""
+    """Start with the best trials of an earlier study instead of random trials."""
 
     study: Annotated[str, Field(min_length=1)]
     """Name of the earlier study in the same storage."""
