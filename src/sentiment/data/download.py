@@ -86,7 +86,7 @@ def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
         if received > version.size:  # a file that is too long cannot be resumed
             entry.clear()
         raise TransientError(
-            f"the connection ended early: received {received:,} bytes, expected {version.size:,}"
+            f"the connection closed: received {received:,} bytes, expected {version.size:,}"
         )
     return start > 0
 
