@@ -123,8 +123,8 @@ class _LineSplitter:
         if self.incomplete_bytes > LONGEST_LINE:
             self.ended = self.too_long = True
         elif others:
-            *whole, last = others
-            lines = [b"".join(self.incomplete), *whole]
+            *complete, last = others
+            lines = [b"".join(self.incomplete), *complete]
             self.complete += [line.removesuffix(b"\r") for line in lines]
             self.incomplete, self.incomplete_bytes = [last], len(last)
         elif not chunk:

@@ -136,10 +136,10 @@ def find_near_duplicates(
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(REPORT_COLUMNS)
-            found = NearDuplicates()
-            for pair in _find_pairs(test, others, get_split, similarity, folder / "test.arrow", found):
+            result = NearDuplicates()
+            for pair in _find_pairs(test, others, get_split, similarity, folder / "test.arrow", result):
                 writer.writerow([f"{pair.similarity:.6f}", *pair.test, pair.split, *pair.other])
-        yield found
+        yield result
 
 
 def _find_pairs(
@@ -148,11 +148,11 @@ def _find_pairs(
     get_split: Callable[[int], str],
     similarity: float,
     path: Path,
-    found: NearDuplicates,
+    result: NearDuplicates,
 ) -> Iterator[Pair]:
-    """Yield the near-duplicate pairs, and record their numbers in `found`."""
+    """Yield the near-duplicate pairs, and record their numbers in `result`."""
     with _open_test_reviews(test, path) as test_reviews:
-        search = _Search(test_reviews, similarity, found)
+        search = _Search(test_reviews, similarity, result)
         for positions, batch in others():
             yield from search.pairs(positions, batch, get_split)
             release_freed_memory()
@@ -191,9 +191,9 @@ def _open_test_reviews(test: ReviewReader, path: Path) -> Iterator[_TestReviews]
 class _Search:
     """Searches batches of other reviews for near-duplicates of the test reviews."""
 
-    def __init__(self, test_reviews: _TestReviews, similarity: float, found: NearDuplicates) -> None:
-        self._found = found
-        found.test_reviews = len(test_reviews.signatures)
+    def __init__(self, test_reviews: _TestReviews, similarity: float, result: NearDuplicates) -> None:
+        self._result = result
+        result.test_reviews = len(test_reviews.signatures)
         self._test_reviews = test_reviews
         self._similarity = similarity
         self._index = SignatureIndex(test_reviews.signatures, similarity)
@@ -224,7 +224,7 @@ class _Search:
 
     def finish(self) -> None:
         """Count the undecided test reviews."""
-        self._found.undecided = int(np.sum((self._compared >= MAX_COMPARISONS) & (self._listed == 0)))
+        self._result.undecided = int(np.sum((self._compared >= MAX_COMPARISONS) & (self._listed == 0)))
 
     def _record_pair(
         self, similarity: float, row: int, batch: pa.RecordBatch, query: int, split: str
@@ -233,11 +233,11 @@ class _Search:
         test = self._test_reviews[row]
         other = (batch["source"][query].as_py(), batch["row"][query].as_py())
         pair = Pair(similarity, (test["source"], test["row"]), split, other)
-        self._found.similar += int(self._listed[row] == 0)
+        self._result.similar += int(self._listed[row] == 0)
         self._listed[row] += 1
-        self._found.pairs[split] = self._found.pairs.get(split, 0) + 1
+        self._result.pairs[split] = self._result.pairs.get(split, 0) + 1
         # The sort is stable: of equally similar pairs, the one found first stays first.
-        self._found.closest = sorted([*self._found.closest, pair], key=lambda pair: -pair.similarity)[
+        self._result.closest = sorted([*self._result.closest, pair], key=lambda pair: -pair.similarity)[
             :MAX_EXAMPLES
         ]
         return pair

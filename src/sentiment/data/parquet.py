@@ -213,8 +213,8 @@ def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
     with _reporting_corrupt_file(path), _open_parquet(path) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if any(field not in schema for field in FILE_SCHEMA):
-            found = ", ".join(f"{field.name} ({field.type})" for field in schema)
-            raise UserError(f"{path}: expected the columns text (string) and label (int8), found {found}")
+            columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise UserError(f"{path}: expected the columns text (string) and label (int8), found {columns}")
         if rows == 0 and labelled:
             raise UserError(f"{path}: contains no reviews")
         labels = parquet.read(["label"])["label"].unique().sort().to_pylist()

@@ -138,10 +138,10 @@ def require_few_duplicates(
 def require_balanced_labels(labels_by_split: Mapping[str, NDArray[np.int8]], checks: ReviewChecks) -> None:
     """Raise UserError if a labelled split lacks a label, or if its imbalance exceeds the limit."""
     for split, labels in labels_by_split.items():
-        found = np.unique(labels)
-        if found.tolist() != [0, 1]:
+        classes = np.unique(labels)
+        if classes.tolist() != [0, 1]:
             raise UserError(
-                f"reviews: the {split} split has {len(labels)} review(s) with labels {found.tolist()}, but "
+                f"reviews: the {split} split has {len(labels)} review(s) with labels {classes.tolist()}, but "
                 "needs both 0 and 1; add reviews or change download.split"
             )
         positive = float(labels.mean())
