@@ -85,9 +85,7 @@ def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     if version.size is not None and received != version.size:
         if received > version.size:  # a file that is too long cannot be resumed
             entry.clear()
-        raise TransientError(
-            f"the connection closed: received {received:,} bytes, expected {version.size:,}"
-        )
+        raise TransientError(f"the connection closed: received {received:,} bytes, expected {version.size:,}")
     return start > 0
 
 
