@@ -36,27 +36,30 @@ REQUIREMENTS = (
     "torch",
     "tqdm",
 )
-"""What `serving.py` imports, directly and through the package."""
+"""Packages that `serving.py` imports, directly or through the package `sentiment`."""
 
-PARAMS_OF_MODEL = ("model.", "train.")
-"""Prefixes of the run's parameters that the model has too, so that the Models page shows them."""
+MODEL_PARAM_PREFIXES = ("model.", "train.")
+"""Prefixes of the run's parameters that the model gets as well, so that the Models page shows them."""
 
-
-NO_STEP = -1
-"""No metric has this step: MLflow copies metrics of a step to the model, without their dataset."""
+MODEL_STEP = -1
+"""Step of the logged model. No metric has this step, since MLflow would copy the run's metrics of the same
+step to the model, without their dataset."""
 
 
 def log_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
-    """Log a model to the run that trained it, unless the run already has it, and return its id.
+    """Log a model to the run that trained it, unless the run already has it.
 
-    The model is logged again if it was deleted. If it is incomplete, because its files are missing or the
-    process was killed while it was logged, it is deleted and logged again.
+    A model that was deleted is logged again. An incomplete model, whose files are missing or whose logging
+    was interrupted, is deleted and logged again.
 
     Args:
-        run: the run that trained the model.
-        name: of the logged model.
-        folder: with weights and configuration.
-        tokenizer: the tokenizer's file.
+        run: run that trained the model.
+        name: name of the logged model.
+        folder: folder of the weights and the configuration.
+        tokenizer: path of the tokenizer's file.
+
+    Returns:
+        Id of the logged model.
     """
     client = run.store.client
     outputs = client.get_run(run.id).outputs
@@ -67,8 +70,8 @@ def log_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
         if _is_complete(client, model):
             return str(model.model_id)
         client.delete_logged_model(model.model_id)
-    model_id = _log_files(run, name, folder, tokenizer)
-    # MLflow records the commit of this process; the model may have been trained at another one.
+    model_id = _log_new_model(run, name, folder, tokenizer)
+    # MLflow tags the model with the current commit; replace it by the commit at which the model was trained.
     commit = run.tags().get(MLFLOW_GIT_COMMIT)
     if commit is not None:
         client.set_logged_model_tags(model_id, {MLFLOW_GIT_COMMIT: commit})
@@ -78,22 +81,24 @@ def log_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
 
 
 def tag_logged_model(run: Run, model_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a logged model, which the Models page shows as columns."""
+    """Set tags of a logged model; the Models page shows them as columns."""
     run.store.client.set_logged_model_tags(model_id, dict(tags))
 
 
-def _log_files(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
-    mlflow.set_experiment(experiment_id=run.store.experiment_id)  # else the model goes to "Default"
+def _log_new_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
+    mlflow.set_experiment(experiment_id=run.store.experiment_id)  # otherwise the model is logged to "Default"
     with tempfile.TemporaryDirectory() as temporary:
         served = Path(temporary) / SERVED_FOLDER
         copy_model(folder, served, tokenizer)
-        logged = Model.log(
+        model = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             name=name,
             run_id=run.id,
-            step=NO_STEP,
-            params={key: value for key, value in run.params().items() if key.startswith(PARAMS_OF_MODEL)},
+            step=MODEL_STEP,
+            params={
+                key: value for key, value in run.params().items() if key.startswith(MODEL_PARAM_PREFIXES)
+            },
             python_model=str(SERVING_CODE),
             artifacts={SERVED_FOLDER: str(served)},
             code_paths=[str(PACKAGE)],
@@ -101,10 +106,11 @@ def _log_files(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
             input_example=EXAMPLE,
             pip_requirements=[f"{package}=={_public_version(package)}" for package in REQUIREMENTS],
         )
-    return str(logged.model_id)
+    return str(model.model_id)
 
 
 def _find_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+    """Return the logged model; None if it was deleted."""
     try:
         return client.get_logged_model(model_id)
     except MlflowException as error:
@@ -114,17 +120,17 @@ def _find_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
 
 
 def _is_complete(client: MlflowClient, model: LoggedModel) -> bool:
-    """Return whether a logged model is ready and has its files."""
+    """Return whether a logged model is ready and its files exist."""
     if model.status != LoggedModelStatus.READY:
         return False
-    listed = [
+    listings = [
         client.list_logged_model_artifacts(model.model_id, path)
         for path in (None, f"artifacts/{SERVED_FOLDER}")
     ]
-    present = {file.path for files in listed for file in files}
-    return {MLMODEL_FILE_NAME, f"artifacts/{SERVED_FOLDER}/{WEIGHTS_FILE}"} <= present
+    existing_paths = {file.path for files in listings for file in files}
+    return {MLMODEL_FILE_NAME, f"artifacts/{SERVED_FOLDER}/{WEIGHTS_FILE}"} <= existing_paths
 
 
 def _public_version(package: str) -> str:
-    """Return the version without the local build's suffix, as an index has it: 2.13.0 for 2.13.0+cpu."""
+    """Return the installed version of a package without its local label: 2.13.0 for 2.13.0+cpu."""
     return importlib.metadata.version(package).partition("+")[0]

@@ -1,4 +1,4 @@
-"""The MLflow tracking store: opened with its experiment, its errors as messages, what it can delete."""
+"""The MLflow tracking store: connection, error messages, and deletion of runs in the trash."""
 
 import logging
 import os
@@ -35,9 +35,11 @@ from sentiment.tracking.ui import experiment_tags
 
 logger = logging.getLogger(__name__)
 
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else mlflow prints a long warning if git is missing
+os.environ.setdefault(
+    "GIT_PYTHON_REFRESH", "quiet"
+)  # otherwise mlflow prints a long warning if git is missing
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default, 7, blocks for four minutes
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for three small files
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # runs have only small artifacts
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it may contain a password
 
 for name in ("alembic", "mlflow"):  # they log each migration of a new store
@@ -46,27 +48,34 @@ for name in ("alembic", "mlflow"):  # they log each migration of a new store
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError)
-"""Raised by MLflow if its store fails: its own exceptions, and those of the HTTP or database client."""
+"""Exceptions that MLflow raises if its store fails: its own, and those of the HTTP or database client."""
 
-DELETED = re.compile(r"The (?P<kind>[Ee]xperiment|[Rr]un) '?(?P<id>\w+)'? must be in the 'active' state")
-"""MLflow's message about a run or an experiment that was deleted in the meantime."""
+DELETED_PATTERN = re.compile(
+    r"The (?P<kind>[Ee]xperiment|[Rr]un) '?(?P<id>\w+)'? must be in the 'active' state"
+)
+"""MLflow's error message about a run or an experiment that is in the trash."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store that answers, and the experiment that runs are logged to."""
+    """A tracking store and one of its experiments.
+
+    Attributes:
+        client: client of the tracking store.
+        experiment_id: id of the experiment that runs are logged to.
+    """
 
     client: MlflowClient
     experiment_id: str
 
 
 def default_tracking_uri() -> str:
-    """Return the address of the sqlite store in `mlruns/`, absolute if possible (`build_sqlite_address`)."""
+    """Return the URI of the SQLite store in `mlruns/`, absolute if possible (`build_sqlite_address`)."""
     return build_sqlite_address(repository_root() / "mlruns" / "mlflow.db")
 
 
 def tracking_uri(settings: Settings) -> str:
-    """Return the tracking address; a relative sqlite file is resolved against the repository's root."""
+    """Return the tracking URI; a relative SQLite path is resolved against the repository's root."""
     if settings.mlflow_tracking_uri is None:
         return default_tracking_uri()
     return resolve_sqlite_address(settings.mlflow_tracking_uri.get_secret_value())
@@ -89,18 +98,18 @@ def open_store() -> Store:
         return _connect(uri, settings.mlflow_experiment_name, is_local)
     except UserError:
         raise
-    except Exception as error:  # each kind of store raises its own exceptions
+    except Exception as error:  # each type of store raises its own exceptions
         raise UserError(describe_store_error(error)) from None
 
 
-def _is_default() -> bool:
-    """Return whether the store is the one in `mlruns/`. MLflow itself sets the variable for that one too."""
+def _is_default_store() -> bool:
+    """Return whether the tracking URI, which MLflow itself may have set, is that of the default store."""
     return tracking_uri(load_settings()) == default_tracking_uri()
 
 
 @register_translator
 def translate_store_error(error: BaseException) -> UserError | None:
-    """Return the error to report when the store fails while a command runs."""
+    """Translate an error of the tracking store into an error message; return None for other errors."""
     if not isinstance(error, STORE_ERRORS) or find_raising_library(error, "mlflow", "optuna") == "optuna":
         return None
     return UserError(
@@ -109,79 +118,84 @@ def translate_store_error(error: BaseException) -> UserError | None:
 
 
 def describe_store_error(error: Exception) -> str:
-    """Return a one-line message with the cause, without the store's address."""
+    """Return a one-line message with the cause of an error, without the store's address."""
     cause = _describe_cause(error, tracking_uri(load_settings()))
-    location = repository_root() / "mlruns" if _is_default() else "MLFLOW_TRACKING_URI"
-    if hint := _restore_hint(error):
+    location = repository_root() / "mlruns" if _is_default_store() else "MLFLOW_TRACKING_URI"
+    if hint := _build_restore_hint(error):
         return f"the MLflow tracking store ({location}) rejected the request: {cause}{hint}"
     return f"Cannot reach the MLflow tracking store ({location}): {cause}"
 
 
 def _create_tables(uri: str, path: Path) -> None:
-    """Create a sqlite store atomically.
+    """Create the database file and the tables of a SQLite store atomically, if the file does not exist.
 
     MLflow takes seconds to create its tables. A process killed meanwhile would leave an unusable file, and
-    two processes that create them at once conflict.
+    two processes that create the tables at once would conflict.
+
+    Args:
+        uri: tracking URI of the store.
+        path: path of the database file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.making"):
-        head, found, options = uri.rpartition(f"/{path.name}")
-        # A name that is percent-encoded in the address is not found: MLflow creates those tables in place.
-        if found and not path.exists():
+        prefix, separator, options = uri.rpartition(f"/{path.name}")
+        # A file name that is percent-encoded in the URI is not found; MLflow creates its tables in place.
+        if separator and not path.exists():
             with atomic_write(path) as temporary:
-                MlflowClient(f"{head}/{temporary.name}{options}").search_experiments(max_results=1)
+                MlflowClient(f"{prefix}/{temporary.name}{options}").search_experiments(max_results=1)
 
 
 def _connect(uri: str, name: str, is_local: bool) -> Store:
+    """Connect to a store and return it with the experiment `name`, which is created if it does not exist."""
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
-    found = _find_active_experiment(client, name)
-    if found is not None:
+    experiment = _find_active_experiment(client, name)
+    if experiment is not None:
         for tag, value in experiment_tags().items():
-            if tag not in found.tags:  # one that the user has edited stays
-                client.set_experiment_tag(found.experiment_id, tag, value)
-        return Store(client, str(found.experiment_id))
-    # A local client stores artifacts beside the database; a server chooses the location itself.
+            if tag not in experiment.tags:  # the user may have edited the others
+                client.set_experiment_tag(experiment.experiment_id, tag, value)
+        return Store(client, str(experiment.experiment_id))
+    # With a local store, this process chooses where artifacts are stored; a server chooses by itself.
     location = (repository_root() / "mlruns" / "artifacts").as_uri() if is_local else None
     try:
         return Store(client, client.create_experiment(name, location, experiment_tags()))
     except MlflowException:
-        found = _find_active_experiment(client, name)  # another process has just created it
-        if found is None:
+        experiment = _find_active_experiment(client, name)  # another process may have just created it
+        if experiment is None:
             raise
-        return Store(client, str(found.experiment_id))
+        return Store(client, str(experiment.experiment_id))
 
 
 def _find_active_experiment(client: MlflowClient, name: str) -> Experiment | None:
-    """Return the experiment; None if there is none.
+    """Return the experiment; None if it does not exist.
 
     Raises:
-        UserError: it was deleted; its name stays reserved.
+        UserError: the experiment is in the trash, so its name cannot be used.
     """
     experiment: Experiment | None = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage != "active":
+        command = _build_restore_command("experiments", "--experiment-id", experiment.experiment_id)
         raise UserError(
-            f"the MLflow experiment {name!r} is in the trash; "
-            f"`{_restore_command('experiments', '--experiment-id', experiment.experiment_id)}` restores it, "
+            f"the MLflow experiment {name!r} is in the trash; `{command}` restores it, "
             "or set MLFLOW_EXPERIMENT_NAME to another name"
         )
     return experiment
 
 
-def _restore_hint(error: Exception) -> str:
-    """Return how to restore the run or experiment that was deleted; an empty string for other errors."""
-    found = DELETED.search(str(error)) if isinstance(error, MlflowException) else None
-    if found is None:
+def _build_restore_hint(error: Exception) -> str:
+    """Return a hint on how to restore a deleted run or experiment; an empty string for other errors."""
+    match = DELETED_PATTERN.search(str(error)) if isinstance(error, MlflowException) else None
+    if match is None:
         return ""
-    kind = found["kind"].lower()
+    kind = match["kind"].lower()
     option = "--experiment-id" if kind == "experiment" else "--run-id"
-    return f"; it is in the trash, `{_restore_command(f'{kind}s', option, found['id'])}` restores it"
+    return f"; it is in the trash, `{_build_restore_command(f'{kind}s', option, match['id'])}` restores it"
 
 
-def _restore_command(kind: str, option: str, identifier: str) -> str:
-    """Return the command that restores a run or experiment; for the default store, with its address."""
+def _build_restore_command(kind: str, option: str, identifier: str) -> str:
+    """Return the command that restores a run or experiment, with the address only for the default store."""
     command = f"mlflow {kind} restore {option} {identifier}"
-    if not _is_default():  # the user has set the address, which may contain a password
+    if not _is_default_store():  # the user has set the address, which may contain a password
         return command
     return f"MLFLOW_TRACKING_URI={shlex.quote(default_tracking_uri())} {command}"
 
@@ -189,9 +203,9 @@ def _restore_command(kind: str, option: str, identifier: str) -> str:
 def _describe_cause(error: Exception, uri: str) -> str:
     """Return the cause of an error in one line, without the address.
 
-    MLflow's own errors, those of sqlite and missing drivers are quoted. Of others only the type is named,
-    since their messages may quote parts of the address; so is one of MLflow's in which a library has spelt
-    the password in another way.
+    Messages of MLflow, of SQLite and about missing drivers are quoted. For other errors, only the type is
+    named, since their messages may contain parts of the address. The same applies to messages of MLflow that
+    contain the password in another encoding.
     """
     if isinstance(error, ImportError):
         return f"the driver {error.name} is not installed"
@@ -210,45 +224,54 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def has_default_store() -> bool:
-    """Return whether runs are logged to the sqlite store in `mlruns/`, and it exists."""
-    return _is_default() and _default_database().is_file()
+    """Return whether the tracking store is the default SQLite store in `mlruns/`, and exists."""
+    return _is_default_store() and _default_database_path().is_file()
 
 
 def find_deleted_runs(days: float) -> list[str]:
-    """Return the ids of runs that were deleted more than this many days ago."""
-    before = (time.time() - days * 86400) * 1000
+    """Return the ids of runs that were deleted more than `days` days ago."""
+    deleted_before_ms = (time.time() - days * 86400) * 1000
     query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'deleted' AND deleted_time < ?"
-    return [row[0] for row in _query(query, before)]
+    return [row[0] for row in _query_default_store(query, deleted_before_ms)]
 
 
 def purge_deleted_runs(days: float) -> None:
-    """Permanently delete those runs, experiments deleted as long ago, and their artifacts."""
+    """Permanently delete runs, experiments and their artifacts that were deleted more than `days` days ago.
+
+    Raises:
+        UserError: `mlflow gc` failed.
+    """
     uri = default_tracking_uri()
     age = f"{int(days)}d{int(days * 24 % 24)}h"
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
-    done = subprocess.run([*command, "--older-than", age], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise UserError(f"`mlflow gc` failed: {lines[-1] if lines else done.returncode}")
+    completed = subprocess.run([*command, "--older-than", age], capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        lines = (completed.stderr or completed.stdout).strip().splitlines()
+        raise UserError(f"`mlflow gc` failed: {lines[-1] if lines else completed.returncode}")
 
 
 def find_orphaned_artifacts() -> list[Path]:
     """Return the artifact folders whose run or model is no longer in the store."""
     folder = repository_root() / "mlruns" / "artifacts"
-    runs = {row[0] for row in _query("SELECT run_uuid FROM runs")}
-    models = {row[0] for row in _query("SELECT model_id FROM logged_models")}
-    of_runs = [path for path in folder.glob("*") if RUN_ID.fullmatch(path.name) and path.name not in runs]
-    of_models = [path for path in folder.glob("models/m-*") if path.name not in models]
-    return sorted(of_runs + of_models)
+    runs = {row[0] for row in _query_default_store("SELECT run_uuid FROM runs")}
+    models = {row[0] for row in _query_default_store("SELECT model_id FROM logged_models")}
+    run_folders = [path for path in folder.glob("*") if RUN_ID.fullmatch(path.name) and path.name not in runs]
+    model_folders = [path for path in folder.glob("models/m-*") if path.name not in models]
+    return sorted(run_folders + model_folders)
 
 
-def _default_database() -> Path:
+def _default_database_path() -> Path:
     return repository_root() / "mlruns" / "mlflow.db"
 
 
-def _query(query: str, *values: float) -> list[tuple[str]]:
+def _query_default_store(query: str, *values: float) -> list[tuple[str]]:
+    """Return the rows of a query to the database of the default store, which is opened read-only.
+
+    Raises:
+        UserError: the database cannot be read.
+    """
     try:
-        with closing(sqlite3.connect(f"{_default_database().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{_default_database_path().as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error as error:
-        raise UserError(f"{_default_database()}: cannot be read: {error}") from None
+        raise UserError(f"{_default_database_path()}: cannot be read: {error}") from None

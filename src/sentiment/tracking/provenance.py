@@ -1,4 +1,4 @@
-"""What a run records so that it can be rebuilt: commit and diff, input hashes, packages, processor."""
+"""Provenance of a run: commit, diff, hashes of inputs, installed packages and processor."""
 
 import importlib.metadata
 import os
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from sentiment.tracking.run import Run
 
 INPUT_TAG = "dvc.md5."
-"""Prefix of the tags that hold the MD5 of each input, as `dvc.lock` records it; the path follows."""
+"""Prefix of the tags with the MD5 of each input, as `dvc.lock` records it; the input's path follows."""
 COMMIT_TAG, DIRTY_TAG, DIRTY_BECAUSE_TAG = "git.commit", "git.dirty", "git.dirty_because"
 EXPERIMENT_TAG = "dvc.experiment"
 SOURCE_TAGS = (COMMIT_TAG, MLFLOW_GIT_COMMIT, DIRTY_TAG, DIRTY_BECAUSE_TAG, EXPERIMENT_TAG)
 
 DIFF, PACKAGES = "source.diff", "packages.txt"
-"""Names of artifacts."""
+"""Artifacts of a run: the diff of the working tree, and the installed packages."""
 
 
 def log_provenance(run: "Run", inputs: Iterable[Path]) -> None:
-    """Record what is needed to rebuild a run; a resumed run gets the values that hold now.
+    """Log what is needed to reproduce a run; in a resumed run, current values replace the earlier ones.
 
     Args:
-        run: the run.
-        inputs: files and folders that its stage reads; missing ones are skipped.
+        run: run to log to.
+        inputs: files and folders that the run's stage reads; missing ones are skipped.
     """
     hashes = compute_dvc_hashes(inputs)
     tags = collect_source_tags(find_inputs_missing_from_lock(hashes))
@@ -60,7 +60,7 @@ def log_provenance(run: "Run", inputs: Iterable[Path]) -> None:
 
 
 def collect_evaluation_tags(inputs: Iterable[Path]) -> dict[str, str]:
-    """Return tags of the code, machine and data behind test metrics; they go below `evaluate.`."""
+    """Return tags of the code, machine and data of test metrics, without the prefix `evaluate.`."""
     hashes = compute_dvc_hashes(inputs)
     source = collect_source_tags(find_inputs_missing_from_lock(hashes))
     return {
@@ -77,16 +77,16 @@ def _input_tags(hashes: Mapping[str, str]) -> dict[str, str]:
 SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|_KEY|CREDENTIALS?)$", re.IGNORECASE)
 ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=\s*['\"]?(.*?)['\"]?\s*$", re.MULTILINE)
 MIN_SECRET_LENGTH = 6
-"""A shorter value occurs in any text by chance, so it is not redacted."""
+"""Minimum length of a secret that is redacted. Shorter values occur in texts by chance."""
 
 REDACTED = "<hidden>"
 
 
 def build_redactor() -> Callable[[str], str]:
-    """Return a function that removes known secrets, and queries and credentials of URLs, from a text.
+    """Return a function that redacts known secrets, and credentials and queries of URLs, in a text.
 
-    Known secrets come from the environment and `.env`: passwords in addresses, and values of variables whose
-    names mark them as secret.
+    Known secrets are the passwords in configured addresses, and the values of variables in the environment
+    and in `.env` whose names match `SECRET_NAME`.
     """
     secrets = sorted(_find_known_secrets(), key=len, reverse=True)
 
@@ -101,37 +101,40 @@ def build_redactor() -> Callable[[str], str]:
 def _find_known_secrets() -> set[str]:
     settings = load_settings()
     addresses = (settings.mlflow_tracking_uri, settings.tune_storage)
-    found = {
+    secrets = {
         secret for address in addresses if address for secret in find_secrets(address.get_secret_value())
     }
     try:
-        assigned = ASSIGNMENT.findall((repository_root() / ".env").read_text(encoding="utf-8"))
+        env_file = ASSIGNMENT.findall((repository_root() / ".env").read_text(encoding="utf-8"))
     except OSError:
-        assigned = []
-    variables = [*os.environ.items(), *assigned]
-    found |= {value for name, value in variables if SECRET_NAME.search(name)}
-    return {secret for secret in found if len(secret) >= MIN_SECRET_LENGTH}
+        env_file = []
+    variables = [*os.environ.items(), *env_file]
+    secrets |= {value for name, value in variables if SECRET_NAME.search(name)}
+    return {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
 
 
 def compute_dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """Return DVC's MD5 by path: of a file, or (with the suffix `.dir`) of a folder.
+    """Compute the MD5 that DVC records for each file and folder; that of a folder has the suffix `.dir`.
 
     Each file is read once, even if it is in several of the folders. Missing paths are skipped.
+
+    Returns:
+        MD5s by path.
     """
-    of_files: dict[Path, str] = {}
-    found = {}
+    file_md5s: dict[Path, str] = {}
+    md5s = {}
     for path in paths:
         if path.is_dir():
             tree = Tree()  # type: ignore[no-untyped-call]
             for file in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-                md5 = of_files[file] = of_files.get(file) or compute_file_md5(file)
+                md5 = file_md5s[file] = file_md5s.get(file) or compute_file_md5(file)
                 tree.add(file.relative_to(path).parts, Meta(), HashInfo("md5", md5))
             tree.digest()
-            found[path.as_posix()] = str(tree.hash_info.value)
+            md5s[path.as_posix()] = str(tree.hash_info.value)
         elif path.is_file():
-            of_files[path] = of_files.get(path) or compute_file_md5(path)
-            found[path.as_posix()] = of_files[path]
-    return found
+            file_md5s[path] = file_md5s.get(path) or compute_file_md5(path)
+            md5s[path.as_posix()] = file_md5s[path]
+    return md5s
 
 
 REQUIREMENTS = Path("requirements.lock")
@@ -152,8 +155,8 @@ def collect_environment_tags() -> dict[str, str]:
 def list_installed_packages() -> str:
     """Return the installed versions of the packages in `requirements.lock`, as a requirements file.
 
-    A comment marks each version that differs from the pinned one. Without a lock file, all installed packages
-    are listed.
+    A comment marks each version that differs from the pinned version. If `requirements.lock` does not exist,
+    all installed packages are listed.
     """
     try:
         pinned = dict(PINNED.findall(REQUIREMENTS.read_text(encoding="utf-8")))
@@ -172,40 +175,40 @@ def list_installed_packages() -> str:
     return "\n".join(lines) + "\n"
 
 
-WRITTEN_BY_STAGES = (f":!{paths.LOCK}", f":!{paths.METRICS}", ":!mlruns")
-"""Tracked files that a pipeline run itself rewrites, and the store, which may have been moved.
+STAGE_OUTPUTS = (f":!{paths.LOCK}", f":!{paths.METRICS}", ":!mlruns")
+"""Pathspecs that exclude the tracked files that a pipeline run rewrites, and the tracking store.
 
-They do not make the tree dirty. Inputs that the commit's `dvc.lock` does not name do
+Their changes do not make the working tree dirty. Inputs that are missing from the commit's `dvc.lock` do
 (`find_inputs_missing_from_lock`).
 """
 
 ENV_FILES = (":(exclude,glob)**/.env", ":(exclude,glob)**/.env.local")
-"""Files of secrets. Git ignores them unless they were added with force, so the diff excludes them too."""
+"""Pathspecs that exclude files with secrets from the diff, even if they were added to git by force."""
 
 MAX_NAMED_CAUSES = 10
-"""Most changed paths that the tag lists; the artifact `source.diff` has all of them."""
+"""Maximum number of changes that the tag lists; the artifact `source.diff` has all of them."""
 
 MAX_DIFF_BYTES = 1_000_000
 
 
-def collect_source_tags(unnamed: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return tags for the git commit, whether the run differs from it, and the DVC experiment's name.
+def collect_source_tags(missing_inputs: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return tags with the git commit, whether the working tree is dirty and why, and the DVC experiment.
 
-    The commit is also set under MLflow's own tag, which the UI shows as the run's version. Outside a git
-    repository, or in one without commits, the tags of the commit are left out.
+    The commit is also the value of MLflow's own tag, which the UI shows as the run's version. Outside a git
+    repository, or in one without commits, the tags of the commit are omitted.
 
     Args:
-        unnamed: inputs that the commit's `dvc.lock` does not name.
+        missing_inputs: paths of inputs that are missing from the commit's `dvc.lock`.
     """
     tags = {}
-    commit = _find_commit()
+    commit = _read_commit()
     if commit:
-        causes = [*_changed_paths(), *(f"{path} is not in its dvc.lock" for path in unnamed)]
+        causes = [*_find_changed_paths(), *(f"{path} is not in its dvc.lock" for path in missing_inputs)]
         tags = {COMMIT_TAG: commit, MLFLOW_GIT_COMMIT: commit, DIRTY_TAG: "true" if causes else "false"}
-        more = len(causes) - MAX_NAMED_CAUSES
+        omitted = len(causes) - MAX_NAMED_CAUSES
         if causes:
             tags[DIRTY_BECAUSE_TAG] = "; ".join(
-                causes[:MAX_NAMED_CAUSES] + ([f"and {more} more"] if more > 0 else [])
+                causes[:MAX_NAMED_CAUSES] + ([f"and {omitted} more"] if omitted > 0 else [])
             )
     if experiment := os.environ.get("DVC_EXP_NAME"):
         tags[EXPERIMENT_TAG] = experiment
@@ -213,21 +216,24 @@ def collect_source_tags(unnamed: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def find_inputs_missing_from_lock(hashes: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the inputs whose MD5 the commit's `dvc.lock` does not have for that path.
+    """Return the paths of inputs whose MD5 is not in the commit's `dvc.lock`.
 
-    The working tree's `dvc.lock` is not consulted: DVC rewrites it while it runs the stages.
+    The working tree's `dvc.lock` is not used, since DVC rewrites it while it runs stages.
+
+    Args:
+        hashes: MD5s of the inputs by path.
     """
-    locked = hashes_in_lock((read_committed(str(paths.LOCK)) or b"").decode(errors="replace"))
+    locked = _parse_lock_hashes((read_committed(str(paths.LOCK)) or b"").decode(errors="replace"))
     return tuple(path for path, md5 in hashes.items() if md5 not in locked.get(path, set()))
 
 
-def hashes_in_lock(text: str) -> dict[str, set[str]]:
-    """Return the MD5s of dependencies and outputs in a `dvc.lock` by path; empty for a corrupt file."""
-    found: dict[str, set[str]] = {}
+def _parse_lock_hashes(text: str) -> dict[str, set[str]]:
+    """Return the MD5s of all dependencies and outputs in a `dvc.lock`, by path; empty for a corrupt file."""
+    md5s: dict[str, set[str]] = {}
     for stage in parse_lock(text).values():
         for entry in [*(stage.get("deps") or []), *(stage.get("outs") or [])]:
-            found.setdefault(str(entry.get("path")), set()).add(str(entry.get("md5")))
-    return found
+            md5s.setdefault(str(entry.get("path")), set()).add(str(entry.get("md5")))
+    return md5s
 
 
 def parse_lock(text: str) -> dict[str, dict[str, Any]]:
@@ -243,32 +249,38 @@ def parse_lock(text: str) -> dict[str, dict[str, Any]]:
 def compute_working_tree_diff() -> str | None:
     """Return the diff of tracked files against the commit, preceded by the names of untracked files.
 
-    The diff includes `dvc.lock`, `params.yaml` and the metrics, so that commit and diff together rebuild the
-    run. Files that git ignores, such as `.env`, are not in it. Returns None if there is no commit.
+    The diff includes `dvc.lock`, `params.yaml` and the metrics, so that a run can be reproduced from commit
+    and diff. It does not contain files that git ignores, such as `.env`.
+
+    Returns:
+        The diff, truncated to `MAX_DIFF_BYTES`; None if there is no commit.
     """
-    if not _find_commit():
+    if not _read_commit():
         return None
-    diff = _git("diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".", *ENV_FILES) or ""
+    diff = (
+        _run_git_text("diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".", *ENV_FILES)
+        or ""
+    )
     content = diff.encode()
     if len(content) > MAX_DIFF_BYTES:
         head = content[:MAX_DIFF_BYTES].decode(errors="ignore").rpartition("\n")[0]
         diff = f"{head}\n# truncated: the diff has {len(content)} bytes\n"
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", ".", *ENV_FILES) or ""
+    untracked = _run_git_text("ls-files", "--others", "--exclude-standard", "--", ".", *ENV_FILES) or ""
     names = "".join(f"# untracked, content not recorded: {line}\n" for line in untracked.splitlines())
     return f"{names}{diff}{'' if diff.endswith(chr(10)) else chr(10)}"
 
 
-def _find_commit() -> str | None:
-    found = _git("rev-parse", "HEAD")
-    return found.strip() if found else None
+def _read_commit() -> str | None:
+    commit = _run_git_text("rev-parse", "HEAD")
+    return commit.strip() if commit else None
 
 
-def _changed_paths() -> tuple[str, ...]:
-    listed = _git("status", "--porcelain", "--", ".", *WRITTEN_BY_STAGES) or ""
-    return tuple(line[3:] for line in listed.splitlines())
+def _find_changed_paths() -> tuple[str, ...]:
+    status = _run_git_text("status", "--porcelain", "--", ".", *STAGE_OUTPUTS) or ""
+    return tuple(line[3:] for line in status.splitlines())
 
 
-def _git(*arguments: str) -> str | None:
+def _run_git_text(*arguments: str) -> str | None:
     """Return the output of a git command; None if it fails (no git, no repository, no commit)."""
-    printed = run_git(*arguments)
-    return None if printed is None else printed.decode("utf-8", errors="replace")
+    output = run_git(*arguments)
+    return None if output is None else output.decode("utf-8", errors="replace")

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imports 26 MB that training does not need
 
 PARAMS_PER_BATCH = 100
-"""Most parameters that the MLflow API accepts in one request."""
+"""Maximum number of parameters that the MLflow API accepts in one request."""
 
 EPOCH_AUC = ("validation_auc", "tuning_auc")
-"""Of these metrics, every epoch has one; all metrics of an epoch are logged in one request."""
+"""Metrics of which each epoch has exactly one. All metrics of an epoch are logged in one request."""
 
 VALIDATION_AUC = "validation.auc"
 """Metric of a model: its AUC on the whole validation split."""
@@ -45,38 +45,42 @@ BEST_TUNING_AUC = "best_tuning_auc"
 """Metric of a trial's model: its AUC on the tuning fold, which drives pruning and ranking."""
 
 Split = Literal["validation", "tuning"]
-"""What a training is validated on: the whole validation split, or a trial's fold of it. Prefix of metrics."""
+"""Reviews that a training is validated on, the validation split or its tuning fold, as prefix of metrics."""
 
 CHANGED_TAG = "params.changed"
-"""On a resumed run: the parameters whose values in params.yaml have changed since it started."""
+"""Tag of a resumed run with the parameters whose values in params.yaml have changed since it started."""
 
 ERROR_TAG = "error"
 
 FAIL_FAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""Used to report an error, when the user has already waited for the store; the first retry has no delay."""
+"""Environment variables while an error is logged, so that the user does not wait long for a failed store."""
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The logged model and the dataset that metrics belong to."""
+    """The logged model and the dataset that metrics belong to.
+
+    Attributes:
+        model_id: id of the logged model.
+        dataset_name: name of the dataset, from the function `dataset_name`.
+        dataset_digest: MD5 of the split's tokens.
+    """
 
     model_id: str
     dataset_name: str
-    """From `dataset_name`."""
     dataset_digest: str
-    """MD5 of the split's tokens."""
 
 
 class Run:
-    """A run in the tracking store; as a context manager, it ends the run with the right status.
+    """A run in the tracking store; as a context manager, it ends the run.
 
-    The status is FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag, after `fail()`
-    or an exception. If the store fails at that moment, the original exception propagates and the run stays
-    RUNNING, so that a restart can resume it.
+    The run ends with the status FINISHED; KILLED after `kill()` or Ctrl-C; FAILED, with the error as a tag,
+    after `fail()` or an exception. If the store fails while an exception is handled, the exception propagates
+    and the run stays RUNNING, so that a restart can resume it.
     """
 
     def __init__(self, store: Store, run_id: str, epochs: Iterable[int] = ()) -> None:
-        """Wrap an existing run; epochs: numbers of the epochs whose metrics it already has."""
+        """Wrap an existing run; `epochs` are the numbers of the epochs whose metrics it already has."""
         self.store = store
         self.id = run_id
         self._epochs = set(epochs)
@@ -99,33 +103,33 @@ class Run:
             self.store.client.set_terminated(self.id, self._status)
 
     def kill(self) -> None:
-        """Mark the run as stopped on purpose, such as a pruned trial."""
+        """Set the status with which the run ends to KILLED, as for a pruned trial."""
         self._status = "KILLED"
 
     def fail(self, error: str) -> None:
-        """Mark the run as failed, with the error as a tag."""
+        """Set the status with which the run ends to FAILED, and log the error as a tag."""
         self._status = "FAILED"
         self.tag({ERROR_TAG: error})
 
     def start_nested(self, name: str, stage: str, tags: Mapping[str, str] | None = None) -> "Run":
-        """Start a child run with the same source tags."""
+        """Start a child run of a stage, with the source tags of this run."""
         return start_run(self.store, stage, name, parent=self, tags=tags)
 
     @property
     def has_epochs(self) -> bool:
-        """Whether metrics of an epoch are logged."""
+        """Whether the run has metrics of at least one epoch."""
         return bool(self._epochs)
 
     def tags(self) -> dict[str, str]:
-        """Return the tags that the run has in the store."""
+        """Read the tags of the run from the store."""
         return dict(self.store.client.get_run(self.id).data.tags)
 
     def params(self) -> dict[str, str]:
-        """Return the parameters that the run has in the store."""
+        """Read the parameters of the run from the store."""
         return dict(self.store.client.get_run(self.id).data.params)
 
     def find_nested(self, tags: Mapping[str, str]) -> "Run | None":
-        """Return the newest child run that has these tags, unchanged; None if there is none."""
+        """Return the newest child run with these tags, without resuming it; None if there is none."""
         return find_tagged_run(self.store, {MLFLOW_PARENT_RUN_ID: self.id, **tags})
 
     def tag(self, tags: Mapping[str, str]) -> None:
@@ -133,13 +137,11 @@ class Run:
         self.store.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def replace_tags(self, prefix: str, tags: Mapping[str, str]) -> None:
-        """Set tags with a prefix, and delete all other tags that have it.
-
-        A reopened run may hold tags that no longer apply.
+        """Set tags with a prefix, and delete other tags with the prefix, which a resumed run may have.
 
         Args:
-            prefix: of the tags, with its dot.
-            tags: by name without the prefix.
+            prefix: prefix of the tag names, with its dot.
+            tags: values of the tags by name, without the prefix.
         """
         current = {f"{prefix}{name}": value for name, value in tags.items()}
         for name in self.tags():
@@ -148,20 +150,20 @@ class Run:
         self.tag(current)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log nested parameters by their dotted path in `params.yaml`, lists of sections by index.
+        """Log nested parameters by their dotted path in `params.yaml`; sections in a list are named by index.
 
-        MLflow does not let a run's parameters change. If a resumed run has other values (of parameters that
-        do not affect the model), they go to the tag `params.changed`.
+        Parameters of an MLflow run cannot change. If a run is resumed with other values of parameters, which
+        do not affect the model, the changes are logged in the tag `params.changed`.
         """
         redact = build_redactor()
-        given = {name: redact(str(value)) for name, value in flatten(params).items()}
+        values = {name: redact(str(value)) for name, value in flatten(params).items()}
         logged = self.params()
-        new = [Param(name, value) for name, value in given.items() if name not in logged]
+        new = [Param(name, value) for name, value in values.items() if name not in logged]
         for start in range(0, len(new), PARAMS_PER_BATCH):
             self.store.client.log_batch(self.id, params=new[start : start + PARAMS_PER_BATCH])
         changed = [
             f"{name}: {logged[name]}, now {value}"
-            for name, value in given.items()
+            for name, value in values.items()
             if logged.get(name, value) != value
         ]
         if changed:
@@ -173,10 +175,9 @@ class Run:
         """Log metrics in one request.
 
         Args:
-            metrics: values by name.
-            step: the epoch, for metrics that each epoch has.
-            result: the logged model and the dataset that the metrics belong to, so that the UI's Models page
-                has them as columns.
+            metrics: values of the metrics by name.
+            step: epoch number for metrics of an epoch, otherwise 0.
+            result: logged model and dataset that the metrics belong to, which the UI's Models page shows.
         """
         now = int(time.time() * 1000)
         links = {} if result is None else asdict(result)
@@ -184,28 +185,23 @@ class Run:
             self.id, [Metric(name, float(value), now, step, **links) for name, value in metrics.items()]
         )
 
-    def log_epoch(self, epoch: EpochMetrics, split: Split = "validation") -> None:
-        """Log the metrics of an epoch and its layers, unless the run, being resumed, already has them.
-
-        Args:
-            epoch: its metrics.
-            split: what the epoch was validated on.
-        """
-        if epoch.epoch in self._epochs:
+    def log_epoch(self, metrics: EpochMetrics, split: Split = "validation") -> None:
+        """Log the metrics of an epoch and its layers, unless the run was resumed and already has them."""
+        if metrics.epoch in self._epochs:
             return
-        self._epochs.add(epoch.epoch)
-        metrics = {**asdict(epoch), **epoch.gradients.metrics()}
-        del metrics["epoch"], metrics["gradients"]
-        renamed = {re.sub("^validation", split, name): value for name, value in metrics.items()}
-        self.log_metrics(renamed, step=epoch.epoch)
+        self._epochs.add(metrics.epoch)
+        values = {**asdict(metrics), **metrics.gradients.metrics()}
+        del values["epoch"], values["gradients"]
+        renamed = {re.sub("^validation", split, name): value for name, value in values.items()}
+        self.log_metrics(renamed, step=metrics.epoch)
 
     def log_best(self, best: EpochMetrics, split: Split = "validation") -> None:
-        """Log the number and the AUC of the best epoch, whose weights the model has."""
+        """Log number and AUC of the best epoch, whose weights are those of the model."""
         auc = VALIDATION_AUC if split == "validation" else BEST_TUNING_AUC
         self.log_metrics({"best_epoch": best.epoch, auc: best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path, stage: str = "tokenize") -> None:
-        """Log a split as an input of the run, by the digest of its tokens; stage: that writes the path."""
+        """Log a split as an input of the run; `stage` is the DVC stage that writes its tokens to `path`."""
         source = CodeDatasetSource({"path": path.as_posix(), "dvc.stage": stage})
         dataset = Dataset(
             name=dataset_name(split),
@@ -225,12 +221,12 @@ class Run:
             self.store.client.log_inputs(self.id, inputs)
 
     def log_figures(self, figures: Mapping[str, "Figure"], folder: str) -> None:
-        """Log matplotlib figures as images."""
+        """Log matplotlib figures as images, by the name of the file in `folder`."""
         for name, figure in figures.items():
             self.store.client.log_figure(self.id, figure, f"{folder}/{name}")
 
     def log_text(self, name: str, text: str) -> None:
-        """Log a text or HTML file, which the UI shows among the artifacts."""
+        """Log a text or HTML file as an artifact."""
         self.store.client.log_text(self.id, text, name)
 
 
@@ -250,12 +246,12 @@ def start_run(
     """Start a run of a stage, tagged with its source: the git commit and the DVC experiment.
 
     Args:
-        store: the tracking store.
-        stage: the DVC stage that the run belongs to.
-        name: of the run.
-        parent: the parent run, whose source tags the run gets.
-        tags: further tags, set when the run is created, so that a killed process leaves no run without them.
-        source: source tags, if the source is not this process's working tree.
+        store: tracking store.
+        stage: name of the DVC stage that the run belongs to.
+        name: name of the run.
+        parent: parent run, whose source tags the run gets; None for a run without parent.
+        tags: additional tags, set when the run is created, so that no run lacks them after a crash.
+        source: source tags; None for those of the parent or, without a parent, of the working tree.
     """
     if source is None:
         inherited = parent.tags() if parent is not None else collect_source_tags()
@@ -273,7 +269,7 @@ def start_run(
 
 
 def find_tagged_run(store: Store, tags: Mapping[str, str]) -> Run | None:
-    """Return the newest run that has these tags, unchanged; None if there is none."""
+    """Return the newest run with these tags, without resuming it; None if there is none."""
     condition = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     found = store.client.search_runs(
         [store.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"]
@@ -282,17 +278,17 @@ def find_tagged_run(store: Store, tags: Mapping[str, str]) -> Run | None:
 
 
 def reopen_run(store: Store, run_id: str) -> Run | None:
-    """Resume a run whose process died or failed; None if the experiment no longer has it."""
+    """Set the status of a run to RUNNING and return it; None if the experiment no longer has the run."""
     try:
-        found = store.client.get_run(run_id)
+        stored_run = store.client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None
         raise
-    if found.info.lifecycle_stage != "active" or found.info.experiment_id != store.experiment_id:
+    if stored_run.info.lifecycle_stage != "active" or stored_run.info.experiment_id != store.experiment_id:
         return None
     store.client.update_run(run_id, status="RUNNING")
-    if ERROR_TAG in found.data.tags:
+    if ERROR_TAG in stored_run.data.tags:
         store.client.delete_tag(run_id, ERROR_TAG)
     history = [metric for name in EPOCH_AUC for metric in store.client.get_metric_history(run_id, name)]
     return Run(store, run_id, (metric.step for metric in history))

@@ -1,7 +1,7 @@
-"""The model that MLflow serves, defined by this file's code: raw text in, probability out.
+"""The model that MLflow serves, which predicts a probability for each raw text.
 
-MLflow stores this file and the package beside the weights, and runs it to load the model; nothing is
-unpickled.
+MLflow stores this file and the package `sentiment` with the weights, and runs the file to load the model
+("models from code"), so nothing is unpickled.
 """
 
 import logging
@@ -13,7 +13,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from sentiment.model.predictor import SERVED_FOLDER, Predictor
-from sentiment.tracking.serving_input import extract_texts, internal_error, validate_requests
+from sentiment.tracking.serving_input import build_internal_error, extract_texts, validate_requests
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class SentimentModel(PythonModel):
 
         Args:
             context: not used.
-            model_input: a table with the column `text`.
+            model_input: table with the column `text`.
             params: not used.
 
         Returns:
-            A table with the column `probability`, a row for each row of the input.
+            Table with the column `probability` and one row per row of the input.
 
         Raises:
             RequestError: the input is invalid, or the model failed.
@@ -47,7 +47,7 @@ class SentimentModel(PythonModel):
             return pd.DataFrame({"probability": self.predictor.predict(texts)})
         except Exception:
             logger.exception("prediction failed")
-            raise internal_error() from None
+            raise build_internal_error() from None
 
 
 set_model(SentimentModel())

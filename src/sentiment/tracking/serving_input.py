@@ -1,4 +1,4 @@
-"""Validation of requests to the served model: text in every row, or an error message of one sentence."""
+"""Validation of requests to the served model, with error messages of one sentence."""
 
 import functools
 import json
@@ -13,11 +13,11 @@ from mlflow.pyfunc import scoring_server
 TEXT = "text"
 
 ROW_FORMATS = ("inputs", "instances")
-"""Request formats whose values MLflow casts to strings: null would become the review `None`, 1 `1`."""
+"""Request formats whose values MLflow casts to strings: null would become the text `None`, and 1 `1`."""
 
 
 class RequestError(MlflowException):
-    """An error response of one sentence: no stack trace, no echo of the request, no path on the server."""
+    """Error response of one sentence, without a stack trace, parts of the request or paths on the server."""
 
     def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
         super().__init__(reason, error_code=error_code)
@@ -28,16 +28,16 @@ class RequestError(MlflowException):
         return json.dumps({"error_code": self.error_code, "message": self.reason})
 
 
-def internal_error() -> RequestError:
-    """Return the response for an error that the request did not cause; the server's log has the details."""
+def build_internal_error() -> RequestError:
+    """Build the response for an error that the request did not cause; the server's log has the details."""
     return RequestError("The model failed on this request; see the server's log.", INTERNAL_ERROR)
 
 
 def extract_texts(table: pd.DataFrame) -> list[str]:
-    """Return the column `text`.
+    """Return the values of the column `text`.
 
     Raises:
-        RequestError: the column is missing, there are other columns, there is no row, or a value is not text.
+        RequestError: the column is missing, there are other columns or no rows, or a value is not text.
     """
     columns = [str(column) for column in table.columns]
     if TEXT not in columns:
@@ -61,14 +61,15 @@ def extract_texts(table: pd.DataFrame) -> list[str]:
 
 
 def validate_requests() -> None:
-    """Make the scoring server of this process validate a request before it casts the values to strings.
+    """Make MLflow's scoring server validate requests before it casts their values to strings.
 
-    By default it responds to a request that it cannot parse with a stack trace. MLflow has no hook for
-    either, so its functions are replaced; the model pins the version of MLflow that serves it.
+    By default, the server casts values of any type to strings, and responds with a stack trace to a request
+    that it cannot parse. MLflow has no hook for validation, so this function replaces the server's parsers.
+    The logged model pins the version of MLflow that serves it.
     """
     scoring_server.infer_and_parse_data = _parse_json
-    scoring_server.parse_csv_input = _parse_or_raise("a CSV table with a header", _parse_csv)
-    scoring_server.parse_parquet_input = _parse_or_raise("a Parquet table", _parse_parquet)
+    scoring_server.parse_csv_input = _with_validation("a CSV table with a header", _parse_csv)
+    scoring_server.parse_parquet_input = _with_validation("a Parquet table", _parse_parquet)
 
 
 _parse_table = scoring_server.infer_and_parse_data
@@ -78,14 +79,14 @@ _parse_parquet = scoring_server.parse_parquet_input
 
 def _parse_json(data: dict[str, Any], schema: object = None) -> pd.DataFrame:
     if len(data) == 1 and (name := next(iter(data))) in ROW_FORMATS:
-        table = _table_of(data[name], name)
+        table = _build_table(data[name], name)
     else:
         table = _parse_table(data)
     return pd.DataFrame({TEXT: extract_texts(table)})
 
 
-def _table_of(values: Any, name: str) -> pd.DataFrame:
-    """Return the table in `inputs` or `instances`, which hold texts, rows or columns."""
+def _build_table(values: Any, name: str) -> pd.DataFrame:
+    """Build a table from the content of `inputs` or `instances`: texts, rows or columns."""
     if isinstance(values, dict):
         values = {column: value if isinstance(value, list) else [value] for column, value in values.items()}
     elif not isinstance(values, list):
@@ -100,16 +101,18 @@ def _table_of(values: Any, name: str) -> pd.DataFrame:
         raise RequestError(f"The columns of `{name}` differ in length.") from None
 
 
-def _parse_or_raise(kind: str, parse: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+def _with_validation(kind: str, parse: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Wrap one of the server's parsers so that it validates the table and raises RequestError."""
+
     @functools.wraps(parse)
-    def read(*args: Any, **kwargs: Any) -> pd.DataFrame:
+    def parse_and_validate(*args: Any, **kwargs: Any) -> pd.DataFrame:
         try:
             table = parse(*args, **kwargs)
         except MlflowException:
             raise RequestError(f"The request is not {kind}.") from None
         return pd.DataFrame({TEXT: extract_texts(table)})
 
-    return read
+    return parse_and_validate
 
 
 def _describe_type(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What the MLflow UI shows beside the numbers: the experiment's view and description, and names of runs."""
+"""Texts and views of the MLflow UI: descriptions, the saved view of the experiment, and names of runs."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentiment.tracking.mlflow_store import Store
 
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-"""Marks the experiment as model training. MLflow 3.17 opens that view by `workflowType` in an address."""
+"""Tag of an experiment for model training. MLflow 3.17 opens that view by `workflowType` in the URL."""
 
 VIEW_TAG = "mlflow.sharedViewState."
 """Prefix of the experiment tags in which the UI stores saved views of the table of runs."""
@@ -34,11 +34,12 @@ COLUMNS = (
     "params.`train.optimizer.learning_rate`",
     "attributes.`Dataset`",
 )
-"""Columns of the saved view, by the UI's own identifiers."""
+"""Columns of the saved view, named by the UI's internal identifiers."""
 
 VIEW_NAME = "Models by test AUC"
 VIEW_CREATED_MS = 1_767_225_600_000
-"""2026-01-01. The UI requires a time; a constant keeps the tag, and so its name, the same."""
+"""Time of creation of the saved view, 2026-01-01, which the UI requires. It is constant so that the view and
+its id, a digest, do not change."""
 
 EXPERIMENT_DESCRIPTION = """\
 Sentiment of film reviews, classified by an LSTM with an n-gram branch.
@@ -63,7 +64,7 @@ RUN_DESCRIPTIONS = {
     "`validation.auc` is the AUC of the winner, whose parameters are the tags `best.*`; the artifact "
     "`tune.html` shows all trials.",
 }
-"""By stage."""
+"""Description of a run, by stage."""
 
 TRIAL_DESCRIPTION = (
     "One trial of the search above. `best_tuning_auc` is its AUC on the tuning fold, which drives pruning "
@@ -71,28 +72,35 @@ TRIAL_DESCRIPTION = (
 )
 
 MAX_CHANGES = 3
-"""Most changed parameters that a run's name lists."""
+"""Maximum number of changes that the name of a run lists."""
+
 MAX_VALUE_LENGTH = 24
-"""Characters of a value in a run's name; longer ones are truncated."""
+"""Maximum length of a value in the name of a run; longer values are truncated."""
 
 
 def experiment_tags() -> dict[str, str]:
-    """Return the tags that every experiment of this project has: kind, description, saved view."""
-    return {KIND_TAG: KIND, MLFLOW_RUN_NOTE: EXPERIMENT_DESCRIPTION, f"{VIEW_TAG}{_view_id()}": _view()}
+    """Return the tags of the project's experiment: its kind, its description and the saved view."""
+    return {
+        KIND_TAG: KIND,
+        MLFLOW_RUN_NOTE: EXPERIMENT_DESCRIPTION,
+        f"{VIEW_TAG}{_compute_view_id()}": _serialize_view(),
+    }
 
 
 def describe_run(stage: str, *, is_nested: bool) -> str:
-    """Return the description that the UI shows on the page of a run."""
+    """Return the description of a run, which the UI shows on its page."""
     return TRIAL_DESCRIPTION if is_nested else RUN_DESCRIPTIONS.get(stage, f"A run of the stage `{stage}`.")
 
 
 def runs_page(experiment: Experiment) -> str:
-    """Return the fragment of the UI's address that opens the runs, in the saved view if it exists."""
-    view = f"&viewStateShareKey={_view_id()}" if f"{VIEW_TAG}{_view_id()}" in experiment.tags else ""
+    """Return the fragment of the UI's URL that opens the table of runs, in the saved view if it exists."""
+    view_id = _compute_view_id()
+    view = f"&viewStateShareKey={view_id}" if f"{VIEW_TAG}{view_id}" in experiment.tags else ""
     return f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning{view}"
 
 
-def _view() -> str:
+def _serialize_view() -> str:
+    """Return the saved view as the UI stores it in a tag."""
     state = {
         "searchFilter": "",
         "orderByKey": COLUMNS[0],
@@ -107,51 +115,58 @@ def _view() -> str:
     return json.dumps({"name": VIEW_NAME, **times, "state": json.dumps(state)})
 
 
-def _view_id() -> str:
-    """Return a digest of the view: a later version of this project that changes it adds another view."""
-    return hashlib.sha256(_view().encode()).hexdigest()[:16]
+def _compute_view_id() -> str:
+    """Return a digest of the saved view, so that a changed view is added beside the earlier one."""
+    return hashlib.sha256(_serialize_view().encode()).hexdigest()[:16]
 
 
 def build_run_name(store: "Store", stage: str, params: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """Return a name that distinguishes a run from the previous one of its stage.
+    """Build a name that distinguishes a run from the previous run of its stage.
 
-    For example `train 0209158 · train.clip.threshold=0.5`: the stage, the DVC experiment or the commit, and
-    what differs from the previous run.
+    The name contains the stage, the DVC experiment or else the commit, and the differences from the previous
+    run, for example `train 0209158 · train.clip.threshold=0.5`.
 
     Args:
-        store: the tracking store.
-        stage: of the run.
-        params: nested parameters that the run is started with.
-        digests: tags of the run whose values are digests, by the name of the tag (`data.digest`).
+        store: tracking store.
+        stage: name of the stage that the run belongs to.
+        params: nested parameters of the run.
+        digests: digests that the run is tagged with, by the name of the tag, such as `data.digest`.
     """
     source = collect_source_tags()
     version = source.get(EXPERIMENT_TAG) or source.get(COMMIT_TAG, "")[:7]
-    found = store.client.search_runs(
+    previous_runs = store.client.search_runs(
         [store.experiment_id],
         f"tags.stage = '{stage}' AND attributes.run_name LIKE '{stage} %'",  # leaves out trials
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
     name = f"{stage} {version}".strip()
-    if not found:
+    if not previous_runs:
         return name
-    tags = found[0].data.tags
+    previous = previous_runs[0].data
     changes = [
-        *_changed_params(found[0].data.params, params),
-        *(f"other {tag.partition('.')[0]}" for tag, digest in digests.items() if tags.get(tag) != digest),
+        *_list_changed_params(previous.params, params),
+        *(
+            f"other {tag.partition('.')[0]}"
+            for tag, digest in digests.items()
+            if previous.tags.get(tag) != digest
+        ),
     ]
     more = [f"{len(changes) - MAX_CHANGES} more"] if len(changes) > MAX_CHANGES else []
     return f"{name} · {', '.join([*changes[:MAX_CHANGES], *more]) or 'rerun'}"
 
 
-def _changed_params(before: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:
-    """Return `name=value` for each parameter with a new value; skip sections that were not logged."""
+def _list_changed_params(previous: Mapping[str, str], params: Mapping[str, Any]) -> list[str]:
+    """Return `name=value` for each parameter that differs from the previous run.
+
+    Sections that the previous run did not log are skipped.
+    """
     redact = build_redactor()
-    logged = {name.partition(".")[0] for name in before}
+    logged_sections = {name.partition(".")[0] for name in previous}
     changed = {
         name: redact(str(value))
         for name, value in flatten(params).items()
-        if name.partition(".")[0] in logged and before.get(name) != redact(str(value))
+        if name.partition(".")[0] in logged_sections and previous.get(name) != redact(str(value))
     }
     return [
         f"{name}={value if len(value) <= MAX_VALUE_LENGTH else f'{value[:MAX_VALUE_LENGTH]}…'}"

@@ -80,7 +80,7 @@ class TrialSeededSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _build_seeded_sampler(self, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        """Build the sampler for one draw of a trial: of the parameter `name`, or jointly if it is empty."""
+        """Build the sampler for one draw of a trial; `name` is the parameter, empty for a joint draw."""
         entropy = [self._seed, trial.number, zlib.crc32(name.encode())]
         return self._build_sampler(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
