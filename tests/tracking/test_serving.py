@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import copy_model, save_model
+from sentiment.model.model_files import save_model
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.tracking import open_store, start_run
@@ -62,13 +62,12 @@ def _logged(root: Path) -> str:
     )
     tokenizer.save(str(root / "tokenizer.json"))
     save_model(root / "candidate", SentimentClassifier(model_params(), tokenizer.get_vocab_size()))
-    copy_model(root / "candidate", root / "selected", root / "tokenizer.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(root))
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
         with start_run(open_store(), "evaluate", "served") as run:
-            log_model(run, root / "selected")
+            log_model(run, "selected", root / "candidate", root / "tokenizer.json")
     (description,) = (root / "mlruns/artifacts").rglob("MLmodel")
     return str(description.parent)
 
