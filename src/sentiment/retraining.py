@@ -71,7 +71,7 @@ def _require_commit() -> None:
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
         raise UserError(
-            "retrain compares the results with the last commit, but git and DVC cannot read any commit: this "
+            "retrain compares with the last commit, but git and DVC cannot read any commit: this "
             "is an exported archive, core.no_scm is set, or the repository has no commit. To train without "
             "this comparison, run `dvc repro`; to create a commit, run `dvc config core.no_scm false`, "
             "`git init`, `git add --all` and `git commit`"
