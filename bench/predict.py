@@ -100,7 +100,7 @@ def main(model: Path | None, turns: int) -> None:
         lines = _write_lines(folder / "lines.txt")
         model = _made(folder) if model is None else model
         if not (model / TOKENIZER_FILE).is_file():
-            raise UserError(f"{model}: no model with its tokenizer there")
+            raise UserError(f"{model}: contains no model with its tokenizer")
         with Resident(BarePasses, model, lines) as bare:
             for where, neighbours in (("alone", 0), (f"beside {NEIGHBOURS} busy neighbours", NEIGHBOURS)):
                 with busy(neighbours):

@@ -1,9 +1,11 @@
 """Documentation against the repository: links, paths, parameters, modules and stages that it names."""
 
+import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import dedent, indent
 from typing import Any
 
 import pytest
@@ -184,3 +186,74 @@ def test_names_in_recipes_exist_in_the_code() -> None:
     )
     assert quoted
     assert not [name for name in sorted(quoted) if not re.search(rf"\b{name}\b", code)]
+
+
+WRAPPERS = (
+    "{}",
+    "if True:\n{}",
+    "def wrapper():\n{}",
+    "def wrapper():\n match None:\n{}",
+    "{{\n{}\n}}",
+)
+"""What makes a module of an excerpt of a file: nothing, a block, a function, a `match`, a dictionary."""
+
+FROM_LIBRARIES = {"mul_"}
+"""Attributes in recipes that are of a library, and that no other file in the folders of the recipe uses."""
+
+
+def _recipes() -> list[tuple[str, str]]:
+    """Return heading and text of each recipe."""
+    section = ARCHITECTURE.read_text(encoding="utf-8").partition("\n## Recipes\n")[2]
+    parts = re.split(r"^### (.+)$", section, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _parse_excerpt(excerpt: str) -> ast.Module:
+    """Parse lines of a module, which may be the body of a class, a function, a `match` or a dictionary."""
+    lines = dedent(excerpt)
+    for wrapper in WRAPPERS:
+        try:
+            return ast.parse(wrapper.format(indent(lines, "  ") if ":" in wrapper else lines))
+        except SyntaxError:
+            continue
+    raise AssertionError(f"not Python: {excerpt}")
+
+
+def _list_fields_and_attributes(modules: Iterable[ast.Module], *, used: bool) -> Iterator[str]:
+    """Yield the fields, functions and arguments that modules define, and the attributes that they use."""
+    for node in (node for module in modules for node in ast.walk(module)):
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.FunctionDef(name=name) | ast.arg(arg=name):
+                yield name
+            case ast.Attribute(attr=name) if used:
+                yield name
+
+
+@pytest.mark.parametrize(("heading", "recipe"), _recipes(), ids=[heading for heading, _ in _recipes()])
+def test_attributes_and_keywords_in_recipes_exist_in_the_code(heading: str, recipe: str) -> None:
+    """They are in the folders of the files that the recipe names, or the recipe defines them."""
+    blocks = [
+        _parse_excerpt(block) for block in re.findall(r"^ *```python\n(.*?)^ *```$", recipe, re.M | re.S)
+    ]
+    named = [ROOT / path for path in re.findall(r"`((?:src|tests)/[\w/]+\.py)`", recipe)]
+    files = {file for path in named for file in path.parent.glob("*.py")}
+    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    known = {
+        *_list_fields_and_attributes(modules, used=True),
+        *_list_fields_and_attributes(blocks, used=False),
+        *FROM_LIBRARIES,
+    }
+    nodes = [node for block in blocks for node in ast.walk(block)]
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert blocks
+    assert files
+    assert not attributes - known
+    fields = {
+        definition.name: set(_list_fields_and_attributes([ast.Module(definition.body, [])], used=False))
+        for module in modules
+        for definition in module.body
+        if isinstance(definition, ast.ClassDef)
+    }
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Name) and call.func.id in fields:
+            assert {keyword.arg for keyword in call.keywords} <= fields[call.func.id]
