@@ -118,11 +118,11 @@ CASES = [
     Case("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
     Case("tokenize", "data/reviews/unlabelled.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("train", "data/tokens/tokenizer.json", _missing, "no such file"),
-    Case("train", "data/tokens/tokenizer.json", _truncated, "not a whole tokenizer file"),
+    Case("train", "data/tokens/tokenizer.json", _truncated, "truncated or corrupt tokenizer file"),
     Case("train", "data/tokens/train/ids.npy", _missing, "no such file"),
-    Case("train", "data/tokens/train/ids.npy", _truncated, "a torn token file"),
-    Case("train", "data/tokens/train/ids.npy", _zero_bytes, "a torn token file"),
-    Case("train", "data/tokens/train/ids.npy", _shorter, "do not fit each other"),
+    Case("train", "data/tokens/train/ids.npy", _truncated, "truncated or corrupt token file"),
+    Case("train", "data/tokens/train/ids.npy", _zero_bytes, "truncated or corrupt token file"),
+    Case("train", "data/tokens/train/ids.npy", _shorter, "inconsistent token files"),
     Case("train", "data/tokens/unlabelled/ids.npy", _missing, "no such file"),
     Case(
         "train",
@@ -130,20 +130,20 @@ CASES = [
         _warmup_longer_than_the_run,
         "train.schedule.warmup_steps: 1000, but the run has 8 steps (2 epochs of 4)",
     ),
-    Case("tune", "data/tokens/validation/labels.npy", _one_label, "found 1 alone"),
-    Case("tune", "data/tokens/train/digest.json", _zero_bytes, "a torn token file"),
+    Case("tune", "data/tokens/validation/labels.npy", _one_label, "found only label 1"),
+    Case("tune", "data/tokens/train/digest.json", _zero_bytes, "truncated or corrupt token file"),
     Case("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
-    Case("evaluate", "models/tuned/model.safetensors", _truncated, "not a whole safetensors file"),
-    Case("evaluate", "models/baseline/config.json", _truncated, "not the configuration of a model"),
-    Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration do not fit"),
+    Case("evaluate", "models/tuned/model.safetensors", _truncated, "truncated or corrupt safetensors file"),
+    Case("evaluate", "models/baseline/config.json", _truncated, "not a valid model configuration"),
+    Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration are incompatible"),
     Case("evaluate", "data/reviews/test.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("evaluate", "data/reviews/test.parquet", _one_class, "found only labels [1]"),
 ]
 for stage in ("train", "tune"):
-    message = "no source has unlabelled reviews; kind imdb has"
+    message = "requires unlabelled reviews, but no source has any"
     CASES.append(Case(stage, "params.yaml", _self_training_without_unlabelled_reviews, message))
     if not torch.cuda.is_available():
-        CASES.append(Case(stage, "params.yaml", _missing_device, "train.device: cuda asked for"))
+        CASES.append(Case(stage, "params.yaml", _missing_device, "train.device: cuda is not available to torch"))
 
 
 def _run(case: Case) -> Result:

@@ -71,7 +71,7 @@ def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run:
     assert tags["device"] == "cpu"
     assert tags["precision"] in {"fp32", "bf16"}
     inputs = {given.dataset.name: given.dataset.digest for given in train_run.inputs.dataset_inputs}
-    assert set(inputs) == {"reviews-train", "reviews-validation"}
+    assert set(inputs) == {"reviews-train", "reviews-validation", "reviews-test"}
     assert all(len(digest) == 32 for digest in inputs.values())
 
 
