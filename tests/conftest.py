@@ -28,7 +28,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SLOW = (
     "tests/bench/test_own.py",
     "tests/bench/test_peers.py",
+    "tests/data/test_duplicate_keys.py",
     "tests/inputs/test_lines.py",
+    "tests/model/test_devices.py",
     "tests/pipeline/",
     "tests/repair/",
     "tests/test_ignored.py",
