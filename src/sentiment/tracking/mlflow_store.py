@@ -139,7 +139,8 @@ def _create_tables(uri: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.making"):
         prefix, separator, options = uri.rpartition(f"/{path.name}")
-        # A file name that is percent-encoded in the URI is not found; MLflow creates its tables in place.
+        # rpartition does not find a file name that is percent-encoded in the URI. MLflow then creates the
+        # tables when it opens the store, not atomically.
         if separator and not path.exists():
             with atomic_write(path) as temporary:
                 MlflowClient(f"{prefix}/{temporary.name}{options}").search_experiments(max_results=1)
