@@ -36,10 +36,14 @@ test-fast: setup  ## run tests that start no process and train no model; under 9
 test: setup  ## run all tests that need no server and no whole workflow; under 10 minutes
 	$(PYTEST) -m "not integration" $(COVER)
 
-test-all: test  ## run `make test`, then tests of servers, workers, kills and whole workflows; under 60 minutes
-	$(PYTEST) -m integration
-
 test-all: COVER := --cov --cov-report term:skip-covered --cov-fail-under $(COVERAGE)
+
+# Runs both parts whatever the first one finds, so that one run reports every failure.
+test-all: setup  ## run `make test`, then tests of servers, workers, kills and whole workflows; under 60 minutes
+	@status=0; \
+	$(MAKE) --no-print-directory test COVER="$(COVER)" || status=1; \
+	$(PYTEST) -m integration || status=1; \
+	exit $$status
 
 lint: setup  ## check format, rules, types, imports, dependencies, private words, workflows
 	ruff format --check .

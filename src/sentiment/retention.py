@@ -86,9 +86,9 @@ def _report_and_remove(kind: str, sizes: dict[Path, int], *, remove: bool = Fals
 def _find_unneeded_objects(root: Path, policy: RetentionPolicy) -> dict[Path, int]:
     """Return the sizes of cached objects that no retained commit, tag, experiment or working file needs.
 
-    `dvc gc` alone would break the run cache. The run cache refers to copies of the metrics files, which are not
-    cached otherwise: `dvc gc` would delete these copies, and DVC can restore a stage only if all of its outputs
-    are there. They are therefore retained for as long as the other outputs of their stage.
+    `dvc gc` alone would break the run cache. The run cache refers to copies of the metrics files, which are
+    not cached otherwise: `dvc gc` would delete these copies, and DVC can restore a stage only if all of its
+    outputs are there. They are therefore retained for as long as the other outputs of their stage.
     """
     cache = Path(_run_dvc("cache", "dir").strip())
     if cache.is_symlink() or cache.resolve() != (root / ".dvc" / "cache").resolve():
