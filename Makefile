@@ -4,7 +4,7 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test test-all test-fast lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
+.PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
 	bench-quality bench-train bench-tune retrain clean lock
 .DEFAULT_GOAL := help
 
@@ -36,14 +36,13 @@ test-fast: setup  ## run tests that start no process and train no model; under 9
 test: setup  ## run all tests that need no server and no whole workflow; under 10 minutes
 	$(PYTEST) -m "not integration" $(COVER)
 
-test-all: COVER := --cov --cov-report term:skip-covered --cov-fail-under $(COVERAGE)
+test-integration: setup  ## run the other tests: servers, workers, kills and whole workflows
+	$(PYTEST) -m integration
 
-# Runs both parts whatever the first one finds, so that one run reports every failure.
-test-all: setup  ## run `make test`, then tests of servers, workers, kills and whole workflows; under 60 minutes
-	@status=0; \
-	$(MAKE) --no-print-directory test COVER="$(COVER)" || status=1; \
-	$(PYTEST) -m integration || status=1; \
-	exit $$status
+# The second part runs whatever the first one finds, so that one run reports every failure.
+test-all: setup  ## run `make test` and then `make test-integration`, with coverage; under 60 minutes
+	$(MAKE) --no-print-directory --keep-going test test-integration \
+		COVER="--cov --cov-report term:skip-covered --cov-fail-under $(COVERAGE)"
 
 lint: setup  ## check format, rules, types, imports, dependencies, private words, workflows
 	ruff format --check .
