@@ -135,7 +135,9 @@ CASES = [
     Case("evaluate", "models/tuned/model.safetensors", _missing, "no such file"),
     Case("evaluate", "models/tuned/model.safetensors", _truncated, "truncated or corrupt safetensors file"),
     Case("evaluate", "models/baseline/config.json", _truncated, "not a valid model configuration"),
-    Case("evaluate", "models/baseline/config.json", _other_model, "weights and configuration are incompatible"),
+    Case(
+        "evaluate", "models/baseline/config.json", _other_model, "weights and configuration are incompatible"
+    ),
     Case("evaluate", "data/reviews/test.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("evaluate", "data/reviews/test.parquet", _one_class, "found only labels [1]"),
 ]
@@ -143,7 +145,9 @@ for stage in ("train", "tune"):
     message = "requires unlabelled reviews, but no source has any"
     CASES.append(Case(stage, "params.yaml", _self_training_without_unlabelled_reviews, message))
     if not torch.cuda.is_available():
-        CASES.append(Case(stage, "params.yaml", _missing_device, "train.device: cuda is not available to torch"))
+        CASES.append(
+            Case(stage, "params.yaml", _missing_device, "train.device: cuda is not available to torch")
+        )
 
 
 def _run(case: Case) -> Result:
