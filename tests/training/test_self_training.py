@@ -58,7 +58,7 @@ class KilledAt(Checkpoint):
         super().__init__(folder, key, minutes=0)
         self.step, self.initial_step = step, initial_step
 
-    def nested(self, name: str) -> Checkpoint:
+    def open_nested(self, name: str) -> Checkpoint:
         return KilledAt(self.folder / name, f"{self.fingerprint}/{name}", self.initial_step)
 
     def save_if_due(self, state: TrainingState) -> None:
