@@ -156,3 +156,10 @@ def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of the reproduced project that a test may change; its MLflow runs stay with the original."""
     shutil.copytree(reproduced.root, tmp_path / "project", ignore=shutil.ignore_patterns("mlruns"))
     return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def before(tokenized: Project, tmp_path: Path) -> Project:
+    """A copy of `tokenized`, which the test's module defines: a project before its first training."""
+    shutil.copytree(tokenized.root, tmp_path / "project")
+    return Project(tmp_path / "project")

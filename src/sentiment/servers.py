@@ -118,7 +118,7 @@ def serve_until_exit(
 ) -> None:
     """Start a server, call `on_ready` once it answers, and wait until it exits.
 
-    SIGINT, SIGTERM and SIGHUP are forwarded to the server, whoever sent them.
+    SIGINT, SIGTERM and SIGHUP are forwarded to the server, whatever process sent them.
 
     Args:
         arguments: command line of the server.

@@ -50,13 +50,6 @@ def tokenized(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> 
     return project
 
 
-@pytest.fixture
-def before(tokenized: Project, tmp_path: Path) -> Project:
-    """A copy of `tokenized`."""
-    shutil.copytree(tokenized.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tokenized: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose `tune` was not interrupted."""

@@ -1,6 +1,5 @@
 """A tracking store that fails during a stage: one error message, and resuming once it is back."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,12 +52,6 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for stage in ("download", "tokenize"):
         project.stage(stage)
     return project
-
-
-@pytest.fixture
-def before(tokenized: Project, tmp_path: Path) -> Project:
-    shutil.copytree(tokenized.root, tmp_path / "project")
-    return Project(tmp_path / "project")
 
 
 def _environment(project: Project, server: TrackingServer) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """A study is deleted, or a trial ended, in the dashboard while a search runs: one error message."""
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -28,12 +26,6 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for stage in ("download", "tokenize"):
         project.stage(stage)
     return project
-
-
-@pytest.fixture
-def before(tokenized: Project, tmp_path: Path) -> Project:
-    shutil.copytree(tokenized.root, tmp_path / "project")
-    return Project(tmp_path / "project")
 
 
 def _storage(project: Project, environment: dict[str, str]) -> BaseStorage:

@@ -15,14 +15,19 @@ from tests.tuning.sampling_studies import MEDIAN, open_study, tune_params
 
 
 def _ended_after(params: Params, curves: list[list[float]]) -> list[int]:
-    """Return the number of evaluations after which each trial ended, one trial after the other."""
-    study = optuna.create_study(direction="maximize", study_name="search", pruner=build_pruner(params))
+    """Return the number of evaluations after which each trial ended; the last evaluation prunes no trial."""
+    return _run_curves(build_pruner(params), curves, prunes_at_end=False)
+
+
+def _run_curves(pruner: BasePruner, curves: list[list[float]], *, prunes_at_end: bool) -> list[int]:
+    """Report one curve per trial, one trial after the other; return how many evaluations each trial had."""
+    study = optuna.create_study(direction="maximize", study_name="search", pruner=pruner)
     ended = []
     for curve in curves:
         trial = study.ask()
         for step, auc in enumerate(curve, 1):
             trial.report(auc, step)
-            if step < len(curve) and trial.should_prune():
+            if (prunes_at_end or step < len(curve)) and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 break
         else:
@@ -81,30 +86,13 @@ def test_pruning_decision_is_repeated_after_a_kill(pruner: dict[str, Any], tmp_p
     assert len(set(decisions)) == 2, "the test needs trials that are pruned"
 
 
-def _pruned_after(pruner: BasePruner, curves: list[list[float]]) -> list[int]:
-    """Return the number of evaluations after which each trial ended; the last one prunes as well."""
-    study = optuna.create_study(direction="maximize", study_name="search", pruner=pruner)
-    ended = []
-    for curve in curves:
-        trial = study.ask()
-        for step, auc in enumerate(curve, 1):
-            trial.report(auc, step)
-            if trial.should_prune():
-                study.tell(trial, state=TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, curve[-1])
-        ended.append(step)
-    return ended
-
-
 @pytest.mark.parametrize(("least", "most", "factor"), [(1, 12, 2), (2, 12, 3), (1, 27, 3), (3, 12, 2)])
 def test_hyperband_decides_as_the_pruner_of_optuna(least: int, most: int, factor: int) -> None:
     rng = np.random.default_rng(0)
     curves = np.round(rng.uniform(0.5, 0.9, (40, 1)) + rng.normal(0, 0.05, (40, most)), 2).tolist()
-    ended = _pruned_after(CrashSafeHyperbandPruner(least, most, factor), curves)
+    ended = _run_curves(CrashSafeHyperbandPruner(least, most, factor), curves, prunes_at_end=True)
     reference = HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
-    assert ended == _pruned_after(reference, curves)
+    assert ended == _run_curves(reference, curves, prunes_at_end=True)
     assert len(set(ended)) > 1
 
 
