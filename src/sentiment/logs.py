@@ -9,8 +9,6 @@ from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
-from sentiment.settings import load_log_level
-
 logger = logging.getLogger(__name__)
 
 LOGGERS = ("sentiment", "stages", "bench", "__main__")
@@ -108,6 +106,8 @@ def configure_logging() -> None:
     Raises:
         UserError: LOG_LEVEL is invalid.
     """
+    from sentiment.settings import load_log_level  # a served model logs without the project's settings
+
     handler = _TqdmHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s" if os.environ.get("CI") else "%(message)s"))
     level = load_log_level()

@@ -22,7 +22,7 @@ from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
 
 PACKAGE = Path(sentiment.__file__).parent
-SERVING_CODE = PACKAGE / "tracking" / "serving.py"
+SERVING_CODE = PACKAGE / "serving.py"
 SIGNATURE = ModelSignature(Schema([ColSpec("string", "text")]), Schema([ColSpec("double", "probability")]))
 EXAMPLE = pd.DataFrame({"text": ["A small film with a large heart.", "Two hours that I shall not get back."]})
 REQUIREMENTS = (
@@ -31,6 +31,7 @@ REQUIREMENTS = (
     "pandas",
     "pyarrow",
     "pydantic",
+    "ruamel.yaml",
     "safetensors",
     "tokenizers",
     "torch",

@@ -13,7 +13,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from sentiment.model.predictor import SERVED_FOLDER, Predictor
-from sentiment.tracking.serving_input import build_internal_error, extract_texts, validate_requests
+from sentiment.serving_input import build_internal_error, extract_texts, validate_requests
 
 logger = logging.getLogger(__name__)
 
