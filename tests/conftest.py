@@ -35,6 +35,7 @@ SLOW = (
     "tests/repair/",
     "tests/test_ignored.py",
     "tests/test_predict.py",
+    "tests/test_resampling.py",
     "tests/tracking/",
     "tests/training/test_checkpoints.py",
     "tests/training/test_intermediate_evaluations.py",
