@@ -72,8 +72,9 @@ def test_source_runs_end_to_end(
         assert metrics["unlabelled"]["reviews"] == 10
         assert project.metrics("tokenize")["unlabelled"]["tokens"] > 0
         (run,) = project.runs("tags.stage = 'train'")
-        inputs = [given.dataset.name for given in run.inputs.dataset_inputs]
-        assert sorted(inputs) == ["reviews-train", "reviews-unlabelled", "reviews-validation"]
+        inputs = sorted(given.dataset.name for given in run.inputs.dataset_inputs)
+        trained_on = ["reviews-train", "reviews-unlabelled", "reviews-validation"]
+        assert inputs == sorted([*trained_on, "reviews-test"])  # evaluate adds the test split
     else:
         assert groups["train"] & groups["test"] == set()
         assert sum(metrics[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each

@@ -299,7 +299,7 @@ def test_two_searches_at_once_share_the_trials(before: Project, tmp_path: Path) 
     assert statuses == [0, 0], output
     (study,) = _studies(before)
     _require_whole(before, study, SLOW["tune.trials"])
-    assert all(text.count("validation AUC") + text.count("pruned") for text in output)
+    assert all(text.count("tuning AUC") + text.count("pruned") for text in output)
 
 
 def test_too_many_failed_trials_stop_the_search_with_their_errors(before: Project) -> None:
@@ -345,10 +345,10 @@ def test_truncated_journal_stops_the_search_and_stays_unchanged(
 def test_study_of_another_major_version_is_refused(uninterrupted: Project, tmp_path: Path) -> None:
     shutil.copytree(uninterrupted.root, tmp_path / "project")
     project = Project(tmp_path / "project")
-    _studies(project)[0].set_user_attr("optuna", "4.9.0")
+    _studies(project)[0].set_user_attr("optuna_version", "4.9.0")
     before = _journal(project.root)
     output = project.stage("tune", status=2).stderr
-    assert "was made by optuna 4.9.0" in output
+    assert "was created with Optuna 4.9.0" in output
     assert _journal(project.root) == before
 
 

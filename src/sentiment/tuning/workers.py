@@ -218,6 +218,9 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
         raise SystemExit(UserError.exit_status) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    finally:
+        # Libraries clean up when the interpreter exits; a signal during that would print a traceback.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _handle_sigterm(signal_number: int, frame: FrameType | None) -> None:
