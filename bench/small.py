@@ -22,12 +22,15 @@ SMALL: dict[str, Any] = {
     "model.hidden_units": 8,
     "model.head.units": 4,
     "train.device": "cpu",  # metrics are compared to the last digit, which differs between devices
+    "train.threads": 1,
     "train.epochs": 2,
     "train.schedule.warmup_steps": 2,
     "train.ema_decay": 0.5,
     "train.clip.threshold": 1.0,
     "train.optimizer.learning_rate": 0.003,
     "tune.trials": 3,
+    "tune.max_parallel": 2,
+    "tune.threads": 1,
     "tune.sampler.startup_trials": 1,
     "tune.pruner.startup_trials": 1,
     "tune.holdout": None,  # so that trial 0 is compared with the baseline on the same reviews

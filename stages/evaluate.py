@@ -5,6 +5,8 @@ This is the only stage that reads the test split.
 
 import logging
 
+import torch
+
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
@@ -45,7 +47,9 @@ baseline, regardless of which model is selected."""
 def main() -> None:
     """Write the selected model, and the metrics and curves of both models; log them to their MLflow runs."""
     require_incoming_in_copy()
-    params = load_params().evaluate
+    all_params = load_params()
+    params = all_params.evaluate
+    torch.set_num_threads(all_params.train.threads)
     validation = TokenizedReviews.open(paths.tokens("validation"))
     test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")), "tokenize test")
     evaluations = {

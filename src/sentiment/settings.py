@@ -41,8 +41,9 @@ class Settings(LogSettings):
     """Minutes between two checkpoints of a training run, which also writes one after every epoch."""
     tune_storage: SecretStr | None = None
     """Database of the Optuna studies; by default the journal in `mlruns/`. It may contain a password."""
-    tune_workers: PositiveInt = 1
-    """Number of processes that run trials in parallel; they divide the CPU threads among them."""
+    tune_workers: PositiveInt | None = None
+    """Number of processes that run trials in parallel, at most `tune.max_parallel`; by default as many as
+    have `tune.threads` cores each, or one on a GPU."""
 
 
 def repository_root() -> Path:

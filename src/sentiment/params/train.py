@@ -178,6 +178,8 @@ class TrainParams(Section):
     precision: Literal["fp32", "bf16", "auto"]
     """Precision of matrix products. `auto`: bf16 if the device supports it in hardware, else fp32; the choice
     is logged."""
+    threads: PositiveInt
+    """CPU threads of torch. They are a parameter, since another number of threads rounds sums differently."""
     optimizer: Optimizer
     """Optimizer and its hyperparameters."""
     schedule: LearningRateSchedule

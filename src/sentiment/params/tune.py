@@ -109,11 +109,15 @@ class NoPruning(Section):
 
 
 class MedianPruning(Section):
-    """Median pruning: prune a trial whose best intermediate AUC is below the median of completed trials."""
+    """Median stopping rule: prune a trial whose best intermediate AUC is below the median of earlier trials.
+
+    The median is that of all trials with a lower number that reached the same evaluation, also of those that
+    were pruned later.
+    """
 
     kind: Literal["median"]
     startup_trials: NonNegativeInt
-    """Trials that must be complete before any trial is pruned."""
+    """Trials that must have reached an evaluation before a trial is pruned at it."""
     warmup: Annotated[float, Field(ge=0, lt=1)]
     """Fraction of its intermediate evaluations during which a trial is not pruned."""
 
@@ -161,6 +165,11 @@ class TuneParams(Section):
 
     trials: PositiveInt
     """Number of trials, including trial 0 and pruned trials."""
+    max_parallel: PositiveInt
+    """Maximum number of trials that run at the same time. Trial n is drawn from the results of trials 0 to
+    n - `max_parallel`, so that the results do not depend on the number of workers."""
+    threads: PositiveInt
+    """CPU threads of each trial, in place of `train.threads`."""
     max_failed: PositiveInt
     """Number of failed trials after which the search stops with an error."""
     seed: NonNegativeInt

@@ -97,7 +97,7 @@ class TrainingFingerprint:
 
     Attributes:
         inputs: digest of parameters, data and code.
-        numerics: settings that determine how sums are rounded, keyed by name: versions, device, threads,
+        numerics: settings that determine how sums are rounded, keyed by name: versions, device,
             instruction sets.
     """
 
@@ -157,7 +157,6 @@ def collect_numerics(params: TrainParams) -> dict[str, str]:
         "numpy": np.__version__,  # its random generator shuffles the batches
         "device": device.type,
         "precision": resolve_precision(params.precision, device),
-        "threads": str(torch.get_num_threads()),
         **detect_instruction_sets(),
     }
     if device.type == "cuda":

@@ -91,6 +91,7 @@ def fit(
     """
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
+    torch.set_num_threads(params.threads)
     steps_per_epoch = math.ceil(len(reviews.train) / params.batch_size)
     validate_schedule(params.schedule, steps_per_epoch, params.epochs)
     for split, tokens in reviews.select_splits(unlabelled=False).items():

@@ -17,12 +17,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params import Params
+from sentiment.params.search_space import Combination
+from sentiment.params.tune import GridSampling
 from sentiment.settings import repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.fingerprint import PACKAGE, TRAINING_CODE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 from sentiment.tuning.holdout import select_tuning_reviews
-from sentiment.tuning.sampling import build_pruner, build_sampler, count_trials, list_starting_trials
+from sentiment.tuning.sampling import count_trials, list_starting_values
 from sentiment.tuning.storage import open_storage
 from sentiment.tuning.trial_params import get_error
 
@@ -30,6 +32,7 @@ FINGERPRINTED_CODE = (
     *TRAINING_CODE,
     "tuning/trial_params.py",
     "tuning/sampling.py",
+    "tuning/pruning.py",
     "tuning/holdout.py",
     "tuning/trial.py",
 )
@@ -41,8 +44,9 @@ LIMITS = {"trials", "max_failed"}
 OPTUNA_VERSION, STUDY_ID = "optuna_version", "study_id"
 """User attributes of a study: the version of Optuna that created it, and a unique id."""
 
-STARTING_TRIALS_ENQUEUED = "starting_trials_enqueued"
-"""User attribute of a study whose starting trials have all been enqueued."""
+STARTING_VALUES = "starting_values"
+"""User attribute of a study: the values of its first trials, since an earlier study that they are taken from
+may grow. The points of a grid are omitted: they follow from params.yaml."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,18 @@ class Search:
         return self.folder / f"trial-{number}"
 
     def load_study(self) -> optuna.Study:
-        """Load the study from the storage, with the configured sampler and pruner."""
-        sampler, pruner = build_sampler(self.params.tune), build_pruner(self.params)
-        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
+        """Load the study from the storage."""
+        return optuna.load_study(study_name=self.name, storage=self.storage)
 
     def load_trials(self) -> list[FrozenTrial]:
         """Load the first `trial_count` trials; the study has more if `tune.trials` was higher before."""
         return self.load_study().get_trials(deepcopy=False)[: self.trial_count]
+
+    def load_starting_values(self) -> list[Combination]:
+        """Return the values of the first trials: of trial 0, of a grid or of the best trials of a study."""
+        if isinstance(self.params.tune.sampler, GridSampling):
+            return list_starting_values(self.params, self.storage)
+        return list(self.load_study().user_attrs[STARTING_VALUES])
 
     def is_finished(self) -> bool:
         """Return whether all trials have ended, or too many have failed."""
@@ -145,8 +154,9 @@ def open_search(params: Params, reviews: TrainingData) -> Search:
 def compute_study_name(params: Params, reviews: TrainingData, package: Path = PACKAGE) -> str:
     """Return `tune-` followed by a digest of everything that determines the results of a trial.
 
-    Two searches share a study and its trials if they have the same data, search space, sampler, pruner, fixed
-    parameters, code, library versions, device and precision. The numbers of trials and workers may differ.
+    Two searches share a study and its trials if they have the same data, search space, sampler, pruner,
+    `tune.max_parallel`, fixed parameters, code, library versions, device and precision. The numbers of trials
+    and workers may differ.
 
     Args:
         params: all parameters of params.yaml.
@@ -179,14 +189,13 @@ def _prepare_study(search: Search) -> None:
     """Create the study if it does not exist, and complete one that a killed process left incomplete.
 
     Raises:
-        UserError: another major version of Optuna created the study, or a starting trial is invalid.
+        UserError: another major version of Optuna created the study, or a starting value is invalid.
     """
     try:
         study = search.load_study()
     except KeyError:
-        list_starting_trials(
-            search.params, search.storage
-        )  # raises an error for invalid ones before the study exists
+        # Raises an error for invalid values before the study exists.
+        list_starting_values(search.params, search.storage)
         study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
     created_by = study.user_attrs.get(OPTUNA_VERSION)
     if created_by is None and not study.get_trials(deepcopy=False):
@@ -203,10 +212,8 @@ def _prepare_study(search: Search) -> None:
         )
     if STUDY_ID not in study.user_attrs:
         study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
-    if STARTING_TRIALS_ENQUEUED not in study.user_attrs:
-        for values in list_starting_trials(search.params, search.storage):
-            study.enqueue_trial(values, skip_if_exists=True)
-        study.set_user_attr(STARTING_TRIALS_ENQUEUED, True)
+    if STARTING_VALUES not in study.user_attrs and not isinstance(search.params.tune.sampler, GridSampling):
+        study.set_user_attr(STARTING_VALUES, list_starting_values(search.params, search.storage))
 
 
 def _parse_major_version(version: str) -> str:

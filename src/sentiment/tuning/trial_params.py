@@ -45,11 +45,12 @@ class Progress:
     optimizer_steps: int
     planned_optimizer_steps: int
 
-
-def record_progress(trial: optuna.Trial, progress: Progress) -> None:
-    """Record the progress of a trial as user attributes."""
-    trial.set_user_attr(OPTIMIZER_STEPS, progress.optimizer_steps)
-    trial.set_user_attr(PLANNED_OPTIMIZER_STEPS, progress.planned_optimizer_steps)
+    def to_user_attrs(self) -> dict[str, int]:
+        """Return the user attributes of a trial that record the progress."""
+        return {
+            OPTIMIZER_STEPS: self.optimizer_steps,
+            PLANNED_OPTIMIZER_STEPS: self.planned_optimizer_steps,
+        }
 
 
 def get_progress(trial: FrozenTrial) -> Progress | None:
@@ -89,7 +90,7 @@ def get_starting_values(params: Params) -> dict[str, Value]:
 
 
 def suggest_params(trial: optuna.Trial, params: Params) -> Params:
-    """Draw a trial's values from the search space and return a copy of `params` with these values.
+    """Draw a trial's values from the search space and return the parameters of the trial (`apply_values`).
 
     Conditional parameters are drawn only if they apply: a clipping threshold is not drawn without clipping.
 
@@ -152,13 +153,13 @@ def _extend_dimension(dimension: Dimension, start: Any) -> Dimension:
 
 
 def apply_values(params: Params, values: Values) -> Params:
-    """Return a copy of `params` with the values of a trial.
+    """Return a copy of `params` with the values of a trial, and the number of threads that trials have.
 
     Raises:
         UserError: the values are an invalid combination.
     """
     try:
-        return replace_values(params, values)
+        return replace_values(params, {"train.threads": params.tune.threads, **values})
     except ValidationError as error:
         drawn = ", ".join(f"{name} = {value!r}" for name, value in values.items())
         first = error.errors()[0]

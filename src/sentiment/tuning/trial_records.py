@@ -1,17 +1,13 @@
-"""Locks, MLflow runs, retained models and validation logits of trials."""
+"""MLflow runs, retained models and validation logits of trials."""
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import optuna
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
@@ -22,7 +18,7 @@ from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.holdout import split_validation
-from sentiment.tuning.study import STUDY_ID, Search, has_too_many_failures
+from sentiment.tuning.study import STUDY_ID, Search
 from sentiment.tuning.trial_params import apply_values, rank_trials
 
 logger = logging.getLogger(__name__)
@@ -38,48 +34,6 @@ CHECKPOINTS = "checkpoints"
 RETAINED_MODELS = 3
 """Number of the best trials whose models, about ten megabytes each, are retained. Several are, since trials
 that tie or are evaluated again may change places in the ranking."""
-
-
-@contextmanager
-def acquire_trial(search: Search) -> Iterator[optuna.Trial | None]:
-    """Lock a trial for this process until the block ends; yield None if no trial is available at present.
-
-    Each trial is run by exactly one worker. Trials whose process died come first and retain their number and
-    the values that they drew; then enqueued trials; then new ones while there are fewer than `tune.trials`.
-    The operating system releases the lock of a trial when the process dies.
-    """
-    with search.study_lock:
-        trial, lock = _lock_available_trial(search)
-    try:
-        yield trial
-    finally:
-        if lock:
-            lock.release()
-
-
-def trial_lock(search: Search, number: int) -> FileLock:
-    """Return the lock that the worker of a trial holds."""
-    return FileLock(search.folder / f"trial-{number}.lock")
-
-
-def _lock_available_trial(search: Search) -> tuple[optuna.Trial | None, FileLock | None]:
-    """Return an available trial and its acquired lock; (None, None) if no trial is available."""
-    study = search.load_study()
-    trials = search.load_trials()
-    if has_too_many_failures(trials, search.params.tune.max_failed):
-        return None, None
-    for candidate in trials:
-        if candidate.state == TrialState.RUNNING:
-            lock = trial_lock(search, candidate.number)
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                return optuna.Trial(study, candidate._trial_id), lock
-    if len(trials) < search.trial_count or any(trial.state == TrialState.WAITING for trial in trials):
-        trial = study.ask()
-        lock = trial_lock(search, trial.number)
-        lock.acquire()
-        return trial, lock
-    return None, None
 
 
 def open_search_run(store: Store, search: Search) -> Run:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,28 +16,25 @@ from types import FrameType
 
 import torch
 from filelock import Timeout
-from optuna.trial import TrialState
 
 from sentiment.errors import UserError, translated_errors
 from sentiment.lineage import TRAINING_INPUTS, log_datasets
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
-from sentiment.settings import load_settings, set_environment
+from sentiment.settings import load_settings
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, open_store
 from sentiment.tracking.provenance import log_provenance
+from sentiment.training.runtime import resolve_device
+from sentiment.tuning.active_trial import trial_lock
 from sentiment.tuning.storage import open_storage
 from sentiment.tuning.study import LIMITS, Search
-from sentiment.tuning.trial import describe_outcome, run_trial
-from sentiment.tuning.trial_params import ERROR
-from sentiment.tuning.trial_records import acquire_trial, delete_surplus_models, open_trial_run, trial_lock
+from sentiment.tuning.trial import MAX_ATTEMPTS, build_attempts_error, describe_outcome, run_available_trials
+from sentiment.tuning.trial_records import delete_surplus_models, open_trial_run
 
 logger = logging.getLogger(__name__)
 
 WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
-
-MAX_CRASHES = 3
-"""Number of worker crashes during a trial after which the trial fails."""
 
 POLL_SECONDS = 0.5
 """Interval at which workers and their trials are polled."""
@@ -45,24 +42,22 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
 """Time limit for a terminated worker to end its MLflow run, after which it is killed."""
 
-THREADS_VARIABLE = "OMP_NUM_THREADS"
-"""Environment variable that torch and numpy's linear algebra read when they are imported."""
-
 
 def run_search(search: Search, run: Run) -> None:
     """Run trials in `TUNE_WORKERS` processes until `tune.trials` trials have ended.
 
-    Trials that have ended do not run again. With one worker, a resumed search has the same trials as an
-    uninterrupted one. With several, the values that a trial draws depend on which other trials have ended.
+    Trials that have ended do not run again. The results depend neither on the number of workers nor on
+    whether the search was killed and resumed.
 
     Args:
         search: search to run or resume.
         run: MLflow run of the search.
 
     Raises:
-        UserError: too many trials failed, none finished, or a worker met an error that the user can fix.
+        UserError: too many trials failed, none finished, a trial could not be completed in `MAX_ATTEMPTS`
+            attempts, or a worker met an error that the user can fix.
     """
-    tune, workers = search.params.tune, load_settings().tune_workers
+    tune, workers = search.params.tune, _count_workers(search.params)
     log_provenance(run, TRAINING_INPUTS)
     # The limits may change while the study stays the same, but a run's parameters may not: log them as tags.
     run.log_params(search.params.model_dump(exclude={"tune": LIMITS}))
@@ -74,42 +69,28 @@ def run_search(search: Search, run: Run) -> None:
     if workers == 1:
         run_available_trials(search, run)
     elif not search.is_finished():
-        logger.info(f"{workers} workers: which values a trial draws depends on the order in which others end")
         run_workers(search, run, workers)
     delete_surplus_models(search)  # a process may have been killed after a trial ended and before this call
 
 
-def run_available_trials(
-    search: Search, run: Run, on_start: Callable[[int], None] = lambda number: None
-) -> None:
-    """Run trials in this process, alone or beside other workers, until the search is finished.
+def _count_workers(params: Params) -> int:
+    """Return the number of worker processes: `TUNE_WORKERS`, but at most `tune.max_parallel`.
 
-    While other workers run the last trials, this function waits, since the trial of a worker that crashes
-    becomes available again.
-
-    Args:
-        search: search whose trials to run.
-        run: MLflow run of the search.
-        on_start: callback that receives the number of each trial before it starts or resumes.
+    By default, the workers occupy all cores if they train on the CPU; a GPU has one worker.
     """
-    waiting = False
-    while not search.is_finished():
-        with acquire_trial(search) as trial:
-            if trial is not None:
-                waiting = False
-                on_start(trial.number)
-                run_trial(search, run, trial)
-                continue
-        if not waiting:
-            logger.info("waiting for trials that other processes run")
-            waiting = True
-        time.sleep(POLL_SECONDS)
+    requested, most = load_settings().tune_workers, params.tune.max_parallel
+    if requested is None:
+        on_cpu = resolve_device(params.train.device).type == "cpu"
+        return min(most, max(1, torch.get_num_threads() // params.tune.threads)) if on_cpu else 1
+    if requested > most:
+        logger.warning(f"TUNE_WORKERS: {requested}, but tune.max_parallel is {most}: {most} workers run")
+    return min(requested, most)
 
 
 def run_workers(search: Search, run: Run, count: int) -> None:
     """Run the remaining trials of a search in `count` processes; return when the search is finished.
 
-    A worker that crashes is replaced. A trial during which workers crashed `MAX_CRASHES` times fails.
+    A worker that crashes is replaced, until workers have crashed `MAX_ATTEMPTS` times during the same trial.
 
     Args:
         search: search whose trials to run.
@@ -117,13 +98,11 @@ def run_workers(search: Search, run: Run, count: int) -> None:
         count: number of worker processes.
 
     Raises:
-        UserError: a worker raised an error that the user can fix, or workers crashed repeatedly before they
-            started a trial.
+        UserError: a worker raised an error that the user can fix, or workers crashed repeatedly.
     """
     crashes_by_trial: Counter[int | None] = Counter()
-    threads_per_worker = max(1, torch.get_num_threads() // count)
     ended_trials = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
-    workers = [_start_worker(search, run, threads_per_worker) for _ in range(count)]
+    workers = [_start_worker(search, run) for _ in range(count)]
     try:
         with progress_bar("tune", search.trial_count, done=len(ended_trials)) as advance:
             while workers:
@@ -135,7 +114,7 @@ def run_workers(search: Search, run: Run, count: int) -> None:
                     if worker.process.exitcode:
                         crashes_by_trial[worker.trial] += 1
                         _handle_crash(search, run, worker, crashes_by_trial[worker.trial])
-                        workers.append(_start_worker(search, run, threads_per_worker))
+                        workers.append(_start_worker(search, run))
                 for trial in search.load_trials():
                     if trial.state.is_finished() and trial.number not in ended_trials:
                         ended_trials.add(trial.number)
@@ -174,13 +153,13 @@ class _Worker:
         return alive
 
 
-def _start_worker(search: Search, run: Run, threads: int) -> _Worker:
+def _start_worker(search: Search, run: Run) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads would hang
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
         target=_run_worker, args=(search.params, search.name, run.id, sender), daemon=True
     )
-    with set_environment(**{THREADS_VARIABLE: str(threads)}), _blocked_interrupts():
+    with _blocked_interrupts():
         process.start()
     sender.close()
     return _Worker(process, receiver)
@@ -237,7 +216,7 @@ def _exit_with_parent() -> None:
 
 
 def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> None:
-    """Log that a worker crashed; mark its trial as failed after `MAX_CRASHES` crashes.
+    """Log that a worker crashed; stop the search after `MAX_ATTEMPTS` crashes during the same trial.
 
     Args:
         search: search that the worker runs.
@@ -246,33 +225,31 @@ def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> No
         crashes: number of crashes during the worker's trial, this one included.
 
     Raises:
-        UserError: `MAX_CRASHES` workers crashed before they started a trial.
+        UserError: `MAX_ATTEMPTS` workers crashed during the trial, or before they started one.
     """
     code = worker.process.exitcode or 0
     cause = signal.Signals(-code).name if code < 0 else f"status {code}"
     if worker.trial is None:
         logger.warning(f"a worker crashed ({cause}) before it started a trial")
-        if crashes >= MAX_CRASHES:
+        if crashes >= MAX_ATTEMPTS:
             raise UserError(f"{crashes} workers crashed before they started a trial; the last one: {cause}")
         return
     logger.warning(f"trial {worker.trial}: its worker crashed ({cause})")
-    if crashes >= MAX_CRASHES:
-        error = f"{crashes} workers crashed while running it; the last one: {cause}"
-        _fail_trial(search, run, worker.trial, error)
+    if crashes >= MAX_ATTEMPTS:
+        cause = f"its worker crashed ({cause})"
+        _fail_run(search, run, worker.trial, cause)
+        raise build_attempts_error(worker.trial, cause)
 
 
-def _fail_trial(search: Search, run: Run, number: int, error: str) -> None:
-    """Mark a running trial as failed, in MLflow and in the study, unless another process has locked it."""
-    lock = trial_lock(search, number)
-    with search.study_lock, suppress(Timeout), lock.acquire(timeout=0):
-        study = search.load_study()
-        trial = study.get_trials(deepcopy=False)[number]
-        if trial.state != TrialState.RUNNING:  # the worker crashed after the trial had ended
-            return
-        with open_trial_run(run, search, number) as trial_run:  # a worker may crash before it starts the run
-            trial_run.fail(error)
-        search.storage.set_trial_user_attr(trial._trial_id, ERROR, error)
-        study.tell(number, state=TrialState.FAIL)
+def _fail_run(search: Search, run: Run, number: int, error: str) -> None:
+    """Mark the MLflow run of a trial as failed, unless another process runs the trial; it can be resumed."""
+    # A worker may crash before it starts the run.
+    with (
+        suppress(Timeout),
+        trial_lock(search, number).acquire(timeout=0),
+        open_trial_run(run, search, number) as trial_run,
+    ):
+        trial_run.fail(error)
 
 
 def _terminate_workers(workers: Sequence[_Worker]) -> None:
