@@ -1,9 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
@@ -215,3 +216,79 @@ def test_encoder_gives_the_ids_of_the_library(kind: str, *, lowercase: bool, rev
     ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     assert TextEncoder(tokenizer)(texts) == ids
     assert any(text.isascii() for text in reviews["text"].to_pylist())
+
+
+def _set_normalizer(*steps: normalizers.Normalizer) -> Callable[[Tokenizer], None]:
+    def change(tokenizer: Tokenizer) -> None:
+        tokenizer.normalizer = normalizers.Sequence(list(steps)) if steps else None
+
+    return change
+
+
+def _set_pre_tokenizer(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Callable[[Tokenizer], None]:
+    def change(tokenizer: Tokenizer) -> None:
+        tokenizer.pre_tokenizer = pre_tokenizer
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set_normalizer(),
+        _set_normalizer(normalizers.Lowercase()),
+        _set_normalizer(normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()),
+        _set_normalizer(normalizers.NFC(), normalizers.Replace("film", "movie"), normalizers.Lowercase()),
+        _set_pre_tokenizer(pre_tokenizers.WhitespaceSplit()),
+        _set_pre_tokenizer(pre_tokenizers.Whitespace()),
+        _set_pre_tokenizer(
+            pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits()])
+        ),
+        lambda tokenizer: tokenizer.add_tokens([AddedToken("good film", normalized=True)]),
+        lambda tokenizer: tokenizer.add_tokens([AddedToken("ood", normalized=True)]),
+        lambda tokenizer: tokenizer.enable_truncation(3),
+        lambda tokenizer: tokenizer.enable_padding(length=20),
+    ],
+    ids=[
+        "no normalizer",
+        "no NFC",
+        "StripAccents",
+        "Replace",
+        "split at white space only",
+        "words and runs of punctuation",
+        "Digits",
+        "added phrase",
+        "added part of a word",
+        "truncation",
+        "padding",
+    ],
+)
+def test_tokenizer_with_other_settings_gives_the_ids_of_the_library(
+    change: Callable[[Tokenizer], object], tmp_path: Path
+) -> None:
+    corpus = ["a good film , a good movie ! ... it 's 10 / 10 . très beau , tres bon", "good!... A Film"]
+    words = train_tokenizer(corpus * 2, WORD.model_copy(update={"lowercase": False}))
+    change(words)
+    words.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    texts = ["A good film, it's 10/10!...", "GOOD movie 10a", "Très beau, tre\u0300s bon", "<unk> film", ""]
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert TextEncoder(tokenizer)(texts) == ids
+
+
+def test_tokenizer_with_another_unknown_token_gives_the_ids_of_the_library() -> None:
+    tokenizer = train_tokenizer(["a good film"] * 2, WORD)
+    tokenizer.model.unk_token = "film"
+    ids = tokenizer.encode("a bad film", add_special_tokens=False).ids
+    assert TextEncoder(tokenizer)(["a bad film"]) == [ids]
+
+
+def test_tokenizer_of_the_pipeline_encodes_ascii_text_without_the_library(
+    reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_tokenizer(reviews["text"].to_pylist(), WORD).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    encoder = TextEncoder(tokenizer)
+    ids = tokenizer.encode("A good film!", add_special_tokens=False).ids
+    monkeypatch.setattr(encoder, "_encode_with_library", lambda texts: [[-1] for _ in texts])
+    assert encoder(["A good film!", "très"]) == [ids, [-1]]

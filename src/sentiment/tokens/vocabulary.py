@@ -41,12 +41,15 @@ def train_tokenizer(texts: Iterable[str] | Iterable[Sequence[str]], params: Toke
         tokenizer, trainer = Tokenizer(WordLevel(unk_token=UNKNOWN)), WordLevelTrainer(**trainer_options)
     else:
         tokenizer, trainer = Tokenizer(BPE(unk_token=UNKNOWN)), BpeTrainer(**trainer_options)
-    normalizer_steps = [normalizers.NFC(), *([normalizers.Lowercase()] if params.lowercase else [])]
-    tokenizer.normalizer = normalizers.Sequence(normalizer_steps)
+    tokenizer.normalizer = _build_normalizer(lowercase=params.lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _build_normalizer(*, lowercase: bool) -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -73,18 +76,17 @@ class TextEncoder:
     """Encodes texts as token ids: the same result as with the tokenizer itself, but several times faster.
 
     The `tokenizers` library tracks the offset of every character, which is not needed here. On ASCII text, a
-    word-level tokenizer is equivalent to lower-casing and one regular expression.
+    word-level tokenizer of `train_tokenizer` is equivalent to lowercasing and one regular expression. Other
+    text is encoded by the library, and so is all text if the tokenizer has another configuration.
 
     Args:
-        tokenizer: tokenizer that `train_tokenizer` or `load_tokenizer` returned.
+        tokenizer: any tokenizer that has the unknown token `UNKNOWN_ID`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        is_bert = isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        is_word_level = is_bert and isinstance(tokenizer.model, WordLevel)
-        self._vocabulary = tokenizer.get_vocab() if is_word_level else None
-        self._lowercase = tokenizer.normalizer.normalize_str("A") == "a"
+        self._lowercase = _is_equal(tokenizer.normalizer, _build_normalizer(lowercase=True))
+        self._vocabulary = tokenizer.get_vocab() if _supports_ascii_tokens(tokenizer) else None
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text."""
@@ -102,3 +104,29 @@ class TextEncoder:
     def _encode_with_library(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def _supports_ascii_tokens(tokenizer: Tokenizer) -> bool:
+    """Return whether `ASCII_TOKENS` splits ASCII text into the same tokens as the tokenizer.
+
+    A tokenizer file may come from elsewhere, with other settings than those of `train_tokenizer`.
+    """
+    added_tokens = {
+        token_id: (token.content, token.special)
+        for token_id, token in tokenizer.get_added_tokens_decoder().items()
+    }
+    return (
+        isinstance(tokenizer.model, WordLevel)
+        and tokenizer.model.unk_token == UNKNOWN
+        and any(_is_equal(tokenizer.normalizer, _build_normalizer(lowercase=flag)) for flag in (True, False))
+        and _is_equal(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer())
+        and added_tokens == {PADDING_ID: (PADDING, True), UNKNOWN_ID: (UNKNOWN, True)}
+        and tokenizer.encode_special_tokens
+        and tokenizer.truncation is None
+        and tokenizer.padding is None
+    )
+
+
+def _is_equal(part: Any, expected: Any) -> bool:
+    """Return whether two parts of tokenizers have the same settings. The library has no `==` for them."""
+    return part is not None and bool(part.__getstate__() == expected.__getstate__())
