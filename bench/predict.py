@@ -24,7 +24,7 @@ import torch
 
 from bench.bars import Bar, at_least, report_bars
 from bench.processes import Resident
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.model.classifier import INFERENCE_BATCH_SIZE, ModelInputs, SentimentClassifier, build_inputs
 from sentiment.model.model_files import TOKENIZER_FILE, copy_model, save_model
@@ -171,7 +171,7 @@ def _print_turns(where: str, turns: list[Turn]) -> None:
 
 def _write_lines(path: Path) -> Path:
     """Write real reviews, a line each, in a random order: the package's has all negative ones first."""
-    texts = read_package()["text"].to_pylist()
+    texts = load_package_reviews()["text"].to_pylist()
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(SEED))[:LINES]
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{normalize_text(texts[row])}\n" for row in order.tolist())
@@ -181,7 +181,7 @@ def _write_lines(path: Path) -> Path:
 def _made(folder: Path) -> Path:
     """Write a model of params.yaml's size, untrained: weights do not change its speed. Return its folder."""
     logger.info("building a model of params.yaml's size")
-    params, reviews = load_params(), read_package()
+    params, reviews = load_params(), load_package_reviews()
     texts = [normalize_text(text) for text in reviews["text"].to_pylist()]
     tokenizer = train_tokenizer([texts], params.tokenize)
     tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import FILE_SCHEMA as SCHEMA
 from sentiment.data.parquet import open_reviews_writer
 from sentiment.text import normalize_text
@@ -53,7 +53,7 @@ def write_resampled(path: Path, count: int, seed: int = 0) -> None:
 
 def _real_sentences() -> tuple[pa.Array, np.ndarray, np.ndarray]:
     """Return the sentences by label, where each label's start and end, and each review's sentences."""
-    reviews = read_package()
+    reviews = load_package_reviews()
     by_label: dict[int, list[str]] = {0: [], 1: []}
     counts = []
     for text, label in zip(reviews["text"].to_pylist(), reviews["label"].to_pylist(), strict=True):

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 # Torch's threads then wait as in a stage; else tests beside other work are ten times slower.
 import stages  # noqa: F401
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
 from sentiment.logs import LOGGERS
 from sentiment.text import normalize_text
@@ -118,7 +118,7 @@ def captured_loggers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def reviews() -> pa.Table:
     """Two hundred real reviews, half of them positive, in the source's order; no two are equal."""
-    whole = read_package()
+    whole = load_package_reviews()
     first_rows = {
         normalize_text(text): row for row, text in reversed(list(enumerate(whole["text"].to_pylist())))
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.resampling import resampled_reviews
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.text import normalize_text
 
 
@@ -13,7 +13,7 @@ def test_generated_reviews_are_distinct_and_as_long_as_real_ones() -> None:
     texts = generated["text"].to_pylist()
     assert len(texts) == len(set(texts)) == 12_000
     assert sorted(generated["label"].unique().to_pylist()) == [0, 1]
-    real = [normalize_text(text) for text in read_package()["text"].to_pylist()]
+    real = [normalize_text(text) for text in load_package_reviews()["text"].to_pylist()]
     for percentile in (50, 95):
         lengths = [
             np.percentile([len(text.split()) for text in those], percentile) for those in (texts, real)

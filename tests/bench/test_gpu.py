@@ -21,7 +21,7 @@ from bench.gpu.packed import Pack
 from bench.gpu.remembered import remembered_ngrams
 from bench.gpu.run import LEAST, measure_part
 from bench.training.task import Task
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
 from sentiment.params.data import TokenizeParams
 from sentiment.text import normalize_text
@@ -43,7 +43,7 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real reviews in the archive's layout: a hundred in each half, a hundred unlabelled."""
-    table = pa.Table.from_batches(sample_reviews(lambda: to_batches(read_package()), 300, seed=42))
+    table = pa.Table.from_batches(sample_reviews(lambda: to_batches(load_package_reviews()), 300, seed=42))
     texts = [normalize_text(text) for text in table["text"].to_pylist()]
     rows = pa.table({"text": texts, "label": table["label"]})
     labelled = np.r_[0:100, 150:250]

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import normalizers
 
 from sentiment.data.deduplication import compute_duplicate_key, encode_latin1, fold_text
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.params.data import TokenizeParams
 from sentiment.text import normalize_text
 from sentiment.tokens.vocabulary import UNKNOWN_ID, train_tokenizer
@@ -140,7 +140,7 @@ def test_html_entities_are_not_decoded() -> None:
 
 def test_only_one_pair_of_real_reviews_has_equal_keys() -> None:
     """Of 25,000 reviews, 98 repeat another one word for word, and one lacks a space behind a comma."""
-    texts = {normalize_text(text) for text in read_package()["text"].to_pylist()}
+    texts = {normalize_text(text) for text in load_package_reviews()["text"].to_pylist()}
     by_key = defaultdict(list)
     for text in texts:
         by_key[compute_duplicate_key(text)].append(text)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.data.minhash import (
     SIGNATURE_LENGTH,
     SignatureIndex,
@@ -36,7 +36,7 @@ EDITED = 300
 @pytest.fixture(scope="module")
 def real() -> list[str]:
     """2,000 real reviews."""
-    return read_package()["text"].slice(0, 2_000).to_pylist()
+    return load_package_reviews()["text"].slice(0, 2_000).to_pylist()
 
 
 def batches(

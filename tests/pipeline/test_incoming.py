@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from tests.data.source_files import write_rows
 from tests.project import Project
 
@@ -18,7 +18,7 @@ FILE = "data/incoming/week-47.csv"
 @pytest.fixture(scope="module")
 def more_reviews() -> pa.Table:
     """Forty real reviews that are not in the small cut of the package; half of them are positive."""
-    package = read_package().select(["text", "label"])
+    package = load_package_reviews().select(["text", "label"])
     return pa.concat_tables([package.slice(8000, 20), package.slice(len(package) - 20, 20)])
 
 

@@ -81,7 +81,7 @@ def test_failing_data_leaves_no_report(project: Project) -> None:
     project.set_params({"download.limit": 20})
     failed = project.run("sentiment", "retrain", status=2)
     assert "the data could not be refreshed" in failed.stderr
-    assert "would have no review with label 0" in failed.stderr
+    assert "reviews with label 0 are too few" in failed.stderr
     assert not (project.root / "reports/retrain.md").exists()
 
 

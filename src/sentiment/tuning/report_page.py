@@ -98,7 +98,8 @@ def _render_importance(study: optuna.Study) -> str:
         x=table["importance"], y=table["parameter"], orientation="h", marker={"color": FINISHED_COLOR}
     )
     fig = go.Figure(bars).update_xaxes(title="importance").update_yaxes(automargin=True)
-    return _render_section("Importance", fig, "For reaching the best quarter of the trials (PED-ANOVA).")
+    caption = "Importance of each parameter for reaching the best quarter of the trials (PED-ANOVA)."
+    return _render_section("Importance", fig, caption)
 
 
 def _render_parallel_coordinates(study: optuna.Study) -> str:

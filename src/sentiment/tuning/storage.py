@@ -158,7 +158,7 @@ def _is_missing_or_ended(error: Exception) -> bool:
 def _open_database(address: str) -> BaseStorage:
     try:
         url = make_url(address)
-    except (SQLAlchemyError, ValueError):  # the message quotes the address
+    except (SQLAlchemyError, ValueError):  # its message contains the address, which may contain a password
         raise UserError(
             "TUNE_STORAGE: not the address of a database; example: postgresql+psycopg://user:password@host/name"
         ) from None
