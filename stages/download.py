@@ -22,7 +22,7 @@ def main() -> None:
         metrics = build_splits(load_params().download)
     warn_about_different_files(files)
     if unread := sorted(set(list_incoming_files()) - set(files)):
-        logger.info(f"no source reads {', '.join(unread)}, because no pattern in its paths matches")
+        logger.warning(f"no source reads {', '.join(unread)}, because no pattern in its paths matches")
     write_json(paths.metrics("download"), {**metrics, "files": files})
 
 

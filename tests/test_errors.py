@@ -90,7 +90,7 @@ def test_missing_working_directory_is_a_user_error(
     folder.rmdir()
     status, message = _run(KeyError("not reached"), capsys)
     assert status == UserError.exit_status
-    assert "the current folder does not exist" in message
+    assert "the current folder no longer exists" in message
 
 
 def test_library_that_raised_an_error_is_the_innermost_one(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def require_incoming_in_copy() -> None:
         raise UserError(
             "\n  ".join(
                 [
-                    "this experiment runs in a copy of the repository, in which data/incoming lacks:",
+                    "this experiment runs in a copy of the repository without these files of data/incoming:",
                     *missing,
                     "`git add` such a file, or `dvc add` it and `git add` its .dvc file; or pass it to DVC's "
                     "`--copy-paths`; or run the experiment without `--temp` and `--queue`",

@@ -86,9 +86,7 @@ def _get_working_directory() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise UserError(
-            "the current folder does not exist any more; cd to the repository and try again"
-        ) from None
+        raise UserError("the current folder no longer exists; cd to the repository and try again") from None
 
 
 def _find_nearest_root(start: Path) -> Path | None:

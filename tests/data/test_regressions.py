@@ -119,7 +119,7 @@ def test_group_is_equal_for_all_json_types() -> None:
         (1, "row 1, line 1: expected text to be a string, found a list"),
         (2, "row 1, line 1: expected text to be a string, found an object"),
         (3, "row 1, line 1: expected text to be a string, found a boolean"),
-        (4, "line 1: not JSON: NaN is not a JSON number"),
+        (4, "line 1: invalid JSON: NaN is not a JSON number"),
         (5, "row 1, line 1: expected text to be a string, found a number"),
     ],
 )
@@ -136,7 +136,7 @@ def test_file_whose_name_is_a_pattern_is_read() -> None:
 
 def test_label_in_two_notations_is_an_error() -> None:
     assert len(read("labels_dup.csv", labels={1: 1})) == 1
-    with pytest.raises(ValidationError, match="label 1 is given twice, in two notations"):
+    with pytest.raises(ValidationError, match="duplicate label 1, written in two notations"):
         source("labels_dup.csv", labels={1: 1, "1": 0})
 
 

@@ -148,13 +148,13 @@ def test_parquet_text_of_another_type_is_an_error(column: str, values: Any, mess
         ),
         (
             '"text": "A", "text": "B", "label": 1',
-            "line 3: not JSON: duplicate key 'text'",
+            "line 3: invalid JSON: duplicate key 'text'",
         ),
-        ('"text": "A", "label": 1, "more": {"a": 1, "a": 2}', "line 3: not JSON: duplicate key 'a'"),
-        ('"text": "A", "label": NaN', "line 3: not JSON: NaN is not a JSON number"),
-        ('"text": "A", "label": -Infinity', "line 3: not JSON: -Infinity is not a JSON number"),
+        ('"text": "A", "label": 1, "more": {"a": 1, "a": 2}', "line 3: invalid JSON: duplicate key 'a'"),
+        ('"text": "A", "label": NaN', "line 3: invalid JSON: NaN is not a JSON number"),
+        ('"text": "A", "label": -Infinity', "line 3: invalid JSON: -Infinity is not a JSON number"),
         ('"text": "A", "label": 1e999', "a.jsonl row 2: label '1E+999' is not one of the keys"),
-        ('"text": \'A\', "label": 1', "line 3: not JSON: Expecting value"),
+        ('"text": \'A\', "label": 1', "line 3: invalid JSON: Expecting value"),
     ],
 )
 def test_ambiguous_json_is_an_error(fields: str, message: str) -> None:

@@ -48,8 +48,8 @@ def test_pruned_trials_are_marked(study: optuna.Study) -> None:
         assert (f'"trial {trial.number}, pruned"' in page) == (trial.state == TrialState.PRUNED)
 
 
-def test_parallel_coordinates_name_the_parameters_left_out(study: optuna.Study) -> None:
-    assert "Without train.clip" in render_search_page(study, searched_params(), winner=0)
+def test_parallel_coordinates_name_the_omitted_parameters(study: optuna.Study) -> None:
+    assert "are omitted: train.clip" in render_search_page(study, searched_params(), winner=0)
 
 
 def test_page_of_one_trial_explains_missing_importance() -> None:
@@ -60,4 +60,4 @@ def test_page_of_one_trial_explains_missing_importance() -> None:
 
 def test_page_of_an_empty_space() -> None:
     page = render_search_page(searched(2, space={}), searched_params({}), winner=0)
-    assert "no parameter is in every finished trial" in page
+    assert "the finished trials have no parameter in common" in page

@@ -44,13 +44,13 @@ def stream_members(
 
     Raises:
         UserError: the archive is not a tar archive, is truncated or corrupt, exceeds a limit, or contains a
-            link, device, sparse file or a path that leads out of the archive.
+            link, a device, a sparse file or a path outside the archive.
     """
     try:
         with path.open("rb") as file:
             compressed_bytes = path.stat().st_size
             if not compressed_bytes:
-                raise UserError(f"{path}: empty, zero bytes")
+                raise UserError(f"{path}: the file is empty (0 bytes)")
             gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
             decompressed = gzip.GzipFile(fileobj=file) if gzipped else file
@@ -195,11 +195,11 @@ def _parse_records(stream: _LimitedStream, header: tarfile.TarInfo, content: byt
 
 def _validate_path(stream: _LimitedStream, name: str) -> None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        raise stream.build_error("an absolute path", name)
+        raise stream.build_error("absolute path", name)
     if "\\" in name:
-        raise stream.build_error("a backslash in its path", name)
+        raise stream.build_error("backslash in the path", name)
     if ".." in name.split("/"):
-        raise stream.build_error("a path that leads out of the archive", name)
+        raise stream.build_error("path outside the archive", name)
 
 
 def _describe_type(header: tarfile.TarInfo) -> str:

@@ -126,9 +126,9 @@ class _TableReader:
         """Number of the current row without blank lines; 0 is the header."""
         header = self._read_fields()
         if header is None:
-            raise UserError(f"{name}: empty, has no header")
+            raise UserError(f"{name}: the file is empty, the header is missing")
         if "\0" in "".join(header):
-            raise UserError(f"{name}: not UTF-8 text: zero bytes in the header; save it as UTF-8")
+            raise UserError(f"{name}: not UTF-8 text: NUL bytes in the header; save it as UTF-8")
         require_columns(name, list_columns(source.columns), header)
         self.header = header
 

@@ -110,7 +110,7 @@ def _log_retry(url: str, state: RetryCallState) -> None:
     """Log why an attempt failed and when the next one starts."""
     reason = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    logger.info(f"{redact_url(url)}: {reason}; retrying in {wait:.0f} s")
+    logger.warning(f"{redact_url(url)}: {reason}; retrying in {wait:.0f} s")
 
 
 def fetch(urls: Sequence[str], checksum: str | None) -> Path:
@@ -131,12 +131,12 @@ def fetch(urls: Sequence[str], checksum: str | None) -> Path:
     """
     if not urls:
         raise UserError("no URL to fetch the reviews from")
-    path = _fetch_mirrors(urls, None if checksum is None else Checksum.parse(checksum))
+    path = _fetch_from_any_mirror(urls, None if checksum is None else Checksum.parse(checksum))
     record_file(redact_url(urls[0]), path)
     return path
 
 
-def _fetch_mirrors(urls: Sequence[str], checksum: Checksum | None) -> Path:
+def _fetch_from_any_mirror(urls: Sequence[str], checksum: Checksum | None) -> Path:
     """Return a cached file, or fetch it from the first mirror that serves it."""
     cached = _find_cached(urls, checksum)
     if cached is not None:
@@ -148,7 +148,7 @@ def _fetch_mirrors(urls: Sequence[str], checksum: Checksum | None) -> Path:
         except MirrorError as error:
             reasons.append(f"{redact_url(url)}: {error}")
         if number < len(urls):
-            logger.info(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
+            logger.warning(f"{reasons[-1]}; trying mirror {number + 1} of {len(urls)}")
     if len(reasons) == 1:
         raise UserError(f"cannot fetch {reasons[0]}")
     raise UserError("\n".join([f"none of {len(urls)} mirrors serves the file", *(f"  {r}" for r in reasons)]))
@@ -200,7 +200,7 @@ def _download_and_verify(url: str, entry: CacheEntry, checksum: Checksum | None)
     resumed = download(url, entry, has_checksum=checksum is not None)
     mismatch = _find_mismatch(entry, checksum)
     if mismatch and resumed:  # the parts may come from two versions; a full download may be correct
-        logger.info(f"{redact_url(url)}: {mismatch}; restarting the download")
+        logger.warning(f"{redact_url(url)}: {mismatch}; restarting the download")
         entry.clear()
         download(url, entry, has_checksum=True)
         mismatch = _find_mismatch(entry, checksum)

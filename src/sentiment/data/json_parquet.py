@@ -76,7 +76,7 @@ def _read_objects(stream: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, 
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 text ({error.reason})") from None
         except (ValueError, RecursionError) as error:  # also for huge numbers and deep nesting
-            raise UserError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
+            raise UserError(f"{where}: invalid JSON: {getattr(error, 'msg', error)}") from None
         if not isinstance(values, dict):
             found = content[:40]
             raise UserError(f"{where}: expected an object with the columns, found {found!r}")

@@ -72,7 +72,7 @@ def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[n
         `hashes[offsets[i] : offsets[i + 1]]`. Words of more than 32 bytes are treated as equal if their
         length, first 24 and last 8 bytes are equal.
     """
-    parts = [text if text.isascii() else _separate_words(text.decode()) for text in texts]
+    parts = [text if text.isascii() else _extract_words(text.decode()) for text in texts]
     buffer = _SEPARATOR.join([b"", *parts, _PADDING]).translate(_ASCII_WORDS, _ASCII_INVISIBLE)
     characters = np.frombuffer(buffer, np.uint8)
     in_word = (characters != 0) & (characters != ord(_SEPARATOR))
@@ -89,8 +89,8 @@ def hash_shingles(texts: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[n
     return _mix_bits(hashes), offsets
 
 
-def _separate_words(text: str) -> bytes:
-    """Return the folded words of a text in UTF-8, separated by ASCII characters."""
+def _extract_words(text: str) -> bytes:
+    """Return the words of a text, folded as by `fold_text`, in UTF-8 and separated by spaces."""
     latin = encode_latin1(text)
     if latin is not None:
         return latin.translate(_LATIN1_WORDS, _LATIN1_INVISIBLE).decode("latin-1").encode()

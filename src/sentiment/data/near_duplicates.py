@@ -156,7 +156,7 @@ def _find_pairs(
         for positions, batch in others():
             yield from search.pairs(positions, batch, get_split)
             release_freed_memory()
-        search.finish()
+        search.count_undecided()
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class _Search:
                         )
             self._index.retire(np.fromiter(exhausted, np.int64, len(exhausted)))
 
-    def finish(self) -> None:
+    def count_undecided(self) -> None:
         """Count the undecided test reviews."""
         self._result.undecided = int(np.sum((self._compared >= MAX_COMPARISONS) & (self._listed == 0)))
 

@@ -141,21 +141,21 @@ def warn_about_changed_files(params: DownloadParams) -> None:
     for line in changed:
         logger.warning(line)
     if changed:
-        logger.info(
+        logger.warning(
             "DVC does not detect changes of files outside data/incoming; to read them again, run "
             "`dvc repro --force --single-item download` and then `dvc repro`"
         )
 
 
 def warn_about_different_files(read: FileRecords) -> None:
-    """Log the files that differ from those in `metrics/download.json` of the current commit.
+    """Log a warning for each file that differs from those in `metrics/download.json` of the current commit.
 
     A stage that runs at an old commit may read newer files than those that the commit recorded.
     """
     committed = read_committed(paths.metrics("download").as_posix()) or b""
     for name, recorded in _parse_file_records(committed).items():
         if name in read and read[name] != recorded:
-            logger.info(
+            logger.warning(
                 f"{name}: not the file that this commit recorded "
                 f"(md5 {recorded.get('md5')}, now {read[name]['md5']})"
             )

@@ -121,7 +121,7 @@ def read_files(source: FilesSource) -> Iterator[pa.RecordBatch]:
 def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.RecordBatch]:
     """Yield the reviews of a file, with their labels mapped, in batches of SCHEMA."""
     if path.stat().st_size == 0:
-        raise UserError(f"{name}: empty, zero bytes")
+        raise UserError(f"{name}: the file is empty (0 bytes)")
     kind, compression = _detect_format(name, source)
     rows_read = 0
     with reporting_corrupt_files(name):

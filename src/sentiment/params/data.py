@@ -115,7 +115,7 @@ def _canonicalize_label_keys(labels: Any) -> Any:
         elif isinstance(key, str):
             text = canonicalize_text(key)
         if text in by_text:
-            raise ValueError(f"label {text} is given twice, in two notations; remove one of them")
+            raise ValueError(f"duplicate label {text}, written in two notations; remove one of them")
         by_text[text] = label
     if len({isinstance(key, str) for key in labels}) > 1:
         raise ValueError("keys are numbers and strings, which DVC cannot sort; write all keys in quotes")

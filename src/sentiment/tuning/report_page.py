@@ -105,13 +105,13 @@ def _render_importance(study: optuna.Study) -> str:
 def _render_parallel_coordinates(study: optuna.Study) -> str:
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     shared = set.intersection(*(set(trial.params) for trial in finished)) if finished else set()
-    left_out = sorted({name for trial in finished for name in trial.params} - shared)
+    omitted = sorted({name for trial in finished for name in trial.params} - shared)
     caption = "One line per finished trial, darker for a higher AUC."
-    if left_out:
-        caption += f" Without {', '.join(left_out)}, which not every trial has."
+    if omitted:
+        caption += f" Parameters that some trials do not have are omitted: {', '.join(omitted)}."
     if not shared:
         return _render_section(
-            "Parallel coordinates", None, "Not drawn: no parameter is in every finished trial."
+            "Parallel coordinates", None, "Not drawn: the finished trials have no parameter in common."
         )
     fig = visualization.plot_parallel_coordinate(study, params=sorted(shared), target_name=TUNING_AUC)
     # Optuna truncates long names at the end, where they differ.

@@ -85,7 +85,7 @@ CASES = [
     case(
         "empty answer",
         lambda place: imdb(place.serve(b"").url()),
-        "reviews.tar.gz: empty, zero bytes",
+        "reviews.tar.gz: the file is empty (0 bytes)",
         keeps_download=True,
     ),
     case("unknown protocol", lambda _: imdb("carrier-pigeon://a/b"), "carrier-pigeon://a/b", "not known"),

@@ -77,7 +77,7 @@ CASES = [
     _source(
         "label in two spellings",
         {"labels": {1: 1, "1": 0}},
-        "sources.0.labels: label 1 is given twice, in two notations",
+        "sources.0.labels: duplicate label 1, written in two notations",
     ),
     _source("column without a name", {"columns": {"text": "", "label": "label"}}, "sources.0.columns.text: "),
     _source(

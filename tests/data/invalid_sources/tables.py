@@ -76,10 +76,10 @@ CASES = [
     case("folder", _folder, "a.csv: a folder, not a file"),
     _content("format not known", "a.xlsx", b"PK", "unknown file name extension; known: .csv, .tsv"),
     _content("no suffix", "reviews", LABELLED, "unknown file name extension"),
-    _raw("zero bytes of CSV", "a.csv", b"", "empty, zero bytes"),
-    _raw("zero bytes of JSON Lines", "a.jsonl", b"", "empty, zero bytes"),
-    _raw("zero bytes of Parquet", "a.parquet", b"", "empty, zero bytes"),
-    _content("gzip of nothing", "a.csv.gz", b"", "empty, has no header"),
+    _raw("zero bytes of CSV", "a.csv", b"", "the file is empty (0 bytes)"),
+    _raw("zero bytes of JSON Lines", "a.jsonl", b"", "the file is empty (0 bytes)"),
+    _raw("zero bytes of Parquet", "a.parquet", b"", "the file is empty (0 bytes)"),
+    _content("gzip of nothing", "a.csv.gz", b"", "the file is empty, the header is missing"),
     _content("only a header", "a.csv", b"text,label\n", "contains no rows"),
     _content("only a header, packed", "a.tsv.zst", b"text\tlabel\n", "contains no rows"),
     _content("only blank lines", "a.jsonl", b"\n\n", "contains no rows"),
@@ -155,18 +155,20 @@ CASES = [
         "line that is no JSON",
         "a.jsonl",
         b'{"text": "A", "label": 1}\nGood,1\n',
-        "line 2: not JSON: Expecting",
+        "line 2: invalid JSON: Expecting",
     ),
     _content(
-        "line cut off", "a.jsonl", b'{"text": "A", "label": 1}\n{"text": "B', "line 2: not JSON: Untermin"
+        "line cut off", "a.jsonl", b'{"text": "A", "label": 1}\n{"text": "B', "line 2: invalid JSON: Untermin"
     ),
-    _content("brackets in heaps", "a.jsonl", b"[" * 200_000, "line 1: not JSON: "),
-    _content("number without end", "a.jsonl", b"9" * 5_000, "line 1: not JSON: "),
+    _content("brackets in heaps", "a.jsonl", b"[" * 200_000, "line 1: invalid JSON: "),
+    _content("number without end", "a.jsonl", b"9" * 5_000, "line 1: invalid JSON: "),
     _content(
         "line that is a list", "a.jsonl", b'["Good", 1]\n', "line 1: expected an object with the columns"
     ),
     _content("line that is a text", "a.jsonl", b'"Good"\n', "line 1: expected an object with the columns"),
-    _content("JSON array over lines", "a.jsonl", b'[\n{"text": "A", "label": 1}\n]\n', "line 1: not JSON: "),
+    _content(
+        "JSON array over lines", "a.jsonl", b'[\n{"text": "A", "label": 1}\n]\n', "line 1: invalid JSON: "
+    ),
     _content("header without end", "a.csv", b"x" * 5_000 + b"\n1\n", "columns found: " + "x" * 200 + "\n"),
     _content("escape codes in a label", "a.csv", b"text,label\nA,\x1b[2J\n", "label '\ufffd[2J' is not one"),
     _content(
