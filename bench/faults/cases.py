@@ -119,7 +119,7 @@ def _require_failure(case: Case, project: Faulted, moment: Moment, causes: tuple
 
 
 def _repaired(case: Case, project: Faulted) -> bool:
-    """Return whether check names the command that repairs the damage, and that command succeeds."""
+    """Return whether check names the command that repairs the repository, and that command succeeds."""
     project.run(*CHECK)
     if HINT not in project.output():
         return False

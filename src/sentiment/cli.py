@@ -21,10 +21,10 @@ def check() -> None:
     enter_repository()
     from sentiment.data.recorded_files import warn_about_changed_files
     from sentiment.params import load_params
-    from sentiment.repair import REPAIR_HINT, find_damaged_files
+    from sentiment.repair import REPAIR_HINT, find_corrupt_files
 
     params = load_params()
-    if corrupt_files := find_damaged_files(Path.cwd()):
+    if corrupt_files := find_corrupt_files(Path.cwd()):
         raise UserError(
             "\n".join([f"a process was killed, or the disk was full: {REPAIR_HINT}", *corrupt_files])
         )

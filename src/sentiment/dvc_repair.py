@@ -95,7 +95,7 @@ def repair_lock(root: Path, dvc_tmp: Path) -> Iterator[str]:
     path = root / paths.LOCK
     if (corruption := describe_corruption(path)) is None:
         return
-    backup = dvc_tmp / "dvc.lock.damaged"
+    backup = dvc_tmp / "dvc.lock.corrupt"
     shutil.copyfile(path, backup)
     retained, committed = (
         _parse_stages(path.read_bytes()),

@@ -189,7 +189,7 @@ def _repair_object(
             temporary.chmod(READ_ONLY)
         yield f"{name}: its object in the cache was corrupt, replaced by the file here"
     elif backup_folder is not None:
-        moved = backup_folder / f"damaged-{oid}"
+        moved = backup_folder / f"corrupt-{oid}"
         shutil.move(path, moved)
         yield (
             f"{name}: its object in the cache is corrupt, moved to {moved}; no stage writes this file: "
@@ -219,7 +219,7 @@ RECHECK_DELAY_S = 0.5
 """Seconds before files are checked again; DVC takes a tenth of that to write its largest file."""
 
 
-def find_damaged_files(root: Path) -> list[str]:
+def find_corrupt_files(root: Path) -> list[str]:
     """Return a line for each corrupt file that would make DVC or a stage fail. No files are hashed."""
     corrupt_files = _find_corrupt_files(root)
     if corrupt_files:  # DVC may be writing them at this moment

@@ -20,7 +20,7 @@ from sentiment.data.locations import to_local_path
 from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
-from sentiment.repair import REPAIR_HINT, find_damaged_files
+from sentiment.repair import REPAIR_HINT, find_corrupt_files
 from sentiment.repository import DVC_SUFFIX, require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store
@@ -56,7 +56,7 @@ def clean(policy: RetentionPolicy, *, remove: bool) -> None:
             been removed then.
     """
     root = repository_root()
-    if corrupt_files := find_damaged_files(root):
+    if corrupt_files := find_corrupt_files(root):
         raise UserError("\n  ".join([f"found corrupt files; {REPAIR_HINT} first:", *corrupt_files]))
     require_idle(root)
     # The cache comes first: if DVC fails, for example at a commit that it cannot read, nothing is removed.

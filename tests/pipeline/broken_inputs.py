@@ -29,7 +29,7 @@ class Case:
 
     stage: str
     file: str
-    damage: Callable[[Path], None]
+    corrupt: Callable[[Path], None]
     message: str
 
 
@@ -156,7 +156,7 @@ def _run(case: Case) -> Result:
     content = file.read_bytes()
     file.unlink()
     file.write_bytes(content)  # a new file: an earlier case may still have the old one mapped into memory
-    case.damage(file)
+    case.corrupt(file)
     project = Project(Path.cwd())
     before = project.tree()
     errors = io.StringIO()

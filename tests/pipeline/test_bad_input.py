@@ -16,7 +16,7 @@ def test_broken_input_is_named_and_nothing_is_written(stage: str, project: Proje
     printed = project.run("python", "-m", "tests.pipeline.broken_inputs", stage).stdout.splitlines()
     cases = [case for case in CASES if case.stage == stage]
     for case, line in zip(cases, printed, strict=True):
-        label = f"{case.file}, {case.damage.__name__}"
+        label = f"{case.file}, {case.corrupt.__name__}"
         result = Result(**json.loads(line))
         assert result.status == 2, f"{label}: {result.stderr}"
         assert case.message in result.stderr, label

@@ -237,7 +237,7 @@ def test_corrupt_object_that_no_stage_writes_is_moved(project: Project) -> None:
     cached.write_text("text,label\nA fine")
     output = project.run("sentiment", "repair").stdout
     assert "data/incoming/mine.csv: its object in the cache is corrupt, moved to" in output
-    assert (project.root / ".dvc/tmp" / f"damaged-{md5}").read_text() == "text,label\nA fine"
+    assert (project.root / ".dvc/tmp" / f"corrupt-{md5}").read_text() == "text,label\nA fine"
 
 
 def test_truncated_dvc_file_is_restored_from_the_last_commit(project: Project) -> None:
