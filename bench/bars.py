@@ -30,7 +30,7 @@ def spread(values: Sequence[float], unit: str = "") -> str:
 def report_bars(bars: Sequence[Bar]) -> int:
     """Print bars as a table; return the exit status, 1 if one does not hold."""
     verdicts = {True: "yes", False: "no", None: ""}
-    print("\n| metric | value | bar | holds |\n| --- | --- | --- | --- |")
+    print("\n| metric | value | target | met |\n| --- | --- | --- | --- |")
     for bar in bars:
         print(f"| {bar.metric} | {bar.value} | {bar.bar} | {verdicts[bar.holds]} |")
     return 1 if any(bar.holds is False for bar in bars) else 0

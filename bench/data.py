@@ -74,7 +74,7 @@ def main(sizes: Sequence[int]) -> None:
             ):
                 logger.info(f"{stage} {size:,}")
                 costs[stage, size] = in_fresh_process(work, path)
-    print("| stage | reviews | seconds | of a processor | reviews/s | tokens/s | peak RSS, MB |")
+    print("| stage | reviews | wall-clock, s | CPU, s | reviews/s | tokens/s | peak RSS, MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (stage, size), cost in costs.items():
         tokens = f"{cost.tokens / cost.seconds:,.0f}" if cost.tokens else ""

@@ -93,7 +93,9 @@ def _batches(predictor: Predictor, texts: list[str]) -> list[ModelInputs]:
 def main(model: Path | None, turns: int) -> None:
     """Measure, print tables; exit with 1 if a bar is missed."""
     bars: list[Bar] = []
-    print("| 5,000 lines | first result after, s | lines/s | bare, lines/s | ratio | ratio with the start |")
+    print(
+        "| 5,000 lines | first result after, s | lines/s | bare, lines/s | ratio | ratio including start-up |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="bench-predict-") as temporary:
         folder = Path(temporary)
