@@ -20,9 +20,10 @@ from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run
 from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning import trial as trials
+from sentiment.tuning.active_trial import acquire_trial
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
-from sentiment.tuning.trial_records import acquire_trial, open_search_run
+from sentiment.tuning.trial_records import open_search_run
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 from tests.tuning import postgres
 from tests.tuning.studies import searched_params
@@ -191,7 +192,7 @@ def test_failed_trial_stays_running_in_the_study_if_its_run_cannot_be_updated(
     with acquire_trial(search) as trial:
         assert trial is not None
         with pytest.raises(UserError, match="Cannot reach"), translated_errors():
-            trials.run_trial(search, parent, trial)
+            trials.run_trial(trial, parent)
     assert search.load_trials()[0].state == TrialState.RUNNING
 
 

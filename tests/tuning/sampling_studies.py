@@ -1,14 +1,15 @@
-"""Studies with the samplers and pruners of params.yaml, whose objective is a formula."""
+"""Searches with the sampler of params.yaml, whose objective is a formula."""
 
-from pathlib import Path
+import random
+from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sentiment.params import Params, load_params
-from sentiment.tuning.sampling import build_pruner, build_sampler
+from sentiment.tuning.sampling import count_known_results, draw_trial
+from sentiment.tuning.trial_params import apply_values, get_starting_values
 from tests.project import ROOT
 
 SPACE = {
@@ -29,14 +30,32 @@ def tune_params(**tune: Any) -> Params:
     return Params.model_validate(content)
 
 
-def open_study(folder: Path, params: Params) -> optuna.Study:
-    """Open a study as another process does, with no earlier draw in memory."""
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal")))
-    return optuna.create_study(
-        direction="maximize",
-        study_name="search",
-        storage=storage,
-        load_if_exists=True,
-        sampler=build_sampler(params.tune),
-        pruner=build_pruner(params),
-    )
+def simulate(
+    params: Params, auc_of: Callable[[Params], float], trials: int, workers: int = 1, speed: int = 0
+) -> list[FrozenTrial]:
+    """Draw trials as a search does whose workers end theirs in an order that depends on the seed `speed`."""
+    rng = random.Random(speed)  # noqa: S311
+    study: list[FrozenTrial] = []
+    while len(study) < trials or not all(trial.state.is_finished() for trial in study):
+        running = [trial for trial in study if not trial.state.is_finished()]
+        known = study[: count_known_results(len(study), params.tune.max_parallel)]
+        can_draw = len(study) < trials and all(trial.state.is_finished() for trial in known)
+        if can_draw and len(running) < workers and (not running or rng.random() < 0.5):
+            study.append(numbered(draw_trial(params, study, [get_starting_values(params)]), len(study)))
+        else:
+            ended = rng.choice(running)
+            study[ended.number] = end_trial(ended, auc_of(apply_values(params, ended.params)))
+    return study
+
+
+def numbered(trial: FrozenTrial, number: int) -> FrozenTrial:
+    """Return a trial with the number that a storage gives it."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([*[create_trial(state=TrialState.FAIL)] * number, trial])
+    return study.trials[number]
+
+
+def end_trial(trial: FrozenTrial, auc: float) -> FrozenTrial:
+    """Return a running trial as complete."""
+    ended = create_trial(value=auc, params=trial.params, distributions=trial.distributions)
+    return numbered(ended, trial.number)

@@ -16,7 +16,6 @@ from sentiment.tuning.trial_params import (
     WALL_SECONDS,
     Progress,
     get_starting_values,
-    record_progress,
     suggest_params,
 )
 from tests.project import ROOT
@@ -70,17 +69,22 @@ def searched(
         suggested = suggest_params(trial, params)
         if number == FAILED:
             trial.set_user_attr(ERROR, "TrainingDivergedError: the loss is nan\nno step was taken")
-            record_progress(trial, Progress(optimizer_steps=3, planned_optimizer_steps=3 * STEPS))
+            _record(trial, Progress(optimizer_steps=3, planned_optimizer_steps=3 * STEPS))
             study.tell(trial, state=TrialState.FAIL)
         else:
             _run(study, trial, suggested)
     return study
 
 
+def _record(trial: optuna.Trial, progress: Progress) -> None:
+    for name, value in progress.to_user_attrs().items():
+        trial.set_user_attr(name, value)
+
+
 def _run(study: optuna.Study, trial: optuna.Trial, params: Params) -> None:
     for epoch in (1, 2, 3):
         trial.report(auc_after(params, epoch), epoch)
-        record_progress(trial, Progress(epoch * STEPS, 3 * STEPS))
+        _record(trial, Progress(epoch * STEPS, 3 * STEPS))
         trial.set_user_attr(WALL_SECONDS, 2.0 * epoch)
         trial.set_user_attr(CPU_SECONDS, 3.0 * epoch)
         if epoch < 3 and trial.should_prune():

@@ -1,23 +1,19 @@
 """Samplers, and the trials that a search starts with."""
 
+import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sentiment.errors import UserError
 from sentiment.params import Params
-from sentiment.tuning.sampling import (
-    build_sampler,
-    count_trials,
-    list_starting_trials,
-)
-from sentiment.tuning.trial_params import get_starting_values, suggest_params
-from tests.tuning.sampling_studies import SAMPLERS, SPACE, open_study, tune_params
+from sentiment.tuning.sampling import count_trials, draw_trial, list_starting_values
+from sentiment.tuning.trial_params import get_starting_values
+from tests.tuning.sampling_studies import SAMPLERS, SPACE, end_trial, numbered, simulate, tune_params
 
 
 def _auc(params: Params) -> float:
@@ -25,99 +21,81 @@ def _auc(params: Params) -> float:
     return 1 - (params.train.optimizer.learning_rate - 0.01) ** 2 - (params.model.dropout.head - 0.3) ** 2
 
 
-def _run(study: optuna.Study, params: Params, trials: int) -> None:
-    for _ in range(trials):
-        trial = study.ask()
-        study.tell(trial, _auc(suggest_params(trial, params)))
+def _drawn(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
+    return [trial.params for trial in trials]
 
 
+@pytest.mark.parametrize("max_parallel", [1, 3])
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
-def test_values_do_not_depend_on_restarts_of_the_process(sampler: dict[str, Any], tmp_path: Path) -> None:
-    params = tune_params(sampler=sampler)
-    drawn = []
-    for name, lives in (("straight", [8]), ("interrupted", [1, 2, 4, 1])):
-        (tmp_path / name).mkdir()
-        for trials in lives:
-            _run(open_study(tmp_path / name, params), params, trials)
-        drawn.append([trial.params for trial in open_study(tmp_path / name, params).trials])
-    assert drawn[0] == drawn[1]
-    assert len({tuple(trial.items()) for trial in drawn[0]}) == 8, "the test needs trials that differ"
-
-
-@pytest.mark.parametrize("suggested", range(4))
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
-def test_trial_killed_between_two_draws_gets_the_values_it_would_have_had(
-    sampler: dict[str, Any], suggested: int, tmp_path: Path
+def test_values_depend_neither_on_workers_nor_on_their_speed(
+    sampler: dict[str, Any], max_parallel: int
 ) -> None:
-    params = tune_params(sampler=sampler, space={name: SPACE[name] for name in list(SPACE)[:3]})
-    study = open_study(tmp_path, params)
-    _run(study, params, 6)
-    killed = study.ask()
-
-    class KilledError(Exception):
-        pass
-
-    class Counting(Trial):
-        """Raises after some draws, like a process that is killed."""
-
-        left = suggested
-
-        def _suggest(self, *arguments: Any) -> Any:
-            if not self.left:
-                raise KilledError
-            self.left -= 1
-            return super()._suggest(*arguments)
-
-    killed.__class__ = Counting
-    if suggested < 3:
-        with pytest.raises(KilledError):
-            suggest_params(killed, params)
-    else:
-        suggest_params(killed, params)
-    again = open_study(tmp_path, params)
-    resumed = Trial(again, killed._trial_id)
-    suggest_params(resumed, params)
-    (tmp_path / "whole").mkdir()
-    whole = open_study(tmp_path / "whole", params)
-    _run(whole, params, 7)
-    assert resumed.params == whole.trials[6].params
+    params = tune_params(sampler=sampler, max_parallel=max_parallel)
+    one_worker = _drawn(simulate(params, _auc, 8))
+    assert len({tuple(values.items()) for values in one_worker}) == 8, "the test needs trials that differ"
+    for speed in range(1 if sampler["kind"] == "gp" else 4):  # a draw from a Gaussian process is slow
+        assert _drawn(simulate(params, _auc, 8, workers=max_parallel, speed=speed)) == one_worker
 
 
 @pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
-def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any]) -> None:
-    """A wrapper that builds a sampler for each draw must not turn it into a random search."""
-    params = tune_params(sampler=sampler, space={"model.dropout.head": SPACE["model.dropout.head"]})
-    study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
-    _run(study, params, 50)
-    off = [abs(trial.params["model.dropout.head"] - 0.3) for trial in study.trials[-10:]]
+def test_later_results_do_not_change_a_draw(sampler: dict[str, Any]) -> None:
+    params = tune_params(sampler=sampler, max_parallel=3)
+    trials = simulate(params, _auc, 10)
+    drawn = draw_trial(params, trials, [])
+    for number in (8, 9):  # trial 10 is drawn from the results of trials 0 to 7
+        trials[number] = end_trial(trials[number], 0.0)
+    assert draw_trial(params, trials, []).params == drawn.params
+    trials[7] = end_trial(trials[7], 2.0)
+    assert draw_trial(params, trials, []).params != drawn.params
+
+
+@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+def test_running_trials_repel_the_next_one(sampler: dict[str, Any]) -> None:
+    """Without the constant liar, trials in parallel would be drawn close to each other."""
+    space = {"model.dropout.head": SPACE["model.dropout.head"]}
+    distances = []
+    for max_parallel in (1, 4):
+        params = tune_params(sampler=sampler, space=space, max_parallel=max_parallel)
+        heads = [trial.params["model.dropout.head"] for trial in simulate(params, _auc, 24)[12:]]
+        distances.append(sum(abs(a - b) for a, b in itertools.pairwise(heads)))
+    assert distances[1] > distances[0]
+
+
+def test_trial_is_not_drawn_before_the_results_that_it_needs() -> None:
+    params = tune_params(max_parallel=2)
+    trials = [numbered(draw_trial(params, [], []), 0)]
+    trials.append(numbered(draw_trial(params, trials, []), 1))
+    with pytest.raises(ValueError, match="trial 2 needs the results of the first 1 trials"):
+        draw_trial(params, trials, [])
+
+
+@pytest.mark.parametrize("max_parallel", [1, 4])
+@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any], max_parallel: int) -> None:
+    """A sampler that is built anew for each trial must not turn the search into a random one."""
+    space = {"model.dropout.head": SPACE["model.dropout.head"]}
+    params = tune_params(sampler=sampler, space=space, max_parallel=max_parallel)
+    trials = simulate(params, _auc, 50)
+    off = [abs(trial.params["model.dropout.head"] - 0.3) for trial in trials[-10:]]
     assert sum(off) / len(off) < 0.12, "at random it would be 0.21"
 
 
-def test_resumed_trial_uses_trials_that_finished_meanwhile(tmp_path: Path) -> None:
-    """The process that resumes it has asked for a trial of its own before that."""
-    params = tune_params(sampler=SAMPLERS[0])
-    early = open_study(tmp_path, params)
-    _run(early, params, 2)
-    suggest_params(early.ask(), params)  # looks at two finished trials, too few for TPE, and remembers them
-    other = open_study(tmp_path, params)
-    _run(other, params, 4)
-    left = other.ask()
-    drawn = [Trial(study, left._trial_id).relative_params for study in (early, other)]
-    assert drawn[0] == drawn[1] != {}
-
-
 def test_seed_of_params_changes_the_trials() -> None:
-    drawn = []
-    for seed in (1, 2):
-        params = tune_params(sampler={"kind": "random"}, seed=seed)
-        study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
-        _run(study, params, 1)
-        drawn.append(study.trials[0].params)
+    drawn = [draw_trial(tune_params(sampler={"kind": "random"}, seed=seed), [], []).params for seed in (1, 2)]
     assert drawn[0] != drawn[1]
 
 
+def test_first_trials_have_the_starting_values_and_draw_what_these_lack() -> None:
+    params = tune_params()
+    starting_values = [get_starting_values(params), {"train.clip.threshold": 3.0}]
+    first = numbered(draw_trial(params, [], starting_values), 0)
+    assert first.params == starting_values[0]
+    second = draw_trial(params, [first], starting_values)
+    assert set(second.params) == set(first.params) | set(starting_values[1])
+
+
 def _started(params: Params, storage: BaseStorage | None = None) -> list[dict[str, Any]]:
-    return list_starting_trials(params, storage or InMemoryStorage())
+    return list_starting_values(params, storage or InMemoryStorage())
 
 
 GRID = {
@@ -218,7 +196,7 @@ def test_warm_start_does_not_repeat_trial_zero(older: Callable[..., InMemoryStor
     assert trials == [{"model.dropout.head": 0.3}]
 
 
-def test_warm_start_may_enqueue_more_trials_than_the_total(
+def test_warm_start_may_have_more_trials_than_the_total(
     older: Callable[..., InMemoryStorage],
 ) -> None:
     storage = older(({"model.dropout.head": 0.5}, 0.9), ({"model.dropout.head": 0.4}, 0.8))

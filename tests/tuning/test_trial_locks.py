@@ -14,18 +14,19 @@ from sentiment.params import Params, load_params
 from sentiment.settings import Settings
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
+from sentiment.tuning.active_trial import ActiveTrial, acquire_trial, trial_lock
 from sentiment.tuning.study import Search, compute_study_name, open_search
-from sentiment.tuning.trial_records import acquire_trial
 from tests.project import ROOT
 
-SPACE = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}
+RATE = "train.optimizer.learning_rate"
+SPACE = {RATE: {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}}
 SPLIT = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
 REVIEWS = TrainingData(10, SPLIT, SPLIT)
 
 
 def _params(**changes: Any) -> Params:
     content = load_params(ROOT / "params.yaml").model_dump()
-    content["tune"] |= {"trials": 3, "max_failed": 2, "space": SPACE, **changes}
+    content["tune"] |= {"trials": 3, "max_failed": 2, "max_parallel": 3, "space": SPACE, **changes}
     content["train"]["device"] = "cpu"
     return Params.model_validate(content)
 
@@ -44,7 +45,7 @@ def search() -> Search:
     return open_search(_params(), REVIEWS)
 
 
-def _number(trial: optuna.Trial | None) -> int | None:
+def _number(trial: ActiveTrial | None) -> int | None:
     return None if trial is None else trial.number
 
 
@@ -52,23 +53,50 @@ def test_first_trial_is_the_configuration_and_the_total_is_not_exceeded(search: 
     with ExitStack() as stack:
         trials = [stack.enter_context(acquire_trial(search)) for _ in range(4)]
         assert [_number(trial) for trial in trials] == [0, 1, 2, None]
-    assert search.load_trials()[0].system_attrs["fixed_params"] == {
-        "train.optimizer.learning_rate": search.params.train.optimizer.learning_rate
-    }
+    assert search.load_trials()[0].params == {RATE: search.params.train.optimizer.learning_rate}
+
+
+def test_trial_waits_for_the_results_that_it_is_drawn_from() -> None:
+    search = open_search(_params(max_parallel=2), REVIEWS)
+    with acquire_trial(search) as first, acquire_trial(search) as second:
+        assert [_number(first), _number(second)] == [0, 1]
+        with acquire_trial(search) as none:
+            assert none is None
+        assert second is not None
+        second.tell(TrialState.COMPLETE, 0.5)
+        with acquire_trial(search) as none:
+            assert none is None, "trial 2 is drawn from the result of trial 0"
+        assert first is not None
+        first.tell(TrialState.COMPLETE, 0.5)
+        with acquire_trial(search) as third:
+            assert _number(third) == 2
 
 
 def test_trial_without_a_worker_resumes_with_its_number_and_values(search: Search) -> None:
-    name = "train.optimizer.learning_rate"
     with acquire_trial(search) as first, acquire_trial(search) as second:
         assert first is not None
         assert second is not None
-        drawn = second.suggest_float(name, 1e-4, 1e-1, log=True)
-        first.study.tell(first, 0.5)
+        drawn = second.load().params
+        first.tell(TrialState.COMPLETE, 0.5)
     with acquire_trial(search) as again:
         assert again is not None
         assert again.number == 1
-        assert again.suggest_float(name, 1e-4, 1e-1, log=True) == drawn
+        assert again.load().params == drawn
     assert [trial.state for trial in search.load_trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_trial_makes_way_for_one_whose_worker_died(search: Search) -> None:
+    """Its pruning decision needs the report of a trial that no process runs."""
+    with acquire_trial(search) as second:  # takes number 0, which a killed worker leaves behind
+        assert _number(second) == 0
+    with acquire_trial(search) as first, acquire_trial(search) as second:
+        assert first is not None
+        assert second is not None
+        second.report(4, 0.7)
+        assert second.decide_pruning() is None
+        assert not second.waits_for_abandoned_trial()
+    with trial_lock(search, 1):
+        assert second.waits_for_abandoned_trial()
 
 
 def test_ended_trial_is_not_acquired(search: Search) -> None:
@@ -76,7 +104,7 @@ def test_ended_trial_is_not_acquired(search: Search) -> None:
         with acquire_trial(search) as trial:
             assert trial is not None
             assert trial.number == number
-            trial.study.tell(trial, 0.5)
+            trial.tell(TrialState.COMPLETE, 0.5)
     with acquire_trial(search) as none:
         assert none is None
     assert search.is_finished()
@@ -86,13 +114,23 @@ def test_no_trial_is_acquired_after_too_many_failures(search: Search) -> None:
     for _ in range(2):
         with acquire_trial(search) as trial:
             assert trial is not None
-            trial.set_user_attr("error", f"error of {trial.number}")
-            trial.study.tell(trial, state=TrialState.FAIL)
+            trial.set_user_attrs({"error": f"error of {trial.number}"})
+            trial.tell(TrialState.FAIL)
     with acquire_trial(search) as none:
         assert none is None
     assert search.is_finished()
     with pytest.raises(UserError, match=r"(?s)trial 0: error of 0.*trial 1: error of 1"):
         search.load_results()
+
+
+def test_trial_that_another_program_enqueued_is_refused(search: Search) -> None:
+    search.load_study().enqueue_trial({RATE: 0.05})
+    with (
+        pytest.raises(UserError, match="another program enqueued trial 0, but a search must be reproducible"),
+        acquire_trial(search),
+    ):
+        pass
+    assert [trial.state for trial in search.load_trials()] == [TrialState.WAITING]
 
 
 def _acquire_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> None:
@@ -101,7 +139,7 @@ def _acquire_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> Non
         with acquire_trial(search) as trial:
             if trial is not None:
                 numbers.put(trial.number)
-                trial.study.tell(trial, 0.5)
+                trial.tell(TrialState.COMPLETE, 0.5)
 
 
 @pytest.mark.slow
@@ -125,12 +163,14 @@ def test_study_name_depends_on_what_is_searched(tmp_path: Path) -> None:
     other_data = TrainingData(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
     others = [
         compute_study_name(_params(seed=1), REVIEWS),
+        compute_study_name(_params(max_parallel=2), REVIEWS),
+        compute_study_name(_params(threads=2), REVIEWS),
         compute_study_name(_params(space={"model.layers": {"kind": "int", "low": 1, "high": 2}}), REVIEWS),
         compute_study_name(_params(), other_data),
         compute_study_name(_params(), TrainingData(11, SPLIT, SPLIT)),
         compute_study_name(_params(), REVIEWS, _changed_package(tmp_path)),
     ]
-    assert len({name, *others}) == 6
+    assert len({name, *others}) == 8
 
 
 def _changed_package(folder: Path) -> Path:
@@ -150,5 +190,4 @@ def test_incomplete_study_is_completed(search: Search) -> None:
     storage.delete_study(storage.get_study_id_from_name(begun.name))
     optuna.create_study(study_name=begun.name, storage=storage, direction="maximize")
     whole = open_search(_params(seed=2), REVIEWS).load_study()
-    assert {"optuna_version", "study_id"} <= set(whole.user_attrs)
-    assert len(whole.trials) == 1
+    assert {"optuna_version", "study_id", "starting_values"} <= set(whole.user_attrs)

@@ -46,7 +46,7 @@ def decide_pruning(pruner: BasePruner, trials: Sequence[FrozenTrial], number: in
     # and with absent reports a median may not have enough trials to prune at all.
     possible_reports = (LOWEST_AUC, ABSENT, HIGHEST_AUC) if is_pending else (ABSENT,)
     decisions = {
-        pruner.prune(_build_comparison(trials[:number], step, pending_report), trial)
+        bool(pruner.prune(_build_comparison(trials[:number], step, pending_report), trial))
         for pending_report in possible_reports
     }
     return decisions.pop() if len(decisions) == 1 else None
