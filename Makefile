@@ -79,8 +79,8 @@ bench-quality: setup  ## the LSTM, with and without unlabelled reviews, beside l
 bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, beside other ways to train an LSTM
 	python -m bench.train
 
-bench-tune: setup  ## a search killed 20 times, two workers against one, the overhead of a search
-	python -m bench.tune
+bench-tune: setup  ## equal results of a search by any workers and after kills, and its cost; PARTS=default measures dvc repro without bf16
+	python -m bench.tune $(if $(PARTS),--parts $(PARTS))
 
 bench-gpu: setup  ## reproducibility, speed and the largest useful model on a GPU; ARCHIVE=path of the review archive
 	bench/gpu/run.sh --check

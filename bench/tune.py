@@ -1,27 +1,36 @@
-"""Searches that are killed or shared by workers, and their cost beside bare training.
+"""The search: equal results by any number of workers and after kills, and its cost.
 
-- kills: 12 trials by two workers, killed at 20 random moments and restarted each time; the final state.
-- workers: the same trials by one worker and by two, seconds.
-- overhead: share of a search that is not training.
+- equality: a search of 12 trials by 1, 2 and 3 workers, killed at 20 random moments, and interrupted; files
+  that differ, and trials that are missing or twice in study and MLflow store.
+- workers: the same trials by one worker and by two, wall time.
 - pruning: training steps that the pruner of params.yaml saves, and what that costs.
+- overhead: share of a search that is not training.
 - gain: what the last `dvc repro` gained over params.yaml as it was; read from its results, not trained again.
+- winner: the model that the last `dvc repro` selected, beside one that is trained with earlier parameters.
+- default: wall time of the default `dvc repro --force` on two cores without bf16; not measured unless it is
+  requested with `--parts default`.
 
-Needs the outputs of the stages download and tokenize, gain also those of tune; each other part takes all or
-some of those reviews and works in a temporary folder.
+Needs the outputs of the stages download and tokenize, gain also those of tune, winner those of evaluate. Each
+part takes all or some of those reviews and works in a temporary folder.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
+from bench.tuning.default import default_bars
+from bench.tuning.equality import equality_bars
 from bench.tuning.gain import gain_bar
-from bench.tuning.kills import kill_and_resume, kills_bar
 from bench.tuning.overhead import overhead_bar
 from bench.tuning.pruning import pruning_bars
-from bench.tuning.workers import compare_workers
+from bench.tuning.winner import winner_bar
+from bench.tuning.workers import workers_bars
 from sentiment.errors import exits_cleanly
 
-REVIEWS = {"kills": 600, "workers": 4000, "overhead": None, "pruning": None, "gain": None}
+REVIEWS = {"equality": 400, "workers": 2000, "pruning": 4000}
+"""Reviews of each split; the other parts take all."""
+PARTS = ("equality", "workers", "pruning", "overhead", "gain", "winner", "default")
+LONG_PARTS = ("default",)
 SEED = 1
 
 
@@ -29,20 +38,25 @@ SEED = 1
 def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
     """Measure, print tables; exit with 1 if a bar is missed."""
     measure: dict[str, Callable[[int | None], list[Bar]]] = {
-        "kills": lambda count: [kills_bar(kill_and_resume(count, seed))],
-        "workers": lambda count: [compare_workers(count)],
-        "overhead": lambda count: [overhead_bar(count)],
+        "equality": lambda count: equality_bars(count, seed),
+        "workers": workers_bars,
         "pruning": pruning_bars,
+        "overhead": lambda count: [overhead_bar(count)],
         "gain": lambda _: [gain_bar()],
+        "winner": lambda _: [winner_bar()],
+        "default": lambda _: default_bars(),
     }
-    raise SystemExit(report_bars([bar for part in parts for bar in measure[part](reviews or REVIEWS[part])]))
+    raise SystemExit(
+        report_bars([bar for part in parts for bar in measure[part](reviews or REVIEWS.get(part))])
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", choices=REVIEWS, default=list(REVIEWS))
+    usual = [part for part in PARTS if part not in LONG_PARTS]
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=usual)
     parser.add_argument("--reviews", type=int, help="of each split, instead of each part's own number")
     parser.add_argument("--seed", type=int, default=SEED, help="of the moments of the kills")
     arguments = parser.parse_args()

@@ -44,6 +44,7 @@ def _seconds(root: Path) -> tuple[float, float]:
     """
     for name in [name for name in os.environ if name.startswith(PLACES)]:
         del os.environ[name]
+    os.environ["TUNE_WORKERS"] = "1"
     os.chdir(root)
     training = 0.0
 

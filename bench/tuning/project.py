@@ -2,14 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import mlflow
 import numpy as np
 import optuna
 from mlflow import MlflowClient
@@ -26,6 +27,11 @@ REPOSITORY = Path(__file__).parents[2]
 LOG = "tune.log"
 FEW_STEPS = {"train.schedule.warmup_steps": 5}
 """On fewer reviews, a run is shorter than the warm-up of the default one."""
+INTERRUPTED = 130
+"""Exit status of a stage after SIGINT."""
+POLL_SECONDS = 0.2
+RESULTS = ("reports", "models/tuned", "metrics/tune.json")
+"""Files and folders that the stage tune writes."""
 PLACES = ("DVC_", "MLFLOW_", "TUNE_")
 """Prefixes of variables that set where the pipeline runs: the measured one runs in its own folder."""
 
@@ -61,27 +67,70 @@ class SearchProject:
 
     def copy(self, root: Path) -> Self:
         """Return one with the same parameters and tokens, before its first search."""
-        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("mlruns", "models"))
+        left_out = shutil.ignore_patterns("mlruns", "models", "metrics", "reports", LOG)
+        shutil.copytree(self.root, root, ignore=left_out)
         return type(self)(root)
 
     def start(self, workers: int) -> subprocess.Popen[bytes]:
         """Start the stage in its own process group."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
+        modules = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
         with (self.root / LOG).open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "stages.tune"],
                 cwd=self.root,
-                env={**kept, "PYTHONPATH": str(REPOSITORY), "TUNE_WORKERS": str(workers)},
+                env={**kept, "PYTHONPATH": modules, "TUNE_WORKERS": str(workers)},
                 stderr=log,
                 start_new_session=True,
             )
 
     def finish(self, workers: int) -> None:
         """Run the stage to its end. Raises RuntimeError if it fails."""
-        status = self.start(workers).wait()
-        if status:
+        self._require_status(self.start(workers).wait(), 0)
+
+    def kill_after(self, seconds: float, workers: int) -> bool:
+        """Start the stage and kill its process group some seconds later; return False if it ended before."""
+        process = self.start(workers)
+        try:
+            self._require_status(process.wait(seconds), 0)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        return False
+
+    def interrupt(self, workers: int, trials: int) -> None:
+        """Start the stage and interrupt it, as Ctrl-C does, once some trials of the study have ended.
+
+        Raises RuntimeError if it ends before, or with another status than that of an interrupted stage.
+        """
+        process = self.start(workers)
+        while process.poll() is None and self._count_ended_trials() < trials:
+            time.sleep(POLL_SECONDS)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        self._require_status(process.wait(), INTERRUPTED)
+
+    def _require_status(self, status: int, expected: int) -> None:
+        if status != expected:
             output = (self.root / LOG).read_text().splitlines()
             raise RuntimeError(f"stages.tune in {self.root}: status {status}: {output[-1:]}")
+
+    def _count_ended_trials(self) -> int:
+        if not (self.root / paths.JOURNAL).is_file():
+            return 0
+        storage = open_journal(self.root / paths.JOURNAL)
+        return sum(
+            trial.state.is_finished()
+            for name in optuna.get_all_study_names(storage)
+            for trial in optuna.load_study(study_name=name, storage=storage).trials
+        )
+
+    def results(self) -> dict[str, bytes]:
+        """Return the content of each file that the stage has written, by path."""
+        found = [self.root / name for name in RESULTS]
+        files = [file for path in found for file in (path, *path.rglob("*")) if file.is_file()]
+        return {str(file.relative_to(self.root)): file.read_bytes() for file in sorted(files)}
 
     def study(self) -> optuna.Study:
         """Return the only study."""
@@ -90,7 +139,6 @@ class SearchProject:
 
     def runs(self) -> list[Run]:
         """Return what was logged."""
-        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlruns/mlflow.db")
-        client = MlflowClient()
+        client = MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db")
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(experiments))

@@ -1,16 +1,16 @@
-"""Optimizer steps that the default pruner saves, and the AUC that it costs.
+"""Optimizer steps that the pruner of params.yaml saves, and the AUC that it costs.
 
-Each trial is trained once to its end, and the AUC of every intermediate evaluation is recorded. Evaluations
-do not change a training, and trainings are deterministic. Therefore the pruner makes the same decisions on
-the recorded values as in a search of the same trials.
+The search is that of params.yaml, with its `tune.max_parallel`. Each of its trials is trained once to its
+end, and its intermediate evaluations are recorded. Evaluations do not affect a training, and trainings are
+deterministic. Therefore the pruner decides on the recorded values as it does in a search, and the best of all
+trainings is the result without pruning.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bench.bars import Bar
 from bench.training.task import Changes, open_task
@@ -19,12 +19,12 @@ from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EvaluationSchedule, IntermediateEvaluation
 from sentiment.training.loop import fit
 from sentiment.tuning.holdout import select_tuning_reviews
-from sentiment.tuning.sampling import build_pruner, build_sampler
-from sentiment.tuning.trial_params import get_starting_values, suggest_params
+from sentiment.tuning.pruning import build_pruner, decide_pruning
+from sentiment.tuning.sampling import count_trials, draw_trial
+from sentiment.tuning.trial_params import apply_values, get_starting_values
 
 logger = logging.getLogger(__name__)
 
-TRIALS = 12
 SAVED_BAR = 0.45
 WORSE_BAR = 0.001
 
@@ -38,79 +38,111 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """Result of a search of such trials with a pruner.
+class ReplayedSearch:
+    """A search whose trials were trained to their end.
 
     Attributes:
-        saved: share of the optimizer steps of all trials that were not taken.
-        best: highest tuning AUC of the trials that finished.
-        pruned_trials: number of trials that were pruned.
+        trained: what each trial reaches without pruning.
+        trials: the same trials with pruning, as a study has them.
     """
 
-    saved: float
-    best: float
-    pruned_trials: int
+    trained: list[Trained]
+    trials: list[FrozenTrial]
+
+    @property
+    def saved(self) -> float:
+        """Share of the optimizer steps of all trials that pruning saves."""
+        last_evaluations = [
+            each.evaluations[len(trial.intermediate_values) - 1]
+            for each, trial in zip(self.trained, self.trials, strict=True)
+        ]
+        planned = sum(evaluation.planned_steps for evaluation in last_evaluations)
+        return 1 - sum(evaluation.optimizer_steps for evaluation in last_evaluations) / planned
+
+    @property
+    def best(self) -> float:
+        """Highest tuning AUC of the trials that pruning lets finish."""
+        return max(trial.value or 0.0 for trial in self.trials if trial.state == TrialState.COMPLETE)
+
+    @property
+    def best_without_pruning(self) -> float:
+        """Highest tuning AUC of all trials."""
+        return max(each.auc for each in self.trained)
 
 
-def pruning_bars(reviews: int | None, trials: int = TRIALS) -> list[Bar]:
-    """Train the trials of params.yaml's search on some of the reviews; compare the pruner with its bars."""
+def pruning_bars(reviews: int | None) -> list[Bar]:
+    """Run the search of params.yaml on some of the reviews; compare its pruner with the bars."""
     task = open_task(Changes(reviews))
-    trained = train_all(task.params, task.reviews, trials)
-    pruned = replay(task.params, trained)
-    best = max(trial.auc for trial in trained)
-    logger.info(f"{pruned.pruned_trials} of {trials} trials were pruned")
-    worse = best - pruned.best
-    value = f"{worse:.4f} ({pruned.best:.4f} against {best:.4f})"
+    tuning_reviews = select_tuning_reviews(task.reviews, task.params.tune.active_holdout)
+    search = replay_search(task.params, lambda drawn: train(drawn, tuning_reviews))
+    pruned = sum(trial.state == TrialState.PRUNED for trial in search.trials)
+    logger.info(f"{pruned} of {len(search.trials)} trials were pruned")
+    worse = search.best_without_pruning - search.best
+    value = f"{worse:.4f} ({search.best:.4f} against {search.best_without_pruning:.4f})"
     return [
         Bar(
-            "share of training steps saved by pruning",
-            f"{pruned.saved:.2f}",
+            f"share of training steps saved by pruning, max_parallel {task.params.tune.max_parallel}",
+            f"{search.saved:.2f}",
             f"≥ {SAVED_BAR}",
-            pruned.saved >= SAVED_BAR,
+            search.saved >= SAVED_BAR,
         ),
         Bar("best AUC lost by it", value, f"≤ {WORSE_BAR}", worse <= WORSE_BAR),
     ]
 
 
-def train_all(params: Params, reviews: TrainingData, trials: int) -> list[Trained]:
-    """Train a search's trials one after the other, each to its end."""
-    study = optuna.create_study(direction="maximize", sampler=build_sampler(params.tune))
-    study.enqueue_trial(get_starting_values(params))
-    tuning_reviews = select_tuning_reviews(reviews, params.tune.active_holdout)
-    trained = []
-    for number in range(trials):
-        trial = study.ask()
-        drawn = suggest_params(trial, params)
-        evaluations: list[IntermediateEvaluation] = []
-        result = fit(
-            drawn.model,
-            drawn.train,
-            tuning_reviews,
-            on_epoch=lambda _: None,
-            description=f"trial {number}",
-            evaluations=EvaluationSchedule(params.tune.evaluations_per_epoch, evaluations.append),
-        )
-        study.tell(trial, result.best.validation_auc)
-        trained.append(Trained(tuple(evaluations), result.best.validation_auc))
-        logger.info(f"trial {number}: {result.best.validation_auc:.4f}")
-    return trained
+def train(params: Params, reviews: TrainingData) -> Trained:
+    """Train a configuration to its end."""
+    evaluations: list[IntermediateEvaluation] = []
+    schedule = EvaluationSchedule(params.tune.evaluations_per_epoch, evaluations.append)
+    result = fit(params.model, params.train, reviews, on_epoch=lambda _: None, evaluations=schedule)
+    return Trained(tuple(evaluations), result.best.validation_auc)
 
 
-def replay(params: Params, trained: Sequence[Trained]) -> Pruned:
-    """Report the trials' intermediate values to the pruner of `params`; end each trial that it prunes."""
-    study = optuna.create_study(direction="maximize", study_name="tune", pruner=build_pruner(params))
-    taken, pruned, best = 0, 0, 0.0
-    for each in trained:
-        trial = study.ask()
-        for evaluation in each.evaluations:
-            trial.report(evaluation.intermediate_auc, evaluation.evaluation_index)
-            if evaluation.optimizer_steps < evaluation.planned_steps and trial.should_prune():
-                study.tell(trial, state=TrialState.PRUNED)
-                pruned += 1
-                break
-        else:
-            study.tell(trial, each.auc)
-            best = max(best, each.auc)
-        taken += evaluation.optimizer_steps
-    planned = sum(each.evaluations[-1].planned_steps for each in trained)
-    return Pruned(1 - taken / planned, best, pruned)
+def replay_search(params: Params, train: Callable[[Params], Trained]) -> ReplayedSearch:
+    """Draw and train the trials of a search one after the other, each to its end, and prune them afterwards.
+
+    A trial is drawn from the results of trials 0 to n - `tune.max_parallel`, and pruned in comparison with
+    the reports of all trials of lower number. The results are therefore those of any number of workers.
+
+    Args:
+        params: all parameters of params.yaml.
+        train: function that trains the parameters of a trial.
+    """
+    search = ReplayedSearch([], [])
+    for number in range(count_trials(params)):
+        drawn = draw_trial(params, search.trials, [get_starting_values(params)])
+        search.trained.append(train(apply_values(params, drawn.params)))
+        search.trials.append(replay_trial(params, search.trials, drawn, search.trained[number]))
+        auc = search.trained[number].auc
+        logger.info(f"trial {number}: {auc:.4f}, {search.trials[number].state.name}")
+    return search
+
+
+def replay_trial(
+    params: Params, earlier: Sequence[FrozenTrial], drawn: FrozenTrial, trained: Trained
+) -> FrozenTrial:
+    """Report the intermediate values of a trial until the pruner ends it; return it as it ended."""
+    pruner, number = build_pruner(params), len(earlier)
+    reports: dict[int, float] = {}
+    for evaluation in trained.evaluations:
+        reports[evaluation.evaluation_index] = evaluation.intermediate_auc
+        trial = _build_trial(drawn, number, TrialState.RUNNING, None, reports)
+        is_last = evaluation.optimizer_steps == evaluation.planned_steps
+        if not is_last and decide_pruning(pruner, [*earlier, trial], number):
+            # The value of a pruned trial is its last report, as `Study.tell` records it.
+            return _build_trial(drawn, number, TrialState.PRUNED, evaluation.intermediate_auc, reports)
+    return _build_trial(drawn, number, TrialState.COMPLETE, trained.auc, reports)
+
+
+def _build_trial(
+    drawn: FrozenTrial, number: int, state: TrialState, value: float | None, reports: dict[int, float]
+) -> FrozenTrial:
+    trial = create_trial(
+        state=state,
+        value=value,
+        params=drawn.params,
+        distributions=dict(drawn.distributions),
+        intermediate_values=dict(reports),
+    )
+    trial.number = number
+    return trial
