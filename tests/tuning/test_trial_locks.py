@@ -63,11 +63,11 @@ def test_trial_waits_for_the_results_that_it_is_drawn_from() -> None:
         with acquire_trial(search) as none:
             assert none is None
         assert second is not None
-        second.tell(TrialState.COMPLETE, 0.5)
+        second.record_outcome(TrialState.COMPLETE, 0.5)
         with acquire_trial(search) as none:
             assert none is None, "trial 2 is drawn from the result of trial 0"
         assert first is not None
-        first.tell(TrialState.COMPLETE, 0.5)
+        first.record_outcome(TrialState.COMPLETE, 0.5)
         with acquire_trial(search) as third:
             assert _number(third) == 2
 
@@ -77,7 +77,7 @@ def test_trial_without_a_worker_resumes_with_its_number_and_values(search: Searc
         assert first is not None
         assert second is not None
         drawn = second.load().params
-        first.tell(TrialState.COMPLETE, 0.5)
+        first.record_outcome(TrialState.COMPLETE, 0.5)
     with acquire_trial(search) as again:
         assert again is not None
         assert again.number == 1
@@ -104,7 +104,7 @@ def test_ended_trial_is_not_acquired(search: Search) -> None:
         with acquire_trial(search) as trial:
             assert trial is not None
             assert trial.number == number
-            trial.tell(TrialState.COMPLETE, 0.5)
+            trial.record_outcome(TrialState.COMPLETE, 0.5)
     with acquire_trial(search) as none:
         assert none is None
     assert search.is_finished()
@@ -115,7 +115,7 @@ def test_no_trial_is_acquired_after_too_many_failures(search: Search) -> None:
         with acquire_trial(search) as trial:
             assert trial is not None
             trial.set_user_attrs({"error": f"error of {trial.number}"})
-            trial.tell(TrialState.FAIL)
+            trial.record_outcome(TrialState.FAIL)
     with acquire_trial(search) as none:
         assert none is None
     assert search.is_finished()
@@ -139,7 +139,7 @@ def _acquire_all(root: str, numbers: "multiprocessing.queues.Queue[int]") -> Non
         with acquire_trial(search) as trial:
             if trial is not None:
                 numbers.put(trial.number)
-                trial.tell(TrialState.COMPLETE, 0.5)
+                trial.record_outcome(TrialState.COMPLETE, 0.5)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ class ActiveTrial:
             pending = find_pending(self.search.load_trials(), self.number)
             return any(_is_unlocked(self.search, number) for number in pending)
 
-    def tell(self, state: TrialState, auc: float | None = None) -> FrozenTrial:
+    def record_outcome(self, state: TrialState, auc: float | None = None) -> FrozenTrial:
         """Record the outcome of the trial, with its AUC if it is complete."""
         return self.search.load_study().tell(self.number, auc, state)
 

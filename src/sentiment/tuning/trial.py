@@ -156,7 +156,7 @@ def run_trial(trial: ActiveTrial, parent: Run) -> None:
         if state == TrialState.RUNNING:
             logger.info(f"{name}: suspended, since it needs the results of a trial that crashed")
             return
-        ended_trial = trial.tell(state, auc)
+        ended_trial = trial.record_outcome(state, auc)
         logger.info(f"{name}: {describe_outcome(ended_trial)}")
     release_memory()
     delete_surplus_models(search)
