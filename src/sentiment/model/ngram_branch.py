@@ -63,7 +63,9 @@ class NGramBranch(nn.Module):
             per_sample_weights=self.scaled_ratios[indices],
             include_last_offset=True,
         )
-        return logits.squeeze(1) / offsets.diff().clamp(min=1).sqrt() + self.bias
+        # In float32, the last bit of a root may depend on the processor: MKL starts from an approximation.
+        norms = offsets.diff().clamp(min=1).double().sqrt().float()
+        return logits.squeeze(1) / norms + self.bias
 
 
 def fit_ngram_branch(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramBranch, ReviewNGrams]:
