@@ -29,9 +29,9 @@ INTERRUPTED_WORKERS = (2, 3)
 """Workers of the starts that are interrupted, one after the other; one worker ends that search."""
 TRIALS_BETWEEN = 3
 """Trials that end in each of these starts before it is interrupted."""
-PROGRESS_PER_KILL = 0.12
-"""Mean progress of the starts that are killed after their first trial began, as a share of the search. There
-are `KILLS` / 2 of them, so that the last ones find the search about to end."""
+PROGRESS_PER_KILL = 0.1
+"""Mean progress of a start that is killed while it runs trials, as a share of the search. There are
+`KILLS` / 2 of them, so that the last ones find the search about to end."""
 CHANGES = {
     **{name: value for name, value in SMALL.items() if name.startswith((*SEARCHABLE, "tune"))},
     "train.epochs": 3,
@@ -49,11 +49,16 @@ CHANGES = {
 
 
 @dataclass(frozen=True)
-class Duration:
-    """Duration of a search that is neither killed nor interrupted, in seconds."""
+class Reference:
+    """Measurements of a search that is neither killed nor interrupted.
 
-    until_first_trial: float
-    total: float
+    Attributes:
+        seconds_until_first_trial: time from the start of the stage to its first trial.
+        reports: number of intermediate values and results that its trials report to the study.
+    """
+
+    seconds_until_first_trial: float
+    reports: int
 
 
 @dataclass(frozen=True)
@@ -77,17 +82,15 @@ def equality_bars(reviews: int | None, seed: int) -> list[Bar]:
         started = datetime.now()
         total = seconds_of(reference.finish, WORKERS)
         first = min(trial.datetime_start for trial in reference.study().trials if trial.datetime_start)
-        duration = Duration((first - started).total_seconds(), total)
-        logger.info(
-            f"workers: {WORKERS}: {total:.0f} s, {duration.until_first_trial:.1f} s to the first trial"
-        )
+        measured = Reference((first - started).total_seconds(), reference.count_reports())
+        logger.info(f"workers: {WORKERS}: {total:.0f} s, {measured}")
         searches = {f"workers: {WORKERS}": reference}
         for workers in OTHER_WORKERS:
             name = f"workers: {workers}"
             searches[name] = reference.copy(root / name)
             logger.info(f"{name}: {seconds_of(searches[name].finish, workers):.0f} s")
         killed = searches[f"workers: {WORKERS}, {KILLS} kills"] = reference.copy(root / "killed")
-        kill_and_resume(killed, duration, random.Random(seed))  # noqa: S311  # times of kills, not secrets
+        kill_and_resume(killed, measured, random.Random(seed))  # noqa: S311  # times of kills, not secrets
         name = f"workers: {', then '.join(map(str, (*INTERRUPTED_WORKERS, 1)))}"
         searches[name] = reference.copy(root / "interrupted")
         interrupt_and_resume(searches[name])
@@ -100,25 +103,35 @@ def equality_bars(reviews: int | None, seed: int) -> list[Bar]:
         return compared + [trials_bar(name, read_final_state(search)) for name, search in searches.items()]
 
 
-def kill_and_resume(project: SearchProject, duration: Duration, rng: random.Random) -> None:
+def kill_and_resume(project: SearchProject, reference: Reference, rng: random.Random) -> None:
     """Kill a search's whole process group at random moments, then let it end.
 
-    One half of the kills is before the first trial of a start begins or resumes, the other half after that.
+    One half of the kills is at a random time after the start of the stage, mostly before its workers start a
+    trial. The other half is at a random progress of the trials, while the search has not ended.
+
+    Args:
+        project: search to kill.
+        reference: measurements of the same search without kills.
+        rng: generator of the moments.
 
     Raises:
         RuntimeError: too many starts ended before the moment of their kill.
     """
-    span = 2 * PROGRESS_PER_KILL * (duration.total - duration.until_first_trial)
     kills = 0
     for _ in range(MAX_STARTS):
+        progress = project.count_reports()
+        if kills % 2 and progress < reference.reports:
+            reports = rng.randint(1, max(1, round(2 * PROGRESS_PER_KILL * reference.reports)))
+            moment = f"{reports} reports after {progress}"
+            is_killed = project.kill_after_reports(min(progress + reports, reference.reports), WORKERS)
+        else:
+            seconds = rng.uniform(0, reference.seconds_until_first_trial)
+            moment = f"{seconds:.1f} s after the start, {progress} reports"
+            is_killed = project.kill_after_seconds(seconds, WORKERS)
+        kills += is_killed
+        logger.info(f"kill {kills} of {KILLS}, {moment}" if is_killed else f"ended before the kill, {moment}")
         if kills == KILLS:
             break
-        moment = rng.uniform(0, duration.until_first_trial)
-        if kills % 2:
-            moment = duration.until_first_trial + rng.uniform(0, span)
-        if project.kill_after(moment, WORKERS):
-            kills += 1
-            logger.info(f"kill {kills} of {KILLS}, {moment:.1f} s after the start")
     else:
         raise RuntimeError(f"{MAX_STARTS} starts of a search, but only {kills} kills")
     project.finish(WORKERS)

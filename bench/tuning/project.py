@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ import numpy as np
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna.trial import FrozenTrial
 from ruamel.yaml import YAML
 
 from bench.training.task import taken
@@ -88,16 +90,32 @@ class SearchProject:
         """Run the stage to its end. Raises RuntimeError if it fails."""
         self._require_status(self.start(workers).wait(), 0)
 
-    def kill_after(self, seconds: float, workers: int) -> bool:
+    def kill_after_seconds(self, seconds: float, workers: int) -> bool:
         """Start the stage and kill its process group some seconds later; return False if it ended before."""
         process = self.start(workers)
-        try:
-            self._require_status(process.wait(seconds), 0)
-        except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return self._kill(process)
+
+    def kill_after_reports(self, reports: int, workers: int) -> bool:
+        """Start the stage and kill its process group once the study has some reports (`count_reports`).
+
+        Returns:
+            Whether the stage was killed; False if it ended before.
+        """
+        process = self.start(workers)
+        while process.poll() is None and self.count_reports() < reports:
+            time.sleep(POLL_SECONDS)
+        return self._kill(process)
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
+        """Kill a process group; return False if the stage has ended. Raises RuntimeError if it failed."""
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
-        return False
+        status = process.wait()
+        if status != -signal.SIGKILL:
+            self._require_status(status, 0)
+        return status == -signal.SIGKILL
 
     def interrupt(self, workers: int, trials: int) -> None:
         """Start the stage and interrupt it, as Ctrl-C does, once some trials of the study have ended.
@@ -116,15 +134,21 @@ class SearchProject:
             output = (self.root / LOG).read_text().splitlines()
             raise RuntimeError(f"stages.tune in {self.root}: status {status}: {output[-1:]}")
 
+    def count_reports(self) -> int:
+        """Return the number of intermediate values and of ended trials in the study."""
+        trials = self._load_trials()
+        return sum(len(trial.intermediate_values) + trial.state.is_finished() for trial in trials)
+
     def _count_ended_trials(self) -> int:
+        return sum(trial.state.is_finished() for trial in self._load_trials())
+
+    def _load_trials(self) -> list[FrozenTrial]:
+        """Return the trials of the only study; none if there is no study yet."""
         if not (self.root / paths.JOURNAL).is_file():
-            return 0
+            return []
         storage = open_journal(self.root / paths.JOURNAL)
-        return sum(
-            trial.state.is_finished()
-            for name in optuna.get_all_study_names(storage)
-            for trial in optuna.load_study(study_name=name, storage=storage).trials
-        )
+        names = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=names[0], storage=storage).trials if names else []
 
     def results(self) -> dict[str, bytes]:
         """Return the content of each file that the stage has written, by path."""
