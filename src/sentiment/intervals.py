@@ -25,23 +25,19 @@ class Gain:
 
     Attributes:
         auc: AUC of the model minus AUC of the reference model.
-        interval: DeLong's paired confidence interval; None if the scores of either model are missing.
+        interval: DeLong's paired confidence interval.
     """
 
     auc: float
-    interval: Interval | None
+    interval: Interval
 
     def __str__(self) -> str:
-        interval = f" ({self.interval.low:+.4f} to {self.interval.high:+.4f})" if self.interval else ""
-        return f"{self.auc:+.4f}{interval}"
+        return f"{self.auc:+.4f} ({self.interval.low:+.4f} to {self.interval.high:+.4f})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rounded gain as it is written to a metrics file."""
-        bounds = asdict(self.interval) if self.interval else None
-        return {
-            "auc": round(self.auc, DECIMALS),
-            "interval": bounds and {name: round(value, DECIMALS) for name, value in bounds.items()},
-        }
+        bounds = {name: round(value, DECIMALS) for name, value in asdict(self.interval).items()}
+        return {"auc": round(self.auc, DECIMALS), "interval": bounds}
 
 
 def compute_delong_interval(

@@ -12,7 +12,6 @@ from sentiment.intervals import Gain, Interval
 from sentiment.tuning.winner import (
     build_search_metrics,
     build_trials_table,
-    compute_gain_over_trial_0,
     compute_pruning_savings,
     summarize_search,
 )
@@ -91,30 +90,8 @@ def test_summary_has_gain_with_interval_and_counts(study: optuna.Study) -> None:
     json.dumps(figures, allow_nan=False)
 
 
-def test_gain_is_null_if_trial_0_failed() -> None:
-    study = optuna.create_study(direction="maximize")
-    study.tell(study.ask(), state=TrialState.FAIL)
-    study.tell(study.ask(), 0.9)
-    gain = compute_gain_over_trial_0(study, 1, np.array([0, 1]), {})
-    assert _summary(study, gain)["gain_over_trial_0"] is None
-
-
-def test_gain_is_computed_from_the_logits_of_both_trials(study: optuna.Study) -> None:
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    first, winner = np.array([0.1, 0.6, 0.2, 0.5, 0.7, 0.8]), np.array([0.1, 0.3, 0.2, 0.5, 0.7, 0.8])
-    gain = compute_gain_over_trial_0(study, 3, labels, {0: first, 3: winner})
-    assert gain is not None
-    assert gain.auc == pytest.approx(1 / 9)
-    assert gain.interval is not None
-    assert gain.interval.low < gain.auc < gain.interval.high
-
-
-def test_gain_without_logits_is_the_difference_of_tuning_aucs_without_interval(study: optuna.Study) -> None:
-    best = study.best_trial.number
-    gain = compute_gain_over_trial_0(study, best, np.array([0, 1]), {best: np.array([0.0, 1.0]), 0: None})
-    assert gain is not None
-    assert gain.auc == study.best_value - study.trials[0].values[0]
-    assert _summary(study, gain)["gain_over_trial_0"]["interval"] is None
+def test_gain_is_null_if_trial_0_did_not_finish(study: optuna.Study) -> None:
+    assert _summary(study, None)["gain_over_trial_0"] is None
 
 
 def test_times_are_summed_in_mlflow_metrics_only(study: optuna.Study) -> None:

@@ -1,6 +1,6 @@
 """Selection of the winner of a search, and summary of the trials as a table and as metrics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,35 +46,6 @@ STATES = {
 """Names of Optuna's trial states in tables and metrics."""
 
 ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-def compute_gain_over_trial_0(
-    study: optuna.Study,
-    winner: int,
-    labels: NDArray[np.integer],
-    logits: Mapping[int, NDArray[np.floating] | None],
-) -> Gain | None:
-    """Compute the gain in AUC of the winner over trial 0 on the whole validation split.
-
-    The 95% confidence interval does not account for the selection of the winner as the best of many trials.
-
-    Args:
-        study: study with both trials.
-        winner: number of the winning trial.
-        labels: labels of all validation reviews, 0 or 1, shape (n_reviews,).
-        logits: validation logits by trial number, each of shape (n_reviews,). If those of either trial are
-            missing, the gain is the difference of their tuning AUCs and has no interval.
-
-    Returns:
-        The gain; None if trial 0 did not finish.
-    """
-    first = study.trials[0]
-    if first.state != TrialState.COMPLETE:
-        return None
-    winner_logits, first_logits = logits.get(winner), logits.get(first.number)
-    if winner_logits is not None and first_logits is not None:
-        return Gain(*compute_delong_gain(labels, winner_logits, first_logits))
-    return Gain(require_tuning_auc(study.trials[winner]) - require_tuning_auc(first), None)
 
 
 def build_trials_table(study: optuna.Study) -> pd.DataFrame:
@@ -201,7 +172,8 @@ class Winner:
         model: trained model of the trial.
         origin: digests of the parameters, data and code that the model was trained with.
         validation_auc: AUC of the model on the whole validation split.
-        gain: gain in validation AUC over trial 0; None if trial 0 did not finish.
+        gain: gain in validation AUC over trial 0; None if trial 0 did not finish. Its interval does not
+            account for the selection of the winner as the best of many trials.
         holdout_results: results of the best trials on the holdout fold, the winner first; empty without a
             holdout fold.
         run: MLflow run of the trial.
@@ -231,8 +203,11 @@ def find_winner(search: Search, parent: Run) -> Winner:
     results = _evaluate_on_holdout(search, ranked_trials, parent)
     trial = trials[results[0].trial] if results else ranked_trials[0]
     retained, labels = load_or_retrain(search, trial), search.reviews.validation.labels
-    logits = {0: read_validation_logits(search, 0), trial.number: retained.logits}
-    gain = compute_gain_over_trial_0(search.load_results(), trial.number, labels, logits)
+    gain = None
+    if trials[0].state == TrialState.COMPLETE:
+        gain = Gain(
+            *compute_delong_gain(labels, retained.logits, _read_or_recompute_logits(search, trials[0]))
+        )
     params = apply_values(search.params, trial.params)
     origin = build_origin(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
