@@ -3,6 +3,7 @@
 import logging
 import random
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,18 +118,21 @@ def kill_and_resume(project: SearchProject, reference: Reference, rng: random.Ra
     Raises:
         RuntimeError: too many starts ended before the moment of their kill.
     """
-    kills = 0
+    kills, latest = 0, reference.seconds_until_first_trial
     for _ in range(MAX_STARTS):
+        started = time.perf_counter()
         progress = project.count_reports()
         if kills % 2 and progress < reference.reports:
             reports = rng.randint(1, max(1, round(2 * PROGRESS_PER_KILL * reference.reports)))
             moment = f"{reports} reports after {progress}"
             is_killed = project.kill_after_reports(min(progress + reports, reference.reports), WORKERS)
         else:
-            seconds = rng.uniform(0, reference.seconds_until_first_trial)
+            seconds = rng.uniform(0, latest)
             moment = f"{seconds:.1f} s after the start, {progress} reports"
             is_killed = project.kill_after_seconds(seconds, WORKERS)
         kills += is_killed
+        if not is_killed:  # a start takes less time on a machine that is less busy by now
+            latest = min(latest, time.perf_counter() - started)
         logger.info(f"kill {kills} of {KILLS}, {moment}" if is_killed else f"ended before the kill, {moment}")
         if kills == KILLS:
             break
