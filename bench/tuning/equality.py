@@ -1,6 +1,7 @@
 """One search by different numbers of workers, killed, or interrupted: equal results, byte for byte."""
 
 import logging
+import math
 import random
 import tempfile
 import time
@@ -107,8 +108,8 @@ def equality_bars(reviews: int | None, seed: int) -> list[Bar]:
 def kill_and_resume(project: SearchProject, reference: Reference, rng: random.Random) -> None:
     """Kill a search's whole process group at random moments, then let it end.
 
-    One half of the kills is at a random time after the start of the stage, mostly before its workers start a
-    trial. The other half is at a random progress of the trials, while the search has not ended.
+    One half of the kills is at a random time after the start of the stage, before a trial makes a report. The
+    other half is at a random progress of the trials. Once the search has ended, all are at random times.
 
     Args:
         project: search to kill.
@@ -125,11 +126,11 @@ def kill_and_resume(project: SearchProject, reference: Reference, rng: random.Ra
         if kills % 2 and progress < reference.reports:
             reports = rng.randint(1, max(1, round(2 * PROGRESS_PER_KILL * reference.reports)))
             moment = f"{reports} reports after {progress}"
-            is_killed = project.kill_after_reports(min(progress + reports, reference.reports), WORKERS)
+            is_killed = project.kill(WORKERS, math.inf, min(progress + reports, reference.reports))
         else:
             seconds = rng.uniform(0, latest)
-            moment = f"{seconds:.1f} s after the start, {progress} reports"
-            is_killed = project.kill_after_seconds(seconds, WORKERS)
+            moment = f"at most {seconds:.1f} s after the start, {progress} reports"
+            is_killed = project.kill(WORKERS, seconds, progress + 1)
         kills += is_killed
         if not is_killed:  # a start takes less time on a machine that is less busy by now
             latest = min(latest, time.perf_counter() - started)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -90,26 +89,23 @@ class SearchProject:
         """Run the stage to its end. Raises RuntimeError if it fails."""
         self._require_status(self.start(workers).wait(), 0)
 
-    def kill_after_seconds(self, seconds: float, workers: int) -> bool:
-        """Start the stage and kill its process group some seconds later; return False if it ended before."""
-        process = self.start(workers)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        return self._kill(process)
+    def kill(self, workers: int, seconds: float, reports: float) -> bool:
+        """Start the stage and kill its process group.
 
-    def kill_after_reports(self, reports: int, workers: int) -> bool:
-        """Start the stage and kill its process group once the study has some reports (`count_reports`).
+        Args:
+            workers: number of workers.
+            seconds: latest time of the kill after the start.
+            reports: number of reports (`count_reports`) at which the stage is killed earlier.
 
         Returns:
             Whether the stage was killed; False if it ended before.
-        """
-        process = self.start(workers)
-        while process.poll() is None and self.count_reports() < reports:
-            time.sleep(POLL_SECONDS)
-        return self._kill(process)
 
-    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
-        """Kill a process group; return False if the stage has ended. Raises RuntimeError if it failed."""
+        Raises:
+            RuntimeError: the stage failed.
+        """
+        process, deadline = self.start(workers), time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline and self.count_reports() < reports:
+            time.sleep(POLL_SECONDS)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
