@@ -7,12 +7,13 @@
   that differ, and trials that are missing or twice in study and MLflow store.
 - workers: the same trials by one worker and by two, wall time.
 - pruning: training steps that the pruner of params.yaml saves, and what that costs.
+- parallel: best AUC of simulated searches by `tune.max_parallel`, and what pruning saves and costs them.
 - overhead: share of a search that is not training.
 - default: wall time of the default `dvc repro --force` on two cores without bf16; not measured unless it is
   requested with `--parts default`.
 
-Needs the outputs of the stages download and tokenize, gain also those of tune, winner those of evaluate. Each
-part takes all or some of those reviews and works in a temporary folder.
+Needs the outputs of the stages download and tokenize, gain also those of tune, winner those of evaluate, and
+parallel none. The other parts take all or some of those reviews and work in a temporary folder.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from bench.tuning.default import default_bars
 from bench.tuning.equality import equality_bars
 from bench.tuning.gain import gain_bar
 from bench.tuning.overhead import overhead_bar
+from bench.tuning.parallel import parallel_bars
 from bench.tuning.pruning import pruning_bars
 from bench.tuning.winner import winner_bar
 from bench.tuning.workers import workers_bars
@@ -30,7 +32,7 @@ from sentiment.errors import exits_cleanly
 
 REVIEWS = {"equality": 400, "workers": 1500, "pruning": 4000}
 """Reviews of each split; the other parts take all."""
-PARTS = ("gain", "winner", "equality", "workers", "pruning", "overhead", "default")
+PARTS = ("gain", "winner", "equality", "workers", "pruning", "parallel", "overhead", "default")
 """In the order in which they run by default: those first that need all outputs of `dvc repro`."""
 LONG_PARTS = ("default",)
 SEED = 1
@@ -45,6 +47,7 @@ def main(parts: Sequence[str], reviews: int | None, seed: int) -> None:
         "equality": lambda count: equality_bars(count, seed),
         "workers": workers_bars,
         "pruning": pruning_bars,
+        "parallel": lambda _: parallel_bars(),
         "overhead": lambda count: [overhead_bar(count)],
         "default": lambda _: default_bars(),
     }
