@@ -3,7 +3,8 @@
 With `tune.max_parallel: k` a trial is drawn without the results of the k - 1 trials before it. The simulated
 searches have the sampler and the pruner of params.yaml and the seeds 0, 1, ... They are compared seed by
 seed: in searches with the same seed, equal hyperparameters have equal curves. With k = 30, all 30 trials are
-drawn at random, which shows what the sampler gains at all, and so how much a k could cost.
+drawn at random, which shows what the sampler gains at all. Searches without chance, in which every training
+has the mean curve of its configuration, show differences that chance hides otherwise.
 """
 
 import itertools
@@ -37,6 +38,7 @@ DIFFERENCE_BAR = 0.002
 """Largest difference between k = 4 and k = 1 that the confidence interval may contain."""
 WITH_BARS = (2, 4)
 """Values of k whose pruning has bars, in searches of `tune.trials` trials."""
+NO_PRUNING = {"kind": "none"}
 MEAN = "its configuration's mean:"
 
 
@@ -99,7 +101,11 @@ def parallel_bars() -> list[Bar]:
     surrogate = Surrogate.load(params)
     logger.info(f"surrogate: {surrogate.fidelity}")
     searches = simulate_all(change_tune(params, trials=TRIALS), surrogate, PARALLEL)
-    bars = [_compare_parallel(k, searches) for k in PARALLEL[1:]]
+    undisturbed = simulate_all(
+        change_tune(params, trials=TRIALS, pruner=NO_PRUNING), Surrogate.load(params, chance=0), PARALLEL
+    )
+    bars = [_compare_parallel(k, searches, is_bar=k == 4) for k in PARALLEL[1:]]
+    bars += [_compare_parallel(k, undisturbed, " without chance and pruning") for k in PARALLEL[1:]]
     for trials, k in itertools.product((params.tune.trials, TRIALS), PARALLEL[:-1]):
         shortened = [search.take(trials) for search in searches[k]]
         bars += _summarize_pruning(k, shortened, has_bars=k in WITH_BARS and trials == params.tune.trials)
@@ -147,15 +153,15 @@ def _get_values(params: Params) -> Values:
     return {name: get_value(params, name) for name in params.tune.space}
 
 
-def _compare_parallel(k: int, searches: Searches) -> Bar:
+def _compare_parallel(k: int, searches: Searches, where: str = "", is_bar: bool = False) -> Bar:
     pairs = list(zip(searches[k], searches[1], strict=True))
     best = Mean.of([one.replayed.best - other.replayed.best for one, other in pairs])
     of_mean = Mean.of([one.mean_of_best - other.mean_of_best for one, other in pairs])
     return Bar(
-        f"max_parallel {k}, {TRIALS} trials: best AUC, less that with 1",
+        f"max_parallel {k}, {TRIALS} trials{where}: best AUC, less that with 1",
         f"{best}; {MEAN} {of_mean}",
-        f"within ±{DIFFERENCE_BAR}" if k == 4 else "",
-        best.low >= -DIFFERENCE_BAR and best.high <= DIFFERENCE_BAR if k == 4 else None,
+        f"within ±{DIFFERENCE_BAR}" if is_bar else "",
+        best.low >= -DIFFERENCE_BAR and best.high <= DIFFERENCE_BAR if is_bar else None,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.tuning.parallel import TRIALS, change_tune, simulate_all
+from bench.tuning.parallel import NO_PRUNING, TRIALS, change_tune, simulate_all
 from bench.tuning.pruning import SAVED_BAR, WORSE_BAR, Trained
 from bench.tuning.record import RECORDED_TRIALS, SEED, load_recorded_params
 from bench.tuning.surrogate import Surrogate
@@ -86,7 +86,7 @@ def replay(trained: Sequence[Trained], rule: Rule) -> Replayed:
 
 def _list_searches() -> Mapping[str, Sequence[Sequence[Trained]]]:
     """Return searches without pruning, by the source of their trials."""
-    params = change_tune(load_recorded_params(), trials=TRIALS, pruner={"kind": "none"})
+    params = change_tune(load_recorded_params(), trials=TRIALS, pruner=NO_PRUNING)
     surrogate = Surrogate.load(params)
     sources: dict[str, Sequence[Sequence[Trained]]] = {
         f"max_parallel {k}": [search.replayed.trained for search in searches]

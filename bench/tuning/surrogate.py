@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -59,12 +58,13 @@ class Fidelity:
 class Surrogate:
     """Mean curve of a configuration, and curves of its trainings."""
 
-    def __init__(self, params: Params, recorded: pd.DataFrame) -> None:
+    def __init__(self, params: Params, recorded: pd.DataFrame, chance: float = 1.0) -> None:
         """Fit the surrogate.
 
         Args:
             params: parameters with the search space that the trials were drawn from.
             recorded: one row per trial, as `bench.tuning.record` writes them.
+            chance: factor of what trainings add to the mean curves by chance.
         """
         self._space, self._per_epoch = params.tune.space, params.tune.evaluations_per_epoch
         self._columns = [name for name in recorded if name not in {*self._space, SEED}]
@@ -75,7 +75,7 @@ class Surrogate:
         self._process = _fit_process(inputs, curves)
         unseen = _predict_unseen(inputs, curves)
         residuals = curves - unseen
-        self._noise = residuals - residuals.mean(axis=0)
+        self._noise = chance * (residuals - residuals.mean(axis=0))
         aucs = curves[:, -1]
         self.fidelity = Fidelity(
             r2=float(1 - np.mean(residuals[:, -1] ** 2) / aucs.var()),
@@ -86,9 +86,9 @@ class Surrogate:
         )
 
     @classmethod
-    def load(cls, params: Params, path: Path = RECORDED_TRIALS) -> Self:
-        """Fit the surrogate to the recorded trials in a file."""
-        return cls(params, pd.read_csv(path))
+    def load(cls, params: Params, chance: float = 1.0) -> Self:
+        """Fit the surrogate to the recorded trials."""
+        return cls(params, pd.read_csv(RECORDED_TRIALS), chance)
 
     def predict(self, values: Values) -> Trained:
         """Return the mean curve of a configuration."""

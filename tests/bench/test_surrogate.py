@@ -43,6 +43,12 @@ def test_chance_differs_between_seeds_around_the_mean(params: Params, surrogate:
     assert np.std(aucs) == pytest.approx(surrogate.fidelity.error, rel=0.3)
 
 
+def test_without_chance_a_training_has_the_mean_curve(params: Params) -> None:
+    values = get_starting_values(params)
+    undisturbed = Surrogate.load(params, chance=0)
+    assert undisturbed.train(values, seed=1) == undisturbed.predict(values)
+
+
 def test_unseen_trials_are_predicted_better_than_by_the_mean(surrogate: Surrogate) -> None:
     assert surrogate.fidelity.r2 > 0.2
     assert surrogate.fidelity.rank_correlation > 0.4
