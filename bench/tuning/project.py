@@ -118,6 +118,8 @@ class SearchProject:
 
         Raises RuntimeError if it ends before, or with another status than that of an interrupted stage.
         """
+        # A shell makes what it starts in the background ignore SIGINT, which the stage would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         process = self.start(workers)
         while process.poll() is None and self._count_ended_trials() < trials:
             time.sleep(POLL_SECONDS)
