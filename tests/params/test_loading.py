@@ -118,8 +118,8 @@ def test_near_duplicate_limits_are_validated(
         (
             "train",
             "schedule",
-            {"kind": "step", "warmup_steps": 0, "every_epochs": 3, "factor": 0.1},
-            "train: schedule.every_epochs (3) must be less than epochs (3), or the learning rate",
+            {"kind": "step", "warmup_steps": 0, "every_epochs": 2, "factor": 0.1},
+            "train: schedule.every_epochs (2) must be less than epochs (2), or the learning rate",
         ),
         (
             "train",
@@ -197,9 +197,9 @@ def test_near_duplicate_limits_are_validated(
         (
             "tune",
             "pruner",
-            {"kind": "hyperband", "reduction_factor": 3, "min_resource": 13},
-            "tune.pruner.min_resource: must be at most 12, the intermediate evaluations of a trial "
-            "(train.epochs times tune.evaluations_per_epoch) (found 13)",
+            {"kind": "hyperband", "reduction_factor": 3, "min_resource": 9},
+            "tune.pruner.min_resource: must be at most 8, the intermediate evaluations of a trial "
+            "(train.epochs times tune.evaluations_per_epoch) (found 9)",
         ),
         ("tune", "evaluations_per_epoch", 0, "tune.evaluations_per_epoch: must be greater than 0 (found 0)"),
         ("tune", "warm_start", {"study": "old"}, "tune.warm_start.trials: required key is missing"),

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,15 @@ def _declared(root: Path) -> dict[str, Any]:
 def test_params_read_are_params_declared(stage: str, project: Project) -> None:
     traced = project.run("python", "-c", TRACER, stage).stdout.splitlines()[-1]
     read = set(json.loads(traced.removeprefix("READ ")))
-    declared = set(_declared(project.root)[stage]["params"])
-    assert {name.partition(".")[0] for name in read if not name.endswith(".kind")} == declared
-    leaves = set(_leaves(project, declared))
-    unread = leaves - read
+    declared = _leaves(project, _declared(project.root)[stage]["params"])
+    unread = declared - read
     assert not unread, f"declared for {stage}, but never read: {unread}"
+    undeclared = read & _leaves(project) - declared
+    assert not undeclared, f"read by {stage}, but not declared: {undeclared}"
 
 
-def _leaves(project: Project, sections: set[str]) -> list[str]:
+def _leaves(project: Project, parts: Iterable[str] | None = None) -> set[str]:
+    """Return the dotted paths of all parameters, or of those in some parts of params.yaml, without kinds."""
     content = YAML(typ="safe").load(project.root / "params.yaml")
 
     def walk(node: Any, name: str) -> list[str]:
@@ -98,9 +100,9 @@ def _leaves(project: Project, sections: set[str]) -> list[str]:
             return [leaf for key, value in node.items() for leaf in walk(value, f"{name}.{key}")]
         return [name]
 
-    return [
-        leaf for section in sections for leaf in walk(content[section], section) if not leaf.endswith(".kind")
-    ]
+    prefixes = tuple(f"{part}." for part in (content if parts is None else parts))
+    leaves = {leaf for section in content for leaf in walk(content[section], section)}
+    return {leaf for leaf in leaves if f"{leaf}.".startswith(prefixes) and not leaf.endswith(".kind")}
 
 
 @pytest.mark.parametrize("stage", STAGES)

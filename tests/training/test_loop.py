@@ -32,6 +32,7 @@ TRAIN: dict[str, Any] = {
     "unlabelled": "ignore",
     "device": "cpu",
     "precision": "fp32",
+    "threads": 1,
     "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "constant", "warmup_steps": 0},
     "clip": {"kind": "norm", "threshold": 1.0},
