@@ -1,5 +1,6 @@
 """A search continues after failed trials and prunes trials with low intermediate AUC."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -41,14 +42,17 @@ def test_search_continues_after_a_diverging_trial(project: Project) -> None:
     assert errors.str.match(r"TrainingDivergedError: .*epoch 1").all()
 
 
-def test_search_continues_after_a_trial_without_enough_memory(project: Project) -> None:
+def test_search_stops_after_three_attempts_at_a_trial_without_enough_memory(project: Project) -> None:
     sizes = {"kind": "categorical", "choices": [8, 10**10]}  # of an embedding of some sixty terabytes
-    space = {"model.embedding_dim": sizes}
-    counts = _counts_of_search(project, {"tune.trials": 4, "tune.max_failed": 4, "tune.space": space})
-    assert counts["failed"] > 0
-    assert counts["finished"] > 0
-    failed = project.runs("tags.stage = 'tune' AND attributes.status = 'FAILED'")
-    assert all("allocate" in run.data.tags["error"] for run in failed)
+    project.set_params({"tune.trials": 6, "tune.space": {"model.embedding_dim": sizes}})
+    output = project.stage("tune", status=2).stderr
+    assert output.count("trying again") == 2
+    assert re.search(r"error: tune: trial \d could not be completed in 3 attempts; .*allocate", output)
+    assert "Traceback" not in output
+    (failed,) = project.runs(
+        "tags.stage = 'tune' AND tags.`tune.trial` LIKE '%' AND attributes.status = 'FAILED'"
+    )
+    assert "allocate" in failed.data.tags["error"]
 
 
 def test_trial_with_low_auc_is_pruned_after_the_warm_up(project: Project) -> None:
@@ -57,6 +61,7 @@ def test_trial_with_low_auc_is_pruned_after_the_warm_up(project: Project) -> Non
         {
             "download.limit": 2000,  # a few hundred teach too little for a difference between trials
             "tune.trials": 8,
+            "tune.pruner.warmup": 0.15,
             "train.epochs": 3,
             "train.ema_decay": 0.0,
             "model.ngrams": None,  # they are naive Bayes before the first step: no trial would be pruned
@@ -73,7 +78,7 @@ def test_trial_with_low_auc_is_pruned_after_the_warm_up(project: Project) -> Non
     assert all("best_tuning_auc" not in run.data.metrics for run in pruned)
     table = pd.read_csv(project.root / "reports/tune.csv")
     share = (table["optimizer_steps"] / table["planned_optimizer_steps"])[table["state"] == "pruned"]
-    assert ((share >= 0.15) & (share < 1)).all()  # the warm-up of params.yaml
+    assert ((share >= 0.15) & (share < 1)).all()
     saved = project.metrics("tune")["compute_saved"]
     assert saved == pytest.approx((1 - share).sum() / len(table), abs=1e-6)
 

@@ -85,8 +85,10 @@ def test_trial_without_a_worker_resumes_with_its_number_and_values(search: Searc
     assert [trial.state for trial in search.load_trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
 
 
-def test_trial_makes_way_for_one_whose_worker_died(search: Search) -> None:
+def test_trial_makes_way_for_one_whose_worker_died() -> None:
     """Its pruning decision needs the report of a trial that no process runs."""
+    pruner = {"kind": "median", "startup_trials": 1, "warmup": 0.0}
+    search = open_search(_params(pruner=pruner), REVIEWS)
     with acquire_trial(search) as second:  # takes number 0, which a killed worker leaves behind
         assert _number(second) == 0
     with acquire_trial(search) as first, acquire_trial(search) as second:

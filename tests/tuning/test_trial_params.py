@@ -7,6 +7,7 @@ import pytest
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
+from sentiment.params.search_space import replace_values
 from sentiment.tuning.trial_params import get_starting_values, suggest_params
 from tests.project import ROOT
 
@@ -23,9 +24,14 @@ def _suggested(params: Params, **fixed: Any) -> Params:
     return suggest_params(study.ask(), params)
 
 
+def _in_trial(params: Params) -> Params:
+    """Return the parameters with the threads of a trial."""
+    return replace_values(params, {"train.threads": params.tune.threads})
+
+
 def test_first_trial_is_the_configuration_itself() -> None:
     params = _params(load_params(ROOT / "params.yaml").model_dump()["tune"]["space"])
-    assert _suggested(params, **get_starting_values(params)) == params
+    assert _suggested(params, **get_starting_values(params)) == _in_trial(params)
 
 
 def test_drawn_values_replace_those_of_params() -> None:
@@ -64,7 +70,7 @@ def test_percentile_and_threshold_are_drawn_each_for_its_own_kind() -> None:
             "train.clip.percentile": {"kind": "float", "low": 5.0, "high": 100.0},
         }
     )
-    assert _suggested(params, **get_starting_values(params)) == params
+    assert _suggested(params, **get_starting_values(params)) == _in_trial(params)
     by_percentile = _suggested(params, **{"train.clip.kind": "percentile", "train.clip.percentile": 25.0})
     assert by_percentile.train.clip.model_dump() == {"kind": "percentile", "percentile": 25.0}
     by_unit = _suggested(params, **{"train.clip.kind": "adaptive", "train.clip.threshold": 0.02})
@@ -79,7 +85,7 @@ def test_range_is_widened_to_hold_the_value_of_trial_zero() -> None:
         }
     )
     start = get_starting_values(params)
-    assert _suggested(params, **start) == params
+    assert _suggested(params, **start) == _in_trial(params)
 
 
 def test_error_for_an_invalid_combination_names_the_drawn_values() -> None:
