@@ -33,7 +33,7 @@ COVERAGE := 50
 test-fast: setup  ## run tests that start no process and train no model; under 90 s
 	$(PYTEST) -m "not slow and not integration" --timeout 60
 
-test: setup  ## run all tests that need no server and no whole workflow; under 10 minutes
+test: setup  ## run all tests that need no server and no whole workflow; about 15 minutes
 	$(PYTEST) -m "not integration" $(COVER)
 
 test-integration: setup  ## run the other tests: servers, workers, kills and whole workflows

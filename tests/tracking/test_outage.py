@@ -18,7 +18,7 @@ from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking import Run as StartedRun
 from sentiment.tracking import open_store, start_run
-from sentiment.training.checkpoint import STATE_FILE
+from sentiment.training.checkpoint import STATE_FILE, Checkpoint
 from sentiment.tuning import trial as trials
 from sentiment.tuning.active_trial import acquire_trial
 from sentiment.tuning.storage import open_journal
@@ -194,6 +194,23 @@ def test_failed_trial_stays_running_in_the_study_if_its_run_cannot_be_updated(
         with pytest.raises(UserError, match="Cannot reach"), translated_errors():
             trials.run_trial(trial, parent)
     assert search.load_trials()[0].state == TrialState.RUNNING
+
+
+@pytest.mark.usefixtures("alone")
+def test_suspended_trial_retains_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def suspend(trial: object, run: object, params: object, checkpoint: Checkpoint, *_: object) -> None:
+        (checkpoint.folder / STATE_FILE).touch()
+        raise trials._TrialSuspended
+
+    monkeypatch.setattr(trials, "_fit", suspend)  # no worker crashes at will while another trial waits for it
+    split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
+    search = open_search(searched_params(), TrainingData(10, split, split))
+    parent = open_search_run(open_store(), search)
+    with acquire_trial(search) as trial:
+        assert trial is not None
+        trials.run_trial(trial, parent)
+    assert search.load_trials()[0].state == TrialState.RUNNING
+    assert list(search.trial_folder(0).rglob(STATE_FILE))
 
 
 @pytest.mark.usefixtures("alone")

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+import pytest
+from optuna.trial import FrozenTrial, create_trial
 
 from sentiment.params import Params, load_params
 from sentiment.tuning.sampling import count_known_results, draw_trial
@@ -19,7 +19,9 @@ SPACE = {
     "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm", "value"]},
     "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 10.0, "log": True},
 }
-SAMPLERS = [{"kind": "tpe", "startup_trials": 3}, {"kind": "random"}, {"kind": "gp", "startup_trials": 3}]
+TPE = pytest.param({"kind": "tpe", "startup_trials": 3}, id="tpe")
+GP = pytest.param({"kind": "gp", "startup_trials": 3}, id="gp", marks=pytest.mark.slow)  # a second per draw
+RANDOM = pytest.param({"kind": "random"}, id="random")
 MEDIAN = {"kind": "median", "startup_trials": 1, "warmup": 0.25}
 
 
@@ -49,10 +51,9 @@ def simulate(
 
 
 def numbered(trial: FrozenTrial, number: int) -> FrozenTrial:
-    """Return a trial with the number that a storage gives it."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials([*[create_trial(state=TrialState.FAIL)] * number, trial])
-    return study.trials[number]
+    """Give a trial the number that a storage would give it, and return it."""
+    trial.number = number
+    return trial
 
 
 def end_trial(trial: FrozenTrial, auc: float) -> FrozenTrial:

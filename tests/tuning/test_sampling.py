@@ -13,7 +13,7 @@ from sentiment.errors import UserError
 from sentiment.params import Params
 from sentiment.tuning.sampling import count_trials, draw_trial, list_starting_values
 from sentiment.tuning.trial_params import get_starting_values
-from tests.tuning.sampling_studies import SAMPLERS, SPACE, end_trial, numbered, simulate, tune_params
+from tests.tuning.sampling_studies import GP, RANDOM, SPACE, TPE, end_trial, numbered, simulate, tune_params
 
 
 def _auc(params: Params) -> float:
@@ -26,7 +26,7 @@ def _drawn(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("max_parallel", [1, 3])
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler["kind"])
+@pytest.mark.parametrize("sampler", [TPE, GP, RANDOM])
 def test_values_depend_neither_on_workers_nor_on_their_speed(
     sampler: dict[str, Any], max_parallel: int
 ) -> None:
@@ -37,7 +37,7 @@ def test_values_depend_neither_on_workers_nor_on_their_speed(
         assert _drawn(simulate(params, _auc, 8, workers=max_parallel, speed=speed)) == one_worker
 
 
-@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+@pytest.mark.parametrize("sampler", [TPE, GP])
 def test_later_results_do_not_change_a_draw(sampler: dict[str, Any]) -> None:
     params = tune_params(sampler=sampler, max_parallel=3)
     trials = simulate(params, _auc, 10)
@@ -49,7 +49,7 @@ def test_later_results_do_not_change_a_draw(sampler: dict[str, Any]) -> None:
     assert draw_trial(params, trials, []).params != drawn.params
 
 
-@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+@pytest.mark.parametrize("sampler", [TPE, GP])
 def test_running_trials_repel_the_next_one(sampler: dict[str, Any]) -> None:
     """Without the constant liar, trials in parallel would be drawn close to each other."""
     space = {"model.dropout.head": SPACE["model.dropout.head"]}
@@ -70,7 +70,7 @@ def test_trial_is_not_drawn_before_the_results_that_it_needs() -> None:
 
 
 @pytest.mark.parametrize("max_parallel", [1, 4])
-@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[2]], ids=lambda sampler: sampler["kind"])
+@pytest.mark.parametrize("sampler", [TPE, GP])
 def test_sampler_learns_from_earlier_trials(sampler: dict[str, Any], max_parallel: int) -> None:
     """A sampler that is built anew for each trial must not turn the search into a random one."""
     space = {"model.dropout.head": SPACE["model.dropout.head"]}

@@ -190,7 +190,7 @@ def open_checkpoint(
     """Open the checkpoint of a training run, and delete it if the block completes without an error.
 
     After an error, the last saved state is retained so that the run can resume. A checkpoint of the same
-    training with other numerics (processor, threads, versions) is not used; a warning names the differences.
+    training with other numerics (processor, versions) is not used; a warning names the differences.
     Yields None if another process is training the same run.
 
     Args:

@@ -113,7 +113,7 @@ def _lock_available_trial(search: Search) -> tuple[int | None, FileLock | None]:
     needed = trials[: count_known_results(len(trials), search.params.tune.max_parallel)]
     if len(trials) < search.trial_count and all(trial.state.is_finished() for trial in needed):
         # The values are drawn before the trial exists, so that no trial in the study has some of them only.
-        drawn = draw_trial(search.params, trials, search.load_starting_values())
+        drawn = draw_trial(search.params, trials, search.starting_values)
         lock = trial_lock(search, len(trials))
         lock.acquire()
         search.load_study().add_trial(drawn)

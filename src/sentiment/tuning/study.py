@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +103,9 @@ class Search:
         """Load the first `trial_count` trials; the study has more if `tune.trials` was higher before."""
         return self.load_study().get_trials(deepcopy=False)[: self.trial_count]
 
-    def load_starting_values(self) -> list[Combination]:
-        """Return the values of the first trials: of trial 0, of a grid or of the best trials of a study."""
+    @cached_property
+    def starting_values(self) -> list[Combination]:
+        """Values of the first trials: of trial 0, then of a grid or of the best trials of another study."""
         if isinstance(self.params.tune.sampler, GridSampling):
             return list_starting_values(self.params, self.storage)
         return list(self.load_study().user_attrs[STARTING_VALUES])

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 import optuna
@@ -97,7 +98,7 @@ def _attempt_trial(trial: ActiveTrial, run: Run, failed_attempts: Counter[int]) 
         if failed_attempts[trial.number] >= MAX_ATTEMPTS:
             raise build_attempts_error(trial.number, cause) from error
         logger.warning(f"trial {trial.number}: {cause}; trying again")
-        release_memory()
+    release_memory()  # outside the handler, whose exception refers to the tensors of the training
 
 
 def build_attempts_error(number: int, cause: str) -> UserError:
@@ -133,7 +134,8 @@ def run_trial(trial: ActiveTrial, parent: Run) -> None:
     checkpoints = search.trial_folder(trial.number) / CHECKPOINTS
     run = open_trial_run(parent, search, trial.number, str(key))
     stopwatch = Stopwatch.resume(trial, stored)
-    with open_checkpoint(checkpoints, key, load_settings().checkpoint_minutes) as checkpoint:
+    minutes = load_settings().checkpoint_minutes
+    with suppress(_TrialSuspended), open_checkpoint(checkpoints, key, minutes) as checkpoint:
         state, auc = TrialState.RUNNING, None
         with run:  # records a failed trial in MLflow before the study, since MLflow may fail as well
             try:
@@ -154,11 +156,10 @@ def run_trial(trial: ActiveTrial, parent: Run) -> None:
                 trial.set_user_attrs({ERROR: f"{type(error).__name__}: {error}"})
         stopwatch.record()
         if state == TrialState.RUNNING:
-            logger.info(f"{name}: suspended, since it needs the results of a trial that crashed")
-            return
+            logger.info(f"{name}: suspended, since it needs the reports of a trial whose worker crashed")
+            raise _TrialSuspended  # any exception retains the checkpoint
         ended_trial = trial.record_outcome(state, auc)
         logger.info(f"{name}: {describe_outcome(ended_trial)}")
-    release_memory()
     delete_surplus_models(search)
 
 
