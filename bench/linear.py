@@ -9,7 +9,7 @@ from bench.linear_models import MODELS
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import UserError, exits_cleanly
-from sentiment.evaluation import compute_classification_metrics
+from sentiment.evaluation.metrics import compute_classification_metrics
 from sentiment.params import load_params
 
 
@@ -36,7 +36,7 @@ def _evaluate_linear(linear: Pipeline) -> dict[str, Any]:
         reviews = read_reviews(paths.reviews(split)).to_pandas()
         positive = linear.predict_proba(reviews["text"])[:, 1]
         metrics[split] = compute_classification_metrics(
-            reviews["label"].to_numpy(), positive, params.threshold, params.confidence_level
+            reviews["label"].to_numpy(), positive, 0.5, params.confidence_level
         )
     return metrics
 

@@ -10,7 +10,8 @@ import torch
 from sentiment import paths
 from sentiment.data.parquet import read_reviews
 from sentiment.errors import exits_cleanly
-from sentiment.evaluation import compute_test_gain, evaluate_model, plot_curves, select_model, write_curves
+from sentiment.evaluation.metrics import compute_test_gain, evaluate_model, select_model
+from sentiment.evaluation.plots import plot_curves, write_curves
 from sentiment.files import write_json
 from sentiment.lineage import find_or_create_model_run
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, copy_model, load_model
@@ -70,7 +71,7 @@ def main() -> None:
     evaluation_tags = {**collect_evaluation_tags(EVALUATION_INPUTS), **evaluation_params}
     for candidate, stage in paths.CANDIDATES.items():
         evaluation = evaluations[candidate]
-        curve_inputs = (test.labels, evaluation.test_probabilities, params.threshold)
+        curve_inputs = (test.labels, evaluation.test_probabilities, 0.5)
         write_curves(paths.PLOTS / "evaluate" / candidate, *curve_inputs)
         run = find_or_create_model_run(store, paths.model(candidate), stage)
         run.log_data("test", test, paths.reviews("test"), stage="download")

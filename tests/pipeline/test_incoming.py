@@ -111,7 +111,7 @@ def test_clean_clone_pulls_and_runs_nothing(project: Project, tmp_path: Path) ->
         assert "Running stage" not in output
         assert _changes(clone) == ""
         assert clone.metrics("evaluate") == project.metrics("evaluate")
-    clone.set_params({"evaluate.threshold": 0.4})
+    clone.set_params({"evaluate.threshold.value": 0.4})
     output = clone.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert output.count("Running stage") == 1
     assert not (clone.root / "data/reviews/train.parquet").exists()  # only what evaluate needs

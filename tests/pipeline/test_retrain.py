@@ -24,21 +24,21 @@ def test_nothing_new_trains_nothing(project: Project) -> None:
 
 
 def test_report_compares_with_the_committed_state(project: Project) -> None:
-    project.set_params({"evaluate.threshold": 0.4})
+    project.set_params({"evaluate.threshold.value": 0.4})
     project.run("sentiment", "retrain")
     assert "Stages that ran: evaluate." in _report(project)
-    assert "| evaluate.threshold | 0.5" in _report(project)
+    assert "| evaluate.threshold.value | 0.5" in _report(project)
     assert "metrics/evaluate.json" in _report(project)
     assert "`dvc.lock`: changed" in _report(project)
 
-    project.set_params({"evaluate.threshold": 0.5})  # as before: the results are in the cache
+    project.set_params({"evaluate.threshold.value": 0.5})  # as before: the results are in the cache
     project.run("sentiment", "retrain")
     assert "Stages restored from the DVC cache: evaluate." in _report(project)
     assert "Stages that ran: none." in _report(project)
 
 
 def test_second_retraining_without_a_commit_reports_the_same(project: Project) -> None:
-    project.set_params({"evaluate.threshold": 0.4})
+    project.set_params({"evaluate.threshold.value": 0.4})
     project.run("sentiment", "retrain")
     first = _report(project)
     project.run("sentiment", "retrain")

@@ -71,7 +71,7 @@ def test_truncated_lock_that_parses_is_completed_by_dvc(project: Project, place:
 
 
 def test_uncommitted_results_are_retained(project: Project) -> None:
-    project.set_params({"evaluate.threshold": 0.6})
+    project.set_params({"evaluate.threshold.value": 0.6})
     project.run("dvc", "repro")
     lock = (project.root / LOCK).read_text()
     for cut in (lambda text: text[:-40], lambda text: ""):

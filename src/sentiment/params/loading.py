@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams, TokenizeParams
+from sentiment.params.evaluate import EvaluateParams
 from sentiment.params.model import ModelParams
 from sentiment.params.search_space import format_message, validate_sampler_and_pruner, validate_search_space
 from sentiment.params.section import Section, list_variant_fields
@@ -37,15 +38,6 @@ FORMER_NAMES = {
     "unknown_rate": "oov_rate",
 }
 """Old and new names of renamed parameters that `difflib` would not match by their spelling."""
-
-
-class EvaluateParams(Section):
-    """Evaluation of the models on the test split."""
-
-    confidence_level: Annotated[float, Field(gt=0, lt=1)]
-    """Confidence level of the intervals."""
-    threshold: Annotated[float, Field(gt=0, lt=1)]
-    """Minimum predicted probability for a review to be classified as positive."""
 
 
 class Params(Section):

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sentiment.evaluation import Evaluation, compute_classification_metrics, compute_test_gain, select_model
+from sentiment.evaluation.metrics import (
+    Evaluation,
+    compute_classification_metrics,
+    compute_test_gain,
+    select_model,
+)
 from sentiment.params import EvaluateParams
+from sentiment.params.evaluate import EvaluationLimits, FixedThreshold
 
 LABELS = np.array([1, 1, 1, 0, 0, 0, 0, 1])
 PROBABILITIES = np.array([0.9, 0.8, 0.4, 0.6, 0.5, 0.2, 0.1, 0.7])
@@ -57,7 +63,12 @@ BETTER, WORSE = _evaluation(0.5, seed=1), _evaluation(1.0, seed=2)
 
 
 def _params(confidence_level: float) -> EvaluateParams:
-    return EvaluateParams(confidence_level=confidence_level, threshold=0.5)
+    return EvaluateParams(
+        confidence_level=confidence_level,
+        margin=0.002,
+        threshold=FixedThreshold(kind="fixed", value=0.5),
+        limits=EvaluationLimits(behaviour={}),
+    )
 
 
 def test_gain_is_the_difference_of_the_two_aucs() -> None:

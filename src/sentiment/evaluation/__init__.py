@@ -1,0 +1,1 @@
+"""Evaluation: metrics and plots of models, and the verdict on two of them."""
