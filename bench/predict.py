@@ -27,7 +27,7 @@ from bench.processes import Resident
 from sentiment.data.imdb import load_package_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.model.classifier import INFERENCE_BATCH_SIZE, ModelInputs, SentimentClassifier, build_inputs
-from sentiment.model.model_files import TOKENIZER_FILE, copy_model, save_model
+from sentiment.model.model_files import TOKENIZER_FILE, export_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
@@ -193,7 +193,7 @@ def _made(folder: Path) -> Path:
         ngrams, _ = fit_ngram_branch(tokens, params.model.ngrams)
     classifier = SentimentClassifier(params.model, tokenizer.get_vocab_size(), ngrams)
     save_model(folder / "candidate", classifier)
-    copy_model(folder / "candidate", folder / "model", folder / TOKENIZER_FILE)
+    export_model(folder / "candidate", folder / "model", folder / TOKENIZER_FILE)
     return folder / "model"
 
 

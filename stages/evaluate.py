@@ -14,7 +14,7 @@ from sentiment.evaluation.metrics import compute_test_gain, evaluate_model, sele
 from sentiment.evaluation.plots import plot_curves, write_curves
 from sentiment.files import write_json
 from sentiment.lineage import find_or_create_model_run
-from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, copy_model, load_model
+from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, export_model, load_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode
@@ -64,7 +64,7 @@ def main() -> None:
         logger.info(f"{candidate}: {evaluation}{', selected' if candidate == selected else ''}")
     gain = compute_test_gain(evaluations["tuned"], evaluations["baseline"], test.labels, params)
     logger.info(f"gain of tuned over baseline on test: AUC {gain}")
-    copy_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
+    export_model(paths.model(selected), paths.SELECTED, paths.TOKENIZER)
 
     store = open_store()
     evaluation_params = {name: str(value) for name, value in params.model_dump().items()}

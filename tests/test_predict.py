@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import copy_model, save_model
+from sentiment.model.model_files import export_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, reviews: pa.Table) -> Path:
     params: ModelParams = model_params(ngrams=ngrams)
     classifier = SentimentClassifier(params, tokenizer.get_vocab_size(), fit_ngram_branch(tokens, ngrams)[0])
     save_model(folder / "candidate", classifier)
-    copy_model(folder / "candidate", folder / "served", folder / "tokenizer.json")
+    export_model(folder / "candidate", folder / "served", folder / "tokenizer.json")
     return folder / "served"
 
 

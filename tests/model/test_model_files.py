@@ -1,18 +1,34 @@
 """Model files: equal bytes for equal weights, and errors for incompatible files."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import TOKENIZER_FILE, copy_model, load_model, save_model
+from sentiment.model.model_files import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    SEEN_TEXTS_FILE,
+    TOKENIZER_FILE,
+    Calibration,
+    export_model,
+    load_config,
+    load_model,
+    load_seen_texts,
+    save_model,
+)
 from sentiment.model.predictor import Predictor
 from tests.model.small_model import model_params
 from tests.tokens.small_tokenizer import train_small_tokenizer
 
 TEXTS = ["a fine film", "a bad film", "a film"]
+
+STORED_MODELS = Path(__file__).parent / "stored_models"
+"""Models that must predict the same at every later commit."""
 
 
 @pytest.fixture
@@ -45,7 +61,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_predictor_normalizes_text_as_training_does(tmp_path: Path, tokenizer: Path) -> None:
     save_model(tmp_path / "model", _model(6))
-    copy_model(tmp_path / "model", tmp_path / "served", tokenizer)
+    export_model(tmp_path / "model", tmp_path / "served", tokenizer)
     predictor = Predictor.load(tmp_path / "served")
     plain, with_markup = predictor.predict(["a fine film", "A  fine<br />FILM"])
     assert plain == with_markup
@@ -54,7 +70,7 @@ def test_predictor_normalizes_text_as_training_does(tmp_path: Path, tokenizer: P
 
 def test_predictor_accepts_any_text(tmp_path: Path, tokenizer: Path) -> None:
     save_model(tmp_path / "model", _model(6))
-    copy_model(tmp_path / "model", tmp_path / "served", tokenizer)
+    export_model(tmp_path / "model", tmp_path / "served", tokenizer)
     predictor = Predictor.load(tmp_path / "served")
     probabilities = predictor.predict(["", "unheard-of", "film", "film " * 500])
     assert ((probabilities > 0) & (probabilities < 1)).all()
@@ -63,6 +79,56 @@ def test_predictor_accepts_any_text(tmp_path: Path, tokenizer: Path) -> None:
 
 def test_tokenizer_of_another_vocabulary_is_rejected(tmp_path: Path, tokenizer: Path) -> None:
     save_model(tmp_path / "model", _model(7))
-    copy_model(tmp_path / "model", tmp_path / "served", tokenizer)
+    export_model(tmp_path / "model", tmp_path / "served", tokenizer)
     with pytest.raises(UserError, match="the tokenizer has 6 tokens, but the model was trained with 7"):
         Predictor.load(tmp_path / "served")
+
+
+def test_predictor_applies_the_temperature(tmp_path: Path, tokenizer: Path) -> None:
+    save_model(tmp_path / "model", _model(6))
+    export_model(tmp_path / "model", tmp_path / "plain", tokenizer)
+    calibration = Calibration(temperature=2.5, threshold=0.4)
+    export_model(tmp_path / "model", tmp_path / "calibrated", tokenizer, calibration=calibration)
+    plain, calibrated = (Predictor.load(tmp_path / name).predict(TEXTS) for name in ("plain", "calibrated"))
+    np.testing.assert_allclose(
+        np.log(calibrated / (1 - calibrated)), np.log(plain / (1 - plain)) / 2.5, rtol=1e-9
+    )
+    assert load_config(tmp_path / "calibrated").calibration == calibration
+
+
+def test_seen_texts_are_those_that_were_exported(tmp_path: Path, tokenizer: Path) -> None:
+    save_model(tmp_path / "model", _model(6))
+    fingerprints = np.array([1, 2**63 + 5], np.uint64)
+    export_model(tmp_path / "model", tmp_path / "served", tokenizer, seen_texts=fingerprints)
+    np.testing.assert_array_equal(load_seen_texts(tmp_path / "served"), fingerprints)
+    assert load_seen_texts(tmp_path / "model") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00"])
+def test_corrupt_seen_texts_are_rejected(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / SEEN_TEXTS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match="not an array of fingerprints"):
+        load_seen_texts(tmp_path)
+
+
+def test_pickled_seen_texts_are_rejected(tmp_path: Path) -> None:
+    np.save(tmp_path / SEEN_TEXTS_FILE, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="not an array of fingerprints"):
+        load_seen_texts(tmp_path)
+
+
+def test_newer_format_is_rejected_before_its_keys_are_read(tmp_path: Path) -> None:
+    content = {"format_version": FORMAT_VERSION + 1, "key_of_the_future": 1}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=f"format_version {FORMAT_VERSION + 1} is newer than"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in STORED_MODELS.iterdir()))
+def test_stored_model_predicts_as_when_it_was_made(version: str) -> None:
+    """Each format version has a small model, exported by the code that wrote it, with its predictions."""
+    folder = STORED_MODELS / version
+    expected = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+    probabilities = Predictor.load(folder).predict(list(expected))
+    np.testing.assert_allclose(probabilities, list(expected.values()), atol=1e-6)
+    assert load_seen_texts(folder) is not None

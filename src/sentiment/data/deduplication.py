@@ -100,6 +100,15 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.void]:
     return np.frombuffer(digests, dtype=DIGEST)
 
 
+def compute_fingerprints(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Return a 64-bit fingerprint of the duplicate key of each text, shape (texts,).
+
+    It is the first half of the digest. Of a million texts, two different ones have the same fingerprint with
+    a probability of 3e-8.
+    """
+    return hash_texts(texts).view(np.uint64)[::2].copy()
+
+
 def find_duplicates(
     digests: NDArray[np.void], splits: NDArray[np.uint8], labels: NDArray[np.int8]
 ) -> Duplicates:

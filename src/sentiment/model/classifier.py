@@ -261,6 +261,6 @@ def check_token_ids(reviews: TokenizedReviews, vocabulary_size: int, description
         )
 
 
-def compute_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the sigmoid of logits, computed in float64 and without overflow."""
-    return torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()
+def compute_probabilities(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return the sigmoid of logits divided by a temperature, computed in float64 and without overflow."""
+    return torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64) / temperature)).numpy()

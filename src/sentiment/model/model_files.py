@@ -2,8 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import NonNegativeInt, PositiveInt, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +20,11 @@ from sentiment.params.section import Section
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+SEEN_TEXTS_FILE = "seen_texts.npy"
+"""Fingerprints of the texts that the model was trained or validated on, uint64, sorted."""
+
+FORMAT_VERSION = 1
+"""Version of the files of a model. Code that can no longer read a version, or reads it otherwise, raises it."""
 
 
 class Origin(Section):
@@ -38,15 +46,26 @@ class Origin(Section):
     """Number of the trial in that study."""
 
 
-class ModelConfig(Section):
-    """Content of `config.json`: the architecture and the origin of the weights."""
+class Calibration(Section):
+    """What evaluate fits on the validation split, after training."""
 
+    temperature: PositiveFloat = 1.0
+    """Number by which logits are divided before the sigmoid."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Minimum calibrated probability for a review to be classified as positive."""
+
+
+class ModelConfig(Section):
+    """Content of `config.json`: the architecture, the calibration and the origin of the weights."""
+
+    format_version: PositiveInt = FORMAT_VERSION
     vocabulary_size: PositiveInt
     ngram_entries: NonNegativeInt
     """Size of the n-gram vocabulary; 0 if the model has no n-gram branch."""
     model: ModelParams
     origin: Origin | None = None
     """Origin of the weights; None if the model was saved without it, as the models of trials are."""
+    calibration: Calibration = Calibration()
 
 
 def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None = None) -> None:
@@ -69,33 +88,82 @@ def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None =
     with atomic_write(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary)
     with atomic_write(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _write_config(temporary, config)
 
 
-def copy_model(source: Path, target: Path, tokenizer: Path) -> None:
-    """Copy a model and its tokenizer into one folder, which `Predictor.load` reads.
+def export_model(
+    source: Path,
+    target: Path,
+    tokenizer: Path,
+    *,
+    calibration: Calibration = Calibration(),  # noqa: B008  (immutable)
+    seen_texts: NDArray[np.uint64] | None = None,
+) -> None:
+    """Write a model with all that prediction needs into one folder, which `Predictor.load` reads.
 
     Args:
         source: folder with the weights and the configuration.
         target: output folder, which is written atomically.
         tokenizer: path of the tokenizer's JSON file.
+        calibration: temperature and threshold, saved in the configuration.
+        seen_texts: fingerprints of the texts that the model was trained or validated on, shape (texts,).
     """
+    config = load_config(source).model_copy(update={"calibration": calibration})
     with atomic_write(target) as temporary:
         temporary.mkdir()
-        for file in (source / WEIGHTS_FILE, source / CONFIG_FILE):
-            shutil.copyfile(file, temporary / file.name)
+        shutil.copyfile(source / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
         shutil.copyfile(tokenizer, temporary / TOKENIZER_FILE)
+        _write_config(temporary / CONFIG_FILE, config)
+        if seen_texts is not None:
+            np.save(temporary / SEEN_TEXTS_FILE, seen_texts, allow_pickle=False)
+
+
+def load_seen_texts(folder: Path) -> NDArray[np.uint64] | None:
+    """Load the fingerprints of the texts that a model was trained or validated on, shape (texts,).
+
+    Returns:
+        The sorted fingerprints; None if the folder has none.
+
+    Raises:
+        UserError: the file is not an array of fingerprints.
+    """
+    path = folder / SEEN_TEXTS_FILE
+    try:
+        fingerprints = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not an array of fingerprints: {error}") from None
+    if fingerprints.dtype != np.uint64 or fingerprints.ndim != 1:
+        raise UserError(f"{path}: not an array of fingerprints: {fingerprints.dtype}, {fingerprints.shape}")
+    return np.asarray(fingerprints)
+
+
+def _write_config(path: Path, config: ModelConfig) -> None:
+    path.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+class _FormatVersion(BaseModel):
+    """The version alone, which is readable even if the other keys of a newer format are not."""
+
+    format_version: PositiveInt = FORMAT_VERSION
 
 
 def load_config(folder: Path) -> ModelConfig:
     """Load the configuration of a saved model.
 
     Raises:
-        UserError: the file is missing or corrupt, or is not a model configuration.
+        UserError: the file is missing or corrupt, is not a model configuration, or has a newer format.
     """
     path = folder / CONFIG_FILE
     try:
-        return ModelConfig.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if (version := _FormatVersion.model_validate_json(content).format_version) > FORMAT_VERSION:
+            raise UserError(
+                f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest that this "
+                "version of the code reads; check out the commit that wrote the model, or a later one"
+            )
+        return ModelConfig.model_validate_json(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`") from None
     except ValidationError as error:

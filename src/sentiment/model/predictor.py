@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
-from sentiment.model.model_files import TOKENIZER_FILE, load_model
+from sentiment.model.model_files import TOKENIZER_FILE, load_config, load_model
 from sentiment.text import normalize_text
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
@@ -32,15 +32,22 @@ class EncodedTexts:
 
 
 class Predictor:
-    """A model and its tokenizer: maps raw text to the probability of a positive review."""
+    """A model and its tokenizer: maps raw text to the calibrated probability of a positive review.
 
-    def __init__(self, model: SentimentClassifier, tokenizer: Tokenizer) -> None:
+    Args:
+        model: trained model.
+        tokenizer: tokenizer that the model was trained with.
+        temperature: number by which logits are divided before the sigmoid.
+    """
+
+    def __init__(self, model: SentimentClassifier, tokenizer: Tokenizer, temperature: float = 1.0) -> None:
         self.model = model
+        self.temperature = temperature
         self._encode_texts = TextEncoder(tokenizer)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load a model and its tokenizer from the folder that `copy_model` writes.
+        """Load a model and its tokenizer from the folder that `export_model` writes.
 
         Raises:
             UserError: a file is missing or corrupt, or the tokenizer and the model differ in vocabulary size.
@@ -51,7 +58,7 @@ class Predictor:
                 f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} tokens, "
                 f"but the model was trained with {model.vocabulary_size}"
             )
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, load_config(folder).calibration.temperature)
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probability that each text is positive, shape (texts,).
@@ -70,4 +77,4 @@ class Predictor:
     def predict_encoded(self, texts: EncodedTexts) -> NDArray[np.float64]:
         """Return the probability that each text of the result of `encode` is positive, shape (texts,)."""
         logits = predict_logits(self.model, texts.tokens, description=None, ngrams=texts.ngrams)
-        return compute_probabilities(logits)
+        return compute_probabilities(logits, self.temperature)

@@ -1,6 +1,7 @@
 """Models in MLflow: code, weights and tokenizer as plain files, with a signature and an input example."""
 
 import importlib.metadata
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ from mlflow.types.schema import ColSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 import sentiment
-from sentiment.model.model_files import WEIGHTS_FILE, copy_model
+from sentiment.files import compute_file_md5
+from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE
 from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
 
@@ -42,36 +44,40 @@ REQUIREMENTS = (
 MODEL_PARAM_PREFIXES = ("model.", "train.")
 """Prefixes of the run's parameters that the model gets as well, so that the Models page shows them."""
 
+CONFIG_TAG = "config.md5"
+"""Tag of a logged model: MD5 of its configuration file, which contains its calibration."""
+
 MODEL_STEP = -1
 """Step of the logged model. No metric has this step, since MLflow would copy the run's metrics of the same
 step to the model, without their dataset."""
 
 
-def log_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
+def log_model(run: Run, name: str, folder: Path) -> str:
     """Log a model to the run that trained it, unless the run already has it.
 
     A model that was deleted is logged again. An incomplete model, whose files are missing or whose logging
-    was interrupted, is deleted and logged again.
+    was interrupted, and one with another calibration are deleted and logged again.
 
     Args:
         run: run that trained the model.
         name: name of the logged model.
-        folder: folder of the weights and the configuration.
-        tokenizer: path of the tokenizer's file.
+        folder: folder that `export_model` wrote.
 
     Returns:
         Id of the logged model.
     """
     client = run.store.client
+    config_tag = {CONFIG_TAG: compute_file_md5(folder / CONFIG_FILE)}
     outputs = client.get_run(run.id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
         model = _find_model(client, output.model_id)
         if model is None:
             continue
-        if _is_complete(client, model):
+        if _is_complete(client, model) and config_tag.items() <= model.tags.items():
             return str(model.model_id)
         client.delete_logged_model(model.model_id)
-    model_id = _log_new_model(run, name, folder, tokenizer)
+    model_id = _log_new_model(run, name, folder)
+    client.set_logged_model_tags(model_id, config_tag)
     # MLflow tags the model with the current commit; replace it by the commit at which the model was trained.
     commit = run.tags().get(MLFLOW_GIT_COMMIT)
     if commit is not None:
@@ -86,11 +92,11 @@ def tag_logged_model(run: Run, model_id: str, tags: Mapping[str, str]) -> None:
     run.store.client.set_logged_model_tags(model_id, dict(tags))
 
 
-def _log_new_model(run: Run, name: str, folder: Path, tokenizer: Path) -> str:
+def _log_new_model(run: Run, name: str, folder: Path) -> str:
     mlflow.set_experiment(experiment_id=run.store.experiment_id)  # otherwise the model is logged to "Default"
     with tempfile.TemporaryDirectory() as temporary:
-        served = Path(temporary) / SERVED_FOLDER
-        copy_model(folder, served, tokenizer)
+        served = Path(temporary) / SERVED_FOLDER  # MLflow stores a folder under its own name
+        shutil.copytree(folder, served)
         model = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
