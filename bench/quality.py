@@ -115,7 +115,10 @@ def _bars(learned_from: str, models: Sequence[Evaluated], auc_bar: float, minute
 
 
 def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
-    """Return the archive's splits as the download stage writes them."""
+    """Return the archive's splits as the download stage writes them.
+
+    The holdout split, which is not needed here, is added to the training split.
+    """
     source = {"kind": "imdb", "urls": [str(archive)], "checksum": None}
     download = DownloadParams.model_validate({**params.download.model_dump(), "sources": [source]})
     here = Path.cwd()
@@ -123,9 +126,13 @@ def _reviews(params: Params, archive: Path) -> dict[paths.Split, pa.Table]:
         os.chdir(folder)
         try:
             build_splits(download)
-            labelled = {split: read_reviews(paths.reviews(split)) for split in paths.LABELLED_SPLITS}
+            train, validation, holdout, test = (
+                read_reviews(paths.reviews(split)) for split in paths.LABELLED_SPLITS
+            )
             return {
-                **labelled,
+                "train": pa.concat_tables([train, holdout]),
+                "validation": validation,
+                "test": test,
                 "unlabelled": read_reviews(paths.reviews("unlabelled"), labelled=False),
             }
         finally:

@@ -17,7 +17,8 @@ def main() -> None:
     """Write the tokenizer, the token arrays and their metrics."""
     require_incoming_in_copy()
     params = load_params().tokenize
-    reviews = {split: stream_reviews(paths.reviews(split)) for split in paths.LEARNING_SPLITS}
+    splits: tuple[paths.Split, ...] = (*paths.LEARNING_SPLITS, "holdout")
+    reviews = {split: stream_reviews(paths.reviews(split)) for split in splits}
     unlabelled = stream_reviews(paths.reviews("unlabelled"), labelled=False)
     tokenizer = train_tokenizer(iter_texts(reviews["train"], "train tokenizer"), params)
     with atomic_write(paths.TOKENIZER) as temporary:

@@ -7,13 +7,13 @@ relative path always refers to the right tree.
 from pathlib import Path
 from typing import Literal
 
-Split = Literal["train", "validation", "test", "unlabelled"]
+Split = Literal["train", "validation", "holdout", "test", "unlabelled"]
 Candidate = Literal["baseline", "tuned"]
 
 LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
-"""Splits for training and model selection; only evaluate reads the test split."""
+"""Splits that train and tune read; only evaluate reads the holdout and the test split."""
 
-LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "holdout", "test")
 
 CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate selects from, and the stage that trains each."""

@@ -9,7 +9,7 @@ from sentiment.data.splits import split_in_blocks
 from sentiment.errors import UserError
 from sentiment.params.data import SplitFractions
 
-SHARES = SplitFractions(train=0.7, validation=0.1, test=0.2)
+SHARES = SplitFractions(train=0.6, validation=0.1, holdout=0.1, test=0.2)
 
 
 def splits_of(reviews: pa.Table, seed: int) -> NDArray[np.object_]:
@@ -18,7 +18,12 @@ def splits_of(reviews: pa.Table, seed: int) -> NDArray[np.object_]:
 
 def test_every_review_is_in_exactly_one_split(reviews: pa.Table) -> None:
     splits, counts = np.unique(splits_of(reviews, 42), return_counts=True)
-    assert dict(zip(splits, counts, strict=True)) == {"train": 140, "validation": 20, "test": 40}
+    assert dict(zip(splits, counts, strict=True)) == {
+        "train": 120,
+        "validation": 20,
+        "holdout": 20,
+        "test": 40,
+    }
 
 
 def test_splits_are_balanced(reviews: pa.Table) -> None:
@@ -26,16 +31,30 @@ def test_splits_are_balanced(reviews: pa.Table) -> None:
     assert {split: labels[splits == split].mean() for split in set(splits)} == {
         "train": 0.5,
         "validation": 0.5,
+        "holdout": 0.5,
         "test": 0.5,
     }
 
 
 def test_each_label_has_few_blocks(reviews: pa.Table) -> None:
-    """A block per split and label: three cuts in a circle, so at most three films per label are cut apart."""
+    """A block per split and label: four cuts in a circle, so at most four films per label are cut apart."""
     splits, labels = splits_of(reviews, 42), reviews["label"].to_numpy()
     for label in (0, 1):
         around = splits[labels == label]
-        assert np.count_nonzero(around != np.roll(around, -1)) == 3
+        assert np.count_nonzero(around != np.roll(around, -1)) == 4
+
+
+def test_blocks_are_in_the_order_of_the_splits(reviews: pa.Table) -> None:
+    splits = splits_of(reviews, 42)[reviews["label"].to_numpy() == 0].tolist()
+    start = next(row for row, split in enumerate(splits) if (splits[row - 1], split) == ("test", "train"))
+    around = splits[start:] + splits[:start]
+    assert around == ["train"] * 60 + ["validation"] * 10 + ["holdout"] * 10 + ["test"] * 20
+
+
+def test_test_block_does_not_depend_on_the_other_fractions(reviews: pa.Table) -> None:
+    others = SplitFractions(train=0.3, validation=0.3, holdout=0.2, test=0.2)
+    changed = split_in_blocks(reviews["label"], others, 42).to_numpy(zero_copy_only=False)
+    assert ((changed == "test") == (splits_of(reviews, 42) == "test")).all()
 
 
 def test_both_labels_are_split_at_the_same_fraction(reviews: pa.Table) -> None:
@@ -53,7 +72,8 @@ def test_split_depends_on_the_seed(reviews: pa.Table) -> None:
 def test_too_few_reviews_for_a_split_is_an_error(reviews: pa.Table) -> None:
     few = reviews["label"].filter(pc.equal(reviews["label"], 0)).slice(0, 2)
     with pytest.raises(
-        UserError, match=r"2 reviews with label 0 are too few to assign any to the (validation|test) split"
+        UserError,
+        match=r"2 reviews with label 0 are too few to assign any to the (validation|holdout|test) split",
     ):
         split_in_blocks(few, SHARES, seed=42)
 

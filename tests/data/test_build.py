@@ -1,6 +1,7 @@
 """Build of the splits: no row is lost or counted twice, and the test split does not change."""
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,13 @@ def test_training_reviews_do_not_change_the_test_file(
     write_rows(Path("old.csv"), old)
     gathered(files_source("old.csv", name="old"))
     before = {split: paths.reviews(split).read_bytes() for split in paths.LABELLED_SPLITS}
-    held_out = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "validation")]
+    held_out = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "holdout")]
     write_rows(Path("new.jsonl"), held_out[:3] + new)
     metrics = gathered(
         files_source("new.jsonl", name="new", role="train"), files_source("old.csv", name="old")
     )
-    assert paths.reviews("test").read_bytes() == before["test"]
-    assert paths.reviews("validation").read_bytes() == before["validation"]
+    for split in ("test", "holdout", "validation"):
+        assert paths.reviews(split).read_bytes() == before[split]
     assert {row["source"] for row in rows_in("train")} == {"old", "new"}
     assert metrics["dropped_duplicates"]["train"] == 3
 
@@ -96,9 +97,11 @@ def test_archive_keeps_its_test_half_and_splits_by_film(reviews: pa.Table) -> No
         checks={"imbalance": 0.5, "duplicates": 1.0},
     )
     assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}
-    assert {row["row"].split("/")[1] for row in rows_in("train", "validation")} == {"train"}
-    films = [{row["group"] for row in rows_in(split)} for split in ("train", "validation")]
-    assert not films[0] & films[1]
+    assert {row["row"].split("/")[1] for row in rows_in("train", "validation", "holdout")} == {"train"}
+    splits = ("train", "validation", "holdout")
+    films = [{row["group"] for row in rows_in(split)} for split in splits]
+    assert all(films)
+    assert not any(one & other for one, other in itertools.combinations(films, 2))
     assert not [row for row in rows_in("unlabelled") if row["label"] is not None]
 
 
@@ -123,6 +126,7 @@ def test_output_is_deterministic_and_no_spool_remains(reviews: pa.Table) -> None
         made.append({path: path.read_bytes() for path in Path().rglob("*") if path.is_file()})
     assert made[0] == made[1]
     assert sorted(path.name for path in paths.REVIEWS.iterdir()) == [
+        "holdout.parquet",
         "test.parquet",
         "train.parquet",
         "unlabelled.parquet",
@@ -149,10 +153,22 @@ def test_conflicting_labels_are_dropped_and_listed(reviews: pa.Table) -> None:
     ]
     write_rows(Path("b.jsonl"), opposite)
     metrics = gathered(files_source("b.jsonl", name="b", role="train"), files_source("a.jsonl"))
-    assert metrics["conflicting_labels"] == {"test": 1, "validation": 0, "train": 3, "unlabelled": 0}
-    assert metrics["dropped_duplicates"] == {"test": 0, "validation": 0, "train": 3, "unlabelled": 0}
+    assert metrics["conflicting_labels"] == {
+        "test": 1,
+        "holdout": 0,
+        "validation": 0,
+        "train": 3,
+        "unlabelled": 0,
+    }
+    assert metrics["dropped_duplicates"] == {
+        "test": 0,
+        "holdout": 0,
+        "validation": 0,
+        "train": 3,
+        "unlabelled": 0,
+    }
     assert paths.reviews("test").read_bytes() == test
-    assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation")}
+    assert known["train"]["text"] not in {row["text"] for row in rows_in("train", "validation", "holdout")}
     with paths.QUARANTINE.open(newline="") as file:
         assert [(row["source"], row["row"], row["reason"]) for row in csv.DictReader(file)] == [
             ("b", "b.jsonl row 1", "equal texts have different labels"),

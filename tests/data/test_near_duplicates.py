@@ -58,7 +58,7 @@ def search(
 ) -> tuple[NearDuplicates, list[dict[str, str]]]:
     """What is found, and the rows of the report."""
     report = folder / "near.csv"
-    splits = ("train", "validation", "unlabelled")
+    splits = ("train", "holdout", "unlabelled")
     with find_near_duplicates(
         batches(test, size), batches(others, size), lambda row: splits[row % 3], similarity, report, folder
     ) as found:
@@ -222,10 +222,10 @@ def test_report_has_locations_and_closest_pairs_are_sorted(real: list[str], tmp_
     found, rows = search(test, others, tmp_path)
     assert list(rows[0]) == list(REPORT_COLUMNS)
     assert [(row["test_row"], row["split"], row["row"]) for row in rows] == [
-        ("row 7", "validation", "row 40"),
+        ("row 7", "holdout", "row 40"),
         ("row 9", "unlabelled", "row 41"),
     ]
-    assert found.pairs == {"validation": 1, "unlabelled": 1}
+    assert found.pairs == {"holdout": 1, "unlabelled": 1}
     assert found.fraction == 2 / 50
     closest = [pair.similarity for pair in found.closest]
     assert closest == sorted(closest, reverse=True)

@@ -103,9 +103,9 @@ def test_empty_group_cell_is_no_group() -> None:
     groups = [row["group"] for batch in batches for row in batch.to_pylist()]
     assert groups[::2] == [f"tt{row}" for row in range(0, 40, 2)]
     assert groups[1::2] == [None] * 20
-    shares = SplitFractions(train=0.4, validation=0.3, test=0.3)
+    shares = SplitFractions(train=0.4, validation=0.2, holdout=0.1, test=0.3)
     split = [row["split"] for batch in split_by_hash(batches, shares, 42) for row in batch.to_pylist()]
-    assert len(set(split[1::2])) == 3
+    assert len(set(split[1::2])) > 2
 
 
 def test_group_is_equal_for_all_json_types() -> None:

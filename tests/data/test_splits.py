@@ -6,16 +6,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sentiment import paths
+from sentiment.data.deduplication import compute_duplicate_key
 from sentiment.data.parquet import SCHEMA
 from sentiment.data.splits import (
     assign_to_train,
     hash_to_unit_interval,
     split_by_hash,
-    split_validation_from_train,
+    split_train_half,
 )
 from sentiment.params.data import SplitFractions
 
-SHARES = SplitFractions(train=0.6, validation=0.1, test=0.3)
+SHARES = SplitFractions(train=0.5, validation=0.1, holdout=0.1, test=0.3)
+TRAIN_HALF = ("train", "validation", "holdout")
+"""Splits into which the predefined train split of a source is divided."""
 
 
 def rows_of(count: int, groups: int | None = None, split: str | None = None) -> list[dict[str, Any]]:
@@ -35,9 +39,9 @@ def batches(rows: list[dict[str, Any]], size: int = 300) -> list[pa.RecordBatch]
     return pa.Table.from_pylist(rows, SCHEMA).to_batches(size)
 
 
-def by_hash(rows: list[dict[str, Any]], seed: int = 42) -> dict[str, str]:
+def by_hash(rows: list[dict[str, Any]], seed: int = 42, shares: SplitFractions = SHARES) -> dict[str, str]:
     """The split of each row, by its name."""
-    found = [row for batch in split_by_hash(batches(rows), SHARES, seed) for row in batch.to_pylist()]
+    found = [row for batch in split_by_hash(batches(rows), shares, seed) for row in batch.to_pylist()]
     return {row["row"]: row["split"] for row in found}
 
 
@@ -55,7 +59,7 @@ def test_group_is_in_one_split() -> None:
     for row in rows:
         sides[row["group"]].add(splits[row["row"]])
     assert {len(found) for found in sides.values()} == {1}
-    assert len(set(splits.values())) == 3
+    assert set(splits.values()) == set(paths.LABELLED_SPLITS)
 
 
 def test_reviews_with_equal_keys_are_in_one_split() -> None:
@@ -78,15 +82,29 @@ def test_split_does_not_depend_on_other_rows(groups: int | None) -> None:
     assert {name: more[name] for name in splits} == splits
 
 
+@pytest.mark.parametrize("groups", [None, 100])
+def test_test_split_depends_on_no_other_fraction(groups: int | None) -> None:
+    """Not even on whether there is a holdout split: this is the rule by which test was split before."""
+    rows = rows_of(2_000, groups)
+    others = SplitFractions(train=0.2, validation=0.3, holdout=0.2, test=0.3)
+    tested = [
+        {row for row, split in by_hash(rows, shares=s).items() if split == "test"} for s in (SHARES, others)
+    ]
+    keys = {row["row"]: row["group"] or compute_duplicate_key(row["text"]) for row in rows}
+    assert (
+        tested[0] == tested[1] == {row for row, key in keys.items() if hash_to_unit_interval(key, 42) < 0.3}
+    )
+
+
 def test_split_depends_on_the_seed() -> None:
     rows = rows_of(300)
     assert by_hash(rows, 1) == by_hash(rows, 1) != by_hash(rows, 2)
     assert 0 <= hash_to_unit_interval("a", 1) < 1
 
 
-def test_validation_is_split_from_train_by_group() -> None:
+def test_validation_and_holdout_are_split_from_train_by_group() -> None:
     rows = [*rows_of(2_000, 100, "train"), *rows_of(500, 100, "test"), *rows_of(500, None, "unlabelled")]
-    cut = [row for part in split_validation_from_train(batches(rows), SHARES, 42) for row in part.to_pylist()]
+    cut = [row for part in split_train_half(batches(rows), SHARES, 42) for row in part.to_pylist()]
     sides = defaultdict(set)
     for before, after in zip(rows, cut, strict=True):
         assert {**before, "split": None} == {**after, "split": None}
@@ -94,12 +112,13 @@ def test_validation_is_split_from_train_by_group() -> None:
             sides[before["group"]].add(after["split"])
         else:
             assert after["split"] == before["split"]
-    assert set(map(frozenset, sides.values())) == {frozenset({"train"}), frozenset({"validation"})}
-    share = sum(found == {"validation"} for found in sides.values()) / len(sides)
-    assert share == pytest.approx(0.1 / 0.7, abs=0.1)
+    assert set(map(frozenset, sides.values())) == {frozenset({split}) for split in TRAIN_HALF}
+    for split in TRAIN_HALF:
+        share = sum(found == {split} for found in sides.values()) / len(sides)
+        assert share == pytest.approx(SHARES.model_dump()[split] / 0.7, abs=0.1)
 
 
 def test_role_train_assigns_every_labelled_review_to_train() -> None:
-    rows = [*rows_of(5, None, "test"), *rows_of(5, None, "validation"), *rows_of(5, None, "unlabelled")]
+    rows = [row for split in (*paths.LABELLED_SPLITS, "unlabelled") for row in rows_of(5, None, split)]
     found = [row["split"] for batch in assign_to_train(batches(rows)) for row in batch.to_pylist()]
-    assert found == ["train"] * 10 + ["unlabelled"] * 5
+    assert found == ["train"] * 20 + ["unlabelled"] * 5

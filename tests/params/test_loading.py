@@ -151,8 +151,8 @@ def test_near_duplicate_limits_are_validated(
         (
             "download",
             "split",
-            {"train": 0.7, "validation": 0.1, "test": 0.1},
-            "download.split: train, validation",
+            {"train": 0.7, "validation": 0.1, "holdout": 0.1, "test": 0.2},
+            "download.split: train, validation, holdout and test must sum to 1",
         ),
         ("tokenize", "kind", "char", "tokenize.kind: must be 'word' or 'bpe' (found 'char')"),
         ("evaluate", "confidence_level", 95, "evaluate.confidence_level: must be less than 1 (found 95)"),

@@ -77,8 +77,8 @@ def test_failing_stage_fails_the_job(project: Project) -> None:
 
 
 def test_failing_data_leaves_no_report(project: Project) -> None:
-    project.set_params({"download.split": {"train": 0.98, "validation": 0.01, "test": 0.01}})
-    project.set_params({"download.limit": 20})
+    split = {"train": 0.97, "validation": 0.01, "holdout": 0.01, "test": 0.01}
+    project.set_params({"download.split": split, "download.limit": 20})
     failed = project.run("sentiment", "retrain", status=2)
     assert "the data could not be refreshed" in failed.stderr
     assert "reviews with label 0 are too few" in failed.stderr

@@ -1,6 +1,7 @@
 """Every kind of source, from `dvc exp run -S` to an evaluated model."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sentiment import paths
 from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
 from tests.data.archives import imdb_members, write_archive
@@ -61,11 +63,12 @@ def test_source_runs_end_to_end(
     metrics = project.metrics("download")
     tables = {
         split: pq.read_table(project.root / f"data/reviews/{split}.parquet")
-        for split in ("train", "validation", "test")
+        for split in paths.LABELLED_SPLITS
     }
     groups = {split: set(table["group"].to_pylist()) - {None} for split, table in tables.items()}
     assert all(metrics[split]["reviews"] > 0 for split in groups)
-    assert groups["train"] & groups["validation"] == set()
+    for one, other in itertools.combinations(("train", "validation", "holdout"), 2):
+        assert groups[one] & groups[other] == set()
     assert 0 <= project.metrics("evaluate")["test"]["auc"] <= 1
     if made is _archive:  # its own halves: half of the films are in both, as in no real archive
         assert metrics["test"]["reviews"] == 500

@@ -73,7 +73,7 @@ _LATIN1_TABLE = bytes(ord(to) if len(to) == 1 and to <= "\xff" else 0 for to in 
 _LATIN1_DELETED = bytes(byte for byte, to in enumerate(LATIN1_FOLDED) if not to.strip())
 
 
-SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "validation", "train", "unlabelled")
+SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "holdout", "validation", "train", "unlabelled")
 """Of duplicate reviews, the one in the first of these splits is retained; in a split, the first one."""
 
 DIGEST_BYTES = 16

@@ -25,7 +25,6 @@ from sentiment.params.data import (
     SplitFractions,
 )
 
-SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"
 
 
@@ -41,7 +40,7 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
         case ImdbSource():
             path = fetch(source.urls, source.checksum)
             sample = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
-            batches = split_validation_from_train(sample, params.split, params.seed)
+            batches = split_train_half(sample, params.split, params.seed)
         case IncomingSource():
             sample = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
             batches = split_by_hash(sample, params.split, params.seed)
@@ -81,17 +80,26 @@ def split_by_hash(
         )
 
 
-def split_validation_from_train(
+def split_train_half(
     batches: Iterable[pa.RecordBatch], fractions: SplitFractions, seed: int
 ) -> Iterator[pa.RecordBatch]:
-    """Move groups of the predefined train split to validation by hash; the other splits do not change."""
-    fraction = fractions.validation / (fractions.train + fractions.validation)
+    """Move groups of the predefined train split to holdout and validation by hash.
+
+    The other predefined splits do not change. The fractions of train, validation and holdout are relative to
+    their sum.
+    """
     for batch in batches:
-        splits = [
-            "validation" if split == "train" and hash_to_unit_interval(group, seed) < fraction else split
-            for split, group in zip(batch["split"].to_pylist(), batch["group"].to_pylist(), strict=True)
-        ]
-        yield _replace_split(batch, splits)
+        rows = zip(batch["split"].to_pylist(), batch["group"].to_pylist(), strict=True)
+        yield _replace_split(
+            batch,
+            [_split_group(group, fractions, seed) if split == "train" else split for split, group in rows],
+        )
+
+
+def _split_group(group: str, fractions: SplitFractions, seed: int) -> str:
+    """Return the split of a group of the predefined train split: train, validation or holdout."""
+    number = hash_to_unit_interval(group, seed)
+    return _select_split(fractions.test + (1 - fractions.test) * number, fractions)
 
 
 def assign_to_train(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -103,9 +111,12 @@ def assign_to_train(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 
 def _select_split(number: float, fractions: SplitFractions) -> str:
+    """Return the split of a number in [0, 1). Test is first, so that it depends on its own fraction only."""
     if number < fractions.test:
         return "test"
-    return "validation" if number < fractions.test + fractions.validation else "train"
+    if number < fractions.test + fractions.holdout:
+        return "holdout"
+    return "validation" if number < fractions.test + fractions.holdout + fractions.validation else "train"
 
 
 def _replace_split(batch: pa.RecordBatch, splits: list[str]) -> pa.RecordBatch:
@@ -137,9 +148,9 @@ def split_in_blocks(labels: pa.ChunkedArray, fractions: SplitFractions, seed: in
     for label in (0, 1):
         rows = np.flatnonzero(values == label)
         ring = np.roll(rows, -int(start * len(rows)))
-        boundaries = np.cumsum([fractions.train, fractions.validation, fractions.test])
+        boundaries = np.cumsum([getattr(fractions, split) for split in paths.LABELLED_SPLITS])
         boundaries = np.round(boundaries * len(rows)).astype(int)
-        for split, block in zip(SPLITS, np.split(ring, boundaries[:-1]), strict=True):
+        for split, block in zip(paths.LABELLED_SPLITS, np.split(ring, boundaries[:-1]), strict=True):
             if not len(block):
                 raise UserError(
                     f"reviews: {len(rows):,} reviews with label {label} are too few to assign any to the "

@@ -63,7 +63,7 @@ class ArchiveLimits(Section):
 class ImdbSource(Source):
     """The archive of the Large Movie Review Dataset (Maas et al., 2011).
 
-    The archive has a train and a test half. Validation is split off the train half by film.
+    The archive has a train and a test half. Validation and holdout are split off the train half by film.
     """
 
     kind: Literal["imdb"]
@@ -216,14 +216,17 @@ class SplitFractions(Section):
     train: Fraction
     """Training split: the model's weights are trained on it."""
     validation: Fraction
-    """Validation split: drives early stopping, tuning and the choice between baseline and tuned model."""
+    """Validation split: drives early stopping, pruning, ranking of trials, calibration and threshold."""
+    holdout: Fraction
+    """Holdout split: decides between baseline and tuned model, and against the linear reference. It is not
+    read by train and tune, so that the comparison is fair to both models."""
     test: Fraction
     """Test split: used only for the final evaluation."""
 
     @model_validator(mode="after")
     def _validate_sum(self) -> Self:
-        if abs(self.train + self.validation + self.test - 1) > 1e-9:
-            raise ValueError("train, validation and test must sum to 1")
+        if abs(self.train + self.validation + self.holdout + self.test - 1) > 1e-9:
+            raise ValueError("train, validation, holdout and test must sum to 1")
         return self
 
 
@@ -233,7 +236,7 @@ class NearDuplicateLimits(Section):
     similarity: Annotated[float, Field(ge=0.3, le=1)]
     """Minimum Jaccard similarity of the word trigrams of two near-duplicate reviews."""
     max_share: Annotated[float, Field(ge=0, le=1)]
-    """Maximum fraction of test reviews with a near-duplicate in the train, validation or unlabelled split."""
+    """Maximum fraction of test reviews with a near-duplicate in any other split."""
 
 
 class ReviewChecks(Section):
