@@ -94,6 +94,7 @@ def test_archive_keeps_its_test_half_and_splits_by_film(reviews: pa.Table) -> No
     write_archive(Path("a.tar.gz"), imdb_members(reviews))
     gathered(
         {"kind": "imdb", "urls": ["a.tar.gz"], "checksum": None},
+        split={"train": 0.4, "validation": 0.2, "holdout": 0.2, "test": 0.2},  # there are few films
         checks={"imbalance": 0.5, "duplicates": 1.0},
     )
     assert {row["row"].split("/")[1] for row in rows_in("test")} == {"test"}

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -147,6 +149,25 @@ def _package(module: str) -> str | None:
         return None
     package = f"src/sentiment/{part}"
     return package if (ROOT / package).is_dir() else f"{package}.py"
+
+
+@pytest.mark.parametrize("stage", ["train", "tune"])
+def test_learning_stages_depend_on_neither_holdout_nor_test(stage: str) -> None:
+    """A dependency on a folder around a split would include it, so every dependency on data is listed."""
+    splits = {f"data/tokens/{split}" for split in ("train", "validation", "unlabelled")}
+    data = {dep for dep in _declared(ROOT)[stage]["deps"] if not dep.startswith(("src/", "stages/"))}
+    assert data == {"data/tokens/tokenizer.json", *splits}
+
+
+def test_vocabulary_is_learned_from_the_training_split(project: Project) -> None:
+    """Other reviews in the holdout split change its tokens only."""
+    before = (project.root / "data/tokens/tokenizer.json").read_bytes()
+    table = pq.read_table(project.root / "data/reviews/train.parquet")
+    every = np.arange(50) * (len(table) // 50)
+    pq.write_table(table.take(every), project.root / "data/reviews/holdout.parquet")
+    project.stage("tokenize")
+    assert (project.root / "data/tokens/tokenizer.json").read_bytes() == before
+    assert len(np.load(project.root / "data/tokens/holdout/labels.npy")) == 50
 
 
 @pytest.mark.parametrize(

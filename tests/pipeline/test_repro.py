@@ -1,6 +1,7 @@
 """The pipeline as DVC runs it."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -78,14 +79,19 @@ def test_changed_clipping_leaves_data_stages_alone(project: Project) -> None:
     assert "Running stage 'tokenize'" not in output
 
 
-def test_learning_stages_run_without_the_test_split(project: Project) -> None:
-    """Only evaluate opens it: without it, the other stages write the same outputs."""
+def test_learning_stages_run_without_the_test_and_the_holdout_split(project: Project) -> None:
+    """Only evaluate opens them: without them, the other stages write the same outputs."""
     before = project.tree()
     (project.root / "data/reviews/test.parquet").unlink()
-    for stage in ("tokenize", "train", "tune"):
+    project.stage("tokenize")
+    (project.root / "data/reviews/holdout.parquet").unlink()
+    shutil.rmtree(project.root / "data/tokens/holdout")
+    for stage in ("train", "tune"):
         project.stage(stage)
-    after = project.tree()
-    assert after == {name: content for name, content in before.items() if not name.endswith("test.parquet")}
+    unread = ("data/reviews/test.parquet", "data/reviews/holdout.parquet", "data/tokens/holdout/")
+    assert project.tree() == {
+        name: content for name, content in before.items() if not name.startswith(unread)
+    }
     failed = project.stage("evaluate", status=2)
     assert "data/reviews/test.parquet: no such file" in failed.stderr
 
