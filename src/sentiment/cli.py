@@ -1,5 +1,7 @@
 """The command line: one function per command, each of which imports what it needs when it runs."""
 
+from enum import StrEnum
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,15 @@ import typer
 from sentiment import paths
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.settings import enter_repository
+
+
+class ComparedSplit(StrEnum):
+    """Splits that `sentiment compare` accepts."""
+
+    validation = "validation"
+    holdout = "holdout"
+    test = "test"
+
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train and use a sentiment classifier for film reviews."
@@ -71,6 +82,34 @@ def predict(
     if model is None:  # otherwise the path is relative to the working directory, which may be anywhere
         enter_repository()
     run(texts, model or paths.SELECTED)
+
+
+@app.command()
+@exits_cleanly
+def compare(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model folder, baseline, tuned, selected, or a git revision (its selected model)."
+        ),
+    ],
+    reference: Annotated[str, typer.Argument(help="The model to compare with, named in the same ways.")],
+    split: Annotated[
+        ComparedSplit, typer.Option(help="Split of the working tree whose reviews are compared on.")
+    ] = ComparedSplit.holdout,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two models by AUC: better, no worse, worse, or cannot tell.
+
+    Reviews that one of them was trained or validated on are left out.
+    """
+    # Folders are relative to the working directory, which enter_repository changes.
+    names = [str(Path(name).absolute()) if Path(name).is_dir() else name for name in (model, reference)]
+    enter_repository()
+    from sentiment.comparison import compare as run
+
+    result = run(*names, split.value)
+    typer.echo(dumps(result.to_dict()) if json else result)
 
 
 @app.command()

@@ -233,6 +233,16 @@ def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
     return pa.Table.from_batches(stream_reviews(path, labelled=labelled), FILE_SCHEMA)
 
 
+def read_reviews_with_origin(path: Path) -> pa.Table:
+    """Read one labelled split into memory, with the columns of ORIGIN_SCHEMA.
+
+    Exceptions are those of `stream_reviews`.
+    """
+    stream_reviews(path)
+    with _reporting_corrupt_file(path), _open_parquet(path) as parquet:
+        return parquet.read(ORIGIN_SCHEMA.names)
+
+
 def read_origins(path: Path, rows: Sequence[int]) -> list[str]:
     """Return the source of some rows of a split, and their location in the source, for messages."""
     with _reporting_corrupt_file(path), _open_parquet(path) as parquet:

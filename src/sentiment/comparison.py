@@ -1,0 +1,158 @@
+"""`sentiment compare A B`: the verdict on two models, on reviews that neither has learned from."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment import paths
+from sentiment.data.deduplication import compute_fingerprints
+from sentiment.data.parquet import read_reviews_with_origin
+from sentiment.data.seen_texts import fingerprint_seen_texts
+from sentiment.errors import UserError
+from sentiment.evaluation.evaluated_model import encode_groups
+from sentiment.evaluation.verdict import Comparison, compare_scores
+from sentiment.model.model_files import CONFIG_FILE, SEEN_TEXTS_FILE, load_model, load_seen_texts
+from sentiment.model.predictor import Predictor
+from sentiment.params import load_params
+from sentiment.repository import run_git
+from sentiment.tokens.vocabulary import load_tokenizer
+
+STAGES = {"train": paths.model("baseline"), "tune": paths.model("tuned"), "evaluate": paths.SELECTED}
+"""Model folder that a stage writes. The folder's own name, such as `baseline`, is accepted as well."""
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """A model to compare, and what it has learned from.
+
+    Attributes:
+        name: name that the user gave.
+        predictor: the model with its tokenizer.
+        seen_texts: fingerprints of the texts that it was trained or validated on, shape (texts,).
+    """
+
+    name: str
+    predictor: Predictor
+    seen_texts: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Result of `compare`.
+
+    Attributes:
+        split: split whose reviews were compared on.
+        left_out: reviews of the split that a model has learned from, and that are therefore left out.
+        comparison: verdict on the first model, with the second one as reference.
+    """
+
+    model: str
+    reference: str
+    split: paths.Split
+    left_out: int
+    comparison: Comparison
+
+    def __str__(self) -> str:
+        left_out = f"; {self.left_out:,} left out, which a model has learned from" if self.left_out else ""
+        return (
+            f"{self.model} compared with {self.reference}: {self.comparison} ({self.split} split{left_out})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as it is printed in JSON."""
+        return {
+            "model": self.model,
+            "reference": self.reference,
+            "split": self.split,
+            "left_out": self.left_out,
+            **self.comparison.to_dict(),
+        }
+
+
+def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
+    """Compare two models on the reviews of a split that neither has learned from.
+
+    Args:
+        model: folder, stage, name of a model below `models`, or git revision, of which `models/selected` is
+            taken.
+        reference: the same, for the model to compare with.
+        split: split of the working tree.
+
+    Raises:
+        UserError: a model cannot be found or read, does not record what it has learned from, or has learned
+            from nearly all reviews of the split.
+    """
+    params = load_params().evaluate
+    reviews = read_reviews_with_origin(paths.reviews(split))
+    with _open_model(model) as first, _open_model(reference) as second:
+        fingerprints = compute_fingerprints(reviews["text"].to_pylist())
+        unseen = ~np.isin(fingerprints, np.concatenate([first.seen_texts, second.seen_texts]))
+        rest = reviews.filter(unseen)
+        labels = rest["label"].to_numpy()
+        if min(np.bincount(labels, minlength=2)) < 2:
+            raise UserError(
+                f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to both {model} and "
+                f"{reference}, with too few of a label; a comparison needs at least two reviews of each label"
+            )
+        texts = rest["text"].to_pylist()
+        comparison = compare_scores(
+            labels,
+            first.predictor.predict(texts),
+            second.predictor.predict(texts),
+            groups=encode_groups(rest["group"].to_pandas()),
+            confidence_level=params.confidence_level,
+            margin=params.margin,
+        )
+    return ModelComparison(model, reference, split, len(reviews) - len(rest), comparison)
+
+
+@contextmanager
+def _open_model(name: str) -> Iterator[ComparedModel]:
+    folder = STAGES.get(name, Path(name) if (Path(name) / CONFIG_FILE).exists() else paths.MODELS / name)
+    if (folder / CONFIG_FILE).exists():
+        yield _load(name, folder)
+    elif run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
+        raise UserError(
+            f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(STAGES)}, baseline, tuned, "
+            "selected, nor a git revision"
+        )
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield _load(name, _fetch(name, Path(temporary) / "model"))
+
+
+def _load(name: str, folder: Path) -> ComparedModel:
+    if folder.resolve() in {paths.model(candidate).resolve() for candidate in paths.CANDIDATES}:
+        return ComparedModel(
+            name, Predictor(load_model(folder), load_tokenizer(paths.TOKENIZER)), fingerprint_seen_texts()
+        )
+    seen_texts = load_seen_texts(folder)
+    if seen_texts is None:
+        raise UserError(
+            f"{name}: the model has no {SEEN_TEXTS_FILE}, so reviews that it has learned from cannot be left out; "
+            "evaluate writes the file to models/selected from this version on"
+        )
+    return ComparedModel(name, Predictor.load(folder), seen_texts)
+
+
+def _fetch(revision: str, target: Path) -> Path:
+    """Copy `models/selected` of a git revision from DVC's cache or remote."""
+    command = ["get", ".", str(paths.SELECTED), "--rev", revision, "--out", str(target), "--quiet"]
+    process = subprocess.run(
+        [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
+    )
+    if process.returncode:
+        reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
+        raise UserError(
+            f"{revision}: cannot get {paths.SELECTED} of this revision: {reason[0]}; `dvc fetch --all-commits` "
+            "downloads the models of all commits from the DVC remote, if there is one"
+        )
+    return target
