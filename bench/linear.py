@@ -36,7 +36,7 @@ def _evaluate_linear(linear: Pipeline) -> dict[str, Any]:
         reviews = read_reviews(paths.reviews(split)).to_pandas()
         positive = linear.predict_proba(reviews["text"])[:, 1]
         metrics[split] = compute_classification_metrics(
-            reviews["label"].to_numpy(), positive, 0.5, params.confidence_level
+            reviews["label"].to_numpy(), positive, threshold=0.5, confidence_level=params.confidence_level
         )
     return metrics
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from sentiment.errors import UserError
 from sentiment.intervals import compute_delong_gain, compute_delong_interval, compute_wilson_interval
 
 
@@ -33,7 +34,7 @@ def test_delong_covers_as_often_as_it_says() -> None:
 
 
 def test_delong_needs_two_of_each_class() -> None:
-    with pytest.raises(ValueError, match="found 1 positive and 3 negative"):
+    with pytest.raises(UserError, match="found 1 positive and 3 negative"):
         compute_delong_interval(np.array([0, 0, 0, 1]), np.arange(4.0))
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, rankdata
 
+from sentiment.errors import UserError
+
 DECIMALS = 6
 """Number of decimal places of values in metrics files."""
 
@@ -17,6 +19,10 @@ class Interval:
 
     low: float
     high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the rounded bounds as they are written to a metrics file."""
+        return {name: round(value, DECIMALS) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -36,27 +42,41 @@ class Gain:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rounded gain as it is written to a metrics file."""
-        bounds = {name: round(value, DECIMALS) for name, value in asdict(self.interval).items()}
-        return {"auc": round(self.auc, DECIMALS), "interval": bounds}
+        return {"auc": round(self.auc, DECIMALS), "interval": self.interval.to_dict()}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate that is normally distributed in large samples: an AUC or a difference of two AUCs.
+
+    Attributes:
+        value: the estimate.
+        standard_error: its standard error.
+        lowest: lower bound of the possible values, 0 for an AUC and -1 for a difference.
+    """
+
+    value: float
+    standard_error: float
+    lowest: float
+
+    def compute_half_width(self, confidence_level: float) -> float:
+        """Return half the width of the confidence interval before it is clipped."""
+        return float(norm.ppf((1 + confidence_level) / 2) * self.standard_error)
+
+    def compute_interval(self, confidence_level: float) -> Interval:
+        """Return the normal confidence interval, clipped to the possible values."""
+        half_width = self.compute_half_width(confidence_level)
+        return Interval(max(self.lowest, self.value - half_width), min(1.0, self.value + half_width))
 
 
 def compute_delong_interval(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], confidence_level: float = 0.95
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    confidence_level: float = 0.95,
+    groups: NDArray[np.integer] | None = None,
 ) -> Interval:
-    """Compute the confidence interval of the ROC AUC by DeLong's method, clipped to [0, 1].
-
-    Source: DeLong et al. 1988, in the O(n log n) form of Sun and Xu 2014.
-
-    Args:
-        labels: true labels, 0 or 1, shape (n_reviews,).
-        scores: scores or logits, higher for a more positive review, shape (n_reviews,).
-        confidence_level: confidence level of the interval, between 0 and 1.
-
-    Raises:
-        ValueError: a class has fewer than two reviews, so its variance is not defined.
-    """
-    positive_placements, negative_placements = _compute_placements(labels, scores)
-    return _compute_normal_interval(positive_placements, negative_placements, confidence_level, lowest=0.0)
+    """Compute the confidence interval of the ROC AUC by DeLong's method; see `estimate_auc`."""
+    return estimate_auc(labels, scores, groups).compute_interval(confidence_level)
 
 
 def compute_delong_gain(
@@ -64,32 +84,85 @@ def compute_delong_gain(
     scores: NDArray[np.floating],
     reference: NDArray[np.floating],
     confidence_level: float = 0.95,
+    groups: NDArray[np.integer] | None = None,
 ) -> tuple[float, Interval]:
-    """Compute the gain in ROC AUC of `scores` over `reference`, with DeLong's paired confidence interval.
+    """Compute the gain in ROC AUC of `scores` over `reference` and its paired interval.
 
-    The two AUCs are correlated, since both models score the same reviews. The paired interval takes this into
-    account and is usually narrower than two separate intervals suggest.
-    Source: DeLong et al. 1988, section on comparing areas.
+    See `estimate_auc_difference`.
+    """
+    estimate = estimate_auc_difference(labels, scores, reference, groups)
+    return estimate.value, estimate.compute_interval(confidence_level)
+
+
+def estimate_auc(
+    labels: NDArray[np.integer], scores: NDArray[np.floating], groups: NDArray[np.integer] | None = None
+) -> Estimate:
+    """Estimate the ROC AUC, with DeLong's standard error.
+
+    Sources: DeLong et al. 1988, in the O(n log n) form of Sun and Xu 2014; with groups, Obuchowski 1997
+    (Biometrics 53:567), for reviews that are correlated within their group. If every review is a group of its
+    own, her standard error equals DeLong's.
+
+    Args:
+        labels: true labels, 0 or 1, shape (n_reviews,).
+        scores: scores or logits, higher for a more positive review, shape (n_reviews,).
+        groups: group of each review, such as its film, shape (n_reviews,); None if all are independent.
+
+    Raises:
+        UserError: an input is invalid, or a class has fewer than two reviews or groups, so that its variance
+            is not defined.
+    """
+    positive_values, negative_values = _compute_placements(labels, scores)
+    return _estimate_mean(labels, positive_values, negative_values, groups, lowest=0.0)
+
+
+def estimate_auc_difference(
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    groups: NDArray[np.integer] | None = None,
+) -> Estimate:
+    """Estimate the ROC AUC of `scores` minus that of `reference`, with the standard error of paired AUCs.
+
+    The two AUCs are correlated, since both models score the same reviews. The paired standard error takes
+    this into account and is usually smaller than two separate ones suggest.
+    Sources: DeLong et al. 1988, section on comparing areas; with groups, Obuchowski 1997.
 
     Args:
         labels: true labels, 0 or 1, shape (n_reviews,).
         scores: scores or logits of the model, higher for a more positive review, shape (n_reviews,).
         reference: scores or logits of the reference model for the same reviews, shape (n_reviews,).
-        confidence_level: confidence level of the interval, between 0 and 1.
-
-    Returns:
-        The AUC of `scores` minus the AUC of `reference`, and its interval clipped to [-1, 1].
+        groups: group of each review, shape (n_reviews,); None if all are independent.
 
     Raises:
-        ValueError: a class has fewer than two reviews, so its variance is not defined.
+        UserError: see `estimate_auc`.
     """
     positive, negative = _compute_placements(labels, scores)
     reference_positive, reference_negative = _compute_placements(labels, reference)
-    positive_differences, negative_differences = positive - reference_positive, negative - reference_negative
-    interval = _compute_normal_interval(
-        positive_differences, negative_differences, confidence_level, lowest=-1.0
+    return _estimate_mean(
+        labels, positive - reference_positive, negative - reference_negative, groups, lowest=-1.0
     )
-    return float(positive_differences.mean()), interval
+
+
+def check_scores(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> None:
+    """Check that scores are finite and that their labels are 0 or 1, with two reviews of each.
+
+    Raises:
+        UserError: they are not.
+    """
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise UserError(f"labels of shape {labels.shape} and scores of shape {scores.shape} do not match")
+    if invalid := int(np.count_nonzero(~np.isfinite(scores))):
+        raise UserError(f"{invalid:,} of {len(scores):,} scores are not finite numbers")
+    positive, negative = (int(np.count_nonzero(labels == label)) for label in (1, 0))
+    if positive + negative != len(labels):
+        raise UserError(
+            f"{len(labels) - positive - negative:,} of {len(labels):,} labels are neither 0 nor 1"
+        )
+    if min(positive, negative) < 2:
+        raise UserError(
+            f"the metrics need two reviews of each class, found {positive} positive and {negative} negative"
+        )
 
 
 def _compute_placements(
@@ -101,33 +174,44 @@ def _compute_placements(
         For each positive review the share of negative reviews with a lower score, shape (n_positive,), and
         for each negative review the share of positive reviews with a higher score, shape (n_negative,).
     """
+    check_scores(labels, scores)
     positive, negative = scores[labels == 1], scores[labels == 0]
     m, n = len(positive), len(negative)
-    if min(m, n) < 2:
-        raise ValueError(f"DeLong's interval needs two of each class, found {m} positive and {n} negative")
     pooled_ranks = rankdata(np.concatenate([positive, negative]))
     return (pooled_ranks[:m] - rankdata(positive)) / n, 1 - (pooled_ranks[m:] - rankdata(negative)) / m
 
 
-def _compute_normal_interval(
+def _estimate_mean(
+    labels: NDArray[np.integer],
     positive_values: NDArray[np.float64],
     negative_values: NDArray[np.float64],
-    confidence_level: float,
+    groups: NDArray[np.integer] | None,
     lowest: float,
-) -> Interval:
-    """Compute the normal confidence interval of an AUC or of a difference of AUCs, clipped to [lowest, 1].
+) -> Estimate:
+    """Estimate the mean of placement values or of their differences, which is the same in both classes.
 
-    Args:
-        positive_values: placement values of the positive reviews, or their differences, shape (n_positive,).
-        negative_values: placement values of the negative reviews, or their differences, shape (n_negative,).
-        confidence_level: confidence level of the interval, between 0 and 1.
-        lowest: lower bound of the possible values, 0 for an AUC and -1 for a difference.
+    Obuchowski's variance is S10 / m + S01 / n + 2 S11 / (m n). S10 and S01 are the variances of the sums of
+    each group's positive and negative values, S11 is their covariance, and each sum is centred on the mean
+    times its number of reviews. Without groups, S11 is 0 and the rest is DeLong's variance.
     """
-    positive_variance = positive_values.var(ddof=1) / len(positive_values)
-    negative_variance = negative_values.var(ddof=1) / len(negative_values)
-    variance = positive_variance + negative_variance
-    mean, margin = positive_values.mean(), norm.ppf((1 + confidence_level) / 2) * np.sqrt(variance)
-    return Interval(float(max(lowest, mean - margin)), float(min(1.0, mean + margin)))
+    mean = float(positive_values.mean())
+    if groups is None:
+        variance = sum(values.var(ddof=1) / len(values) for values in (positive_values, negative_values))
+        return Estimate(mean, float(np.sqrt(variance)), lowest)
+    if groups.shape != labels.shape:
+        raise UserError(f"groups of shape {groups.shape} and labels of shape {labels.shape} do not match")
+    names, codes = np.unique(groups, return_inverse=True)
+    variance, sums = 0.0, []
+    for values, of_class in ((positive_values, codes[labels == 1]), (negative_values, codes[labels == 0])):
+        present = len(np.unique(of_class))
+        if present < 2:
+            raise UserError(f"the metrics need reviews of each class in two groups, found {present}")
+        centred_sums = np.bincount(of_class, weights=values - values.mean(), minlength=len(names))
+        variance += present / (present - 1) * float(centred_sums @ centred_sums) / len(values) ** 2
+        sums.append(centred_sums / len(values))
+    covariance = len(names) / (len(names) - 1) * float(sums[0] @ sums[1])
+    # The total is at least the sum of (positive + negative sum)²; below 0, it is a rounding error.
+    return Estimate(mean, float(np.sqrt(max(0.0, variance + 2 * covariance))), lowest)
 
 
 def compute_wilson_interval(successes: int, trials: int, confidence_level: float = 0.95) -> Interval:

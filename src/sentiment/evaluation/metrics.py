@@ -1,22 +1,98 @@
 """Metrics of a model on a split, with confidence intervals; which of two models is selected."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    confusion_matrix,
-    f1_score,
-    roc_auc_score,
-)
+from sklearn.metrics import confusion_matrix
 
-from sentiment.intervals import Gain, compute_delong_gain, compute_delong_interval, compute_wilson_interval
+from sentiment.errors import UserError
+from sentiment.evaluation.bootstrap import WeightedMetrics, compute_bootstrap_intervals
+from sentiment.intervals import (
+    DECIMALS,
+    Gain,
+    check_scores,
+    compute_delong_gain,
+    compute_wilson_interval,
+    estimate_auc,
+)
 from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
 from sentiment.params import EvaluateParams
 from sentiment.paths import Candidate
 from sentiment.tokens.token_store import TokenizedReviews
+
+SEED = 0
+"""Seed of the bootstrap intervals."""
+
+
+def compute_classification_metrics(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    *,
+    threshold: float,
+    confidence_level: float,
+    groups: NDArray[np.integer] | None = None,
+    seed: int = SEED,
+) -> dict[str, Any]:
+    """Compute the metrics of a model on one split, with confidence intervals and the confusion matrix.
+
+    The intervals are DeLong's for the AUC (Obuchowski's with groups), Wilson's for accuracy, precision and
+    recall, and a stratified bootstrap for the rest. Wilson's assumes independent reviews: with groups, the
+    bootstrap takes its place.
+
+    Args:
+        labels: true labels, 0 or 1, at least two of each, shape (n_reviews,).
+        probabilities: predicted probabilities of label 1, shape (n_reviews,).
+        threshold: lowest probability at which a review is predicted positive.
+        confidence_level: confidence level of the intervals.
+        groups: group of each review, within which reviews are correlated, shape (n_reviews,); None if all are
+            independent.
+        seed: seed of the bootstrap.
+
+    Returns:
+        Metrics by name, rounded to 6 decimals: `auc`, `average_precision`, `accuracy`, `precision`, `recall`,
+        `f1`, `log_loss` (nats per review), `brier_score` and `expected_calibration_error`; `interval` has the
+        bounds by metric, `confusion` the numbers of reviews. Precision is 0 if none is predicted positive.
+
+    Raises:
+        UserError: a probability is not between 0 and 1, a label is neither 0 nor 1, or a class has fewer than
+            two reviews or groups.
+    """
+    check_scores(labels, probabilities)
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise UserError("the predicted probabilities must be between 0 and 1")
+    auc = estimate_auc(labels, probabilities, groups)
+    weighted = WeightedMetrics.prepare(labels, probabilities, threshold)
+    metrics = {"auc": auc.value}
+    metrics |= {name: value for name, (value,) in weighted.compute(np.ones((1, len(labels)))).items()}
+    intervals = {"auc": auc.compute_interval(confidence_level)}
+    intervals |= compute_bootstrap_intervals(weighted, confidence_level, groups, seed)
+
+    predicted = (probabilities >= threshold).astype(np.int8)
+    ((true_negative, false_positive), (false_negative, true_positive)) = confusion_matrix(
+        labels, predicted, labels=[0, 1]
+    ).tolist()
+    proportions = {
+        "accuracy": (true_positive + true_negative, len(labels)),
+        "precision": (true_positive, true_positive + false_positive),
+        "recall": (true_positive, true_positive + false_negative),
+    }
+    for name, (count, total) in proportions.items():
+        if groups is None or total == 0:
+            intervals[name] = compute_wilson_interval(count, total, confidence_level)
+    return {
+        **{name: round(float(value), DECIMALS) for name, value in metrics.items()},
+        "interval": {name: interval.to_dict() for name, interval in intervals.items()},
+        "confusion": {
+            "true_negative": true_negative,
+            "false_positive": false_positive,
+            "false_negative": false_negative,
+            "true_positive": true_positive,
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -66,12 +142,12 @@ def evaluate_model(
         predict_logits(model, validation, f"{name} on validation")
     )
     test_probabilities = compute_probabilities(predict_logits(model, test, f"{name} on test"))
-    threshold, confidence_level = 0.5, params.confidence_level
+    compute_metrics = partial(
+        compute_classification_metrics, threshold=0.5, confidence_level=params.confidence_level
+    )
     return Evaluation(
-        compute_classification_metrics(
-            validation.labels, validation_probabilities, threshold, confidence_level
-        ),
-        compute_classification_metrics(test.labels, test_probabilities, threshold, confidence_level),
+        compute_metrics(validation.labels, validation_probabilities),
+        compute_metrics(test.labels, test_probabilities),
         test_probabilities,
     )
 
@@ -95,57 +171,3 @@ def compute_test_gain(
     """
     scores, reference_scores = model.test_probabilities, reference.test_probabilities
     return Gain(*compute_delong_gain(labels, scores, reference_scores, params.confidence_level))
-
-
-def compute_classification_metrics(
-    labels: NDArray[np.integer],
-    probabilities: NDArray[np.floating],
-    threshold: float,
-    confidence_level: float,
-) -> dict[str, Any]:
-    """Compute AUC, accuracy, precision, recall, F1, confidence intervals and the confusion matrix.
-
-    Args:
-        labels: true labels, 0 or 1, at least two of each, shape (n_reviews,).
-        probabilities: predicted probabilities of label 1, shape (n_reviews,).
-        threshold: lowest probability at which a review is predicted positive.
-        confidence_level: confidence level of the intervals, which are DeLong's for the AUC and Wilson's for
-            the proportions.
-
-    Returns:
-        Metrics by name, rounded to 6 decimals. Precision and recall are 0 if their denominator is 0.
-    """
-    predicted = (probabilities >= threshold).astype(np.int8)
-    ((true_negative, false_positive), (false_negative, true_positive)) = confusion_matrix(
-        labels, predicted, labels=[0, 1]
-    ).tolist()
-    proportions = {
-        "accuracy": (true_positive + true_negative, len(labels)),
-        "precision": (true_positive, true_positive + false_positive),
-        "recall": (true_positive, true_positive + false_negative),
-    }
-    metrics: dict[str, Any] = {
-        "auc": float(roc_auc_score(labels, probabilities)),
-        **{name: count / total if total else 0.0 for name, (count, total) in proportions.items()},
-        "f1": float(f1_score(labels, predicted, zero_division=0.0)),
-    }
-    intervals = {
-        "auc": compute_delong_interval(labels, probabilities, confidence_level),
-        **{
-            name: compute_wilson_interval(count, total, confidence_level)
-            for name, (count, total) in proportions.items()
-        },
-    }
-    return {
-        **{name: round(value, 6) for name, value in metrics.items()},
-        "interval": {
-            name: {bound: round(value, 6) for bound, value in asdict(interval).items()}
-            for name, interval in intervals.items()
-        },
-        "confusion": {
-            "true_negative": true_negative,
-            "false_positive": false_positive,
-            "false_negative": false_negative,
-            "true_positive": true_positive,
-        },
-    }
