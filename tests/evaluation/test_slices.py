@@ -1,0 +1,192 @@
+"""Slices of a split: which reviews are in them, and when one is reported as worse than the whole."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from sentiment.evaluation.slices import (
+    Slice,
+    SliceDefinition,
+    define_slices,
+    measure_slices,
+    summarize_slices,
+    tabulate_slices,
+)
+from sentiment.intervals import compute_delong_interval
+from sentiment.tokens.encoding import encode
+from sentiment.tokens.token_store import TokenizedReviews
+from tests.tokens.small_tokenizer import train_small_tokenizer
+
+
+def _table(texts: Sequence[str], groups: Sequence[str | None] | None = None, source: str = "a") -> pa.Table:
+    return pa.table(
+        {
+            "text": list(texts),
+            "label": pa.array([0, 1] * len(texts), pa.int8()).slice(0, len(texts)),
+            "source": [source] * len(texts),
+            "group": pa.array(groups or [None] * len(texts), pa.string()),
+        }
+    )
+
+
+def _members(definitions: list[SliceDefinition], criterion: str) -> dict[str, list[int]]:
+    return {d.name: np.flatnonzero(d.members).tolist() for d in definitions if d.criterion == criterion}
+
+
+def _tokens(texts: Sequence[str], vocabulary: Sequence[str]) -> TokenizedReviews:
+    return encode(train_small_tokenizer(vocabulary, 1000), _table(texts))
+
+
+def test_every_real_review_is_in_one_slice_of_each_criterion(reviews: pa.Table) -> None:
+    table = _table(reviews["text"].to_pylist())
+    tokens = _tokens(table["text"].to_pylist(), table["text"].to_pylist()[:150])
+    definitions = define_slices(table, tokens)
+    assert {d.criterion for d in definitions} == {"length", "oov_rate", "negation", "source"}
+    for criterion in ("length", "oov_rate", "negation", "source"):
+        members = [d.members for d in definitions if d.criterion == criterion]
+        np.testing.assert_array_equal(np.sum(members, axis=0), 1)
+    quartiles = _members(definitions, "length")
+    assert all(45 <= len(quartile) <= 55 for quartile in quartiles.values())
+    longest, shortest = quartiles["quartile_4"], quartiles["quartile_1"]
+    assert tokens.lengths[longest].min() > tokens.lengths[shortest].max()
+    assert 40 <= len(_members(definitions, "oov_rate")["high"]) <= 50
+
+
+def test_equal_lengths_are_in_one_quartile() -> None:
+    texts = ["a b"] * 8
+    definitions = define_slices(_table(texts), _tokens(texts, texts))
+    assert _members(definitions, "length") == {"quartile_1": list(range(8))}
+
+
+def test_out_of_vocabulary_rates_are_cut_at_the_upper_quartile() -> None:
+    texts = ["a a a a", "a a a x", "a a x x", "a x x x", "x x x x", "a a a a"]
+    definitions = define_slices(_table(texts), _tokens(texts, ["a"]))
+    assert _members(definitions, "oov_rate") == {"none": [0, 5], "some": [1, 2], "high": [3, 4]}
+
+
+def test_negation_words_are_whole_words() -> None:
+    texts = [
+        "I do NOT like it",
+        "it isn't good",
+        "it isn\u2019t good",
+        "nobody laughed",
+        "Notable knots",
+        "now",
+    ]
+    definitions = define_slices(_table(texts), _tokens(texts, texts))
+    assert _members(definitions, "negation") == {"with": [0, 1, 2, 3], "without": [4, 5]}
+
+
+def test_films_are_compared_with_the_training_split_where_groups_are_known() -> None:
+    texts, groups = ["a", "b", "c"], ["tt1", None, "tt2"]
+    tokens = _tokens(texts, texts)
+    known = define_slices(_table(texts, groups), tokens, training_groups={"tt1"})
+    assert _members(known, "film") == {"in_training": [0], "new": [2]}
+    for unknown in (
+        define_slices(_table(texts, groups), tokens, training_groups=None),
+        define_slices(_table(texts), tokens, training_groups={"tt1"}),
+    ):
+        assert _members(unknown, "film") == {}
+
+
+def test_empty_texts_and_an_empty_split_have_slices() -> None:
+    tokens = _tokens(["", " "], ["a"])
+    definitions = define_slices(_table(["", " "]), tokens)
+    assert _members(definitions, "oov_rate") == {"none": [0, 1]}
+    assert define_slices(_table([]), _tokens([], ["a"])) == []
+
+
+def test_reviews_of_another_split_are_an_error() -> None:
+    with pytest.raises(ValueError, match="2 reviews, but 1 tokenized"):
+        define_slices(_table(["a", "b"]), _tokens(["a"], ["a"]))
+
+
+RNG = np.random.default_rng(1)
+LABELS = RNG.integers(0, 2, 400).astype(np.int8)
+SCORES = LABELS + RNG.normal(size=400)
+
+
+def _measure(members: NDArray[np.bool_], labels: NDArray[np.int8], scores: NDArray[np.float64]) -> Slice:
+    (measured,) = measure_slices([SliceDefinition("source", "a", "", members)], labels, scores, 0.95)
+    return measured
+
+
+def test_auc_and_interval_are_those_of_the_slice_alone() -> None:
+    members = np.arange(400) < 150
+    measured = _measure(members, LABELS, SCORES)
+    assert measured.reviews == 150
+    assert measured.positive_fraction == LABELS[:150].mean()
+    assert measured.auc == pytest.approx(roc_auc_score(LABELS[:150], SCORES[:150]), abs=1e-12)
+    assert measured.interval == compute_delong_interval(LABELS[:150], SCORES[:150], 0.95)
+    whole = roc_auc_score(LABELS, SCORES)
+    assert measured.difference == pytest.approx(measured.auc - whole, abs=1e-12)
+
+
+def test_interval_of_the_difference_is_that_of_a_bootstrap_of_the_split() -> None:
+    """Half of the split: two independent intervals would be too wide by a third."""
+    members = np.arange(400) % 2 == 0
+    interval = _measure(members, LABELS, SCORES).difference_interval
+    differences = []
+    for _ in range(600):
+        rows = RNG.integers(0, 400, 400)
+        inside = rows[members[rows]]
+        aucs = [roc_auc_score(LABELS[drawn], SCORES[drawn]) for drawn in (inside, rows)]
+        differences.append(aucs[0] - aucs[1])
+    assert interval is not None
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.std(differences), rel=0.1)
+
+
+def test_whole_split_as_a_slice_has_no_difference() -> None:
+    measured = _measure(np.ones(400, dtype=bool), LABELS, SCORES)
+    assert measured.difference_interval is not None
+    assert measured.difference_interval.high == pytest.approx(0, abs=1e-12)
+    assert not measured.below
+
+
+def test_random_slices_are_rarely_below_and_a_noisy_one_is() -> None:
+    below = 0
+    for _ in range(1000):
+        below += _measure(RNG.random(400) < 0.3, LABELS, SCORES).below
+    assert below <= 1000 * (0.025 + 2 * np.sqrt(0.025 * 0.975 / 1000))
+    members = np.arange(400) < 150
+    noisy = np.where(members, RNG.normal(size=400), SCORES)
+    assert _measure(members, LABELS, noisy).below
+    assert not _measure(~members, LABELS, noisy).below
+
+
+def test_slice_of_one_class_is_listed_without_auc() -> None:
+    one_class = _measure(LABELS == 1, LABELS, SCORES)
+    nearly = _measure((LABELS == 1) | (np.arange(400) == np.flatnonzero(LABELS == 0)[0]), LABELS, SCORES)
+    for measured in (one_class, nearly):
+        assert (measured.auc, measured.interval, measured.below) == (None, None, False)
+        assert measured.to_dict().keys() == {"reviews", "positive_fraction", "below"}
+    assert one_class.positive_fraction == 1
+
+
+def test_slice_of_few_reviews_is_never_below() -> None:
+    members = np.zeros(400, dtype=bool)
+    for label in (0, 1):
+        members[np.flatnonzero(label == LABELS)[:9]] = True
+    wrong = np.where(members, 100.0 * (1 - LABELS), SCORES)
+    measured = _measure(members, LABELS, wrong)
+    assert measured.auc == 0
+    assert not measured.below
+
+
+def test_table_and_metrics_have_every_slice() -> None:
+    definitions = [
+        SliceDefinition("length", "quartile_1", "1 to 9 tokens", np.arange(400) < 100),
+        SliceDefinition("source", "one class", "from the source x", LABELS == 1),
+    ]
+    slices = measure_slices(definitions, LABELS, SCORES)
+    table = tabulate_slices(slices)
+    assert table["name"].tolist() == ["quartile_1", "one class"]
+    assert table["auc"].isna().tolist() == [False, True]
+    summary = summarize_slices(slices)
+    assert summary["length"]["quartile_1"]["auc"] == round(float(table["auc"][0]), 6)
+    json.dumps(summary, allow_nan=False)
