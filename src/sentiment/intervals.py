@@ -144,6 +144,40 @@ def estimate_auc_difference(
     )
 
 
+def estimate_part_difference(
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    members: NDArray[np.bool_],
+    groups: NDArray[np.integer] | None = None,
+) -> Estimate:
+    """Estimate the ROC AUC of a part of the reviews minus that of all reviews, with its standard error.
+
+    The two AUCs are correlated, since the reviews of the part count in both. The placement values within the
+    part, centred and scaled by the inverse of the part's proportion of the class, are paired with those
+    among all reviews.
+
+    Args:
+        labels: true labels, 0 or 1, shape (n_reviews,).
+        scores: scores or logits, higher for a more positive review, shape (n_reviews,).
+        members: whether each review is in the part, shape (n_reviews,).
+        groups: group of each review, shape (n_reviews,); None if all are independent.
+
+    Raises:
+        UserError: see `estimate_auc`; the part also needs two reviews of each class.
+    """
+    differences = []
+    values_by_class = (
+        _compute_placements(labels, scores),
+        _compute_placements(labels[members], scores[members]),
+    )
+    for label, all_values, part_values in zip((1, 0), *values_by_class, strict=True):
+        inside = members[labels == label]
+        mean = part_values.mean()
+        differences.append(mean - all_values)
+        differences[-1][inside] += (part_values - mean) / inside.mean()
+    return _estimate_mean(labels, *differences, groups, lowest=-1.0)
+
+
 def check_scores(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> None:
     """Check that scores are finite and that their labels are 0 or 1, with two reviews of each.
 

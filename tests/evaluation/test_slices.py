@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from sentiment.errors import UserError
 from sentiment.evaluation.slices import (
-    Slice,
     SliceDefinition,
+    SliceResult,
+    compute_slices,
     define_slices,
     measure_slices,
-    summarize_slices,
     tabulate_slices,
 )
 from sentiment.intervals import compute_delong_interval
@@ -35,7 +36,12 @@ def _table(texts: Sequence[str], groups: Sequence[str | None] | None = None, sou
 
 
 def _members(definitions: list[SliceDefinition], criterion: str) -> dict[str, list[int]]:
-    return {d.name: np.flatnonzero(d.members).tolist() for d in definitions if d.criterion == criterion}
+    """Return the rows of each slice by what follows the criterion in its name."""
+    return {
+        d.name.removeprefix(f"{criterion}_"): np.flatnonzero(d.members).tolist()
+        for d in definitions
+        if d.name.startswith(f"{criterion}_")
+    }
 
 
 def _tokens(texts: Sequence[str], vocabulary: Sequence[str]) -> TokenizedReviews:
@@ -46,15 +52,16 @@ def test_every_real_review_is_in_one_slice_of_each_criterion(reviews: pa.Table) 
     table = _table(reviews["text"].to_pylist())
     tokens = _tokens(table["text"].to_pylist(), table["text"].to_pylist()[:150])
     definitions = define_slices(table, tokens)
-    assert {d.criterion for d in definitions} == {"length", "oov_rate", "negation", "source"}
-    for criterion in ("length", "oov_rate", "negation", "source"):
-        members = [d.members for d in definitions if d.criterion == criterion]
-        np.testing.assert_array_equal(np.sum(members, axis=0), 1)
+    criteria = ("length", "oov", "negation", "source")
+    assert {d.name.split("_")[0] for d in definitions} == set(criteria)
+    for criterion in criteria:
+        rows = [row for members in _members(definitions, criterion).values() for row in members]
+        assert sorted(rows) == list(range(200))
     quartiles = _members(definitions, "length")
     assert all(45 <= len(quartile) <= 55 for quartile in quartiles.values())
     longest, shortest = quartiles["quartile_4"], quartiles["quartile_1"]
     assert tokens.lengths[longest].min() > tokens.lengths[shortest].max()
-    assert 40 <= len(_members(definitions, "oov_rate")["high"]) <= 50
+    assert 40 <= len(_members(definitions, "oov")["high"]) <= 50
 
 
 def test_equal_lengths_are_in_one_quartile() -> None:
@@ -66,7 +73,7 @@ def test_equal_lengths_are_in_one_quartile() -> None:
 def test_out_of_vocabulary_rates_are_cut_at_the_upper_quartile() -> None:
     texts = ["a a a a", "a a a x", "a a x x", "a x x x", "x x x x", "a a a a"]
     definitions = define_slices(_table(texts), _tokens(texts, ["a"]))
-    assert _members(definitions, "oov_rate") == {"none": [0, 5], "some": [1, 2], "high": [3, 4]}
+    assert _members(definitions, "oov") == {"none": [0, 5], "some": [1, 2], "high": [3, 4]}
 
 
 def test_negation_words_are_whole_words() -> None:
@@ -97,7 +104,7 @@ def test_films_are_compared_with_the_training_split_where_groups_are_known() -> 
 def test_empty_texts_and_an_empty_split_have_slices() -> None:
     tokens = _tokens(["", " "], ["a"])
     definitions = define_slices(_table(["", " "]), tokens)
-    assert _members(definitions, "oov_rate") == {"none": [0, 1]}
+    assert _members(definitions, "oov") == {"none": [0, 1]}
     assert define_slices(_table([]), _tokens([], ["a"])) == []
 
 
@@ -111,8 +118,10 @@ LABELS = RNG.integers(0, 2, 400).astype(np.int8)
 SCORES = LABELS + RNG.normal(size=400)
 
 
-def _measure(members: NDArray[np.bool_], labels: NDArray[np.int8], scores: NDArray[np.float64]) -> Slice:
-    (measured,) = measure_slices([SliceDefinition("source", "a", "", members)], labels, scores, 0.95)
+def _measure(
+    members: NDArray[np.bool_], labels: NDArray[np.int8], scores: NDArray[np.float64]
+) -> SliceResult:
+    (measured,) = measure_slices([SliceDefinition("a", "", members)], labels, scores)
     return measured
 
 
@@ -178,15 +187,47 @@ def test_slice_of_few_reviews_is_never_below() -> None:
     assert not measured.below
 
 
-def test_table_and_metrics_have_every_slice() -> None:
+def test_table_has_every_slice_and_metrics_are_json() -> None:
     definitions = [
-        SliceDefinition("length", "quartile_1", "1 to 9 tokens", np.arange(400) < 100),
-        SliceDefinition("source", "one class", "from the source x", LABELS == 1),
+        SliceDefinition("length_quartile_1", "1 to 9 tokens", np.arange(400) < 100),
+        SliceDefinition("source_x", "from the source x", LABELS == 1),
     ]
     slices = measure_slices(definitions, LABELS, SCORES)
     table = tabulate_slices(slices)
-    assert table["name"].tolist() == ["quartile_1", "one class"]
+    assert table["name"].tolist() == ["length_quartile_1", "source_x"]
     assert table["auc"].isna().tolist() == [False, True]
-    summary = summarize_slices(slices)
-    assert summary["length"]["quartile_1"]["auc"] == round(float(table["auc"][0]), 6)
-    json.dumps(summary, allow_nan=False)
+    assert slices[0].to_dict()["auc"] == round(float(table["auc"][0]), 6)
+    json.dumps([part.to_dict() for part in slices], allow_nan=False)
+
+
+def test_groups_widen_the_intervals() -> None:
+    """Four copies of each review are as many reviews as one copy, if they are a group."""
+    members = np.arange(400) < 150
+    repeated = [np.repeat(values, 4) for values in (members, LABELS, SCORES)]
+    definition = SliceDefinition("a", "", repeated[0])
+    (grouped,) = measure_slices([definition], *repeated[1:], groups=np.repeat(np.arange(400), 4))
+    single = _measure(members, LABELS, SCORES)
+    for name in ("interval", "difference_interval"):
+        assert getattr(grouped, name).low == pytest.approx(getattr(single, name).low, abs=1e-3)
+        assert getattr(grouped, name).high == pytest.approx(getattr(single, name).high, abs=1e-3)
+
+
+def test_slice_of_one_group_has_no_auc() -> None:
+    groups = np.where(np.arange(400) < 150, 0, np.arange(400))
+    definition = SliceDefinition("a", "", np.arange(400) < 150)
+    (measured,) = measure_slices([definition], LABELS, SCORES, groups=groups)
+    assert (measured.reviews, measured.auc) == (150, None)
+
+
+def test_scores_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(UserError, match="not finite"):
+        measure_slices([], LABELS, np.where(np.arange(400) == 7, np.nan, SCORES))
+
+
+def test_slices_of_a_split_are_computed_in_one_call(reviews: pa.Table) -> None:
+    table = _table(reviews["text"].to_pylist(), [str(row // 2) for row in range(200)])
+    tokens = encode(train_small_tokenizer(table["text"].to_pylist(), 1000), table)
+    slices = compute_slices(table, tokens, RNG.normal(size=200), training_groups={"0"})
+    by_name = {part.name: part for part in slices}
+    assert by_name["source_a"].reviews == 200
+    assert (by_name["film_in_training"].reviews, by_name["film_in_training"].auc) == (2, None)

@@ -49,9 +49,8 @@ class LinearReference:
         prediction; the weights are fitted per fold.
 
         Args:
-            groups: group code of each training review, shape (n_training_reviews,), or None. Reviews of a
-                group, such as those of one film, are in the same fold. Reviews with a negative code have no
-                group.
+            groups: group code of each training review, shape (n_training_reviews,), or None if they are
+                unknown. Reviews of a group, such as those of one film, are in the same fold.
 
         Returns:
             Probability that each training review is positive, shape (n_training_reviews,).
@@ -111,7 +110,7 @@ def assign_folds(labels: NDArray[np.int8], groups: NDArray[np.int64] | None) -> 
 
     Args:
         labels: labels, 0 or 1, shape (reviews,).
-        groups: group code of each review, shape (reviews,), or None; negative codes stand for no group.
+        groups: group code of each review, shape (reviews,), or None if they are unknown.
 
     Returns:
         Fold of each review, 0 to `FOLDS` - 1, shape (reviews,).
@@ -120,7 +119,7 @@ def assign_folds(labels: NDArray[np.int8], groups: NDArray[np.int64] | None) -> 
         UserError: the reviews are too few for both labels in every fold.
     """
     blocks = _cut_in_blocks(labels)
-    for codes in (blocks if groups is None else np.where(groups < 0, blocks, groups + BLOCKS), blocks):
+    for codes in (blocks,) if groups is None else (groups, blocks):
         folds = np.full(len(labels), -1, dtype=np.int64)
         if min(len(np.unique(codes)), np.sum(labels == 0), np.sum(labels == 1)) >= FOLDS:
             splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=FOLD_SEED)

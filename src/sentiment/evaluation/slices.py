@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
-from sentiment.intervals import DECIMALS, Interval, compute_delong_interval
+from sentiment.errors import UserError
+from sentiment.intervals import DECIMALS, Interval, estimate_auc, estimate_part_difference
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
@@ -31,52 +31,71 @@ approximation fails below: two of each class, all ranked wrongly, have an estima
 
 @dataclass(frozen=True)
 class SliceDefinition:
-    """A named part of a split."""
+    """A named part of a split.
 
-    criterion: str
-    """What the slice was selected by: length, oov_rate, negation, source or film."""
+    Attributes:
+        name: name of the slice, such as `length_quartile_1`.
+        description: which reviews it contains, in words.
+        members: whether each review of the split is in the slice, shape (n_reviews,).
+    """
+
     name: str
-    """Name of the slice among those of the same criterion."""
     description: str
-    """Which reviews it contains, in words."""
     members: NDArray[np.bool_]
-    """Whether each review of the split is in the slice, shape (reviews,)."""
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Metrics of a model on a slice."""
+class SliceResult:
+    """Metrics of a model on a slice.
 
-    criterion: str
+    Attributes:
+        name: name of the slice.
+        description: which reviews it contains, in words.
+        reviews: number of reviews.
+        positive_fraction: fraction of positive reviews.
+        auc: ROC AUC. It and all of the following are None if the slice has fewer than two reviews, or groups,
+            of a class.
+        interval: confidence interval of the AUC.
+        difference: AUC of the slice minus AUC of the whole split.
+        difference_interval: confidence interval of the difference, which accounts for the overlap.
+        below: whether the slice is worse than the whole split: the upper bound of the difference is below 0,
+            and the slice has at least `MIN_REVIEWS` of each class.
+    """
+
     name: str
     description: str
     reviews: int
     positive_fraction: float
-    auc: float | None
-    """ROC AUC; None if a class has fewer than two reviews in the slice, as for the intervals."""
-    interval: Interval | None
-    """DeLong's confidence interval of the AUC."""
-    difference: float | None
-    """AUC of the slice minus AUC of the whole split."""
-    difference_interval: Interval | None
-    """Confidence interval of the difference, in which the reviews of the slice count in both AUCs."""
-    below: bool
-    """Whether the slice is worse than the whole split: the upper bound of the difference is below 0, and each
-    class has at least `MIN_REVIEWS` reviews."""
-
-    def __str__(self) -> str:
-        if self.auc is None or self.interval is None:
-            return f"{self.criterion} {self.name}: {self.reviews:,} reviews, no AUC"
-        interval = f"{self.interval.low:.4f} to {self.interval.high:.4f}"
-        return f"{self.criterion} {self.name}: AUC {self.auc:.4f} ({interval}) on {self.reviews:,} reviews"
+    auc: float | None = None
+    interval: Interval | None = None
+    difference: float | None = None
+    difference_interval: Interval | None = None
+    below: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rounded metrics as they are written to a metrics file; without AUC, only the counts."""
-        counts = {"reviews": self.reviews, "positive_fraction": round(self.positive_fraction, DECIMALS)}
-        if self.auc is None or self.interval is None:
-            return {**counts, "below": self.below}
-        bounds = {"low": round(self.interval.low, DECIMALS), "high": round(self.interval.high, DECIMALS)}
-        return {**counts, "auc": round(self.auc, DECIMALS), "interval": bounds, "below": self.below}
+        metrics: dict[str, Any] = {
+            "reviews": self.reviews,
+            "positive_fraction": round(self.positive_fraction, DECIMALS),
+        }
+        if self.auc is not None and self.interval is not None:
+            metrics |= {"auc": round(self.auc, DECIMALS), "interval": self.interval.to_dict()}
+        return {**metrics, "below": self.below}
+
+
+def compute_slices(
+    reviews: pa.Table,
+    tokens: TokenizedReviews,
+    scores: NDArray[np.floating],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    training_groups: Collection[str] | None = None,
+    confidence_level: float = 0.95,
+) -> list[SliceResult]:
+    """Measure a model on the slices of a split; see `define_slices` and `measure_slices`."""
+    definitions = define_slices(reviews, tokens, training_groups)
+    labels = reviews["label"].to_numpy()
+    return measure_slices(definitions, labels, scores, groups=groups, confidence_level=confidence_level)
 
 
 def define_slices(
@@ -101,10 +120,10 @@ def define_slices(
     definitions = [
         *_slice_by_length(tokens.lengths),
         *_slice_by_oov_rate(tokens),
-        SliceDefinition("negation", "with", "contain a negation word", has_negation),
-        SliceDefinition("negation", "without", "contain no negation word", ~has_negation),
+        SliceDefinition("negation_with", "contain a negation word", has_negation),
+        SliceDefinition("negation_without", "contain no negation word", ~has_negation),
         *(
-            SliceDefinition("source", source, f"from the source {source}", sources == source)
+            SliceDefinition(f"source_{source}", f"from the source {source}", sources == source)
             for source in sorted(set(sources))
         ),
     ]
@@ -112,8 +131,8 @@ def define_slices(
         known = np.array([group is not None for group in groups], dtype=bool)
         seen = np.array([group in training_groups for group in groups], dtype=bool)
         definitions += [
-            SliceDefinition("film", "in_training", "film (group) is in the training split", known & seen),
-            SliceDefinition("film", "new", "film (group) is not in the training split", known & ~seen),
+            SliceDefinition("film_in_training", "film (group) is in the training split", known & seen),
+            SliceDefinition("film_new", "film (group) is not in the training split", known & ~seen),
         ]
     return [definition for definition in definitions if definition.members.any()]
 
@@ -128,7 +147,7 @@ def _slice_by_length(lengths: NDArray[np.int64]) -> list[SliceDefinition]:
         members = quartiles == quartile
         shortest, longest = lengths[members].min(), lengths[members].max()
         description = f"{shortest:,} to {longest:,} tokens"
-        definitions.append(SliceDefinition("length", f"quartile_{quartile + 1}", description, members))
+        definitions.append(SliceDefinition(f"length_quartile_{quartile + 1}", description, members))
     return definitions
 
 
@@ -139,9 +158,9 @@ def _slice_by_oov_rate(tokens: TokenizedReviews) -> list[SliceDefinition]:
     limit = float(np.quantile(rates, HIGH_OOV_QUANTILE)) if len(rates) else 0.0
     none, high = rates == 0, (rates > limit) & (rates > 0)
     return [
-        SliceDefinition("oov_rate", "none", "no out-of-vocabulary token", none),
-        SliceDefinition("oov_rate", "some", f"at most {limit:.1%} out of vocabulary", ~none & ~high),
-        SliceDefinition("oov_rate", "high", f"more than {limit:.1%} out of vocabulary", high),
+        SliceDefinition("oov_none", "no out-of-vocabulary token", none),
+        SliceDefinition("oov_some", f"at most {limit:.1%} out of vocabulary", ~none & ~high),
+        SliceDefinition("oov_high", f"more than {limit:.1%} out of vocabulary", high),
     ]
 
 
@@ -149,83 +168,69 @@ def measure_slices(
     definitions: Sequence[SliceDefinition],
     labels: NDArray[np.int8],
     scores: NDArray[np.floating],
+    *,
+    groups: NDArray[np.int64] | None = None,
     confidence_level: float = 0.95,
-) -> list[Slice]:
+) -> list[SliceResult]:
     """Measure the AUC of each slice and compare it with the AUC of the whole split.
 
     Args:
         definitions: slices of the split, from `define_slices`.
-        labels: labels of the split, 0 or 1, at least two of each, shape (reviews,).
-        scores: scores or logits of the model, shape (reviews,).
+        labels: labels of the split, 0 or 1, shape (n_reviews,).
+        scores: scores or logits of the model, shape (n_reviews,).
+        groups: group of each review, shape (n_reviews,); None if all are independent.
         confidence_level: confidence level of the intervals, between 0 and 1.
+
+    Raises:
+        UserError: a score is not finite, or the split has fewer than two reviews or groups of a class.
     """
-    whole_auc, whole_influence = _compute_auc(labels, scores)
-    slices = []
-    for slice_ in definitions:
-        members = slice_.members
-        positive, negative = (int(np.sum(labels[members] == label)) for label in (1, 0))
-        measured: tuple[Any, ...] = (None, None, None, None, False)
-        if min(positive, negative) >= 2:
-            auc, influence = _compute_auc(labels[members], scores[members])
-            influences = -whole_influence
-            influences[members] += influence
-            difference = auc - whole_auc
-            margin = float(norm.ppf((1 + confidence_level) / 2) * np.sqrt(np.sum(influences**2)))
-            bounds = Interval(max(-1.0, difference - margin), min(1.0, difference + margin))
-            below = bounds.high < 0 and min(positive, negative) >= MIN_REVIEWS
-            interval = compute_delong_interval(labels[members], scores[members], confidence_level)
-            measured = (auc, interval, difference, bounds, below)
-        reviews = positive + negative
-        counts = (reviews, positive / reviews)
-        slices.append(Slice(slice_.criterion, slice_.name, slice_.description, *counts, *measured))
-    return slices
+    estimate_auc(labels, scores, groups)  # checks the whole split; below, only a slice can be too small
+    return [_measure_slice(part, labels, scores, groups, confidence_level) for part in definitions]
 
 
-def _compute_auc(labels: NDArray[np.int8], scores: NDArray[np.floating]) -> tuple[float, NDArray[np.float64]]:
-    """Compute the AUC and the influence of each review on it, shape (reviews,).
+def _measure_slice(
+    part: SliceDefinition,
+    labels: NDArray[np.int8],
+    scores: NDArray[np.floating],
+    groups: NDArray[np.int64] | None,
+    confidence_level: float,
+) -> SliceResult:
+    members = part.members
+    counts = [int(np.sum(labels[members] == label)) for label in (0, 1)]
+    result = SliceResult(part.name, part.description, sum(counts), counts[1] / sum(counts))
+    try:
+        auc = estimate_auc(labels[members], scores[members], None if groups is None else groups[members])
+    except UserError:
+        return result
+    difference = estimate_part_difference(labels, scores, members, groups)
+    bounds = difference.compute_interval(confidence_level)
+    return replace(
+        result,
+        auc=auc.value,
+        interval=auc.compute_interval(confidence_level),
+        difference=difference.value,
+        difference_interval=bounds,
+        below=bounds.high < 0 and min(counts) >= MIN_REVIEWS,
+    )
 
-    The influence is the deviation of DeLong's placement value from its mean, scaled so that the sum of the
-    squares is DeLong's variance of the AUC. The difference between two AUCs on overlapping reviews has the
-    differences of the influences, so the sum of their squares is its variance (DeLong et al., 1988).
-    """
-    influences = np.empty(len(labels))
-    ranks, auc = rankdata(scores), 0.0
-    for label in (0, 1):
-        rows = labels == label
-        size, others = int(rows.sum()), int((~rows).sum())
-        lower = (ranks[rows] - rankdata(scores[rows])) / others  # ties count half
-        placements = lower if label == 1 else 1 - lower
-        auc = float(placements.mean())
-        influences[rows] = (placements - auc) / np.sqrt(size * (size - 1))
-    return auc, influences
 
-
-def tabulate_slices(slices: Sequence[Slice]) -> pd.DataFrame:
+def tabulate_slices(slices: Sequence[SliceResult]) -> pd.DataFrame:
     """Return the slices as a table with one row each; values that a slice lacks are missing."""
     return pd.DataFrame(
         [
             {
-                "criterion": slice_.criterion,
-                "name": slice_.name,
-                "description": slice_.description,
-                "reviews": slice_.reviews,
-                "positive_fraction": slice_.positive_fraction,
-                "auc": slice_.auc,
-                "low": slice_.interval.low if slice_.interval else None,
-                "high": slice_.interval.high if slice_.interval else None,
-                "difference": slice_.difference,
-                "difference_low": slice_.difference_interval.low if slice_.difference_interval else None,
-                "difference_high": slice_.difference_interval.high if slice_.difference_interval else None,
-                "below": slice_.below,
+                "name": part.name,
+                "description": part.description,
+                "reviews": part.reviews,
+                "positive_fraction": part.positive_fraction,
+                "auc": part.auc,
+                "low": part.interval.low if part.interval else None,
+                "high": part.interval.high if part.interval else None,
+                "difference": part.difference,
+                "difference_low": part.difference_interval.low if part.difference_interval else None,
+                "difference_high": part.difference_interval.high if part.difference_interval else None,
+                "below": part.below,
             }
-            for slice_ in slices
+            for part in slices
         ]
     )
-
-
-def summarize_slices(slices: Sequence[Slice]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the slices for a metrics file, by criterion and name."""
-    summary: dict[str, dict[str, dict[str, Any]]] = {}
-    for slice_ in slices:
-        summary.setdefault(slice_.criterion, {})[slice_.name] = slice_.to_dict()
-    return summary
