@@ -51,8 +51,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a number is NaN or infinite.
     """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, table: "pd.DataFrame", numbers: str = "%.6f") -> None:

@@ -38,6 +38,8 @@ STUDIES = Path("mlruns/studies")
 """Folders of the studies, with the locks, checkpoints, models and validation logits of their trials."""
 QUARANTINE = REPORTS / "quarantine.csv"
 NEAR_DUPLICATES = REPORTS / "near_duplicates.csv"
+MODEL_CARD = REPORTS / "evaluation.md"
+ERRORS = REPORTS / "errors.md"
 
 
 def reviews(split: Split) -> Path:

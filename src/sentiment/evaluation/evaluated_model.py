@@ -99,10 +99,10 @@ class EvaluatedModel:
         """Return calibration and metrics as they are written to a metrics file."""
         return {**self.calibration.model_dump(), **self.metrics}
 
-    def scalar_metrics(self, split: Split) -> dict[str, float]:
+    def scalar_metrics(self, split: Split, prefix: str = "") -> dict[str, float]:
         """Return the scalar metrics of a split, named `test.auc` and so on, without intervals and counts."""
         metrics = self.metrics[split].items()
-        return {f"{split}.{name}": value for name, value in metrics if not isinstance(value, dict)}
+        return {f"{prefix}{split}.{name}": value for name, value in metrics if not isinstance(value, dict)}
 
 
 def evaluate_model(

@@ -59,7 +59,7 @@ def render_model_card(
     return (
         "\n\n".join(
             [
-                f"# Model card: {evaluation.selected.name}",
+                f"# Model card: {evaluation.selected}",
                 _summarize(evaluation),
                 *(f"## {title}\n\n{text}" for title, text in sections.items()),
             ]
@@ -69,7 +69,7 @@ def render_model_card(
 
 
 def _summarize(evaluation: Evaluation) -> str:
-    test, selected = evaluation.selected.metrics["test"], evaluation.selected.name
+    test, selected = evaluation.selected_model.metrics["test"], evaluation.selected
     bounds = test["interval"]["auc"]
     lines = [
         f"`models/selected` is the **{selected}** model, with a test AUC of {test['auc']:.4f} "
@@ -91,17 +91,17 @@ def _describe_data(reviews: Mapping[Split, pa.Table]) -> str:
 
 
 def _describe_metrics(evaluation: Evaluation, params: EvaluateParams) -> str:
-    header = ["test split", *(model.name for model in evaluation.models)]
+    header = ["test split", *(model.name for model in evaluation.models.values())]
     rows = []
     for name, description in METRICS.items():
         row = [description]
-        for model in evaluation.models:
+        for model in evaluation.models.values():
             bounds = model.metrics["test"]["interval"][name]
             value = model.metrics["test"][name]
             row.append(f"{value:.4f} ({bounds['low']:.4f} to {bounds['high']:.4f})")
         rows.append(row)
     rows += [
-        [f"AUC on {split}", *(f"{model.metrics[split]['auc']:.4f}" for model in evaluation.models)]
+        [f"AUC on {split}", *(f"{model.metrics[split]['auc']:.4f}" for model in evaluation.models.values())]
         for split in EVALUATED_SPLITS
         if split != "test"
     ]
@@ -131,12 +131,12 @@ def _describe_verdicts(evaluation: Evaluation, params: EvaluateParams) -> str:
 
 
 def _describe_slices(evaluation: Evaluation) -> str:
-    whole = evaluation.selected.metrics["test"]["auc"]
+    whole = evaluation.selected_model.metrics["test"]["auc"]
     rows = []
     for part in evaluation.slices:
         interval = part.interval
         auc = "" if interval is None else f"{part.auc:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-        rows.append([part.name, f"{part.reviews:,}", auc, "**worse than the whole**" if part.below else ""])
+        rows.append([f"{part.criterion} {part.name}: {part.description}", f"{part.reviews:,}", auc, "**worse than the whole**" if part.below else ""])
     table = _format_table(["part of the test split", "reviews", "AUC", ""], rows)
     return f"{table}\n\nThe AUC of the whole split is {whole:.4f}."
 
@@ -159,7 +159,7 @@ def _describe_behaviour(evaluation: Evaluation, params: EvaluateParams) -> str:
 
 
 def _describe_calibration(evaluation: Evaluation) -> str:
-    calibration = evaluation.selected.calibration
+    calibration = evaluation.selected_model.calibration
     return (
         f"Logits are divided by the temperature {calibration.temperature:.3f}, which was fitted on the validation "
         f"split. A review counts as positive from a probability of {calibration.threshold:.3f}."
@@ -168,7 +168,7 @@ def _describe_calibration(evaluation: Evaluation) -> str:
 
 def _describe_limits(evaluation: Evaluation) -> str:
     violated = [f"- violated: {text}" for text in evaluation.violated_limits]
-    weak = [f"- worse than the whole on: {part.name}" for part in evaluation.slices if part.below]
+    weak = [f"- worse than the whole on: {part.criterion} {part.name}" for part in evaluation.slices if part.below]
     return "\n".join(
         [
             *violated,

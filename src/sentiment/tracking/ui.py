@@ -27,8 +27,9 @@ VIEW_TAG = "mlflow.sharedViewState."
 COLUMNS = (
     "metrics.`test.auc`",
     "metrics.`validation.auc`",
-    "metrics.`test_gain_over_baseline.auc`",
     "tags.`selected`",
+    "tags.`verdict.over_baseline`",
+    "tags.`verdict.over_reference`",
     "params.`train.clip.kind`",
     "params.`train.clip.threshold`",
     "params.`train.optimizer.learning_rate`",
@@ -50,9 +51,11 @@ Sentiment of film reviews, classified by an LSTM with an n-gram branch.
 | `tune …` | `tune` | a hyperparameter search: counts of trials, the winner's parameters, `tune.html` |
 | `trial N`, below `tune …` | `tune` | one trial; pruned trials have the status KILLED |
 
-`evaluate` adds `validation.*` and `test.*` to the runs of the two candidates, and logs both as models: the \
-**Models** page ranks them by `test.auc`. The saved view **Models by test AUC** shows AUC, clipping and \
-learning rate side by side.
+`evaluate` adds `validation.*`, `holdout.*` and `test.*` to the runs of the two candidates, and logs both as \
+models: the **Models** page ranks them by `test.auc`. The tags `verdict.over_baseline` and \
+`verdict.over_reference` compare a candidate with the baseline and with a linear model on the holdout split: \
+better, no worse, worse, or cannot tell. The saved view **Models by test AUC** shows AUC, verdicts, clipping \
+and learning rate side by side.
 
 `validation_auc` is the AUC after each epoch, `validation.auc` that of the trained model. Trials are \
 validated on the tuning fold: `tuning_auc` after each epoch, `best_tuning_auc` for ranking."""
