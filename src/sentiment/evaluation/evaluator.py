@@ -21,7 +21,7 @@ from sentiment.evaluation.evaluated_model import (
     select_candidate,
 )
 from sentiment.evaluation.reference import LinearReference, fit_reference
-from sentiment.evaluation.slices import Slice, define_slices, measure_slices, summarize_slices
+from sentiment.evaluation.slices import SliceResult, compute_slices
 from sentiment.evaluation.verdict import Comparison
 from sentiment.model.classifier import predict_logits
 from sentiment.model.model_files import load_model
@@ -55,7 +55,7 @@ class Evaluation:
     selected: Candidate
     models: Mapping[str, EvaluatedModel]
     comparisons: Mapping[str, Mapping[Split, Comparison]]
-    slices: Sequence[Slice]
+    slices: Sequence[SliceResult]
     behaviour: Sequence[BehaviourResult]
     violated_limits: Sequence[str]
 
@@ -91,7 +91,7 @@ class Evaluation:
                 name: {split: comparison.to_dict() for split, comparison in by_split.items()}
                 for name, by_split in self.comparisons.items()
             },
-            "slices": summarize_slices(self.slices),
+            "slices": {part.name: part.to_dict() for part in self.slices},
             "behaviour": {result.name: result.to_dict() for result in self.behaviour},
             "violated_limits": list(self.violated_limits),
             "models": {name: model.to_dict() for name, model in self.models.items()},
@@ -136,11 +136,13 @@ def evaluate(
         for name, other in COMPARED_MODELS
     }
     selected = select_candidate(comparisons["tuned_over_baseline"])
-    slices = measure_slices(
-        define_slices(reviews["test"], tokens["test"], set(reviews["train"]["group"].to_pylist())),
-        splits["test"].labels,
+    slices = compute_slices(
+        reviews["test"],
+        tokens["test"],
         models[selected].logits["test"],
-        params.confidence_level,
+        groups=splits["test"].groups,
+        training_groups=set(reviews["train"]["group"].to_pylist()),
+        confidence_level=params.confidence_level,
     )
     predictor = Predictor(networks[selected], tokenizer, models[selected].calibration.temperature)
     behaviour = run_behaviour_tests(predictor.predict, reviews["validation"]["text"].to_pylist())

@@ -154,7 +154,7 @@ def _plot_slices(slices: pd.DataFrame) -> Figure:
     errors = np.stack([measured["auc"] - measured["low"], measured["high"] - measured["auc"]])
     axes.errorbar(measured["auc"], np.arange(len(measured)), xerr=errors, fmt="o", capsize=3)
     axes.set_yticks(
-        np.arange(len(measured)), [f"{row.criterion} {row.name} ({row.reviews:,})" for row in measured.itertuples()]
+        np.arange(len(measured)), [f"{row.name} ({row.reviews:,})" for row in measured.itertuples()]
     )
     axes.set_xlabel("AUC, with confidence interval")
     return fig

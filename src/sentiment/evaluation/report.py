@@ -136,7 +136,7 @@ def _describe_slices(evaluation: Evaluation) -> str:
     for part in evaluation.slices:
         interval = part.interval
         auc = "" if interval is None else f"{part.auc:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-        rows.append([f"{part.criterion} {part.name}: {part.description}", f"{part.reviews:,}", auc, "**worse than the whole**" if part.below else ""])
+        rows.append([f"{part.name}: {part.description}", f"{part.reviews:,}", auc, "**worse than the whole**" if part.below else ""])
     table = _format_table(["part of the test split", "reviews", "AUC", ""], rows)
     return f"{table}\n\nThe AUC of the whole split is {whole:.4f}."
 
@@ -168,7 +168,7 @@ def _describe_calibration(evaluation: Evaluation) -> str:
 
 def _describe_limits(evaluation: Evaluation) -> str:
     violated = [f"- violated: {text}" for text in evaluation.violated_limits]
-    weak = [f"- worse than the whole on: {part.criterion} {part.name}" for part in evaluation.slices if part.below]
+    weak = [f"- worse than the whole on: {part.name}" for part in evaluation.slices if part.below]
     return "\n".join(
         [
             *violated,

@@ -108,6 +108,6 @@ def _flatten_examination(evaluation: Evaluation) -> dict[str, float]:
     """Return pass rates of the behavioural tests and AUC by slice, by metric."""
     behaviour = {f"behaviour.{result.name}": result.pass_rate for result in evaluation.behaviour}
     slices = {
-        f"slice.{part.criterion}.{part.name}.auc": part.auc for part in evaluation.slices if part.auc is not None
+        f"slice.{part.name}.auc": part.auc for part in evaluation.slices if part.auc is not None
     }
     return {**behaviour, **slices, "violated_limits": float(len(evaluation.violated_limits))}
