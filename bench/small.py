@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {
 }
 """A few hundred real reviews and a model that trains in seconds."""
 
-SKIPPED = ("docs/", "metrics/")
+SKIPPED = ("docs/", "metrics/", "reports/")
 """What a copy does without; it has no dvc.lock either, so that its pipeline runs from the start."""
 
 

@@ -62,14 +62,6 @@ def test_gain_over_trial_zero_is_reported_with_its_interval(reproduced: Project)
     assert (gain["interval"]["low"] < gain["interval"]["high"]) == (best["trial"] != 0)
 
 
-def test_gain_on_test_is_reported_with_its_interval(reproduced: Project) -> None:
-    metrics = reproduced.metrics("evaluate")
-    aucs = {name: model["test"]["auc"] for name, model in metrics["models"].items()}
-    gain = metrics["test_gain_over_baseline"]
-    assert gain["auc"] == pytest.approx(aucs["tuned"] - aucs["baseline"], abs=2e-6)
-    assert gain["interval"]["low"] <= gain["auc"] <= gain["interval"]["high"]
-
-
 def test_changed_clipping_leaves_data_stages_alone(project: Project) -> None:
     project.set_params({"train.clip.threshold": 0.7})
     output = project.run("dvc", "repro", "--dry").stdout
