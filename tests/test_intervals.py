@@ -3,7 +3,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import UserError
-from sentiment.intervals import compute_delong_gain, compute_delong_interval, compute_wilson_interval
+from sentiment.intervals import (
+    compute_delong_gain,
+    compute_delong_interval,
+    compute_wilson_interval,
+    estimate_auc,
+    estimate_auc_difference,
+)
+from tests.evaluation.simulated import draw_grouped, draw_scores
 
 
 def _scored(reviews: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +97,104 @@ def test_wilson_by_hand() -> None:
 def test_wilson_without_trials_knows_nothing() -> None:
     interval = compute_wilson_interval(0, 0)
     assert (interval.low, interval.high) == (0.0, 1.0)
+
+
+def _count_wins(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the kernel of every pair of a positive and a negative review, shape (positive, negative)."""
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+
+
+def _compute_clustered_variance(labels: np.ndarray, wins: np.ndarray, groups: np.ndarray) -> float:
+    """Obuchowski 1997, formulas for S10, S01 and S11, group by group."""
+    m, n = wins.shape
+    area = wins.mean()
+    names = sorted(set(groups.tolist()))
+    of_positive, of_negative = groups[labels == 1], groups[labels == 0]
+    positive_clusters, negative_clusters = len(set(of_positive.tolist())), len(set(of_negative.tolist()))
+    s10 = s01 = s11 = 0.0
+    for name in names:
+        positive_sum = sum(wins[i].mean() - area for i in np.flatnonzero(of_positive == name))
+        negative_sum = sum(wins[:, j].mean() - area for j in np.flatnonzero(of_negative == name))
+        s10 += positive_sum**2
+        s01 += negative_sum**2
+        s11 += positive_sum * negative_sum
+    s10 *= positive_clusters / ((positive_clusters - 1) * m)
+    s01 *= negative_clusters / ((negative_clusters - 1) * n)
+    s11 *= len(names) / (len(names) - 1)
+    return s10 / m + s01 / n + 2 * s11 / (m * n)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_clustered_standard_errors_equal_obuchowskis_formulas(ties: bool) -> None:
+    labels, first, second, groups = draw_grouped(40, seed=3)
+    if ties:
+        first, second = np.round(first), np.round(second)
+    wins = [_count_wins(labels, scores) for scores in (first, second)]
+    alone = estimate_auc(labels, first, groups)
+    assert alone.value == pytest.approx(wins[0].mean(), abs=1e-12)
+    assert alone.standard_error**2 == pytest.approx(
+        _compute_clustered_variance(labels, wins[0], groups), abs=1e-12
+    )
+    paired = estimate_auc_difference(labels, first, second, groups)
+    assert paired.value == pytest.approx(wins[0].mean() - wins[1].mean(), abs=1e-12)
+    assert paired.standard_error**2 == pytest.approx(
+        _compute_clustered_variance(labels, wins[0] - wins[1], groups), abs=1e-12
+    )
+
+
+def test_standard_errors_with_single_reviews_as_groups_are_delongs() -> None:
+    labels, first, second = draw_scores(300, seed=4)
+    groups = np.random.default_rng(0).permutation(300) * 7
+    plain, grouped = (estimate_auc(labels, first, g) for g in (None, groups))
+    assert grouped.standard_error == pytest.approx(plain.standard_error, abs=1e-15)
+    plain, grouped = (estimate_auc_difference(labels, first, second, g) for g in (None, groups))
+    assert grouped.standard_error == pytest.approx(plain.standard_error, abs=1e-15)
+
+
+def test_clustered_standard_error_is_that_of_a_bootstrap_over_groups() -> None:
+    labels, first, second, groups = draw_grouped(150, seed=5)
+    rng = np.random.default_rng(6)
+    rows_of_group = [np.flatnonzero(groups == group) for group in range(150)]
+    drawn = []
+    for _ in range(400):
+        rows = np.concatenate([rows_of_group[group] for group in rng.integers(0, 150, 150)])
+        drawn.append([roc_auc_score(labels[rows], scores[rows]) for scores in (first, second)])
+    aucs = np.array(drawn)
+    alone = estimate_auc(labels, first, groups).standard_error
+    assert alone == pytest.approx(aucs[:, 0].std(), rel=0.15)  # 400 samples: 4 standard errors are 14%
+    paired = estimate_auc_difference(labels, first, second, groups).standard_error
+    assert paired == pytest.approx((aucs[:, 0] - aucs[:, 1]).std(), rel=0.15)
+    assert estimate_auc(labels, first).standard_error < 0.8 * alone  # plain DeLong is too sure
+
+
+def test_groups_change_the_interval_but_not_the_auc() -> None:
+    labels, first, second, groups = draw_grouped(60, seed=7)
+    plain, grouped = (
+        compute_delong_gain(labels, first, second),
+        compute_delong_gain(labels, first, second, groups=groups),
+    )
+    assert plain[0] == grouped[0]
+    assert plain[1] != grouped[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": np.array([0.1, np.nan, 0.3, np.inf])}, "2 of 4 scores are not finite"),
+        ({"scores": np.arange(3.0)}, r"\(4,\).*\(3,\) do not match"),
+        ({"labels": np.array([0, 1, -1, 1])}, "1 of 4 labels are neither 0 nor 1"),
+        ({"labels": np.zeros(4, dtype=np.int8)}, "found 0 positive and 4 negative"),
+        ({"groups": np.array([0, 1, 2])}, r"groups of shape \(3,\)"),
+        ({"groups": np.array([0, 1, 0, 2])}, "each class in two groups, found 1"),
+    ],
+)
+def test_invalid_scores_are_named(change: dict[str, np.ndarray], message: str) -> None:
+    arguments = {"labels": np.array([0, 1, 0, 1]), "scores": np.arange(4.0), **change}
+    with pytest.raises(UserError, match=message):
+        estimate_auc(**arguments)
+
+
+def test_equal_scores_have_an_auc_of_one_half_for_certain() -> None:
+    estimate = estimate_auc(np.array([0, 1, 0, 1, 1]), np.ones(5))
+    assert (estimate.value, estimate.standard_error) == (0.5, 0.0)

@@ -109,11 +109,11 @@ def compare_scores(
     verdict, rows_needed = decide(interval, margin), None
     if verdict == "cannot tell":
         half_width = estimate.compute_half_width(confidence_level)
-        rows_needed = _count_rows_needed(estimate.value, half_width, margin, len(labels))
+        rows_needed = count_rows_needed(estimate.value, half_width, margin, len(labels))
     return Comparison(verdict, estimate.value, interval, len(labels), rows_needed)
 
 
-def _count_rows_needed(difference: float, half_width: float, margin: float, rows: int) -> int:
+def count_rows_needed(difference: float, half_width: float, margin: float, rows: int) -> int:
     """Return how many more rows shrink the half-width, as 1 / sqrt(rows), until another verdict is reached.
 
     `no worse` needs a half-width below difference + margin, `worse` one below -difference. `better` needs
