@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 SMALL: dict[str, Any] = {
     "download.limit": 400,
-    "download.split": {"train": 0.6, "validation": 0.1, "holdout": 0.1, "test": 0.2},
+    "download.split": {"train": 0.5, "validation": 0.2, "holdout": 0.1, "test": 0.2},
     "tokenize.vocabulary_size": 1500,
     "tokenize.oov_rate": 0.5,
     "model.max_tokens": 64,
@@ -33,7 +33,6 @@ SMALL: dict[str, Any] = {
     "tune.threads": 1,
     "tune.sampler.startup_trials": 1,
     "tune.pruner.startup_trials": 1,
-    "tune.holdout": None,  # so that trial 0 is compared with the baseline on the same reviews
     "tune.space": {
         "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
         "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},

@@ -8,8 +8,7 @@ from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import TrainingData
-from sentiment.tracking import BEST_TUNING_AUC, VALIDATION_AUC, open_store
-from sentiment.tuning.holdout import build_holdout_metrics
+from sentiment.tracking import VALIDATION_AUC, open_store
 from sentiment.tuning.report_page import render_search_page
 from sentiment.tuning.report_tables import write_tables
 from sentiment.tuning.study import open_search
@@ -34,21 +33,18 @@ def main() -> None:
             study, winner = search.load_results(), find_winner(search, run)
             save_model(paths.model("tuned"), winner.model, winner.origin)
             tag_run_with_model(winner.run, paths.model("tuned"))
-            metrics = summarize_search(study, winner.number, winner.validation_auc, winner.gain)
+            metrics = summarize_search(study, winner.number, winner.gain)
             run.log_metrics(
                 {
                     "best_trial": winner.number,
-                    BEST_TUNING_AUC: metrics["best"]["tuning_auc"],
-                    VALIDATION_AUC: winner.validation_auc,
+                    VALIDATION_AUC: metrics["best"]["validation_auc"],
                     **build_search_metrics(study),
                 }
             )
             run.replace_tags("best.", {name: str(value) for name, value in metrics["best"]["params"].items()})
             run.log_text("tune.html", render_search_page(study, params, winner.number))
-            write_tables(paths.REPORTS, study, params, winner.holdout_results)
-            write_json(
-                paths.metrics("tune"), {**metrics, "holdout": build_holdout_metrics(winner.holdout_results)}
-            )
+            write_tables(paths.REPORTS, study, params)
+            write_json(paths.metrics("tune"), metrics)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ CHANGES = {
     "tune.max_parallel": 4,
     "tune.sampler": {"kind": "tpe", "startup_trials": 3},
     "tune.pruner": {"kind": "median", "startup_trials": 3, "warmup": 0.15},
-    "tune.holdout": {"trials": 3, "share": 0.4},
     "tune.space": {
         **SMALL["tune.space"],
         "train.clip.kind": {"kind": "categorical", "choices": ["none", "norm", "value"]},

@@ -48,7 +48,7 @@ class SimulatedSearch:
 
     Attributes:
         replayed: its trials, with and without pruning.
-        means: mean tuning AUC of each trial's configuration, over the seeds of the training.
+        means: mean validation AUC of each trial's configuration, over the seeds of the training.
     """
 
     replayed: ReplayedSearch
@@ -56,7 +56,7 @@ class SimulatedSearch:
 
     @property
     def mean_of_best(self) -> float:
-        """Mean tuning AUC of the configuration of the best trial, whose own AUC is partly luck."""
+        """Mean validation AUC of the configuration of the best trial, whose own AUC is partly luck."""
         return self.means[rank_trials(self.replayed.trials)[0].number]
 
     @property

@@ -18,7 +18,6 @@ from sentiment.params import Params
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.epoch_metrics import EvaluationSchedule, IntermediateEvaluation
 from sentiment.training.loop import fit
-from sentiment.tuning.holdout import select_tuning_reviews
 from sentiment.tuning.pruning import build_pruner, decide_pruning
 from sentiment.tuning.sampling import count_trials, draw_trial
 from sentiment.tuning.trial_params import apply_values, get_starting_values
@@ -61,20 +60,19 @@ class ReplayedSearch:
 
     @property
     def best(self) -> float:
-        """Highest tuning AUC of the trials that pruning lets finish."""
+        """Highest validation AUC of the trials that pruning lets finish."""
         return max(trial.value or 0.0 for trial in self.trials if trial.state == TrialState.COMPLETE)
 
     @property
     def best_without_pruning(self) -> float:
-        """Highest tuning AUC of all trials."""
+        """Highest validation AUC of all trials."""
         return max(each.auc for each in self.trained)
 
 
 def pruning_bars(reviews: int | None) -> list[Bar]:
     """Run the search of params.yaml on some of the reviews; compare its pruner with the bars."""
     task = open_task(Changes(reviews))
-    tuning_reviews = select_tuning_reviews(task.reviews, task.params.tune.active_holdout)
-    search = replay_search(task.params, lambda drawn: train(drawn, tuning_reviews))
+    search = replay_search(task.params, lambda drawn: train(drawn, task.reviews))
     pruned = sum(trial.state == TrialState.PRUNED for trial in search.trials)
     logger.info(f"{pruned} of {len(search.trials)} trials were pruned")
     worse = search.best_without_pruning - search.best

@@ -46,7 +46,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Share of the optimizer steps that a rule saves, and by how much it lowers the best tuning AUC."""
+    """Share of the optimizer steps that a rule saves, and by how much it lowers the best validation AUC."""
 
     saved: float
     lost: float

@@ -25,7 +25,6 @@ from sentiment.params.search_space import Value, get_value, replace_values
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import UNKNOWN_ID
-from sentiment.tuning.holdout import select_tuning_reviews
 from sentiment.tuning.trial_params import get_starting_values, suggest_params
 
 RECORDED_TRIALS = Path(__file__).with_name("recorded_trials.csv")
@@ -34,7 +33,7 @@ REPEATED_TRIALS = 16
 """Number of trials, the first ones, that are recorded with a second seed too."""
 TRAINING_REVIEWS = 1200
 VALIDATION_REVIEWS = 1000
-"""Reviews of the tuning fold, by which trials are ranked; in the search of params.yaml there are 1,491."""
+"""Reviews by which trials are ranked; in the search of params.yaml there are 1,495."""
 VOCABULARY_SIZE = 5000
 """With all 30,000 tokens a step spends most of its time on updating embeddings."""
 CHANGES: dict[str, Value] = {
@@ -70,7 +69,7 @@ SPACE: dict[str, dict[str, Any]] = {
 """Trial 0 and search space of params.yaml when the trials were recorded. They are repeated here, so that the
 recorded trials remain usable when params.yaml changes."""
 SEED = "train.seed"
-TUNING_AUC = "tuning_auc"
+VALIDATION_AUC = "validation_auc"
 
 
 def name_evaluation(index: int) -> str:
@@ -82,11 +81,11 @@ def name_evaluation(index: int) -> str:
 def main() -> None:
     """Train all trials, and write each to the file as soon as it has ended."""
     params = load_recorded_params()
-    reviews = _select_reviews(params)
+    reviews = _select_reviews()
     drawn = list(draw_trials(params))
     repeated = [replace_values(trial, {SEED: trial.train.seed + 1}) for trial in drawn[:REPEATED_TRIALS]]
     evaluations = range(1, 1 + params.train.epochs * params.tune.evaluations_per_epoch)
-    columns = [*sorted(params.tune.space), SEED, *map(name_evaluation, evaluations), TUNING_AUC]
+    columns = [*sorted(params.tune.space), SEED, *map(name_evaluation, evaluations), VALIDATION_AUC]
     with RECORDED_TRIALS.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
@@ -111,8 +110,8 @@ def draw_trials(params: Params) -> Iterator[Params]:
         yield suggest_params(study.ask(), params)
 
 
-def _select_reviews(params: Params) -> TrainingData:
-    reviews = select_tuning_reviews(TrainingData.open(), params.tune.active_holdout)
+def _select_reviews() -> TrainingData:
+    reviews = TrainingData.open()
     rng = np.random.default_rng(0)
     train, validation = (
         _limit_vocabulary(taken(split, rng.permutation(len(split))[:count]))
@@ -137,7 +136,7 @@ def _measure(params: Params, reviews: TrainingData) -> dict[str, float]:
         name_evaluation(each.evaluation_index): round(each.intermediate_auc, 6)
         for each in trained.evaluations
     }
-    return {**curve, TUNING_AUC: round(trained.auc, 6)}
+    return {**curve, VALIDATION_AUC: round(trained.auc, 6)}
 
 
 if __name__ == "__main__":

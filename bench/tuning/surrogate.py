@@ -23,7 +23,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.model_selection import KFold
 
 from bench.tuning.pruning import Trained
-from bench.tuning.record import RECORDED_TRIALS, SEED, TUNING_AUC
+from bench.tuning.record import RECORDED_TRIALS, SEED, VALIDATION_AUC
 from sentiment.params import Params
 from sentiment.params.search_space import Value, Values
 from sentiment.params.tune import Choices, Dimension
@@ -38,7 +38,7 @@ NOISE_LEVELS = (0.05, 10.0)
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well the surrogate predicts the tuning AUC of recorded trials that it was not fitted to.
+    """How well the surrogate predicts the validation AUC of recorded trials that it was not fitted to.
 
     Attributes:
         r2: share of the variance that is predicted.
@@ -110,12 +110,12 @@ class Surrogate:
 
     def _build(self, aucs: NDArray[np.float64]) -> Trained:
         """Build a training whose optimizer steps are counted in evaluations, which are evenly spaced."""
-        *intermediate_aucs, tuning_auc = aucs.tolist()
+        *intermediate_aucs, validation_auc = aucs.tolist()
         evaluations = (
             IntermediateEvaluation(index, index, len(intermediate_aucs), auc, index % self._per_epoch == 0)
             for index, auc in enumerate(intermediate_aucs, 1)
         )
-        return Trained(tuple(evaluations), tuning_auc)
+        return Trained(tuple(evaluations), validation_auc)
 
     def _encode(self, trials: Sequence[Values]) -> NDArray[np.float64]:
         """Scale all hyperparameters to 0 to 1, by the search space; shape (trials, hyperparameters)."""
@@ -141,8 +141,8 @@ def _predict_unseen(inputs: NDArray[np.float64], curves: NDArray[np.float64]) ->
 
 
 def _measure_chance(recorded: pd.DataFrame, names: list[str]) -> float:
-    """Return the standard deviation of the tuning AUC between two seeds, without the seeds' own means."""
-    by_seed = recorded.pivot_table(index=names, columns=SEED, values=TUNING_AUC).dropna()
+    """Return the standard deviation of the validation AUC between two seeds, without the seeds' own means."""
+    by_seed = recorded.pivot_table(index=names, columns=SEED, values=VALIDATION_AUC).dropna()
     return float(by_seed.diff(axis=1).iloc[:, -1].std() / math.sqrt(2))
 
 

@@ -206,18 +206,6 @@ def test_near_duplicate_limits_are_validated(
         ("tune", "warm_start", {"study": "", "trials": 1}, "tune.warm_start.study: "),
         (
             "tune",
-            "holdout",
-            {"trials": 3, "share": 1.0},
-            "tune.holdout.share: must be less than 1 (found 1.0)",
-        ),
-        (
-            "tune",
-            "holdout",
-            {"trials": 0, "share": 0.5},
-            "tune.holdout.trials: must be greater than 0 (found 0)",
-        ),
-        (
-            "tune",
             "sampler",
             {"kind": "grid"},
             "learning_rate.points: required key is missing, needed by tune.sampler.kind: grid",
@@ -386,7 +374,6 @@ def test_misspelt_key_gets_a_suggestion(content: dict[str, Any], tmp_path: Path)
         ("train", "average", "ema_decay"),
         ("train.schedule", "end_share", "end_factor"),
         ("tune", "checks_per_epoch", "evaluations_per_epoch"),
-        ("tune", "confirm", "holdout"),
         ("evaluate", "level", "confidence_level"),
     ],
 )
@@ -400,6 +387,18 @@ def test_former_name_of_a_parameter_gets_the_new_name(
     reported = _load_errors(content, tmp_path)
     assert f"{section}.{name}: required key is missing" in reported
     assert f"{section}.{former}: unknown key; did you mean '{name}'?" in reported
+
+
+@pytest.mark.parametrize("removed", ["holdout", "confirm"])
+def test_file_with_the_former_holdout_fold_gets_an_explanation(
+    removed: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["tune"][removed] = {"trials": 3, "share": 0.4}
+    content["download"]["split"] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+    reported = _load_errors(content, tmp_path)
+    assert f"tune.{removed}: unknown key; remove it: the trial with the highest validation AUC" in reported
+    assert "download.split.holdout: required key is missing; it is the fraction of reviews" in reported
+    assert "2 validation errors" in reported
 
 
 def test_missing_section_is_named(content: dict[str, Any], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_tuned_trial_zero_is_the_baseline(reproduced: Project) -> None:
     """Same configuration, same seed, other process: the same metrics to the last digit."""
     rows = (reproduced.root / "reports/tune.csv").read_text().splitlines()
     first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
-    assert float(first["tuning_auc"]) == reproduced.metrics("train")["best"]["validation_auc"]
+    assert float(first["validation_auc"]) == reproduced.metrics("train")["best"]["validation_auc"]
 
 
 def test_evaluate_scores_validation_as_training_did(reproduced: Project) -> None:
@@ -55,7 +55,7 @@ def test_trial_counts_add_up_to_the_total(reproduced: Project) -> None:
 
 def test_gain_over_trial_zero_is_reported_with_its_interval(reproduced: Project) -> None:
     gain = reproduced.metrics("tune")["gain_over_trial_0"]
-    rows = pd.read_csv(reproduced.root / "reports/tune.csv").set_index("trial")["tuning_auc"]
+    rows = pd.read_csv(reproduced.root / "reports/tune.csv").set_index("trial")["validation_auc"]
     best = reproduced.metrics("tune")["best"]
     assert gain["auc"] == pytest.approx(best["validation_auc"] - rows[0], abs=2e-6)
     assert gain["interval"]["low"] <= gain["auc"] <= gain["interval"]["high"]

@@ -75,7 +75,7 @@ def test_trial_with_low_auc_is_pruned_after_the_warm_up(project: Project) -> Non
     assert counts["pruned"] > 0
     assert _trial_statuses(project)["KILLED"] == counts["pruned"]
     pruned = project.runs("tags.stage = 'tune' AND attributes.status = 'KILLED'")
-    assert all("best_tuning_auc" not in run.data.metrics for run in pruned)
+    assert all("validation.auc" not in run.data.metrics for run in pruned)
     table = pd.read_csv(project.root / "reports/tune.csv")
     share = (table["optimizer_steps"] / table["planned_optimizer_steps"])[table["state"] == "pruned"]
     assert ((share >= 0.15) & (share < 1)).all()
@@ -94,18 +94,14 @@ def _trials(project: Project) -> pd.DataFrame:
     return pd.read_csv(project.root / "reports/tune.csv")
 
 
-def test_winner_has_the_best_auc_on_the_holdout_fold(project: Project) -> None:
-    project.set_params({"tune.holdout": {"trials": 2, "share": 0.4}, "tune.pruner": {"kind": "none"}})
+def test_winner_has_the_highest_validation_auc(project: Project) -> None:
+    project.set_params({"tune.pruner": {"kind": "none"}})
     project.stage("tune")
     project.stage("evaluate")
-    confirm, best = (project.metrics("tune")[name] for name in ("holdout", "best"))
-    trials = _trials(project).set_index("trial")
-    met = trials["holdout_auc"].dropna()
-    assert sorted(met.index) == sorted(map(int, confirm)) == sorted(trials["tuning_auc"].nlargest(2).index)
-    assert best["trial"] == met.idxmax()
-    for number, aucs in confirm.items():
-        assert aucs["holdout_auc"] == pytest.approx(met[int(number)], abs=1e-6)
-        assert aucs["tuning_auc"] == pytest.approx(trials["tuning_auc"][int(number)], abs=1e-6)
+    best = project.metrics("tune")["best"]
+    aucs = _trials(project).set_index("trial")["validation_auc"]
+    assert best["trial"] == aucs.idxmax()
+    assert best["validation_auc"] == pytest.approx(aucs.max(), abs=1e-6)
     tuned = project.metrics("evaluate")["models"]["tuned"]
     assert tuned["validation"]["auc"] == pytest.approx(best["validation_auc"], abs=1e-6)
 

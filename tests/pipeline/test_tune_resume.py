@@ -307,7 +307,7 @@ def test_two_searches_at_once_share_the_trials(
     output = [(tmp_path / f"log{number}").read_text() for number in range(2)]
     assert statuses == [0, 0], output
     _require_equal_to_uninterrupted(before, uninterrupted)
-    assert all(text.count("tuning AUC") + text.count("pruned") for text in output)
+    assert all(text.count("validation AUC") + text.count("pruned") for text in output)
 
 
 def test_too_many_failed_trials_stop_the_search_with_their_errors(before: Project) -> None:

@@ -44,7 +44,7 @@ def test_importance_with_too_few_finished_trials_is_an_empty_table_and_logged(
     caplog.set_level("INFO")
     few = searched(3)
     assert sum(trial.state == TrialState.COMPLETE for trial in few.trials) < MIN_FINISHED_TRIALS
-    write_tables(tmp_path, few, searched_params(), [])
+    write_tables(tmp_path, few, searched_params())
     assert (tmp_path / "tune/importance.csv").read_text() == "parameter,importance\n"
     assert "hyperparameter importance: not computed, fewer than 6 trials finished" in caplog.text
 
@@ -91,7 +91,7 @@ def test_tables_are_equal_byte_for_byte_from_process_to_process(tmp_path: Path) 
     code = (
         "import sys; from pathlib import Path; from sentiment.tuning.report_tables import write_tables;"
         "from tests.tuning.studies import searched, searched_params;"
-        "write_tables(Path(sys.argv[1]), searched(), searched_params(), [])"
+        "write_tables(Path(sys.argv[1]), searched(), searched_params())"
     )
     for folder, seed in (("one", "1"), ("other", "2")):  # the order of sets changes with the seed of hashes
         environment = {**os.environ, "PYTHONHASHSEED": seed}
@@ -116,7 +116,7 @@ def test_dvc_draws_every_table(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     project.run("git", "init", "-q")
-    write_tables(tmp_path / "reports", searched(30), searched_params(), [])
+    write_tables(tmp_path / "reports", searched(30), searched_params())
     project.run("dvc", "plots", "show", "-o", "page")
     page = (tmp_path / "page/index.html").read_text()
     plots = YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
@@ -128,6 +128,6 @@ def test_dvc_draws_every_table(tmp_path: Path) -> None:
 
 def test_small_numbers_are_not_rounded_to_zero(tmp_path: Path) -> None:
     space = {"train.optimizer.learning_rate": {"kind": "float", "low": 1e-9, "high": 2e-9}}
-    write_tables(tmp_path, searched(2, space=space), searched_params(space), [])
+    write_tables(tmp_path, searched(2, space=space), searched_params(space))
     rates = pd.read_csv(tmp_path / "tune.csv")["train.optimizer.learning_rate"]
     assert (rates > 0).all()

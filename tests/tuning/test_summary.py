@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sentiment.intervals import Gain, Interval
+from sentiment.tuning.trial_params import rank_trials
 from sentiment.tuning.winner import (
     build_search_metrics,
     build_trials_table,
@@ -19,7 +20,7 @@ from tests.tuning.studies import FAILED, STEPS, searched
 
 
 def _summary(study: optuna.Study, gain: Gain | None = None) -> dict[str, Any]:
-    return summarize_search(study, study.best_trial.number, study.best_value, gain)
+    return summarize_search(study, study.best_trial.number, gain)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,11 @@ def test_table_has_state_aucs_steps_and_parameters_of_every_trial(study: optuna.
     pruned = study.trials[_numbers(study, TrialState.PRUNED)[0]]
     row = table.loc[pruned.number]
     assert row["intermediate_auc"] == list(pruned.intermediate_values.values())[-1]
-    assert np.isnan(row["tuning_auc"])
+    assert np.isnan(row["validation_auc"])
     assert row["optimizer_steps"] == len(pruned.intermediate_values) * STEPS
     assert row["optimizer_steps"] < row["planned_optimizer_steps"] == 3 * STEPS
     finished = table.loc[study.best_trial.number]
-    assert finished["tuning_auc"] == study.best_value
+    assert finished["validation_auc"] == study.best_value
     assert np.isnan(finished["intermediate_auc"])
     assert row["train.optimizer.learning_rate"] == pruned.params["train.optimizer.learning_rate"]
 
@@ -54,10 +55,24 @@ def test_error_of_a_failed_trial_is_one_line(study: optuna.Study) -> None:
     assert errors.drop(FAILED).isna().all()
 
 
-def test_best_tuning_auc_is_monotonic_and_ends_at_the_best_value(study: optuna.Study) -> None:
-    best = build_trials_table(study)["best_tuning_auc"]
+def test_best_validation_auc_is_monotonic_and_ends_at_the_best_value(study: optuna.Study) -> None:
+    best = build_trials_table(study)["best_validation_auc"]
     assert best.is_monotonic_increasing
     assert best.iloc[-1] == study.best_value
+
+
+def test_summary_has_the_auc_by_which_the_winner_was_ranked(study: optuna.Study) -> None:
+    best = _summary(study)["best"]
+    assert best["trial"] == rank_trials(study.trials)[0].number
+    assert best["validation_auc"] == round(study.best_value, 6)
+
+
+def test_finished_trials_are_ranked_by_validation_auc_then_by_number() -> None:
+    study = optuna.create_study(direction="maximize")
+    for auc in (0.8, 0.9, None, 0.95, 0.9, 0.95):
+        state = TrialState.PRUNED if auc is None else TrialState.COMPLETE
+        study.add_trial(optuna.create_trial(state=state, value=auc))
+    assert [trial.number for trial in rank_trials(study.trials)] == [3, 5, 1, 4, 0]
 
 
 def test_compute_saved_by_hand() -> None:

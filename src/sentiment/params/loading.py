@@ -25,7 +25,6 @@ SPACE_LOCATION = ("tune", "space")
 FORMER_NAMES = {
     "average": "ema_decay",
     "checks_per_epoch": "evaluations_per_epoch",
-    "confirm": "holdout",
     "embedding_units": "embedding_dim",
     "end_share": "end_factor",
     "keep": "truncation",
@@ -38,6 +37,19 @@ FORMER_NAMES = {
     "unknown_rate": "oov_rate",
 }
 """Old and new names of renamed parameters that `difflib` would not match by their spelling."""
+
+_NO_HOLDOUT_FOLD = (
+    "; remove it: the trial with the highest validation AUC is the winner, and download.split.holdout is the "
+    "fraction of held-out reviews"
+)
+
+HINTS = {
+    "download.split.holdout": "; it is the fraction of reviews on which the baseline and the tuned model are "
+    "compared, as in train: 0.64, validation: 0.06, holdout: 0.1, test: 0.2",
+    "tune.holdout": _NO_HOLDOUT_FOLD,
+    "tune.confirm": _NO_HOLDOUT_FOLD,
+}
+"""Endings of the error messages about keys that files of earlier versions lack or have, by dotted path."""
 
 
 class Params(Section):
@@ -138,9 +150,9 @@ def _format_error(details: ErrorDetails, content: Mapping[str, Any]) -> str:
     name = ".".join(keys)
     match details["type"]:
         case "missing":
-            return f"{name}: required key is missing"
+            return f"{name}: required key is missing{HINTS.get(name, '')}"
         case "extra_forbidden":
-            return f"{name}: unknown key{_suggest_key(keys, siblings)}"
+            return f"{name}: unknown key{HINTS.get(name) or _suggest_key(keys, siblings)}"
         case "union_tag_not_found":
             return f"{name}.kind: required key is missing"
         case "union_tag_invalid":

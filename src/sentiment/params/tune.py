@@ -148,18 +148,6 @@ class WarmStart(Section):
     """Number of its best completed trials to repeat; they count towards `tune.trials`."""
 
 
-class Holdout(Section):
-    """Select the winner among the best trials on a holdout fold of the validation split.
-
-    The holdout fold takes no part in early stopping, pruning and ranking.
-    """
-
-    trials: PositiveInt
-    """Number of best trials that are evaluated on the holdout fold. 1: no reviews are held out."""
-    share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the validation split that is held out. The rest drives early stopping, pruning, ranking."""
-
-
 class TuneParams(Section):
     """Hyperparameter search around the configuration in `model` and `train`, which is trial 0."""
 
@@ -183,12 +171,5 @@ class TuneParams(Section):
     the end of the epoch."""
     warm_start: WarmStart | None
     """Trials of an earlier study to start with. Null: none."""
-    holdout: Holdout | None
-    """Selection of the winner on held-out reviews. Null, or `trials: 1`: the best trial wins."""
     space: dict[str, Dimension]
     """Search space: a range or choices for each hyperparameter, by its dotted path in `model` or `train`."""
-
-    @property
-    def active_holdout(self) -> Holdout | None:
-        """The holdout settings, or None if no reviews are held out."""
-        return self.holdout if self.holdout and self.holdout.trials > 1 else None

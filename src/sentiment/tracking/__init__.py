@@ -2,7 +2,6 @@
 
 from sentiment.tracking.mlflow_store import Store, open_store
 from sentiment.tracking.run import (
-    BEST_TUNING_AUC,
     VALIDATION_AUC,
     ModelResult,
     Run,
@@ -14,7 +13,6 @@ from sentiment.tracking.run import (
 from sentiment.tracking.ui import build_run_name
 
 __all__ = [
-    "BEST_TUNING_AUC",
     "VALIDATION_AUC",
     "ModelResult",
     "Run",

@@ -1,14 +1,13 @@
 """An MLflow run: parameters, metrics per epoch, datasets, plots and tags."""
 
 import json
-import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -35,17 +34,11 @@ if TYPE_CHECKING:
 PARAMS_PER_BATCH = 100
 """Maximum number of parameters that the MLflow API accepts in one request."""
 
-EPOCH_AUC = ("validation_auc", "tuning_auc")
-"""Metrics of which each epoch has exactly one. All metrics of an epoch are logged in one request."""
+EPOCH_AUC = "validation_auc"
+"""Metric that each epoch has. All metrics of an epoch are logged in one request."""
 
 VALIDATION_AUC = "validation.auc"
-"""Metric of a model: its AUC on the whole validation split."""
-
-BEST_TUNING_AUC = "best_tuning_auc"
-"""Metric of a trial's model: its AUC on the tuning fold, which drives pruning and ranking."""
-
-Split = Literal["validation", "tuning"]
-"""Reviews that a training is validated on, the validation split or its tuning fold, as prefix of metrics."""
+"""Metric of a model: its AUC on the validation split."""
 
 CHANGED_TAG = "params.changed"
 """Tag of a resumed run with the parameters whose values in params.yaml have changed since it started."""
@@ -185,20 +178,18 @@ class Run:
             self.id, [Metric(name, float(value), now, step, **links) for name, value in metrics.items()]
         )
 
-    def log_epoch(self, metrics: EpochMetrics, split: Split = "validation") -> None:
+    def log_epoch(self, metrics: EpochMetrics) -> None:
         """Log the metrics of an epoch and its layers, unless the run was resumed and already has them."""
         if metrics.epoch in self._epochs:
             return
         self._epochs.add(metrics.epoch)
         values = {**asdict(metrics), **metrics.gradients.metrics()}
         del values["epoch"], values["gradients"]
-        renamed = {re.sub("^validation", split, name): value for name, value in values.items()}
-        self.log_metrics(renamed, step=metrics.epoch)
+        self.log_metrics(values, step=metrics.epoch)
 
-    def log_best(self, best: EpochMetrics, split: Split = "validation") -> None:
+    def log_best(self, best: EpochMetrics) -> None:
         """Log number and AUC of the best epoch, whose weights are those of the model."""
-        auc = VALIDATION_AUC if split == "validation" else BEST_TUNING_AUC
-        self.log_metrics({"best_epoch": best.epoch, auc: best.validation_auc})
+        self.log_metrics({"best_epoch": best.epoch, VALIDATION_AUC: best.validation_auc})
 
     def log_data(self, split: str, reviews: TokenizedReviews, path: Path, stage: str = "tokenize") -> None:
         """Log a split as an input of the run; `stage` is the DVC stage that writes its tokens to `path`."""
@@ -290,5 +281,5 @@ def reopen_run(store: Store, run_id: str) -> Run | None:
     store.client.update_run(run_id, status="RUNNING")
     if ERROR_TAG in stored_run.data.tags:
         store.client.delete_tag(run_id, ERROR_TAG)
-    history = [metric for name in EPOCH_AUC for metric in store.client.get_metric_history(run_id, name)]
+    history = store.client.get_metric_history(run_id, EPOCH_AUC)
     return Run(store, run_id, (metric.step for metric in history))

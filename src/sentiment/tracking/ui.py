@@ -57,8 +57,8 @@ models: the **Models** page ranks them by `test.auc`. The tags `verdict.over_bas
 better, no worse, worse, or cannot tell. The saved view **Models by test AUC** shows AUC, verdicts, clipping \
 and learning rate side by side.
 
-`validation_auc` is the AUC after each epoch, `validation.auc` that of the trained model. Trials are \
-validated on the tuning fold: `tuning_auc` after each epoch, `best_tuning_auc` for ranking."""
+`validation_auc` is the AUC after each epoch, `validation.auc` that of the trained model, by which trials \
+are ranked."""
 
 RUN_DESCRIPTIONS = {
     "train": "Trains the configuration in `params.yaml`. `validation.auc` is the AUC of its best epoch; "
@@ -70,8 +70,8 @@ RUN_DESCRIPTIONS = {
 """Description of a run, by stage."""
 
 TRIAL_DESCRIPTION = (
-    "One trial of the search above. `best_tuning_auc` is its AUC on the tuning fold, which drives pruning "
-    "and ranking. The winner also has `validation.*` and, from `evaluate`, `test.*`."
+    "One trial of the search above. Trials are ranked by `validation.auc`. The winner also has the other "
+    "`validation.*` and `test.*`, from `evaluate`."
 )
 
 MAX_CHANGES = 3

@@ -13,7 +13,7 @@ from sentiment.params import Params
 from sentiment.tuning.report_tables import MIN_FINISHED_TRIALS, build_clipping_table, build_importance_table
 from sentiment.tuning.winner import get_last_intermediate_auc
 
-TUNING_AUC, ANY_AUC = "tuning AUC", "tuning AUC; intermediate AUC if pruned"
+VALIDATION_AUC, ANY_AUC = "validation AUC", "validation AUC; intermediate AUC if pruned"
 FINISHED_COLOR, PRUNED_COLOR, WINNER_COLOR = "#1f77b4", "#999999", "#d62728"
 
 PLOTLY_CONFIG = {"displaylogo": False, "responsive": True}
@@ -76,7 +76,7 @@ def _render_section(title: str, fig: go.Figure | None, caption: str) -> str:
 
 
 def _plot_history(study: optuna.Study) -> go.Figure:
-    fig = visualization.plot_optimization_history(study, target_name=TUNING_AUC)
+    fig = visualization.plot_optimization_history(study, target_name=VALIDATION_AUC)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     fig.add_scatter(
         x=[trial.number for trial in pruned],
@@ -85,7 +85,7 @@ def _plot_history(study: optuna.Study) -> go.Figure:
         marker={"symbol": "x", "color": PRUNED_COLOR},
         name="pruned",
     )
-    fig.update_traces(line_shape="hv", name="best tuning AUC so far", selector={"mode": "lines"})
+    fig.update_traces(line_shape="hv", name="best validation AUC so far", selector={"mode": "lines"})
     return fig.update_xaxes(title="trial", dtick=_compute_tick_distance(len(study.trials)))
 
 
@@ -113,10 +113,10 @@ def _render_parallel_coordinates(study: optuna.Study) -> str:
         return _render_section(
             "Parallel coordinates", None, "Not drawn: the finished trials have no parameter in common."
         )
-    fig = visualization.plot_parallel_coordinate(study, params=sorted(shared), target_name=TUNING_AUC)
+    fig = visualization.plot_parallel_coordinate(study, params=sorted(shared), target_name=VALIDATION_AUC)
     # Optuna truncates long names at the end, where they differ.
     labels = [".".join(name.split(".")[-2:]) for name in sorted(shared)]
-    fig.update_xaxes(ticktext=[TUNING_AUC, *labels])
+    fig.update_xaxes(ticktext=[VALIDATION_AUC, *labels])
     return _render_section("Parallel coordinates", fig, caption)
 
 
@@ -129,7 +129,7 @@ def _plot_clipping(study: optuna.Study, params: Params) -> go.Figure:
         has_setting = rows["setting"].notna().all()
         points = go.Scatter(
             x=rows["setting"] if has_setting else ["none"] * len(rows),
-            y=rows["tuning_auc"].fillna(rows["intermediate_auc"]),
+            y=rows["validation_auc"].fillna(rows["intermediate_auc"]),
             text=[f"trial {number}" for number in rows["trial"]],
             mode="markers",
             marker={

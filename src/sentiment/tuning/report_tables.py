@@ -16,8 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sentiment.files import write_csv
 from sentiment.params import Params
 from sentiment.params.search_space import replace_values
-from sentiment.tuning.holdout import HoldoutResult, add_holdout_auc
-from sentiment.tuning.winner import STATES, build_trials_table, get_last_intermediate_auc, get_tuning_auc
+from sentiment.tuning.winner import STATES, build_trials_table, get_last_intermediate_auc, get_validation_auc
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +37,19 @@ class TrialOutcome(NamedTuple):
 
     trial: int
     state: str
-    tuning_auc: float | None
+    validation_auc: float | None
     intermediate_auc: float | None
 
     @property
     def has_auc(self) -> bool:
-        """Whether the trial has a tuning AUC or an intermediate AUC."""
-        return self.tuning_auc is not None or self.intermediate_auc is not None
+        """Whether the trial has a validation AUC or an intermediate AUC."""
+        return self.validation_auc is not None or self.intermediate_auc is not None
 
 
-def write_tables(
-    reports: Path, study: optuna.Study, params: Params, holdout_results: list[HoldoutResult]
-) -> None:
+def write_tables(reports: Path, study: optuna.Study, params: Params) -> None:
     """Write `tune.csv` with all trials, and the tables of the plots to the folder `tune/`."""
     tables = {
-        "tune": add_holdout_auc(build_trials_table(study), holdout_results),
+        "tune": build_trials_table(study),
         "tune/importance": build_importance_table(study),
         "tune/intermediate": build_intermediate_table(study),
         "tune/clipping": build_clipping_table(study, params),
@@ -161,7 +158,7 @@ def _format_value(value: Any) -> str:
 
 
 def _select_evaluated_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have a tuning AUC or an intermediate AUC."""
+    """Return the trials that have a validation AUC or an intermediate AUC."""
     return [trial for trial in study.trials if _get_outcome(trial).has_auc]
 
 
@@ -169,6 +166,6 @@ def _get_outcome(trial: FrozenTrial) -> TrialOutcome:
     return TrialOutcome(
         trial=trial.number,
         state=STATES[trial.state],
-        tuning_auc=get_tuning_auc(trial),
+        validation_auc=get_validation_auc(trial),
         intermediate_auc=get_last_intermediate_auc(trial),
     )

@@ -24,7 +24,6 @@ from sentiment.settings import repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.training.fingerprint import PACKAGE, TRAINING_CODE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
-from sentiment.tuning.holdout import select_tuning_reviews
 from sentiment.tuning.sampling import count_trials, list_starting_values
 from sentiment.tuning.storage import open_storage
 from sentiment.tuning.trial_params import get_error
@@ -34,7 +33,6 @@ FINGERPRINTED_CODE = (
     "tuning/trial_params.py",
     "tuning/sampling.py",
     "tuning/pruning.py",
-    "tuning/holdout.py",
     "tuning/trial.py",
 )
 """Files whose code determines the results of a trial. A change of other code does not lead to a new study."""
@@ -75,11 +73,6 @@ class Search:
     def trial_count(self) -> int:
         """Number of trials after which the search is finished."""
         return count_trials(self.params)
-
-    @property
-    def tuning_reviews(self) -> TrainingData:
-        """Reviews that trials may use, which exclude the holdout fold."""
-        return select_tuning_reviews(self.reviews, self.params.tune.active_holdout)
 
     @property
     def study_lock(self) -> FileLock:

@@ -143,7 +143,7 @@ def run_trial(trial: ActiveTrial, parent: Run) -> None:
                 log_configuration(run, params, search.reviews, origin)
                 result = _fit(trial, run, params, checkpoint, stopwatch)
                 retain_model(search, trial.number, result)
-                run.log_best(result.best, "tuning")
+                run.log_best(result.best)
                 state, auc = TrialState.COMPLETE, result.best.validation_auc
             except optuna.TrialPruned:
                 state = TrialState.PRUNED
@@ -167,7 +167,7 @@ def describe_outcome(trial: FrozenTrial) -> str:
     """Return the outcome of a trial that has ended, as one line of text."""
     match trial.state:
         case TrialState.COMPLETE:
-            return f"tuning AUC {trial.value:.4f}"
+            return f"validation AUC {trial.value:.4f}"
         case TrialState.PRUNED:
             return "pruned"
         case _:
@@ -187,7 +187,7 @@ def _fit(
     return fit_with_self_training(
         params.model,
         params.train,
-        trial.search.tuning_reviews,
+        trial.search.reviews,
         reporter.on_epoch,
         f"trial {trial.number}",
         checkpoint,
@@ -218,14 +218,14 @@ class Reporter:
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Log the metrics of an epoch, and prune the trial if its pruner decides so."""
-        self._run.log_epoch(metrics, "tuning")
+        self._run.log_epoch(metrics)
         self._stopwatch.record()
         self._prune_if_due()
 
     def log_restored_epochs(self, epochs: list[EpochMetrics]) -> None:
         """Log the metrics of the checkpoint's epochs that the run does not have yet."""
         for metrics in epochs:
-            self._run.log_epoch(metrics, "tuning")
+            self._run.log_epoch(metrics)
         if epochs:
             self._prune_if_due()
 

@@ -67,8 +67,8 @@ def get_error(trial: FrozenTrial) -> str | None:
     return None if error is None else " ".join(str(error).split())
 
 
-def require_tuning_auc(trial: FrozenTrial) -> float:
-    """Return the tuning AUC of a finished trial.
+def require_validation_auc(trial: FrozenTrial) -> float:
+    """Return the validation AUC of a finished trial.
 
     Raises:
         ValueError: the trial did not finish.
@@ -79,9 +79,9 @@ def require_tuning_auc(trial: FrozenTrial) -> float:
 
 
 def rank_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials sorted by tuning AUC, highest first; ties are sorted by trial number."""
+    """Return the finished trials sorted by validation AUC, highest first; ties are sorted by trial number."""
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(finished, key=lambda trial: (-require_tuning_auc(trial), trial.number))
+    return sorted(finished, key=lambda trial: (-require_validation_auc(trial), trial.number))
 
 
 def get_starting_values(params: Params) -> dict[str, Value]:

@@ -12,12 +12,11 @@ from optuna.trial import FrozenTrial
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.lineage import STUDY_TAG, TRIAL_TAG, build_origin, start_stage_run
-from sentiment.model.classifier import SentimentClassifier, predict_logits
+from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
-from sentiment.tuning.holdout import split_validation
 from sentiment.tuning.study import STUDY_ID, Search
 from sentiment.tuning.trial_params import apply_values, rank_trials
 
@@ -32,8 +31,8 @@ KEY_TAG = "training.key"
 LOGITS = "validation.npy"
 CHECKPOINTS = "checkpoints"
 RETAINED_MODELS = 3
-"""Number of the best trials whose models, about ten megabytes each, are retained. Several are, since trials
-that tie or are evaluated again may change places in the ranking."""
+"""Number of the best trials whose models, about ten megabytes each, are retained. Several are, since another
+trial may be the winner if `tune.trials` is lowered."""
 
 
 def open_search_run(store: Store, search: Search) -> Run:
@@ -96,19 +95,16 @@ def retain_model(search: Search, number: int, result: TrainingResult) -> Retaine
     """Write the model and the validation logits of a finished trial to its folder."""
     folder = search.trial_folder(number)
     save_model(folder, result.model)
-    logits = _compute_validation_logits(search, number, result)
     with atomic_write(folder / LOGITS) as temporary, temporary.open("wb") as file:
-        np.save(file, logits)
-    return RetainedModel(result.model, logits)
+        np.save(file, result.validation_logits)
+    return RetainedModel(result.model, result.validation_logits)
 
 
 def delete_surplus_models(search: Search) -> None:
     """Delete the models of all but the best trials, and the checkpoints of trials that have ended."""
     with search.study_lock:
         trials = search.load_trials()
-        holdout = search.params.tune.active_holdout
-        retained = max(RETAINED_MODELS, holdout.trials if holdout else 1)
-        for trial in rank_trials(trials)[retained:]:
+        for trial in rank_trials(trials)[RETAINED_MODELS:]:
             for name in (WEIGHTS_FILE, CONFIG_FILE):
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
@@ -142,25 +138,11 @@ def load_or_retrain(search: Search, trial: FrozenTrial) -> RetainedModel:
     result = fit_with_self_training(
         params.model,
         params.train,
-        search.tuning_reviews,
+        search.reviews,
         lambda metrics: logger.info(f"{name}, {metrics}"),
         name,
     )
     return retain_model(search, trial.number, result)
-
-
-def _compute_validation_logits(search: Search, number: int, result: TrainingResult) -> NDArray[np.float32]:
-    """Complete the logits of the tuning fold, which the training computed, with those of the holdout fold."""
-    folds = split_validation(search.reviews, search.params.tune.active_holdout)
-    if folds is None:
-        return result.validation_logits
-    validation = search.reviews.validation
-    logits = np.empty(len(validation), dtype=np.float32)
-    logits[folds.tuning] = result.validation_logits
-    logits[folds.holdout] = predict_logits(
-        result.model, validation.take(folds.holdout), f"trial {number}, holdout fold"
-    )
-    return logits
 
 
 def _load_model(folder: Path) -> SentimentClassifier | None:

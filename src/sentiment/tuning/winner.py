@@ -9,14 +9,12 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
-from sklearn.metrics import roc_auc_score
 
 from sentiment.intervals import DECIMALS, Gain, compute_delong_gain
 from sentiment.lineage import build_origin, log_configuration
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import Origin
 from sentiment.tracking import Run
-from sentiment.tuning.holdout import HoldoutResult, rank_on_holdout
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (
     CPU_SECONDS,
@@ -27,7 +25,7 @@ from sentiment.tuning.trial_params import (
     get_error,
     get_progress,
     rank_trials,
-    require_tuning_auc,
+    require_validation_auc,
 )
 from sentiment.tuning.trial_records import (
     find_trial_run,
@@ -51,15 +49,15 @@ ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 def build_trials_table(study: optuna.Study) -> pd.DataFrame:
     """Return a table with one row per trial: state, AUCs, optimizer steps, parameters and error.
 
-    `tuning_auc` is the AUC of a finished trial on the tuning fold; `best_tuning_auc` is the highest tuning
-    AUC up to that row. `intermediate_auc` is the last intermediate AUC of a trial that did not finish. The
-    cell of a parameter that a trial does not have is empty.
+    `validation_auc` is the AUC of a finished trial; `best_validation_auc` is the highest one up to that row.
+    `intermediate_auc` is the last intermediate AUC of a trial that did not finish. The cell of a parameter
+    that a trial does not have is empty.
     """
     rows = [
         {
             "trial": trial.number,
             "state": STATES[trial.state],
-            "tuning_auc": get_tuning_auc(trial),
+            "validation_auc": get_validation_auc(trial),
             "intermediate_auc": get_last_intermediate_auc(trial),
             "optimizer_steps": trial.user_attrs.get(OPTIMIZER_STEPS),
             "planned_optimizer_steps": trial.user_attrs.get(PLANNED_OPTIMIZER_STEPS),
@@ -67,18 +65,16 @@ def build_trials_table(study: optuna.Study) -> pd.DataFrame:
         for trial in study.trials
     ]
     table = pd.DataFrame(rows)
-    table["tuning_auc"] = table["tuning_auc"].astype(float)
+    table["validation_auc"] = table["validation_auc"].astype(float)
     table["intermediate_auc"] = table["intermediate_auc"].astype(float)
-    table.insert(4, "best_tuning_auc", table["tuning_auc"].cummax().ffill())
+    table.insert(4, "best_validation_auc", table["validation_auc"].cummax().ffill())
     for name in sorted({name for trial in study.trials for name in trial.params}):
         table[name] = [trial.params.get(name) for trial in study.trials]
     table["error"] = [get_error(trial) for trial in study.trials]
     return table
 
 
-def summarize_search(
-    study: optuna.Study, winner: int, validation_auc: float, gain: Gain | None = None
-) -> dict[str, Any]:
+def summarize_search(study: optuna.Study, winner: int, gain: Gain | None = None) -> dict[str, Any]:
     """Return the content of the metrics file.
 
     It contains no durations, so that identical trials produce an identical file.
@@ -86,7 +82,6 @@ def summarize_search(
     Args:
         study: study of the search.
         winner: number of the winning trial.
-        validation_auc: AUC of the winner on the whole validation split.
         gain: gain of the winner over trial 0; None if trial 0 did not finish.
     """
     best = study.trials[winner]
@@ -95,8 +90,7 @@ def summarize_search(
         "trials": count_trials_by_state(study),
         "best": {
             "trial": best.number,
-            "tuning_auc": _round(require_tuning_auc(best)),
-            "validation_auc": _round(validation_auc),
+            "validation_auc": _round(require_validation_auc(best)),
             "params": best.params,
         },
         "gain_over_trial_0": None if gain is None else gain.to_dict(),
@@ -139,8 +133,8 @@ def build_search_metrics(study: optuna.Study) -> dict[str, float]:
     return {**metrics, **_sum_durations(study.trials)}
 
 
-def get_tuning_auc(trial: FrozenTrial) -> float | None:
-    """Return the AUC of a finished trial on the tuning fold; None if the trial did not finish."""
+def get_validation_auc(trial: FrozenTrial) -> float | None:
+    """Return the validation AUC of a finished trial; None if the trial did not finish."""
     return trial.value if trial.state == TrialState.COMPLETE else None
 
 
@@ -171,68 +165,43 @@ class Winner:
         number: trial number.
         model: trained model of the trial.
         origin: digests of the parameters, data and code that the model was trained with.
-        validation_auc: AUC of the model on the whole validation split.
         gain: gain in validation AUC over trial 0; None if trial 0 did not finish. Its interval does not
             account for the selection of the winner as the best of many trials.
-        holdout_results: results of the best trials on the holdout fold, the winner first; empty without a
-            holdout fold.
         run: MLflow run of the trial.
     """
 
     number: int
     model: SentimentClassifier
     origin: Origin
-    validation_auc: float
     gain: Gain | None
-    holdout_results: list[HoldoutResult]
     run: Run
 
 
 def find_winner(search: Search, parent: Run) -> Winner:
     """Select the winner among the finished trials, of which there must be at least one.
 
-    The winner is the trial with the highest holdout AUC among those with the highest tuning AUCs. Without a
-    holdout fold, it is the trial with the highest tuning AUC; ties are resolved in favour of the earliest.
+    The winner is the trial with the highest validation AUC; ties are resolved in favour of the earliest. Its
+    AUC is biased upwards by this selection, so evaluate compares its model with the baseline on the holdout
+    split.
 
     Args:
         search: search whose trials have ended.
         parent: MLflow run of the search.
     """
     trials = search.load_trials()
-    ranked_trials = rank_trials(trials)
-    results = _evaluate_on_holdout(search, ranked_trials, parent)
-    trial = trials[results[0].trial] if results else ranked_trials[0]
-    retained, labels = load_or_retrain(search, trial), search.reviews.validation.labels
+    trial = rank_trials(trials)[0]
+    retained = load_or_retrain(search, trial)
     gain = None
     if trials[0].state == TrialState.COMPLETE:
-        gain = Gain(
-            *compute_delong_gain(labels, retained.logits, _read_or_recompute_logits(search, trials[0]))
-        )
+        logits = _read_or_recompute_logits(search, trials[0])
+        gain = Gain(*compute_delong_gain(search.reviews.validation.labels, retained.logits, logits))
     params = apply_values(search.params, trial.params)
     origin = build_origin(params, search.reviews, search.name, trial.number)
     run = find_trial_run(parent, trial.number)
     if run is None:  # the tracking store has changed since the trial ended
         with open_trial_run(parent, search, trial.number) as run:
             log_configuration(run, params, search.reviews, origin)
-    auc = float(roc_auc_score(labels, retained.logits))
-    return Winner(trial.number, retained.model, origin, auc, gain, results, run)
-
-
-def _evaluate_on_holdout(
-    search: Search, ranked_trials: list[FrozenTrial], parent: Run
-) -> list[HoldoutResult]:
-    """Evaluate the first trials on the holdout fold and log their holdout AUC; [] without a holdout fold."""
-    holdout = search.params.tune.active_holdout
-    if holdout is None:
-        return []
-    logits = {
-        trial.number: _read_or_recompute_logits(search, trial) for trial in ranked_trials[: holdout.trials]
-    }
-    results = rank_on_holdout(logits, search.reviews.validation.labels, holdout)
-    for result in results:
-        if run := find_trial_run(parent, result.trial):
-            run.log_metrics({"holdout_auc": result.holdout_auc})
-    return results
+    return Winner(trial.number, retained.model, origin, gain, run)
 
 
 def _read_or_recompute_logits(search: Search, trial: FrozenTrial) -> NDArray[np.float32]:
