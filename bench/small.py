@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 SMALL: dict[str, Any] = {
     "download.limit": 400,
-    "download.split": {"train": 0.5, "validation": 0.2, "holdout": 0.1, "test": 0.2},
+    "download.split": {"train": 0.6, "validation": 0.1, "holdout": 0.1, "test": 0.2},
     "tokenize.vocabulary_size": 1500,
     "tokenize.oov_rate": 0.5,
     "model.max_tokens": 64,
