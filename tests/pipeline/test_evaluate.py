@@ -23,7 +23,7 @@ METRICS = (
     "f1",
     "log_loss",
     "brier_score",
-    "calibration_error",
+    "expected_calibration_error",
 )
 
 

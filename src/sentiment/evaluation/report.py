@@ -19,7 +19,7 @@ METRICS = {
     "f1": "F1",
     "log_loss": "log loss, nats per review",
     "brier_score": "Brier score",
-    "calibration_error": "expected calibration error",
+    "expected_calibration_error": "expected calibration error",
 }
 """Metrics of the card, with their descriptions."""
 
