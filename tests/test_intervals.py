@@ -9,6 +9,7 @@ from sentiment.intervals import (
     compute_wilson_interval,
     estimate_auc,
     estimate_auc_difference,
+    estimate_part_difference,
 )
 from tests.evaluation.simulated import draw_grouped, draw_scores
 
@@ -198,3 +199,25 @@ def test_invalid_scores_are_named(change: dict[str, np.ndarray], message: str) -
 def test_equal_scores_have_an_auc_of_one_half_for_certain() -> None:
     estimate = estimate_auc(np.array([0, 1, 0, 1, 1]), np.ones(5))
     assert (estimate.value, estimate.standard_error) == (0.5, 0.0)
+
+
+def test_difference_of_a_part_equals_its_definition() -> None:
+    """Influence of each review on the AUC of the part and on that of all reviews, pair by pair."""
+    labels, scores = _scored(150, seed=4, ties=True)
+    members = np.random.default_rng(5).random(150) < 0.4
+    aucs, variance = np.empty(2), 0.0
+    influences = {1: np.zeros((2, 150)), 0: np.zeros((2, 150))}
+    for row, inside in enumerate((members, np.ones(150, dtype=bool))):
+        positive, negative = np.flatnonzero(inside & (labels == 1)), np.flatnonzero(inside & (labels == 0))
+        wins = (scores[positive][:, None] > scores[negative]) + 0.5 * (
+            scores[positive][:, None] == scores[negative]
+        )
+        aucs[row] = wins.mean()
+        influences[1][row, positive] = (wins.mean(1) - wins.mean()) / len(positive)
+        influences[0][row, negative] = (wins.mean(0) - wins.mean()) / len(negative)
+    for label in (0, 1):
+        size = np.sum(labels == label)
+        variance += np.sum((influences[label][0] - influences[label][1]) ** 2) * size / (size - 1)
+    estimate = estimate_part_difference(labels, scores, members)
+    assert estimate.value == pytest.approx(aucs[0] - aucs[1], abs=1e-12)
+    assert estimate.standard_error == pytest.approx(np.sqrt(variance), abs=1e-12)

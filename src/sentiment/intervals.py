@@ -166,16 +166,16 @@ def estimate_part_difference(
         UserError: see `estimate_auc`; the part also needs two reviews of each class.
     """
     differences = []
-    values_by_class = (
-        _compute_placements(labels, scores),
-        _compute_placements(labels[members], scores[members]),
-    )
-    for label, all_values, part_values in zip((1, 0), *values_by_class, strict=True):
+    whole = _compute_placements(labels, scores)
+    part = _compute_placements(labels[members], scores[members])
+    for label, whole_values, part_values in zip((1, 0), whole, part, strict=True):
         inside = members[labels == label]
         mean = part_values.mean()
-        differences.append(mean - all_values)
-        differences[-1][inside] += (part_values - mean) / inside.mean()
-    return _estimate_mean(labels, *differences, groups, lowest=-1.0)
+        values = mean - whole_values
+        values[inside] += (part_values - mean) / inside.mean()
+        differences.append(values)
+    positive_values, negative_values = differences
+    return _estimate_mean(labels, positive_values, negative_values, groups, lowest=-1.0)
 
 
 def check_scores(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> None:
