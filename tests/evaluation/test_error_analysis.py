@@ -9,12 +9,10 @@ import pytest
 from sentiment.data.imdb import load_package_reviews
 from sentiment.evaluation.error_analysis import (
     EXCERPT_CHARACTERS,
-    ReviewToRead,
     escape_markdown,
     find_confident_errors,
     find_label_issues,
     shorten,
-    take_reviews,
     write_errors_report,
 )
 from sentiment.evaluation.reference import fit_reference
@@ -52,12 +50,11 @@ def test_one_label_is_an_error() -> None:
         find_label_issues(np.ones(3, np.int8), np.full(3, 0.5))
 
 
-def test_errors_are_ranked_by_confidence_and_limited() -> None:
+def test_errors_are_ranked_by_confidence() -> None:
     labels = np.array([1, 0, 1, 0, 1, 0], np.int8)
     probabilities = np.array([0.2, 0.9, 0.9, 0.1, 0.01, 0.5])
     assert find_confident_errors(labels, probabilities).tolist() == [4, 1, 0, 5]
     assert find_confident_errors(labels, probabilities, threshold=0.6).tolist() == [4, 1, 0]
-    assert find_confident_errors(labels, probabilities, count=1).tolist() == [4]
     assert find_confident_errors(labels, labels.astype(float)).tolist() == []
 
 
@@ -74,35 +71,57 @@ def test_markdown_and_html_are_escaped() -> None:
     assert escape_markdown("It's fine, isn't it?") == "It's fine, isn't it?"
 
 
-def _table() -> pa.Table:
-    texts = ["A | *bold*\nlie", "<script>alert(1)</script>", ""]
+def _table(texts: list[str], labels: list[int]) -> pa.Table:
+    rows = [f"x.csv row {number}" for number in range(1, len(texts) + 1)]
     return pa.table(
-        {
-            "text": texts,
-            "label": pa.array([1, 0, 1], pa.int8()),
-            "source": ["a|b", "c", "c"],
-            "row": ["x.csv row 1", "x.csv row 2", "x.csv row 3"],
-            "group": pa.array([None] * 3, pa.string()),
-        }
+        {"text": texts, "label": pa.array(labels, pa.int8()), "source": ["a|b"] * len(texts), "row": rows}
     )
 
 
-def test_report_has_a_row_per_review_and_equal_bytes(tmp_path: Path) -> None:
-    listed = take_reviews(_table(), np.array([0.0012, 0.9, 0.3]), np.array([1, 0, 2]))
-    assert listed[0] == ReviewToRead(0, 0.9, "c", "x.csv row 2", "<script>alert(1)</script>")
+def test_report_lists_both_kinds_of_errors(tmp_path: Path) -> None:
+    validation = _table(["A | *bold*\nlie", "<script>alert(1)</script>", "fine", ""], [1, 0, 1, 0])
+    training = _table(["wrong", "right", "right", "also wrong"], [1, 1, 0, 0])
     for name in ("first.md", "second.md"):
-        write_errors_report(tmp_path / "reports" / name, listed, listed[:1], errors=1234, issues=1)
+        write_errors_report(
+            tmp_path / "reports" / name,
+            validation,
+            np.array([0.0012, 0.97, 0.62, 0.1]),
+            0.6,
+            training,
+            np.array([0.01, 0.99, 0.01, 0.98]),
+        )
     first, second = (tmp_path / "reports" / name for name in ("first.md", "second.md"))
     assert first.read_bytes() == second.read_bytes()
     text = first.read_text(encoding="utf-8")
-    assert r"| positive | 0.0012 | a\|b | x.csv row 1 | A \| \*bold\* lie |" in text
-    assert "1,234 validation reviews" in text
-    rows = [line for line in text.splitlines() if line.startswith(("| positive", "| negative"))]
-    assert len(rows) == 4
-    assert all(row.replace(r"\|", "").count("|") == 6 for row in rows)
-    assert "<script>" not in text
+    errors, issues = text.split("## Labels that look wrong")
+    assert "wrong on 2 of 4 validation reviews" in errors
+    assert _rows(errors) == [
+        r"| positive | 0.0012 | a\|b | x.csv row 1 | A \| \*bold\* lie |",
+        r"| negative | 0.9700 | a\|b | x.csv row 2 | \<script\>alert(1)\</script\> |",
+    ]
+    assert "2 of 4 training labels look wrong" in issues
+    assert [row.split(" | ")[-1] for row in _rows(issues)] == ["wrong |", "also wrong |"]
 
 
-def test_report_without_errors(tmp_path: Path) -> None:
-    write_errors_report(tmp_path / "errors.md", [], [], errors=0, issues=0)
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("| positive", "| negative"))]
+
+
+def test_report_lists_at_most_twenty_of_each(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1], 100).astype(np.int8)
+    probabilities = np.where(np.arange(200) % 4 == 0, 1 - labels, labels) * 0.9 + 0.05
+    table = _table(["text"] * 200, labels.tolist())
+    write_errors_report(tmp_path / "errors.md", table, probabilities, 0.5, table, probabilities)
+    text = (tmp_path / "errors.md").read_text(encoding="utf-8")
+    assert "wrong on 50 of 200" in text
+    assert len(_rows(text)) == 40
+
+
+def test_report_without_errors_and_of_one_label(tmp_path: Path) -> None:
+    table, probabilities = _table(["bad", "good"], [0, 1]), np.array([0.1, 0.9])
+    write_errors_report(tmp_path / "errors.md", table, probabilities, 0.5, table, probabilities)
     assert (tmp_path / "errors.md").read_text(encoding="utf-8").count("None.") == 2
+    one_label = _table(["good", "better"], [1, 1])
+    with pytest.raises(ValueError, match="both labels"):
+        write_errors_report(tmp_path / "new.md", table, probabilities, 0.5, one_label, probabilities)
+    assert not (tmp_path / "new.md").exists()

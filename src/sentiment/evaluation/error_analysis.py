@@ -1,7 +1,6 @@
 """Reviews worth reading: the most confident errors of a model, and training labels that look wrong."""
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,25 +26,6 @@ _HARMLESS = set(".,;:!?'\"()-/%")
 
 
 @dataclass(frozen=True)
-class ReviewToRead:
-    """A review whose prediction contradicts its label.
-
-    Attributes:
-        label: its label, 0 or 1.
-        probability: predicted probability that it is positive.
-        source: name of its source.
-        row: location of the row in the source.
-        text: the review.
-    """
-
-    label: int
-    probability: float
-    source: str
-    row: str
-    text: str
-
-
-@dataclass(frozen=True)
 class LabelIssues:
     """Reviews whose labels look wrong, by confident learning.
 
@@ -59,10 +39,7 @@ class LabelIssues:
 
 
 def find_confident_errors(
-    labels: NDArray[np.int8],
-    probabilities: NDArray[np.float64],
-    threshold: float = 0.5,
-    count: int = LISTED_REVIEWS,
+    labels: NDArray[np.int8], probabilities: NDArray[np.float64], threshold: float = 0.5
 ) -> NDArray[np.int64]:
     """Return the rows of the wrong predictions, the most confident first.
 
@@ -70,11 +47,10 @@ def find_confident_errors(
         labels: labels, 0 or 1, shape (n_reviews,).
         probabilities: predicted probability that each review is positive, shape (n_reviews,).
         threshold: lowest probability at which a review is predicted positive.
-        count: maximum number of rows.
     """
     errors = np.flatnonzero((probabilities >= threshold) != (labels == 1))
     label_probabilities = np.abs(probabilities[errors] - (1 - labels[errors]))  # low: a confident error
-    return errors[np.argsort(label_probabilities, kind="stable")][:count]
+    return errors[np.argsort(label_probabilities, kind="stable")]
 
 
 def find_label_issues(labels: NDArray[np.int8], probabilities: NDArray[np.float64]) -> LabelIssues:
@@ -104,69 +80,62 @@ def find_label_issues(labels: NDArray[np.int8], probabilities: NDArray[np.float6
     return LabelIssues(issues[np.argsort(margins, kind="stable")], thresholds)
 
 
-def take_reviews(
-    reviews: pa.Table, probabilities: NDArray[np.float64], rows: NDArray[np.int64]
-) -> list[ReviewToRead]:
-    """Return reviews of a split with their probabilities, in the order of `rows`.
-
-    Args:
-        reviews: reviews of the split, with the columns `text`, `label`, `source` and `row`.
-        probabilities: probability that each review of the split is positive, shape (n_reviews,).
-        rows: rows of the reviews to return.
-    """
-    taken = reviews.select(["text", "label", "source", "row"]).take(pa.array(rows)).to_pylist()
-    return [
-        ReviewToRead(probability=float(probability), **review)
-        for review, probability in zip(taken, probabilities[rows], strict=True)
-    ]
-
-
 def write_errors_report(
     path: Path,
-    confident_errors: Sequence[ReviewToRead],
-    label_issues: Sequence[ReviewToRead],
-    *,
-    errors: int,
-    issues: int,
+    validation: pa.Table,
+    validation_probabilities: NDArray[np.float64],
+    threshold: float,
+    training: pa.Table,
+    training_probabilities: NDArray[np.float64],
 ) -> None:
-    """Write `reports/errors.md`, with one table per list. Equal inputs produce equal files.
+    """Write the most confident errors and the most suspicious labels as Markdown tables.
+
+    Equal inputs produce equal files.
 
     Args:
         path: path of the Markdown file.
-        confident_errors: the most confident errors on the validation split.
-        label_issues: the training reviews whose labels look wrongest.
-        errors: number of all errors on the validation split.
-        issues: number of all training reviews whose labels look wrong.
+        validation: validation split, with the columns `text`, `label`, `source` and `row`.
+        validation_probabilities: probability by the selected model that each validation review is positive,
+            shape (n_validation_reviews,).
+        threshold: lowest probability at which the selected model predicts a positive review.
+        training: training split, with the same columns.
+        training_probabilities: probability by the linear reference that each training review is positive,
+            predicted out of fold, shape (n_training_reviews,).
+
+    Raises:
+        ValueError: the training split has one label only.
     """
-    sections: Mapping[str, tuple[str, Sequence[ReviewToRead]]] = {
-        "Confident errors": (
-            f"The selected model is wrong on {errors:,} validation reviews. It was most confident of these "
-            f"{len(confident_errors)}.",
-            confident_errors,
-        ),
-        "Labels that look wrong": (
-            f"By confident learning, {issues:,} training labels look wrong to the linear reference, which "
-            f"was trained without the fold of the review. These {len(label_issues)} look wrongest. Some are "
-            "correct labels of unusual reviews: read the whole review before you change a label.",
-            label_issues,
-        ),
-    }
-    parts = ["# Errors to read", "*Probability* is that of a positive review."]
-    for title, (introduction, listed) in sections.items():
-        parts += [f"## {title}", introduction, _format_table(listed) if listed else "None."]
+    errors = find_confident_errors(validation["label"].to_numpy(), validation_probabilities, threshold)
+    issues = find_label_issues(training["label"].to_numpy(), training_probabilities).rows
+    sections = [
+        "# Errors to read",
+        "*Probability* is the predicted probability that the review is positive.",
+        "## Confident errors",
+        f"The selected model is wrong on {len(errors):,} of {len(validation):,} validation reviews. The "
+        "errors of which it was most confident:",
+        _format_reviews(validation, validation_probabilities, errors),
+        "## Labels that look wrong",
+        f"{len(issues):,} of {len(training):,} training labels look wrong by confident learning, from "
+        "predictions of the linear reference, trained without the fold of the review. Some are correct: read "
+        "the whole review before you change its label. The most suspicious ones:",
+        _format_reviews(training, training_probabilities, issues),
+    ]
     with atomic_write(path) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        temporary.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _format_table(reviews: Sequence[ReviewToRead]) -> str:
+def _format_reviews(reviews: pa.Table, probabilities: NDArray[np.float64], rows: NDArray[np.int64]) -> str:
+    """Return a table of the first `LISTED_REVIEWS` of some rows of a split."""
+    if len(rows) == 0:
+        return "None."
+    listed = rows[:LISTED_REVIEWS]
     lines = ["| label | probability | source | row | review |", "| --- | --- | --- | --- | --- |"]
-    for review in reviews:
+    taken = reviews.select(["text", "label", "source", "row"]).take(pa.array(listed)).to_pylist()
+    for review, probability in zip(taken, probabilities[listed], strict=True):
         cells = (
-            LABEL_NAMES[review.label],
-            f"{review.probability:.4f}",
-            escape_markdown(review.source),
-            escape_markdown(review.row),
-            escape_markdown(shorten(review.text)),
+            LABEL_NAMES[review["label"]],
+            f"{probability:.4f}",
+            *(escape_markdown(shorten(review[name])) for name in ("source", "row", "text")),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
