@@ -93,7 +93,10 @@ def _download(params: Params, archive: Path | None, limit: int | None) -> Downlo
 
 
 def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
-    """Return the splits as the download stage writes them, without changing the data folder."""
+    """Return the splits as the download stage writes them, without changing the data folder.
+
+    The holdout split, which is not needed on the GPU machine, is added to the training split.
+    """
     root = Path.cwd()
     with (
         tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch,
@@ -103,10 +106,12 @@ def _gathered(download: DownloadParams) -> dict[paths.Split, pa.Table]:
         paths.INCOMING.parent.mkdir()
         paths.INCOMING.symlink_to(root / paths.INCOMING)
         build_splits(download)
-        return {
+        reviews = {
             split: read_reviews(paths.reviews(split), labelled=split != "unlabelled")
             for split in packed.SPLITS
         }
+        holdout = read_reviews(paths.reviews("holdout"))
+        return {**reviews, "train": pa.concat_tables([reviews["train"], holdout])}
 
 
 @contextmanager

@@ -38,7 +38,7 @@ TRAINING_INPUTS = (
     paths.TOKENIZER,
     *(paths.tokens(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
 )
-"""Files that a training reads, and the reviews they were built from. Only evaluate reads the test split."""
+"""Files that a training reads, and the reviews they were built from. Only evaluate reads holdout and test."""
 
 MODEL_SECTIONS = ("download", "tokenize", "model", "train")
 """Sections of params.yaml that determine a trained model."""

@@ -42,13 +42,13 @@ needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real reviews in the archive's layout: a hundred in each half, a hundred unlabelled."""
-    table = pa.Table.from_batches(sample_reviews(lambda: to_batches(load_package_reviews()), 300, seed=42))
+    """Real reviews in the archive's layout: 160 in each half, of 16 films, and a hundred unlabelled."""
+    table = pa.Table.from_batches(sample_reviews(lambda: to_batches(load_package_reviews()), 420, seed=42))
     texts = [normalize_text(text) for text in table["text"].to_pylist()]
     rows = pa.table({"text": texts, "label": table["label"]})
-    labelled = np.r_[0:100, 150:250]
+    labelled = np.r_[0:160, 210:370]
     members = imdb_members(rows.take(labelled))
-    rest = [*texts[100:150], *texts[250:300]]
+    rest = [*texts[160:210], *texts[370:420]]
     members = {name: text for name, text in members.items() if "/unsup/" not in name}
     members |= {f"aclImdb/train/unsup/{number}_0.txt": text.encode() for number, text in enumerate(rest)}
     return write_archive(tmp_path_factory.mktemp("archive") / "reviews.tar.gz", members)

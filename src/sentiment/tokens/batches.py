@@ -16,7 +16,7 @@ from sentiment.tokens.vocabulary import PADDING_ID, load_tokenizer
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The tokenized splits that training and model selection read. The test split is not among them."""
+    """The tokenized splits that train and tune read. Holdout and test are not among them."""
 
     vocabulary_size: int
     """Number of token ids."""
