@@ -115,6 +115,8 @@ CASES = [
     ),
     Case("tokenize", "data/reviews/validation.parquet", _empty, "contains no reviews"),
     Case("tokenize", "data/reviews/validation.parquet", _other_columns, "found words (string), label (int8)"),
+    Case("tokenize", "data/reviews/holdout.parquet", _missing, "no such file"),
+    Case("tokenize", "data/reviews/holdout.parquet", _one_class, "found only labels [1]"),
     Case("tokenize", "data/reviews/unlabelled.parquet", _missing, "no such file"),
     Case("tokenize", "data/reviews/unlabelled.parquet", _truncated, "truncated or corrupt Parquet file"),
     Case("train", "data/tokens/tokenizer.json", _missing, "no such file"),
