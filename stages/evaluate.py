@@ -12,7 +12,7 @@ from sentiment.data.parquet import read_reviews_with_origin
 from sentiment.data.seen_texts import fingerprint_seen_texts
 from sentiment.errors import exits_cleanly
 from sentiment.evaluation.error_analysis import write_errors_report
-from sentiment.evaluation.evaluator import evaluate
+from sentiment.evaluation.evaluator import evaluate, find_errors_to_read
 from sentiment.evaluation.plots import plot_models, write_plot_tables
 from sentiment.evaluation.report import render_model_card
 from sentiment.evaluation.slices import tabulate_slices
@@ -27,10 +27,13 @@ from sentiment.tokens.vocabulary import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+TOKENIZED_SPLITS: tuple[paths.Split, ...] = ("validation", "holdout")
+"""Evaluated splits that tokenize has encoded; only this stage reads the test split."""
+
 EVALUATION_INPUTS = (
     *(paths.reviews(split) for split in (*paths.LABELLED_SPLITS, "unlabelled")),
     paths.TOKENIZER,
-    *(paths.tokens(split) for split in ("validation", "holdout")),
+    *(paths.tokens(split) for split in TOKENIZED_SPLITS),
     *(
         paths.model(candidate) / name
         for candidate in paths.CANDIDATES
@@ -42,14 +45,14 @@ EVALUATION_INPUTS = (
 
 @exits_cleanly
 def main() -> None:
-    """Write the selected model, metrics, model card, errors and plots; log them to the models' MLflow runs."""
+    """Write the selected model, metrics, model card, errors and plots; log them to the MLflow runs."""
     require_incoming_in_copy()
     all_params = load_params()
     params = all_params.evaluate
     torch.set_num_threads(all_params.train.threads)
     tokenizer = load_tokenizer(paths.TOKENIZER)
     reviews = {split: read_reviews_with_origin(paths.reviews(split)) for split in paths.LABELLED_SPLITS}
-    tokens = {split: TokenizedReviews.open(paths.tokens(split)) for split in ("validation", "holdout")}
+    tokens = {split: TokenizedReviews.open(paths.tokens(split)) for split in TOKENIZED_SPLITS}
     tokens["test"] = encode(tokenizer, reviews["test"], "tokenize test")
     candidates = {candidate: paths.model(candidate) for candidate in paths.CANDIDATES}
 
@@ -69,7 +72,7 @@ def main() -> None:
     )
     write_plot_tables(paths.PLOTS / "evaluate", list(evaluation.models.values()), labels, slices)
     write_text(paths.MODEL_CARD, card)
-    write_errors_report(paths.ERRORS)
+    write_errors_report(paths.ERRORS, **vars(find_errors_to_read(selected, reference, reviews)))
     log_evaluation(
         evaluation,
         tokens,

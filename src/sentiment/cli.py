@@ -104,11 +104,13 @@ def compare(
     Reviews that one of them was trained or validated on are left out.
     """
     # Folders are relative to the working directory, which enter_repository changes.
-    names = [str(Path(name).absolute()) if Path(name).is_dir() else name for name in (model, reference)]
+    model, reference = (
+        str(Path(name).absolute()) if Path(name).is_dir() else name for name in (model, reference)
+    )
     enter_repository()
     from sentiment.comparison import compare as run
 
-    result = run(*names, split.value)
+    result = run(model, reference, split.value)
     typer.echo(dumps(result.to_dict()) if json else result)
 
 

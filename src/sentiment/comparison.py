@@ -99,8 +99,9 @@ def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
         labels = rest["label"].to_numpy()
         if min(np.bincount(labels, minlength=2)) < 2:
             raise UserError(
-                f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to both {model} and "
-                f"{reference}, with too few of a label; a comparison needs at least two reviews of each label"
+                f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to both {model} "
+                f"and {reference}, with too few of a label; a "
+                "comparison needs at least two reviews of each label"
             )
         texts = rest["text"].to_pylist()
         comparison = compare_scores(
@@ -121,8 +122,8 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
         yield _load(name, folder)
     elif run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
         raise UserError(
-            f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(STAGES)}, baseline, tuned, "
-            "selected, nor a git revision"
+            f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(STAGES)}, baseline, "
+            "tuned, selected, nor a git revision"
         )
     else:
         with tempfile.TemporaryDirectory() as temporary:
@@ -137,8 +138,8 @@ def _load(name: str, folder: Path) -> ComparedModel:
     seen_texts = load_seen_texts(folder)
     if seen_texts is None:
         raise UserError(
-            f"{name}: the model has no {SEEN_TEXTS_FILE}, so reviews that it has learned from cannot be left out; "
-            "evaluate writes the file to models/selected from this version on"
+            f"{name}: the model has no {SEEN_TEXTS_FILE}, so reviews that it has learned from cannot be left "
+            "out; evaluate writes the file to models/selected from this version on"
         )
     return ComparedModel(name, Predictor.load(folder), seen_texts)
 
@@ -152,7 +153,7 @@ def _fetch(revision: str, target: Path) -> Path:
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
         raise UserError(
-            f"{revision}: cannot get {paths.SELECTED} of this revision: {reason[0]}; `dvc fetch --all-commits` "
-            "downloads the models of all commits from the DVC remote, if there is one"
+            f"{revision}: cannot get {paths.SELECTED} of this revision: {reason[0]}; "
+            "`dvc fetch --all-commits` downloads the models of all commits from the DVC remote, if there is one"
         )
     return target

@@ -1,4 +1,4 @@
-"""Models measured on splits: groups, calibration, selection, and splits or scores that cannot be evaluated."""
+"""Models measured on splits: groups, calibration, selection, and what cannot be evaluated."""
 
 from typing import Any
 
@@ -44,9 +44,14 @@ def _evaluate(name: ModelName, noise: float, seed: int = 1, **changes: Any) -> E
 
 
 def test_tuned_model_must_be_better_to_replace_the_baseline() -> None:
-    baseline, better, similar = _evaluate("baseline", 0.6), _evaluate("tuned", 0.3), _evaluate("tuned", 0.59, 2)
+    baseline, better, similar = (
+        _evaluate("baseline", 0.6),
+        _evaluate("tuned", 0.3),
+        _evaluate("tuned", 0.59, 2),
+    )
     selected = [
-        select_candidate(compare_models(tuned, baseline, SPLITS, PARAMS)) for tuned in (better, similar, baseline)
+        select_candidate(compare_models(tuned, baseline, SPLITS, PARAMS))
+        for tuned in (better, similar, baseline)
     ]
     assert selected == ["tuned", "baseline", "baseline"]
 
@@ -77,7 +82,9 @@ def test_reviews_without_a_group_are_groups_of_their_own() -> None:
 
 def test_split_without_enough_reviews_of_a_label_is_named() -> None:
     reviews = pa.table({"label": pa.array([1, 1, 0], pa.int8()), "group": pa.array([None] * 3, pa.string())})
-    with pytest.raises(UserError, match="the holdout split has 1 reviews with label 0.*download.split.holdout"):
+    with pytest.raises(
+        UserError, match=r"holdout split has 1 reviews with label 0.*download\.split\.holdout"
+    ):
         SplitLabels.from_reviews("holdout", reviews)
 
 

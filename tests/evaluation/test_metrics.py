@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from sentiment.errors import UserError
 from sentiment.evaluation.metrics import compute_classification_metrics

@@ -51,14 +51,18 @@ def test_metrics_file_mlflow_and_card_have_the_same_numbers(reproduced: Project)
     metrics = reproduced.metrics("evaluate")
     card = (reproduced.root / "reports/evaluation.md").read_text(encoding="utf-8")
     for stage, name in (("train", "baseline"), ("tune", "tuned")):
-        (run,) = reproduced.runs(f"tags.stage = '{stage}' and metrics.`test.auc` > 0 and tags.`model.md5` != ''")
+        (run,) = reproduced.runs(
+            f"tags.stage = '{stage}' and metrics.`test.auc` > 0 and tags.`model.md5` != ''"
+        )
         for split in SPLITS:
             for metric in METRICS:
                 value = metrics["models"][name][split][metric]
                 assert run.data.metrics[f"{split}.{metric}"] == pytest.approx(value), (name, split, metric)
         comparison = metrics["comparisons"][f"{name}_over_reference"]["holdout"]
         assert run.data.tags["verdict.over_reference"] == comparison["verdict"]
-        assert run.data.metrics[f"{name}_over_reference.holdout.auc"] == pytest.approx(comparison["difference"])
+        assert run.data.metrics[f"{name}_over_reference.holdout.auc"] == pytest.approx(
+            comparison["difference"]
+        )
     for name in MODELS:
         for metric in METRICS:
             assert f"{metrics['models'][name]['test'][metric]:.4f}" in card, (name, metric)

@@ -1,4 +1,4 @@
-"""The evaluated models: their logits, calibration and metrics on each split, and comparisons of two of them."""
+"""The evaluated models: logits, calibration and metrics by split, and comparisons of two models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ class SplitLabels:
 
     Attributes:
         labels: 0 or 1, shape (n_reviews,).
-        groups: code of the group of each review, shape (n_reviews,), where a review without a group is a group
-            of its own; None if no review has a group.
+        groups: group code of each review, shape (n_reviews,), where a review without a group is a group of
+            its own; None if no review has a group.
     """
 
     labels: NDArray[np.int8]
@@ -97,7 +97,8 @@ class EvaluatedModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Return calibration and metrics as they are written to a metrics file."""
-        return {**self.calibration.model_dump(), **self.metrics}
+        by_split = {str(split): metrics for split, metrics in self.metrics.items()}
+        return {**self.calibration.model_dump(), **by_split}
 
     def scalar_metrics(self, split: Split, prefix: str = "") -> dict[str, float]:
         """Return the scalar metrics of a split, named `test.auc` and so on, without intervals and counts."""

@@ -1,6 +1,5 @@
 """Metrics of a model on a split, with confidence intervals."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np

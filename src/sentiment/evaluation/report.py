@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from sentiment.evaluation.evaluated_model import EVALUATED_SPLITS
 from sentiment.evaluation.evaluator import Evaluation
+from sentiment.evaluation.verdict import Comparison
 from sentiment.params import EvaluateParams
 from sentiment.params.model import ModelParams
 from sentiment.paths import Split
@@ -70,12 +71,12 @@ def render_model_card(
 
 def _summarize(evaluation: Evaluation) -> str:
     test, selected = evaluation.selected_model.metrics["test"], evaluation.selected
-    bounds = test["interval"]["auc"]
+    bounds, tuned = test["interval"]["auc"], evaluation.comparisons["tuned_over_baseline"]["holdout"]
     lines = [
         f"`models/selected` is the **{selected}** model, with a test AUC of {test['auc']:.4f} "
         f"({bounds['low']:.4f} to {bounds['high']:.4f}).",
-        f"- The tuned model, compared with the baseline: {evaluation.comparisons['tuned_over_baseline']['holdout']}.",
-        f"- The selected model, compared with the linear reference: {evaluation.describe_reference_verdict()}.",
+        f"- The tuned model, compared with the baseline: {tuned}.",
+        f"- The selected model, compared with a linear one: {evaluation.describe_reference_verdict()}.",
         f"- Limits for promotion: {len(evaluation.violated_limits) or 'none'} violated.",
     ]
     return "\n".join([lines[0], "", *lines[1:]])
@@ -105,7 +106,8 @@ def _describe_metrics(evaluation: Evaluation, params: EvaluateParams) -> str:
         for split in EVALUATED_SPLITS
         if split != "test"
     ]
-    note = f"In parentheses: confidence intervals at {params.confidence_level:.0%}. `reference` is a linear model."
+    level = f"{params.confidence_level:.0%}"
+    note = f"In parentheses: confidence intervals at {level}. `reference` is a linear model."
     return f"{_format_table(header, rows)}\n\n{note}"
 
 
@@ -115,7 +117,7 @@ def _describe_verdicts(evaluation: Evaluation, params: EvaluateParams) -> str:
             name.replace("_", " "),
             split,
             f"**{comparison.verdict}**",
-            f"{comparison.difference:+.4f} ({comparison.interval.low:+.4f} to {comparison.interval.high:+.4f})",
+            _format_difference(comparison),
             f"{comparison.rows:,}",
             "" if comparison.rows_needed is None else f"{comparison.rows_needed:,}",
         ]
@@ -136,7 +138,14 @@ def _describe_slices(evaluation: Evaluation) -> str:
     for part in evaluation.slices:
         interval = part.interval
         auc = "" if interval is None else f"{part.auc:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-        rows.append([f"{part.name}: {part.description}", f"{part.reviews:,}", auc, "**worse than the whole**" if part.below else ""])
+        rows.append(
+            [
+                f"{part.name}: {part.description}",
+                f"{part.reviews:,}",
+                auc,
+                "**worse than the whole**" if part.below else "",
+            ]
+        )
     table = _format_table(["part of the test split", "reviews", "AUC", ""], rows)
     return f"{table}\n\nThe AUC of the whole split is {whole:.4f}."
 
@@ -161,8 +170,8 @@ def _describe_behaviour(evaluation: Evaluation, params: EvaluateParams) -> str:
 def _describe_calibration(evaluation: Evaluation) -> str:
     calibration = evaluation.selected_model.calibration
     return (
-        f"Logits are divided by the temperature {calibration.temperature:.3f}, which was fitted on the validation "
-        f"split. A review counts as positive from a probability of {calibration.threshold:.3f}."
+        f"Logits are divided by the temperature {calibration.temperature:.3f}, which was fitted on the "
+        f"validation split. A review counts as positive from a probability of {calibration.threshold:.3f}."
     )
 
 
@@ -188,9 +197,14 @@ def _describe_reproduction(model_params: ModelParams) -> str:
         f"{model_params.max_tokens} tokens, {ngrams}"
     )
     return (
-        f"Architecture: {architecture}. At the commit that contains this page: `make setup`, then `dvc repro`. "
-        "`params.yaml` holds every parameter, `dvc.lock` the digests of data, code and model."
+        f"Architecture: {architecture}. At the commit that contains this page, run `make setup` and "
+        "`dvc repro`. `params.yaml` holds every parameter, `dvc.lock` the digests of data, code and model."
     )
+
+
+def _format_difference(comparison: Comparison) -> str:
+    interval = comparison.interval
+    return f"{comparison.difference:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

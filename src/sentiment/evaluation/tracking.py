@@ -58,14 +58,18 @@ def log_evaluation(
         for split in EVALUATED_SPLITS:
             result = ModelResult(model_id, dataset_name(split), tokens[split].digest)
             run.log_metrics(
-                {**model.scalar_metrics(split), **_flatten_comparisons(evaluation, candidate, split)}, result=result
+                {**model.scalar_metrics(split), **_flatten_comparisons(evaluation, candidate, split)},
+                result=result,
             )
             run.log_metrics(evaluation.models["reference"].scalar_metrics(split, prefix="reference."))
         run.log_figures(plots, folder=PLOTS_FOLDER)
         if candidate == evaluation.selected:
             run.log_metrics(_flatten_examination(evaluation))
             run.log_text("model_card.md", card)
-        tags = {"selected": str(candidate == evaluation.selected).lower(), **_verdict_tags(evaluation, candidate)}
+        tags = {
+            "selected": str(candidate == evaluation.selected).lower(),
+            **_verdict_tags(evaluation, candidate),
+        }
         run.tag(tags)
         tag_logged_model(run, model_id, tags)
         run.replace_tags("evaluate.", evaluation_tags)
@@ -107,7 +111,5 @@ def _verdict_tags(evaluation: Evaluation, candidate: Candidate) -> dict[str, str
 def _flatten_examination(evaluation: Evaluation) -> dict[str, float]:
     """Return pass rates of the behavioural tests and AUC by slice, by metric."""
     behaviour = {f"behaviour.{result.name}": result.pass_rate for result in evaluation.behaviour}
-    slices = {
-        f"slice.{part.name}.auc": part.auc for part in evaluation.slices if part.auc is not None
-    }
+    slices = {f"slice.{part.name}.auc": part.auc for part in evaluation.slices if part.auc is not None}
     return {**behaviour, **slices, "violated_limits": float(len(evaluation.violated_limits))}

@@ -24,7 +24,7 @@ SEEN_TEXTS_FILE = "seen_texts.npy"
 """Fingerprints of the texts that the model was trained or validated on, uint64, sorted."""
 
 FORMAT_VERSION = 1
-"""Version of the files of a model. Code that can no longer read a version, or reads it otherwise, raises it."""
+"""Version of the files of a model; raise it with a change after which older code would misread them."""
 
 
 class Origin(Section):
