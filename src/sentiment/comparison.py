@@ -154,6 +154,6 @@ def _fetch(revision: str, target: Path) -> Path:
         reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
         raise UserError(
             f"{revision}: cannot get {paths.SELECTED} of this revision: {reason[0]}; "
-            "`dvc fetch --all-commits` downloads the models of all commits from the DVC remote, if there is one"
+            "`dvc fetch --all-commits` downloads the models of all commits from a DVC remote"
         )
     return target
