@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
-	bench-quality bench-train bench-tune retrain clean lock
+	bench-quality bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -81,6 +81,9 @@ bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, be
 
 bench-tune: setup  ## equal results of a search by any workers and after kills, and its cost; PARTS=default measures dvc repro without bf16
 	python -m bench.tune $(if $(PARTS),--parts $(PARTS))
+
+bench-verdict: setup  ## false and true verdicts on two models, by simulation; PARTS=null, power or flipped runs one part
+	python -m bench.verdict $(if $(PARTS),--parts $(PARTS))
 
 bench-gpu: setup  ## reproducibility, speed and the largest useful model on a GPU; ARCHIVE=path of the review archive
 	bench/gpu/run.sh --check

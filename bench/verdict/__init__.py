@@ -1,0 +1,1 @@
+"""Simulations that hold the verdict on two models to account."""
