@@ -103,7 +103,7 @@ def test_wilson_without_trials_knows_nothing() -> None:
 def _count_wins(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the kernel of every pair of a positive and a negative review, shape (positive, negative)."""
     positive, negative = scores[labels == 1], scores[labels == 0]
-    return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    return np.asarray((positive[:, None] > negative) + 0.5 * (positive[:, None] == negative))
 
 
 def _compute_clustered_variance(labels: np.ndarray, wins: np.ndarray, groups: np.ndarray) -> float:
@@ -123,7 +123,7 @@ def _compute_clustered_variance(labels: np.ndarray, wins: np.ndarray, groups: np
     s10 *= positive_clusters / ((positive_clusters - 1) * m)
     s01 *= negative_clusters / ((negative_clusters - 1) * n)
     s11 *= len(names) / (len(names) - 1)
-    return s10 / m + s01 / n + 2 * s11 / (m * n)
+    return float(s10 / m + s01 / n + 2 * s11 / (m * n))
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -111,7 +111,7 @@ def test_unreachable_precision_names_the_highest_one() -> None:
 
 def test_fixed_threshold_needs_no_scores() -> None:
     fixed = FixedThreshold(kind="fixed", value=0.3)
-    assert choose_threshold(np.empty(0), np.empty(0), fixed) == 0.3
+    assert choose_threshold(np.empty(0, dtype=np.int8), np.empty(0), fixed) == 0.3
 
 
 def test_bins_hold_equal_numbers_and_keep_equal_probabilities_together() -> None:
