@@ -12,7 +12,8 @@ from sentiment.data.parquet import read_reviews_with_origin
 from sentiment.data.seen_texts import fingerprint_seen_texts
 from sentiment.errors import exits_cleanly
 from sentiment.evaluation.error_analysis import write_errors_report
-from sentiment.evaluation.evaluator import evaluate, find_errors_to_read
+from sentiment.evaluation.evaluated_model import encode_groups
+from sentiment.evaluation.evaluator import evaluate
 from sentiment.evaluation.plots import plot_models, write_plot_tables
 from sentiment.evaluation.report import render_model_card
 from sentiment.evaluation.slices import tabulate_slices
@@ -72,7 +73,14 @@ def main() -> None:
     )
     write_plot_tables(paths.PLOTS / "evaluate", list(evaluation.models.values()), labels, slices)
     write_text(paths.MODEL_CARD, card)
-    write_errors_report(paths.ERRORS, **vars(find_errors_to_read(selected, reference, reviews)))
+    write_errors_report(
+        paths.ERRORS,
+        reviews["validation"],
+        selected.probabilities("validation"),
+        selected.calibration.threshold,
+        reviews["train"],
+        reference.predict_out_of_fold(encode_groups(reviews["train"]["group"].to_pandas())),
+    )
     log_evaluation(
         evaluation,
         tokens,

@@ -11,20 +11,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentiment.evaluation.behaviour import BehaviourResult, find_violated_limits, run_behaviour_tests
-from sentiment.evaluation.error_analysis import (
-    LISTED_REVIEWS,
-    ReviewToRead,
-    find_confident_errors,
-    find_label_issues,
-    take_reviews,
-)
 from sentiment.evaluation.evaluated_model import (
     EVALUATED_SPLITS,
     EvaluatedModel,
     ModelName,
     SplitLabels,
     compare_models,
-    encode_groups,
     evaluate_model,
     select_candidate,
 )
@@ -108,23 +100,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class ErrorsToRead:
-    """Reviews that a person should read to find out where model or labels are wrong.
-
-    Attributes:
-        confident_errors: the most confident errors of the selected model on the validation split.
-        label_issues: the training reviews whose labels look wrongest.
-        errors: number of all errors on the validation split.
-        issues: number of all training reviews whose labels look wrong.
-    """
-
-    confident_errors: Sequence[ReviewToRead]
-    label_issues: Sequence[ReviewToRead]
-    errors: int
-    issues: int
-
-
 def evaluate(
     candidates: Mapping[Candidate, Path],
     reviews: Mapping[Split, pa.Table],
@@ -177,28 +152,3 @@ def evaluate(
     behaviour = run_behaviour_tests(predictor.predict, reviews["validation"]["text"].to_pylist())
     violated = find_violated_limits(behaviour, params.limits.behaviour)
     return Evaluation(selected, models, comparisons, slices, behaviour, violated), reference
-
-
-def find_errors_to_read(
-    selected: EvaluatedModel, reference: LinearReference, reviews: Mapping[Split, pa.Table]
-) -> ErrorsToRead:
-    """Find the most confident errors on validation, and the training labels that look wrongest.
-
-    Args:
-        selected: the selected model.
-        reference: the linear reference, which predicts the training reviews out of fold.
-        reviews: reviews of the training and the validation split, with their origin.
-    """
-    validation, probabilities = reviews["validation"], selected.probabilities("validation")
-    errors = find_confident_errors(
-        validation["label"].to_numpy(), probabilities, selected.calibration.threshold, count=len(validation)
-    )
-    train = reviews["train"]
-    out_of_fold = reference.predict_out_of_fold(encode_groups(train["group"].to_pandas()))
-    issues = find_label_issues(train["label"].to_numpy(), out_of_fold).rows
-    return ErrorsToRead(
-        take_reviews(validation, probabilities, errors[:LISTED_REVIEWS]),
-        take_reviews(train, out_of_fold, issues[:LISTED_REVIEWS]),
-        len(errors),
-        len(issues),
-    )

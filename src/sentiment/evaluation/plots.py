@@ -119,7 +119,7 @@ def _plot_calibration(models: Sequence[EvaluatedModel], labels: NDArray[np.integ
         for model in models:
             temperature = model.calibration.temperature if title == "after" else 1.0
             table = build_reliability_table(labels, compute_probabilities(model.logits["test"], temperature))
-            axes.plot(table["mean_probability"], table["positive_fraction"], marker="o", label=model.name)
+            axes.plot(table["mean_probability"], table["fraction_positive"], marker="o", label=model.name)
         axes.plot([0, 1], [0, 1], color="grey", linestyle="--")
         axes.set(title=title, xlabel="mean predicted probability", ylabel="fraction of positive reviews")
         axes.legend()

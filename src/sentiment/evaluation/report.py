@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from sentiment.evaluation.calibration import compute_calibration_error
 from sentiment.evaluation.evaluated_model import EVALUATED_SPLITS
 from sentiment.evaluation.evaluator import Evaluation
 from sentiment.evaluation.verdict import Comparison
+from sentiment.model.classifier import compute_probabilities
 from sentiment.params import EvaluateParams
 from sentiment.params.model import ModelParams
 from sentiment.paths import Split
@@ -24,12 +26,16 @@ METRICS = {
 }
 """Metrics of the card, with their descriptions."""
 
-PURPOSE = """The model predicts the probability that a film review in English is positive. It is meant for
-ranking, counting and filtering reviews like those it was trained on. It is not meant for other languages or
-products, for text that is not a review, or for decisions about the person who wrote it."""
+PURPOSE = (
+    "The model predicts the probability that a film review in English is positive. It is meant for ranking, "
+    "counting and filtering reviews like those it was trained on. It is not meant for other languages or "
+    "products, for text that is not a review, or for decisions about the person who wrote it."
+)
 
-SEED_NOTE = """A verdict is about these two models. Another seed alone changes the AUC of a configuration by
-about 0.0005, so a small difference does not show that one configuration is better than another."""
+SEED_NOTE = (
+    "A verdict is about these two models. Another seed alone changes the AUC of a configuration by about "
+    "0.0005, so a small difference does not show that one configuration is better than another."
+)
 
 
 def render_model_card(
@@ -53,7 +59,7 @@ def render_model_card(
         "Verdicts": _describe_verdicts(evaluation, params),
         "Slices": _describe_slices(evaluation),
         "Behaviour": _describe_behaviour(evaluation, params),
-        "Calibration": _describe_calibration(evaluation),
+        "Calibration": _describe_calibration(evaluation, reviews["test"]),
         "Limits": _describe_limits(evaluation),
         "How to make it again": _describe_reproduction(model_params),
     }
@@ -167,11 +173,16 @@ def _describe_behaviour(evaluation: Evaluation, params: EvaluateParams) -> str:
     return _format_table(["test", "cases", "passed", "limit", "met"], rows)
 
 
-def _describe_calibration(evaluation: Evaluation) -> str:
-    calibration = evaluation.selected_model.calibration
+def _describe_calibration(evaluation: Evaluation, test: pa.Table) -> str:
+    calibration, logits = evaluation.selected_model.calibration, evaluation.selected_model.logits["test"]
+    before, after = (
+        compute_calibration_error(test["label"].to_numpy(), compute_probabilities(logits, temperature))
+        for temperature in (1.0, calibration.temperature)
+    )
     return (
         f"Logits are divided by the temperature {calibration.temperature:.3f}, which was fitted on the "
-        f"validation split. A review counts as positive from a probability of {calibration.threshold:.3f}."
+        f"validation split: the expected calibration error on test was {before:.4f} before and is {after:.4f} "
+        f"after. A review counts as positive from a probability of {calibration.threshold:.3f}."
     )
 
 
