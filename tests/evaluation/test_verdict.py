@@ -54,8 +54,26 @@ def test_better_model_is_better_and_the_other_worse() -> None:
     assert compare_scores(labels, second, first, **SETTINGS).verdict == "worse"
 
 
+@pytest.mark.parametrize(("positive", "verdict", "more"), [(24, "cannot tell", 3), (25, "better", None)])
+def test_fewer_than_25_reviews_of_a_class_do_not_decide(
+    positive: int, verdict: Verdict, more: int | None
+) -> None:
+    """24 of 64 reviews are positive: three more reviews have the 25th, at the same proportion."""
+    labels = np.repeat(np.array([0, 1], dtype=np.int8), [40, positive])
+    scores = labels + 0.001 * np.arange(40 + positive)
+    comparison = compare_scores(labels, scores, np.zeros(40 + positive), **SETTINGS)
+    assert (comparison.verdict, comparison.rows_needed) == (verdict, more)
+
+
+def test_few_groups_do_not_decide() -> None:
+    labels, scores, _ = draw_scores(400, seed=6, gain=3.0)
+    few, many = np.arange(400) % 24, np.arange(400) % 100
+    undecided, decided = (compare_scores(labels, scores, -scores, groups=g, **SETTINGS) for g in (few, many))
+    assert (undecided.verdict, decided.verdict) == ("cannot tell", "better")
+
+
 def test_model_is_no_worse_than_itself_on_any_scale() -> None:
-    labels, first, _ = draw_scores(50, seed=2)
+    labels, first, _ = draw_scores(100, seed=2)
     comparison = compare_scores(labels, first * 3 - 1, first, **SETTINGS)
     assert (comparison.verdict, comparison.difference) == ("no worse", 0.0)
     assert comparison.interval == Interval(0.0, 0.0)

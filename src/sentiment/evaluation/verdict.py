@@ -16,6 +16,14 @@ from sentiment.intervals import DECIMALS, Interval, estimate_auc_difference
 Verdict = Literal["better", "no worse", "worse", "cannot tell"]
 """Result of a comparison; `decide` defines the four words."""
 
+MIN_CLASS_SIZE = 25
+"""Fewest reviews of each class, or groups with such reviews, that decide.
+
+Often, two accurate models both separate the classes of a smaller sample, so that their difference has no
+variance. A model whose AUC is lower by 0.01 was `no worse` in 35% of simulated samples of 20 reviews, and in 1%
+of samples of 50.
+"""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -96,6 +104,9 @@ def compare_scores(
             2.5% of comparisons.
         margin: AUC by which a model may be lower and still be `no worse`.
 
+    Returns:
+        The comparison. It is `cannot tell` with fewer than `MIN_CLASS_SIZE` reviews or groups of a class.
+
     Raises:
         UserError: scores are not finite, shapes differ, a class has fewer than two reviews or groups, or the
             confidence level or the margin is out of range.
@@ -106,11 +117,22 @@ def compare_scores(
         raise UserError(f"the margin must be between 0 and 1, not {margin}")
     estimate = estimate_auc_difference(labels, scores, reference, groups)
     interval = estimate.compute_interval(confidence_level)
-    verdict, rows_needed = decide(interval, margin), None
+    class_size = _count_smaller_class(labels, groups)
+    verdict = decide(interval, margin) if class_size >= MIN_CLASS_SIZE else "cannot tell"
+    rows_needed = None
     if verdict == "cannot tell":
         half_width = estimate.compute_half_width(confidence_level)
-        rows_needed = count_rows_needed(estimate.value, half_width, margin, len(labels))
+        rows_needed = max(
+            count_rows_needed(estimate.value, half_width, margin, len(labels)),
+            math.ceil(len(labels) * (MIN_CLASS_SIZE / class_size - 1)),
+        )
     return Comparison(verdict, estimate.value, interval, len(labels), rows_needed)
+
+
+def _count_smaller_class(labels: NDArray[np.integer], groups: NDArray[np.integer] | None) -> int:
+    """Return the number of reviews, or of groups with reviews, of the class that has fewer."""
+    units = np.arange(len(labels)) if groups is None else groups
+    return min(len(np.unique(units[labels == label])) for label in (0, 1))
 
 
 def count_rows_needed(difference: float, half_width: float, margin: float, rows: int) -> int:
