@@ -66,6 +66,15 @@ def test_intervals_with_single_reviews_as_groups_differ_in_the_proportions_alone
     assert {**plain, "interval": None} == {**grouped, "interval": None}
 
 
+def test_equal_probabilities_have_metrics() -> None:
+    metrics = compute_classification_metrics(
+        LABELS, np.full(8, 0.7), threshold=0.5, confidence_level=0.95, groups=np.arange(8) // 2
+    )
+    assert (metrics["auc"], metrics["average_precision"], metrics["precision"]) == (0.5, 0.5, 0.5)
+    assert metrics["interval"]["auc"] == {"low": 0.5, "high": 0.5}
+    assert metrics["expected_calibration_error"] == 0.2
+
+
 def test_probabilities_that_are_none_are_an_error() -> None:
     with pytest.raises(UserError, match="between 0 and 1"):
         compute_classification_metrics(LABELS, PROBABILITIES * 2, threshold=0.5, confidence_level=0.95)

@@ -20,8 +20,8 @@ MIN_CLASS_SIZE = 25
 """Fewest reviews of each class, or groups with such reviews, that decide.
 
 Often, two accurate models both separate the classes of a smaller sample, so that their difference has no
-variance. A model whose AUC is lower by 0.01 was `no worse` in 35% of simulated samples of 20 reviews, and in 1%
-of samples of 50.
+variance. A model whose AUC is lower by 0.01 was `no worse` in 35% of simulated samples of 20 reviews, and in
+1% of samples of 50.
 """
 
 
