@@ -61,6 +61,7 @@ def main() -> None:
     for line in evaluation.describe():
         logger.info(line)
 
+    out_of_fold = reference.predict_out_of_fold(encode_groups(reviews["train"]["group"].to_pandas()))
     selected, labels = evaluation.selected_model, reviews["test"]["label"].to_numpy()
     slices, seen_texts = tabulate_slices(evaluation.slices), fingerprint_seen_texts()
     card = render_model_card(evaluation, reviews, load_config(candidates[evaluation.selected]).model, params)
@@ -79,7 +80,7 @@ def main() -> None:
         selected.probabilities("validation"),
         selected.calibration.threshold,
         reviews["train"],
-        reference.predict_out_of_fold(encode_groups(reviews["train"]["group"].to_pandas())),
+        out_of_fold,
     )
     log_evaluation(
         evaluation,

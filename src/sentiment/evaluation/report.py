@@ -180,9 +180,10 @@ def _describe_calibration(evaluation: Evaluation, test: pa.Table) -> str:
         for temperature in (1.0, calibration.temperature)
     )
     return (
-        f"Logits are divided by the temperature {calibration.temperature:.3f}, which was fitted on the "
-        f"validation split: the expected calibration error on test was {before:.4f} before and is {after:.4f} "
-        f"after. A review counts as positive from a probability of {calibration.threshold:.3f}."
+        f"Logits are divided by a temperature of {calibration.temperature:.3f}, which was fitted on the "
+        f"validation split. The expected calibration error on test is {after:.4f}; without the temperature, "
+        f"it would be {before:.4f}. A review counts as positive from a probability of "
+        f"{calibration.threshold:.3f}."
     )
 
 
