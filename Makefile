@@ -4,7 +4,7 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-faults bench-gpu bench-linear bench-predict \
+.PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
 	bench-quality bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
@@ -81,6 +81,9 @@ bench-train: $(VENV)/.bench  ## speed of training, time to an AUC and memory, be
 
 bench-tune: setup  ## equal results of a search by any workers and after kills, and its cost; PARTS=default measures dvc repro without bf16
 	python -m bench.tune $(if $(PARTS),--parts $(PARTS))
+
+bench-evaluate: setup  ## time of the stage evaluate: scoring beside bare forward passes, and all of it
+	python -m bench.evaluate
 
 bench-verdict: setup  ## false and true verdicts on two models, by simulation; PARTS=null, power or flipped runs one part
 	python -m bench.verdict $(if $(PARTS),--parts $(PARTS))
