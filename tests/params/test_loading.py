@@ -156,6 +156,24 @@ def test_near_duplicate_limits_are_validated(
         ),
         ("tokenize", "kind", "char", "tokenize.kind: must be 'word' or 'bpe' (found 'char')"),
         ("evaluate", "confidence_level", 95, "evaluate.confidence_level: must be less than 1 (found 95)"),
+        (
+            "evaluate",
+            "threshold",
+            0.5,
+            "evaluate.threshold: must be a section with the keys kind, precision, value (found 0.5)",
+        ),
+        (
+            "evaluate",
+            "limits",
+            {"behaviour": {"sarcasm": 0.5}},
+            "evaluate.limits.behaviour.sarcasm: unknown key; valid keys: 'minimum_functionality'",
+        ),
+        (
+            "evaluate",
+            "limits",
+            {"behaviour": {"negation": 1.5}},
+            "evaluate.limits.behaviour.negation: must be less than or equal to 1 (found 1.5)",
+        ),
         ("tune", "trials", 0, "tune.trials: must be greater than 0"),
         (
             "tune",

@@ -164,6 +164,13 @@ def _format_error(details: ErrorDetails, content: Mapping[str, Any]) -> str:
             return f"{name}: must have at least {items}, found {context['actual_length']}"
         case "tuple_type":
             return f"{name}: must be a list (found {details['input']!r})"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            known = ", ".join(list_variant_fields(Params, keys, None))
+            keys_of_section = f" with the keys {known}" if known else ""
+            return f"{name}: must be a section{keys_of_section} (found {details['input']!r})"
+        case "literal_error" if keys[-1] == "[key]":
+            parent = ".".join(keys[:-2])
+            return f"{parent}.{keys[-2]}: unknown key; valid keys: {details['ctx']['expected']}"
     if keys[-1] == "[key]":  # YAML parses 0, true and null as non-strings
         return f"{'.'.join(keys[:-2])}: the key {keys[-2]} must be a string; write it in quotes"
     given = "" if isinstance(details["input"], Mapping) else f" (found {details['input']!r})"
