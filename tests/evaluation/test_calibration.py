@@ -62,7 +62,7 @@ def test_temperature_of_float32_logits_is_reproducible_and_needs_both_classes() 
         fit_temperature(np.array([0, 0, 1, 1]), np.array([0, 1, np.nan, 2]))
 
 
-def _f1_at(labels: NDArray[np.int8], probabilities: NDArray[np.float64], threshold: float) -> float:
+def _f1_at(labels: NDArray[np.integer], probabilities: NDArray[np.float64], threshold: float) -> float:
     return float(f1_score(labels, probabilities >= threshold))
 
 
@@ -94,6 +94,12 @@ def test_rounding_of_a_threshold_keeps_its_precision() -> None:
     chosen = choose_threshold(labels, probabilities, _precision(0.99))
     assert chosen == round(chosen, 6)
     assert precision_score(labels, probabilities >= chosen) == 1.0
+
+
+def test_rounding_of_a_threshold_keeps_its_f1() -> None:
+    """Rounded up to 0.500001, the threshold would exclude the review that it belongs to."""
+    labels, probabilities = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.5000006, 0.9])
+    assert _f1_at(labels, probabilities, choose_threshold(labels, probabilities, BEST_F1)) == 1.0
 
 
 def test_threshold_of_extreme_probabilities_is_between_0_and_1() -> None:
