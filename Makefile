@@ -109,10 +109,11 @@ clean: setup  ## list files in caches and stores that recent commits and searche
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate
 
-lock: setup  ## resolve pyproject.toml into requirements.lock and requirements-bench.lock
+lock: setup  ## resolve pyproject.toml into requirements.lock, requirements-bench.lock and environment.yaml
 	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements.lock  # any build of that version
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements-bench.lock
 	grep -vxFf requirements.lock requirements-bench.lock > requirements-bench.part  # only what requirements.lock lacks
 	mv requirements-bench.part requirements-bench.lock
+	python -m sentiment.environment  # environment.yaml, the versions that stages depend on

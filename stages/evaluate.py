@@ -10,6 +10,7 @@ import torch
 from sentiment import paths
 from sentiment.data.parquet import read_reviews_with_origin
 from sentiment.data.seen_texts import fingerprint_seen_texts
+from sentiment.environment import require_locked_packages
 from sentiment.errors import exits_cleanly
 from sentiment.evaluation.error_analysis import write_errors_report
 from sentiment.evaluation.evaluated_model import encode_groups
@@ -47,6 +48,7 @@ EVALUATION_INPUTS = (
 @exits_cleanly
 def main() -> None:
     """Write the selected model, metrics, model card, errors and plots; log them to the MLflow runs."""
+    require_locked_packages("evaluate")
     require_incoming_in_copy()
     all_params = load_params()
     params = all_params.evaluate

@@ -4,6 +4,7 @@ from typing import Any
 
 from sentiment import paths
 from sentiment.data.parquet import stream_reviews
+from sentiment.environment import require_locked_packages
 from sentiment.errors import exits_cleanly
 from sentiment.files import atomic_write, write_json
 from sentiment.params import load_params
@@ -15,6 +16,7 @@ from sentiment.tokens.vocabulary import train_tokenizer
 @exits_cleanly
 def main() -> None:
     """Write the tokenizer, the token arrays and their metrics."""
+    require_locked_packages("tokenize")
     require_incoming_in_copy()
     params = load_params().tokenize
     splits: tuple[paths.Split, ...] = (*paths.LEARNING_SPLITS, "holdout")

@@ -3,6 +3,7 @@
 import logging
 
 from sentiment import paths
+from sentiment.environment import require_locked_packages
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_csv, write_json
 from sentiment.lineage import (
@@ -41,6 +42,7 @@ def main() -> None:
 
     A run that is killed resumes from its last checkpoint, in the same MLflow run.
     """
+    require_locked_packages("train")
     require_incoming_in_copy()
     params = load_params()
     reviews = TrainingData.open()

@@ -1,6 +1,7 @@
 """Search hyperparameters around the configuration in params.yaml."""
 
 from sentiment import paths
+from sentiment.environment import require_locked_packages
 from sentiment.errors import exits_cleanly
 from sentiment.files import write_json
 from sentiment.lineage import tag_run_with_model
@@ -23,6 +24,7 @@ def main() -> None:
 
     The stage is crash-safe: if it is killed, the next start resumes the search in the same MLflow runs.
     """
+    require_locked_packages("tune")
     require_incoming_in_copy()
     params = load_params()
     reviews = TrainingData.open()

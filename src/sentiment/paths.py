@@ -19,6 +19,9 @@ CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate selects from, and the stage that trains each."""
 
 PARAMS = Path("params.yaml")
+ENVIRONMENT = Path("environment.yaml")
+"""Locked versions of the packages that results depend on; `make lock` writes it."""
+PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 INCOMING = Path("data/incoming")
 """The user's labelled files; a dependency of download, so new files there re-run the pipeline."""

@@ -1,6 +1,5 @@
 """dvc.yaml declares exactly the code, data and parameters that each stage uses."""
 
-import ast
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,26 +12,8 @@ from ruamel.yaml import YAML
 
 from sentiment.lineage import TRAINING_INPUTS
 from stages import evaluate
+from tests.pipeline.imports import STAGES, find_dependency, find_modules
 from tests.project import ROOT, Project
-
-STAGES = ("download", "tokenize", "train", "tune", "evaluate")
-
-INFRASTRUCTURE = (
-    "__init__",
-    "errors",
-    "files",
-    "lineage",
-    "logs",
-    "params",
-    "paths",
-    "repository",
-    "settings",
-    "tracking",
-)
-"""Modules of `sentiment` that stages use but that do not affect results, so no stage depends on them.
-
-`params` only types what dvc.yaml declares as params; the rest writes files, runs and messages.
-"""
 
 TRACER = """
 import json, runpy, sys
@@ -86,7 +67,8 @@ def _declared(root: Path) -> dict[str, Any]:
 def test_params_read_are_params_declared(stage: str, project: Project) -> None:
     traced = project.run("python", "-c", TRACER, stage).stdout.splitlines()[-1]
     read = set(json.loads(traced.removeprefix("READ ")))
-    declared = _leaves(project, _declared(project.root)[stage]["params"])
+    entries = _declared(project.root)[stage]["params"]
+    declared = _leaves(project, [entry for entry in entries if isinstance(entry, str)])
     unread = declared - read
     assert not unread, f"declared for {stage}, but never read: {unread}"
     undeclared = read & _leaves(project) - declared
@@ -114,45 +96,8 @@ def _leaves(project: Project, parts: Iterable[str] | None = None) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_used_is_code_declared(stage: str) -> None:
     declared = {dep for dep in _declared(ROOT)[stage]["deps"] if dep.startswith(("src/", "stages/"))}
-    used = {f"stages/{stage}.py", *(_package(module) for module in _reached(f"stages/{stage}.py"))}
+    used = {f"stages/{stage}.py", *map(find_dependency, find_modules(f"stages/{stage}.py"))}
     assert declared == used - {None}
-
-
-def _reached(start: str) -> set[str]:
-    """Return the modules of `sentiment` that a file imports, also through modules that affect results."""
-    found: set[str] = set()
-    waiting = [ROOT / start]
-    while waiting:
-        for module in _imports(waiting.pop()):
-            if module not in found:
-                found.add(module)
-                if _package(module) is not None:
-                    waiting.append(_file(module))
-    return found
-
-
-def _imports(file: Path) -> set[str]:
-    tree = ast.parse(file.read_text())
-    modules = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sentiment":
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules |= {name for name in inside if _file(name).exists()} or {node.module}
-    return modules
-
-
-def _file(module: str) -> Path:
-    path = ROOT / "src" / Path(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _package(module: str) -> str | None:
-    """Return the dependency of a stage that uses a module: its package, or the module itself."""
-    part = module.split(".")[1]
-    if part in INFRASTRUCTURE:
-        return None
-    package = f"src/sentiment/{part}"
-    return package if (ROOT / package).is_dir() else f"{package}.py"
 
 
 @pytest.mark.parametrize("stage", ["train", "tune"])

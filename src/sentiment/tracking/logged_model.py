@@ -18,6 +18,7 @@ from mlflow.types.schema import ColSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 import sentiment
+from sentiment.environment import get_public_version
 from sentiment.files import compute_file_md5
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE
 from sentiment.model.predictor import SERVED_FOLDER
@@ -111,7 +112,10 @@ def _log_new_model(run: Run, name: str, folder: Path) -> str:
             code_paths=[str(PACKAGE)],
             signature=SIGNATURE,
             input_example=EXAMPLE,
-            pip_requirements=[f"{package}=={_public_version(package)}" for package in REQUIREMENTS],
+            pip_requirements=[
+                f"{package}=={get_public_version(importlib.metadata.version(package))}"
+                for package in REQUIREMENTS
+            ],
         )
     return str(model.model_id)
 
@@ -136,8 +140,3 @@ def _is_complete(client: MlflowClient, model: LoggedModel) -> bool:
     ]
     existing_paths = {file.path for files in listings for file in files}
     return {MLMODEL_FILE_NAME, f"artifacts/{SERVED_FOLDER}/{WEIGHTS_FILE}"} <= existing_paths
-
-
-def _public_version(package: str) -> str:
-    """Return the installed version of a package without its local label: 2.13.0 for 2.13.0+cpu."""
-    return importlib.metadata.version(package).partition("+")[0]

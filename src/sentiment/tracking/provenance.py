@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.data.locations import redact_urls_in
+from sentiment.environment import PINNED, REQUIREMENTS, get_public_version
 from sentiment.files import compute_file_md5
 from sentiment.repository import read_committed, run_git
 from sentiment.settings import find_secrets, load_settings, repository_root
@@ -137,10 +138,6 @@ def compute_dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
     return md5s
 
 
-REQUIREMENTS = Path("requirements.lock")
-PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)", re.MULTILINE)
-
-
 def collect_environment_tags() -> dict[str, str]:
     """Return tags of the machine and its software: versions, processor, instruction sets, threads."""
     return {
@@ -170,7 +167,7 @@ def list_installed_packages() -> str:
         except importlib.metadata.PackageNotFoundError:
             lines.append(f"# {name}=={pinned[name]}: not installed")
             continue
-        differs = pinned and installed.partition("+")[0] != pinned[name].partition("+")[0]
+        differs = pinned and get_public_version(installed) != get_public_version(pinned[name])
         lines.append(f"{name}=={installed}" + (f"  # locked: {pinned[name]}" if differs else ""))
     return "\n".join(lines) + "\n"
 
