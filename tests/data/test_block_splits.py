@@ -48,7 +48,7 @@ def test_blocks_are_in_the_order_of_the_splits(reviews: pa.Table) -> None:
     splits = splits_of(reviews, 42)[reviews["label"].to_numpy() == 0].tolist()
     start = next(row for row, split in enumerate(splits) if (splits[row - 1], split) == ("test", "train"))
     around = splits[start:] + splits[:start]
-    assert around == ["train"] * 60 + ["validation"] * 10 + ["holdout"] * 10 + ["test"] * 20
+    assert around == ["train"] * 60 + ["holdout"] * 10 + ["validation"] * 10 + ["test"] * 20
 
 
 def test_test_block_does_not_depend_on_the_other_fractions(reviews: pa.Table) -> None:
