@@ -29,8 +29,8 @@ UNLABELLED = "unlabelled"
 
 
 BLOCKS: tuple[paths.Split, ...] = ("train", "holdout", "validation", "test")
-"""Splits in the order of their blocks. Before there was a holdout split, the defaults in params.yaml were chosen
-on the tenth of the reviews before test: in this order, most of the holdout split is outside of it."""
+"""Splits in the order of their blocks. Before there was a holdout split, the defaults in params.yaml were
+chosen on the tenth of the reviews before test: in this order, most of the holdout split is outside of it."""
 
 
 def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.RecordBatch]:
