@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 
 from bench.gpu.configurations import Configuration, load_configurations
 from bench.gpu.context import Bench
-from bench.gpu.remembered import remembered_ngrams
 from sentiment.intervals import compute_delong_interval
 from sentiment.model.classifier import compute_probabilities, predict_logits
 from sentiment.tokens.batches import TrainingData
@@ -51,15 +50,14 @@ def measure(bench: Bench) -> None:
     """Train as many configurations as time allows, then evaluate the best on the test split."""
     file = load_configurations()
     learning = bench.pack.learning()
-    with remembered_ngrams():
-        tried = [_tried(bench, entry.name, entry.changes, learning) for entry in _few(bench, file.labelled)]
-        found = [model for model in tried if model]
-        if not found:
-            return
-        if len(learning.unlabelled):
-            found += _students(bench, learning, _best(found), _few(bench, file.students))
-        else:
-            bench.row("self-training", "no unlabelled reviews in the pack: ARCHIVE= of pack.sh brings them")
+    tried = [_tried(bench, entry.name, entry.changes, learning) for entry in _few(bench, file.labelled)]
+    found = [model for model in tried if model]
+    if not found:
+        return
+    if len(learning.unlabelled):
+        found += _students(bench, learning, _best(found), _few(bench, file.students))
+    else:
+        bench.row("self-training", "no unlabelled reviews in the pack: ARCHIVE= of pack.sh brings them")
     _read_test(bench, _best(found))
 
 

@@ -15,9 +15,9 @@ from bench.bars import spread
 from bench.gpu.configurations import load_configurations
 from bench.gpu.context import Bench
 from bench.gpu.gpu_time import gpu_time
-from bench.gpu.remembered import Learn, remembered_ngrams
 from bench.training.phases import timed_phases
 from sentiment.model.classifier import SentimentClassifier
+from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.model.pooling import Chunks
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
@@ -40,10 +40,9 @@ def measure(bench: Bench) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     file = load_configurations()
     learning = bench.pack.learning()
-    with remembered_ngrams() as learn:
-        for name, changes in {"params.yaml": {}, file.speed.name: file.speed.changes}.items():
-            with bench.guarded(f"speed, {name}"):
-                _measure(bench, name, Own(bench, changes, learning, learn))
+    for name, changes in {"params.yaml": {}, file.speed.name: file.speed.changes}.items():
+        with bench.guarded(f"speed, {name}"):
+            _measure(bench, name, Own(bench, changes, learning))
 
 
 def _measure(bench: Bench, name: str, own: "Own") -> None:
@@ -112,7 +111,6 @@ class Own:
     bench: Bench
     changes: dict[str, Any]
     learning: TrainingData
-    learn: Learn
 
     def __post_init__(self) -> None:
         params = self.bench.pack.configuration(self.changes, device=self.bench.device)
@@ -123,7 +121,7 @@ class Own:
         self.ngrams: ReviewNGrams | None = None
         part = None
         if self.model_params.ngrams:
-            part, self.ngrams = self.learn(self.learning.train, self.model_params.ngrams)
+            part, self.ngrams = fit_ngram_branch(self.learning.train, self.model_params.ngrams)
         torch.manual_seed(self.params.seed)
         model = SentimentClassifier(self.model_params, self.learning.vocabulary_size, part)
         self.state = TrainingState.create(

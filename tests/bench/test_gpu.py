@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +17,13 @@ from bench.gpu.configurations import load_configurations
 from bench.gpu.context import Bench, read_rows
 from bench.gpu.gpu_time import covered
 from bench.gpu.packed import Pack
-from bench.gpu.remembered import remembered_ngrams
 from bench.gpu.run import LEAST, measure_part
-from bench.training.task import Task
 from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
 from sentiment.params.data import TokenizeParams
 from sentiment.text import normalize_text
 from sentiment.tokens.encoding import encode
 from sentiment.tokens.vocabulary import train_tokenizer
-from sentiment.training import loop
 from tests.data.archives import imdb_members, write_archive
 from tests.project import ROOT
 
@@ -190,21 +186,3 @@ def test_measurement_imports_only_packages_of_the_gpu_machine() -> None:
 )
 def test_overlapping_kernels_count_once(spans: list[tuple[float, float]], length: float) -> None:
     assert covered(spans) == length
-
-
-@pytest.mark.slow
-def test_cached_ngrams_train_like_learned_ones(task: Task) -> None:
-    changes: dict[str, Any] = {"ngrams": {"order": 2, "min_reviews": 2, "smoothing": 0.01, "weight": 0.5}}
-    sections = {
-        "model": type(task.params.model).model_validate({**task.params.model.model_dump(), **changes})
-    }
-    model = task.params.model_copy(update=sections).model
-
-    def trained() -> Any:
-        return loop.fit(model, task.params.train, task.reviews, on_epoch=lambda _: None).validation_logits
-
-    learned = trained()
-    with remembered_ngrams():
-        for _ in range(2):
-            np.testing.assert_array_equal(trained(), learned)
-    np.testing.assert_array_equal(trained(), learned)

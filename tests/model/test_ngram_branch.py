@@ -14,6 +14,7 @@ from sentiment.model.ngram_branch import INITIAL_WEIGHT, fit_ngram_branch
 from sentiment.params.model import NGrams
 from sentiment.tokens.batches import Truncation, iter_sorted_batches
 from sentiment.tokens.encoding import encode
+from sentiment.tokens.ngram_features import NGramVocabulary
 from sentiment.tokens.token_store import TokenizedReviews
 from tests.model.small_model import model_params
 from tests.tokens.small_tokenizer import train_small_tokenizer
@@ -114,3 +115,17 @@ def test_batch_without_ngrams_raises(tokenized: TokenizedReviews) -> None:
     batch = next(iter_sorted_batches(tokenized, Truncation(24, "both"), 4))
     with pytest.raises(ValueError, match="the batch has no n-grams"):
         _classifier(tokenized)(*build_inputs(batch, CPU))
+
+
+def test_branches_of_the_same_reviews_share_statistics_but_no_weights(
+    tokenized: TokenizedReviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, ngrams = fit_ngram_branch(tokenized, NGRAMS)
+    monkeypatch.setattr(NGramVocabulary, "build", None)  # the statistics are not computed again
+    with torch.no_grad():
+        for tensor in (first.weights, first.bias, first.scaled_ratios):
+            tensor.add_(1)
+    second, same_ngrams = fit_ngram_branch(tokenized, NGRAMS)
+    assert same_ngrams is ngrams
+    assert torch.equal(second.weights, torch.full_like(second.weights, INITIAL_WEIGHT))
+    assert torch.equal(second.scaled_ratios + 1, first.scaled_ratios)

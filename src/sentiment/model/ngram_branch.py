@@ -1,7 +1,11 @@
 """A linear n-gram classifier, the wide branch of a wide and deep model (Cheng et al., 2016)."""
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentiment.params.model import NGrams
@@ -78,15 +82,38 @@ def fit_ngram_branch(reviews: TokenizedReviews, params: NGrams) -> tuple[NGramBr
     Returns:
         The branch with its initial weights, and the vocabulary n-grams of the reviews.
     """
-    vocabulary = NGramVocabulary.build(reviews, params.order, params.min_reviews)
+    statistics = _compute_statistics(reviews, params.order, params.min_reviews, params.smoothing)
+    branch = NGramBranch(params.order, len(statistics.vocabulary))
+    branch.keys.copy_(torch.from_numpy(statistics.vocabulary.keys.view(np.int64)))
+    branch.scaled_ratios.copy_(torch.from_numpy(statistics.scaled_ratios))
+    return branch, statistics.ngrams
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """What the n-gram branch takes from the training reviews.
+
+    Attributes:
+        vocabulary: n-grams of the reviews.
+        scaled_ratios: see `NGramBranch.scaled_ratios`, shape (num_ngrams,).
+        ngrams: vocabulary n-grams of each review.
+    """
+
+    vocabulary: NGramVocabulary
+    scaled_ratios: NDArray[np.float64]
+    ngrams: ReviewNGrams
+
+
+@lru_cache(maxsize=1)  # the trials of a search train on the same reviews, one after another
+def _compute_statistics(
+    reviews: TokenizedReviews, order: int, min_reviews: int, smoothing: float
+) -> _Statistics:
+    vocabulary = NGramVocabulary.build(reviews, order, min_reviews)
     ngrams = vocabulary.extract(reviews)
     labels = np.repeat(reviews.labels, np.diff(ngrams.offsets))
     counts = np.bincount(ngrams.indices, minlength=len(vocabulary))
     positive_counts = np.bincount(ngrams.indices, weights=labels, minlength=len(vocabulary))
-    pseudo_count = params.smoothing * len(reviews)
+    pseudo_count = smoothing * len(reviews)
     positive, negative = positive_counts + pseudo_count, counts - positive_counts + pseudo_count
     ratios = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
-    branch = NGramBranch(params.order, len(vocabulary))
-    branch.keys.copy_(torch.from_numpy(vocabulary.keys.view(np.int64)))
-    branch.scaled_ratios.copy_(torch.from_numpy(ratios * np.sqrt(len(ngrams.indices) / len(reviews))))
-    return branch, ngrams
+    return _Statistics(vocabulary, ratios * np.sqrt(len(ngrams.indices) / len(reviews)), ngrams)

@@ -85,7 +85,7 @@ NO_LABEL = -1
 """Label of an unlabelled review."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value; two objects are equal if identical
 class TokenizedReviews:
     """The tokenized reviews of one split, as flat arrays."""
 
