@@ -114,7 +114,7 @@ def test_clean_clone_pulls_and_runs_nothing(project: Project, tmp_path: Path) ->
     clone.set_params({"evaluate.threshold.value": 0.4})
     output = clone.run("dvc", "repro", "--pull", "--allow-missing").stdout
     assert output.count("Running stage") == 1
-    assert not (clone.root / "data/reviews/train.parquet").exists()  # only what evaluate needs
+    assert not (clone.root / "data/tokens/train").exists()  # only what evaluate needs
 
 
 def test_tracked_file_is_pulled_in_a_clean_clone(project: Project, file: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_one_repro_writes_every_metric_and_model(reproduced: Project) -> None:
     assert evaluate["validation"] == evaluate["models"][evaluate["selected"]]["validation"]
     assert 0 <= evaluate["test"]["auc"] <= 1
     selected = {path.name for path in (reproduced.root / "models/selected").iterdir()}
-    assert selected == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert selected == {"model.safetensors", "config.json", "tokenizer.json", "seen_texts.npy"}
 
 
 def test_second_repro_runs_nothing(reproduced: Project) -> None:
@@ -85,7 +85,7 @@ def test_learning_stages_run_without_the_test_and_the_holdout_split(project: Pro
         name: content for name, content in before.items() if not name.startswith(unread)
     }
     failed = project.stage("evaluate", status=2)
-    assert "data/reviews/test.parquet: no such file" in failed.stderr
+    assert "data/reviews/holdout.parquet: no such file" in failed.stderr
 
 
 def test_locked_model_hash_is_the_run_tag(reproduced: Project) -> None:

@@ -31,10 +31,13 @@ def test_report_compares_with_the_committed_state(project: Project) -> None:
     assert "metrics/evaluate.json" in _report(project)
     assert "`dvc.lock`: changed" in _report(project)
 
-    project.set_params({"evaluate.threshold.value": 0.5})  # as before: the results are in the cache
-    project.run("sentiment", "retrain")
-    assert "Stages restored from the DVC cache: evaluate." in _report(project)
-    assert "Stages that ran: none." in _report(project)
+
+def test_report_names_stages_whose_results_are_in_the_cache(project: Project) -> None:
+    for rate in (0.6, 0.5):
+        project.set_params({"tokenize.oov_rate": rate})
+        project.run("sentiment", "retrain")
+        assert "Stages that ran: " + ("tokenize." if rate == 0.6 else "none.") in _report(project)
+    assert "Stages restored from the DVC cache: tokenize." in _report(project)
 
 
 def test_second_retraining_without_a_commit_reports_the_same(project: Project) -> None:

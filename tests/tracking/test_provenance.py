@@ -171,10 +171,10 @@ def test_run_from_the_cache_names_what_is_known_and_no_commit(project: Project) 
 
 def test_evaluation_says_by_which_code_and_parameters(project: Project) -> None:
     project.stage("evaluate")
-    project.set_params({"evaluate.threshold": 0.4})
+    project.set_params({"evaluate.threshold.value": 0.4})
     project.stage("evaluate")
     for run in project.runs():
-        assert run.data.tags["evaluate.threshold"] == "0.4"
+        assert run.data.tags["evaluate.threshold.value"] == "0.4"
         assert run.data.tags["evaluate.git.dirty"] == "true"
         locked = _locked(project, "evaluate")["data/reviews/test.parquet"]
         assert run.data.tags["evaluate.dvc.md5.data/reviews/test.parquet"] == locked

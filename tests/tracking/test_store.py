@@ -71,7 +71,7 @@ def test_train_run_knows_its_code_data_and_model(reproduced: Project, train_run:
     assert tags["device"] == "cpu"
     assert tags["precision"] in {"fp32", "bf16"}
     inputs = {given.dataset.name: given.dataset.digest for given in train_run.inputs.dataset_inputs}
-    assert set(inputs) == {"reviews-train", "reviews-validation", "reviews-test"}
+    assert set(inputs) == {"reviews-train", "reviews-validation", "reviews-holdout", "reviews-test"}
     assert all(len(digest) == 32 for digest in inputs.values())
 
 
@@ -109,18 +109,20 @@ def test_evaluate_completes_the_models_own_runs(reproduced: Project, train_run: 
     assert train_run.data.metrics["test.auc"] == pytest.approx(figures["test"]["auc"])
     client = MlflowClient(f"sqlite:///{reproduced.root}/mlruns/mlflow.db")
     images = {file.path for file in client.list_artifacts(train_run.info.run_id, "evaluate")}
-    assert images == {f"evaluate/{name}.png" for name in ("roc", "precision_recall", "confusion")}
+    names = ("roc", "precision_recall", "calibration", "confusion", "scores", "slices")
+    assert images == {f"evaluate/{name}.png" for name in names}
 
 
-def test_tuned_run_has_its_gain_on_test_and_the_baselines_has_none(
-    reproduced: Project, train_run: Run
-) -> None:
-    gain = reproduced.metrics("evaluate")["test_gain_over_baseline"]
-    expected = {"auc": gain["auc"], **{f"interval.{end}": value for end, value in gain["interval"].items()}}
+def test_runs_have_the_comparisons_of_their_own_model(reproduced: Project, train_run: Run) -> None:
+    comparison = reproduced.metrics("evaluate")["comparisons"]["tuned_over_baseline"]
     (tuned,) = [run for run in reproduced.runs("tags.stage = 'tune'") if "test.auc" in run.data.metrics]
-    for name, value in expected.items():
-        assert tuned.data.metrics[f"test_gain_over_baseline.{name}"] == pytest.approx(value)
-    assert not [name for name in train_run.data.metrics if name.startswith("test_gain")]
+    for split in ("holdout", "test"):
+        expected = {"auc": comparison[split]["difference"], **comparison[split]["interval"]}
+        for name, value in expected.items():
+            assert tuned.data.metrics[f"tuned_over_baseline.{split}.{name}"] == pytest.approx(value)
+    assert tuned.data.tags["verdict.over_baseline"] == comparison["holdout"]["verdict"]
+    assert not [name for name in train_run.data.metrics if name.startswith("tuned_over")]
+    assert "verdict.over_baseline" not in train_run.data.tags
 
 
 def test_selected_model_scores_raw_text_and_holds_no_pickle(reproduced: Project) -> None:
