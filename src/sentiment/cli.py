@@ -116,6 +116,75 @@ def compare(
 
 @app.command()
 @exits_cleanly
+def promote(
+    revision: Annotated[str, typer.Argument(help="Commit whose selected model is promoted.")] = "HEAD",
+    reason: Annotated[
+        str | None, typer.Option(help="Why; by default, the verdict.", show_default=False)
+    ] = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="Promote without comparison: no champion yet.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote whatever the verdict; needs --reason.")
+    ] = False,
+    push: Annotated[bool, typer.Option("--push", help="Push the tags to origin.")] = False,
+) -> None:
+    """Make a commit's model the champion, if it is better than the present one on the holdout split."""
+    enter_repository()
+    from sentiment.registry.promotion import promote as run
+
+    change = run(revision, reason=reason, first=first, force=force, push=push)
+    typer.echo(change.describe())
+
+
+@app.command()
+@exits_cleanly
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why.")],
+    push: Annotated[bool, typer.Option("--push", help="Push the tag to origin.")] = False,
+) -> None:
+    """Make the previous champion the champion again; a second rollback goes back one more."""
+    enter_repository()
+    from sentiment.registry.promotion import rollback as run
+
+    typer.echo(run(reason, push=push).describe())
+
+
+@app.command()
+@exits_cleanly
+def champion(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print which model is in use, since when, by whom and why."""
+    enter_repository()
+    from sentiment.registry.state import open_registry, require_champion
+
+    assignment = require_champion(open_registry())
+    typer.echo(dumps(assignment.to_dict()) if json else assignment.describe())
+
+
+registry_app = typer.Typer(no_args_is_help=True, help="The registry: git tags, which MLflow mirrors.")
+app.add_typer(registry_app, name="registry")
+
+
+@registry_app.command()
+@exits_cleanly
+def sync() -> None:
+    """Make the registered model in MLflow agree with the git tags, and print what changed."""
+    enter_repository()
+    from sentiment.registry.mirror import synchronize
+    from sentiment.registry.state import open_registry
+
+    count = 0
+    for line in synchronize(open_registry()):
+        typer.echo(line)
+        count += 1
+    if not count:
+        typer.echo("nothing to change")
+
+
+@app.command()
+@exits_cleanly
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:

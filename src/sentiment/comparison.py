@@ -127,7 +127,7 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
         )
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            yield _load(name, _fetch(name, Path(temporary) / "model"))
+            yield _load(name, fetch_model(name, Path(temporary) / "model"))
 
 
 def _load(name: str, folder: Path) -> ComparedModel:
@@ -144,8 +144,19 @@ def _load(name: str, folder: Path) -> ComparedModel:
     return ComparedModel(name, Predictor.load(folder), seen_texts)
 
 
-def _fetch(revision: str, target: Path) -> Path:
-    """Copy `models/selected` of a git revision from DVC's cache or remote."""
+def fetch_model(revision: str, target: Path) -> Path:
+    """Copy `models/selected` of a git revision from DVC's cache or remote.
+
+    Args:
+        revision: git revision.
+        target: folder to write, which must not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: neither cache nor remote has the model, or the revision has none.
+    """
     command = ["get", ".", str(paths.SELECTED), "--rev", revision, "--out", str(target), "--quiet"]
     process = subprocess.run(
         [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False

@@ -48,6 +48,9 @@ MODEL_PARAM_PREFIXES = ("model.", "train.")
 CONFIG_TAG = "config.md5"
 """Tag of a logged model: MD5 of its configuration file, which contains its calibration."""
 
+REGISTERED_TAG = "registered"
+"""Tag of a logged model that a version of the registered model refers to: name of the version's git tag."""
+
 MODEL_STEP = -1
 """Step of the logged model. No metric has this step, since MLflow would copy the run's metrics of the same
 step to the model, without their dataset."""
@@ -57,7 +60,8 @@ def log_model(run: Run, name: str, folder: Path) -> str:
     """Log a model to the run that trained it, unless the run already has it.
 
     A model that was deleted is logged again. An incomplete model, whose files are missing or whose logging
-    was interrupted, and one with another calibration are deleted and logged again.
+    was interrupted, and one with another calibration are deleted and logged again; one with another
+    calibration that is registered stays beside the new one.
 
     Args:
         run: run that trained the model.
@@ -71,11 +75,14 @@ def log_model(run: Run, name: str, folder: Path) -> str:
     config_tag = {CONFIG_TAG: compute_file_md5(folder / CONFIG_FILE)}
     outputs = client.get_run(run.id).outputs
     for output in outputs.model_outputs if outputs is not None else ():
-        model = _find_model(client, output.model_id)
+        model = find_logged_model(client, output.model_id)
         if model is None:
             continue
-        if _is_complete(client, model) and config_tag.items() <= model.tags.items():
-            return str(model.model_id)
+        if _is_complete(client, model):
+            if config_tag.items() <= model.tags.items():
+                return str(model.model_id)
+            if REGISTERED_TAG in model.tags:
+                continue
         client.delete_logged_model(model.model_id)
     model_id = _log_new_model(run, name, folder)
     client.set_logged_model_tags(model_id, config_tag)
@@ -86,6 +93,16 @@ def log_model(run: Run, name: str, folder: Path) -> str:
     elif MLFLOW_GIT_COMMIT in client.get_logged_model(model_id).tags:
         client.delete_logged_model_tag(model_id, MLFLOW_GIT_COMMIT)
     return model_id
+
+
+def find_model_of_run(run: Run, name: str) -> str | None:
+    """Return the id of the newest complete model with a name that a run has logged; None if it has none."""
+    client = run.store.client
+    outputs = client.get_run(run.id).outputs
+    ids = [output.model_id for output in (outputs.model_outputs if outputs is not None else ())]
+    models = [model for model_id in ids if (model := find_logged_model(client, model_id))]
+    complete = [model for model in models if model.name == name and _is_complete(client, model)]
+    return str(max(complete, key=lambda model: model.creation_timestamp).model_id) if complete else None
 
 
 def tag_logged_model(run: Run, model_id: str, tags: Mapping[str, str]) -> None:
@@ -120,7 +137,7 @@ def _log_new_model(run: Run, name: str, folder: Path) -> str:
     return str(model.model_id)
 
 
-def _find_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+def find_logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
     """Return the logged model; None if it was deleted."""
     try:
         return client.get_logged_model(model_id)

@@ -178,6 +178,14 @@ class Run:
             self.id, [Metric(name, float(value), now, step, **links) for name, value in metrics.items()]
         )
 
+    def log_model_metrics(self, metrics: Mapping[str, float], model_id: str) -> None:
+        """Log metrics of a logged model whose dataset is not known."""
+        now = int(time.time() * 1000)
+        self.store.client.log_batch(
+            self.id,
+            [Metric(name, float(value), now, 0, model_id=model_id) for name, value in metrics.items()],
+        )
+
     def log_epoch(self, metrics: EpochMetrics) -> None:
         """Log the metrics of an epoch and its layers, unless the run was resumed and already has them."""
         if metrics.epoch in self._epochs:

@@ -1,0 +1,196 @@
+"""Registry in git: versions and stages of the artifact `sentiment`, as annotated tags in GTO's convention.
+
+`sentiment@v2.0.0` registers a version; `sentiment#champion#3` assigns the stage `champion` to the version at
+its commit. `dvc artifacts get` reads the same tags. The tags are read and written with git itself: the `gto`
+library leaves the order of tags of the same second open, and cannot push two tags atomically.
+"""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sentiment.errors import UserError
+
+ARTIFACT = "sentiment"
+"""Name of the artifact in `dvc.yaml`."""
+
+CHAMPION = "champion"
+"""Stage of the version that is in use."""
+
+TIMEOUT_S = 30.0
+"""Seconds after which a remote counts as unreachable."""
+
+TAG_PATTERNS = tuple(f"refs/tags/{ARTIFACT}{separator}*" for separator in "@#")
+TAG_NAME = re.compile(
+    rf"{ARTIFACT}(?:@v(?P<version>\d+\.\d+\.\d+)|#(?P<stage>[A-Za-z0-9][\w/-]*))(?P<cancelled>!?)"
+    r"(?:#(?P<counter>\d+))?"
+)
+"""Names of registry tags. Versions with a pre-release or build suffix are not supported."""
+
+FIELDS = (
+    "refname:strip=2",
+    "*objecttype",
+    "*objectname",
+    "taggername",
+    "taggeremail:trim",
+    "taggerdate:unix",
+    "contents:subject",
+    "contents:body",
+)
+"""Fields that are read of a tag; `*` is the object that it points to."""
+
+DETAIL = re.compile(r"([A-Z][\w-]*): (.*)")
+
+
+@dataclass(frozen=True)
+class RegistryTag:
+    """An annotated tag of the registry.
+
+    Attributes:
+        name: name of the tag.
+        commit: commit that it points to.
+        author: name and e-mail address of the person who created it.
+        created: when it was created.
+        subject: first line of its message.
+        details: lines `Key: value` of its message.
+    """
+
+    name: str
+    commit: str
+    author: str
+    created: datetime
+    subject: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Why it was created: the detail `Reason`; the subject if another program created it."""
+        return self.details.get("Reason", self.subject)
+
+    @property
+    def version(self) -> tuple[int, ...] | None:
+        """The version that it registers or deregisters, such as (2, 0, 0)."""
+        version = self._match["version"]
+        return tuple(map(int, version.split("."))) if version else None
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that it assigns or unassigns."""
+        return self._match["stage"]
+
+    @property
+    def is_cancellation(self) -> bool:
+        """Whether it deregisters a version or unassigns a stage."""
+        return bool(self._match["cancelled"])
+
+    @property
+    def counter(self) -> int:
+        """Number at the end of the name, which makes the names of assignments unique."""
+        return int(self._match["counter"] or 0)
+
+    @property
+    def _match(self) -> re.Match[str]:
+        match = TAG_NAME.fullmatch(self.name)
+        if match is None:  # `read_tags` skips other tags
+            raise ValueError(f"{self.name}: not a tag of the registry")
+        return match
+
+
+def read_tags() -> list[RegistryTag]:
+    """Read the registry's tags from the local repository, oldest first.
+
+    Like GTO, this ignores lightweight tags, which have neither author nor date.
+
+    Raises:
+        UserError: git is not installed, or this is not a git repository.
+    """
+    # The fields are separated by NUL, which no message contains.
+    output = run_git("for-each-ref", f"--format={''.join(f'%({name})%00' for name in FIELDS)}", *TAG_PATTERNS)
+    values = output.split("\0")[:-1]
+    tags = []
+    for start in range(0, len(values), len(FIELDS)):
+        name, kind, commit, author, email, created, subject, body = values[start : start + len(FIELDS)]
+        name = name.removeprefix("\n")  # which ends the previous tag
+        if kind == "commit" and TAG_NAME.fullmatch(name):
+            details = dict(match.groups() for line in body.splitlines() if (match := DETAIL.fullmatch(line)))
+            date = datetime.fromtimestamp(int(created), UTC)
+            tags.append(RegistryTag(name, commit, f"{author} <{email}>", date, subject, details))
+    return sorted(tags, key=lambda tag: (tag.created, tag.counter))
+
+
+def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str], *, after: int) -> None:
+    """Create an annotated tag. It is signed if git's configuration says so.
+
+    Args:
+        name: name of the tag.
+        commit: commit that it points to.
+        subject: first line of the message.
+        details: lines `Key: value` of the message; white space in a value is collapsed.
+        after: Unix time of the registry's newest tag. Since `dvc artifacts get` takes the newest by its date
+            in seconds, a new tag is dated at least one second later, even if a clock is wrong.
+
+    Raises:
+        UserError: the tag exists, or git does not know the author.
+    """
+    lines = [f"{key}: {' '.join(value.split())}" for key, value in details.items()]
+    run_git(
+        "tag",
+        "--annotate",
+        "--cleanup=verbatim",
+        "--file=-",
+        name,
+        commit,
+        message="\n".join([subject, "", *lines, ""]),
+        environment={"GIT_COMMITTER_DATE": f"{max(int(time.time()), after + 1)} +0000"},
+    )
+
+
+def resolve_commit(revision: str) -> str:
+    """Return the hash of the commit that a git revision names.
+
+    Raises:
+        UserError: there is no such commit, git is not installed, or this is not a git repository.
+    """
+    run_git("rev-parse", "--git-dir")
+    try:
+        return run_git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        ).strip()
+    except UserError:
+        raise UserError(f"{revision}: no such git revision") from None
+
+
+def run_git(*arguments: str, message: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Run a git command, without prompts, and return its output.
+
+    Args:
+        arguments: arguments of the git command.
+        message: standard input.
+        environment: additional environment variables.
+
+    Raises:
+        UserError: git is not installed, or the command failed, with git's own message.
+    """
+    variables = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        process = subprocess.run(
+            ["git", *arguments],
+            env={**variables, **(environment or {})},
+            input=message or "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"git {arguments[0]}: no answer within {TIMEOUT_S:.0f} s") from None
+    except OSError as error:
+        raise UserError(f"cannot run git, whose tags are the registry: {error}") from None
+    if process.returncode != 0:
+        raise UserError(process.stderr.strip() or f"git {arguments[0]} exited with {process.returncode}")
+    return process.stdout

@@ -1,0 +1,202 @@
+"""`sentiment promote` and `sentiment rollback`: the choice of the model in use, by verdict or by a person."""
+
+import logging
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentiment.comparison import compare, fetch_model
+from sentiment.errors import UserError, translated_errors
+from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit, run_git
+from sentiment.registry.mirror import synchronize
+from sentiment.registry.origin import build_push_command, push_tags
+from sentiment.registry.revision import CommittedModel, has_uncommitted_lock, read_committed_model
+from sentiment.registry.state import ROLLBACK, Assignment, Registry, open_registry, require_champion
+
+logger = logging.getLogger(__name__)
+
+MAX_REASON_CHARACTERS = 1000
+"""Maximum length of a reason, which MLflow stores in a description of limited length."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a model may become the champion.
+
+    Attributes:
+        verdict: a verdict on the model and the champion; `first champion`, `same model` or `not compared`.
+        explanation: the verdict with its numbers.
+        objections: why the promotion must be forced; empty if it need not.
+    """
+
+    verdict: str
+    explanation: str
+    objections: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the champion.
+
+    Attributes:
+        champion: the new champion.
+        tags: names of the tags that were created; empty if it was the champion before.
+        pushed: whether they were pushed to origin.
+    """
+
+    champion: Assignment
+    tags: tuple[str, ...]
+    pushed: bool
+
+    def describe(self) -> str:
+        """Return the champion, and the command that publishes the tags if they were not pushed."""
+        lines = [self.champion.describe()]
+        if self.tags and not self.pushed:
+            lines.append(f"publish the tags: {shlex.join(build_push_command([*self.tags]))}")
+        return "\n".join(lines)
+
+
+def promote(
+    revision: str = "HEAD",
+    *,
+    reason: str | None = None,
+    first: bool = False,
+    force: bool = False,
+    push: bool = False,
+) -> Change:
+    """Make the selected model of a commit the champion: register a version, and assign the stage to it.
+
+    A commit that is registered keeps its version, and the champion stays as it is, so that a promotion that
+    was interrupted can be run again.
+
+    Args:
+        revision: git revision.
+        reason: reason for the promotion; by default the verdict.
+        first: promote without a comparison, if there is no champion.
+        force: promote whatever the verdict; requires a reason.
+        push: push the tags to origin.
+
+    Raises:
+        UserError: the verdict does not permit the promotion, the model cannot be read, tags are missing in
+            this clone, or the push failed.
+    """
+    reason = _validate_reason(reason)
+    if force and reason is None:
+        raise UserError("--force needs --reason: why is the model promoted without a verdict for it?")
+    commit = resolve_commit(revision)
+    registry = open_registry()
+    champion = registry.champion
+    if champion is not None and champion.tag.commit == commit:
+        logger.info("%s is the champion already", champion.registration.name)
+        return _publish(registry, (), push=push)
+    if first and champion is not None:
+        raise UserError(f"--first: {champion.registration.name} is the {CHAMPION}; promote without --first")
+    if not first:
+        champion = require_champion(registry)
+    model = read_committed_model(commit)
+    if resolve_commit("HEAD") == commit and has_uncommitted_lock():
+        logger.warning("dvc.lock has changes that are not committed: the committed model is promoted")
+    decision = _decide(model, champion, force=force)
+    if decision.objections and not force:
+        raise UserError(
+            f"{revision} is not promoted: {'; '.join(decision.objections)}. "
+            "`--force --reason TEXT` promotes it all the same, with the reason in the tag's message"
+        )
+    details = {
+        "Reason": reason or decision.explanation,
+        "Verdict": decision.verdict,
+        "Comparison": decision.explanation,
+        **({"Forced": "; ".join(decision.objections) or "no objection"} if force else {}),
+        **({"Previous": champion.registration.name} if champion else {}),
+        "Action": "promote",
+    }
+    return _assign(registry, model, details, push=push)
+
+
+def rollback(reason: str, *, push: bool = False) -> Change:
+    """Make the previous champion the champion again; see `Registry.champions` for several rollbacks.
+
+    Args:
+        reason: reason for the rollback.
+        push: push the tag to origin.
+
+    Raises:
+        UserError: there is no earlier champion, tags are missing in this clone, or the push failed.
+    """
+    reason = _validate_reason(reason) or ""
+    registry = open_registry()
+    champion = require_champion(registry)
+    if len(registry.champions) < 2:
+        raise UserError(f"{champion.registration.name} is the first {CHAMPION}: there is none to go back to")
+    previous = registry.champions[-2]
+    details = {"Reason": reason, "Previous": champion.registration.name, "Action": ROLLBACK}
+    return _assign(registry, read_committed_model(previous.tag.commit), details, push=push)
+
+
+def _validate_reason(reason: str | None) -> str | None:
+    if reason is None:
+        return None
+    reason = " ".join(reason.split())
+    if not 0 < len(reason) <= MAX_REASON_CHARACTERS:
+        raise UserError(f"--reason: must have 1 to {MAX_REASON_CHARACTERS:,} characters, not {len(reason):,}")
+    return reason
+
+
+def _decide(model: CommittedModel, champion: Assignment | None, *, force: bool) -> Decision:
+    """Compare a model with the champion on the holdout split, and check its limits."""
+    if champion is None:
+        with tempfile.TemporaryDirectory() as temporary:  # `dvc artifacts get` must find the model
+            fetch_model(model.commit, Path(temporary) / "model")
+        verdict = explanation = "first champion"
+        objections = []
+    elif read_committed_model(champion.tag.commit).artifact_md5 == model.artifact_md5:
+        verdict, explanation = "same model", f"the same model as {champion.registration.name}"
+        objections = [explanation]
+    else:
+        try:
+            with translated_errors():
+                comparison = compare(model.commit, champion.tag.commit, "holdout").comparison
+        except UserError as error:
+            if not force:
+                raise
+            verdict, explanation = "not compared", f"not compared with {champion.registration.name}: {error}"
+            objections = [explanation]
+        else:
+            verdict = comparison.verdict
+            explanation = f"compared with {champion.registration.name} on the holdout split: {comparison}"
+            objections = [] if comparison.is_better else [explanation]
+    if model.violated_limits:
+        objections.append(f"it violates limits: {', '.join(model.violated_limits)}")
+    return Decision(verdict, explanation, tuple(objections))
+
+
+def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str], *, push: bool) -> Change:
+    """Create the missing tags, push them if wanted, and mirror them."""
+    details = {**details, "Model-MD5": model.model_md5, "Artifact-MD5": model.artifact_md5}
+    registration = registry.versions.get(model.commit)
+    version = registration.name if registration else registry.name_next_version()
+    label = version.removeprefix(f"{ARTIFACT}@")
+    subjects = {} if registration else {version: f"Register {ARTIFACT} {label}"}
+    subjects[registry.name_next_assignment()] = f"Assign {CHAMPION} to {ARTIFACT} {label}"
+    run_git("var", "GIT_COMMITTER_IDENT")  # fails before the first tag if git does not know the author
+    for name, subject in subjects.items():
+        create_tag(name, model.commit, subject, details, after=registry.newest_time)
+    return _publish(Registry(read_tags()), tuple(subjects), push=push)
+
+
+def _publish(registry: Registry, tags: tuple[str, ...], *, push: bool) -> Change:
+    champion = require_champion(registry)
+    if push:
+        push_tags([*tags] or [champion.registration.name, champion.tag.name])
+    try:
+        with translated_errors():
+            for line in synchronize(registry):
+                logger.info(line)
+    except UserError as error:
+        logger.warning(
+            "MLflow does not mirror the tags: %s\n`sentiment registry sync` mirrors them later",
+            error,
+        )
+    return Change(champion, tags, push)

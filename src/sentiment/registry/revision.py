@@ -1,0 +1,103 @@
+"""The selected model of a commit, as its `dvc.lock` and its metrics record it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sentiment import paths
+from sentiment.errors import UserError
+from sentiment.files import compute_md5
+from sentiment.model.model_files import WEIGHTS_FILE
+from sentiment.paths import Candidate
+from sentiment.repository import run_git
+from sentiment.tracking.provenance import parse_lock
+
+
+@dataclass(frozen=True)
+class CommittedModel:
+    """The selected model of a commit.
+
+    Attributes:
+        commit: hash of the commit.
+        candidate: which candidate evaluate selected.
+        artifact_md5: MD5 of the folder `models/selected`, as in `dvc.lock`.
+        model_md5: MD5 of the weights.
+        params: parameters in `dvc.lock` by stage, each with values by section.
+        metrics: scalar metrics of the model by name, such as `test.auc`.
+        violated_limits: limits of the behavioural tests that the model violates.
+    """
+
+    commit: str
+    candidate: Candidate
+    artifact_md5: str
+    model_md5: str
+    params: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, float]
+    violated_limits: tuple[str, ...]
+
+    @property
+    def stage(self) -> str:
+        """The stage that trained the model."""
+        return paths.CANDIDATES[self.candidate]
+
+
+def read_committed_model(commit: str) -> CommittedModel:
+    """Read what a commit records about its selected model; no file outside git is needed.
+
+    Args:
+        commit: hash of the commit.
+
+    Raises:
+        UserError: `dvc.lock` or the metrics of evaluate are missing in the commit, or they disagree.
+    """
+    stages = parse_lock(_read(commit, paths.LOCK.as_posix()).decode(errors="replace"))
+    metrics_path = paths.metrics("evaluate").as_posix()
+    content = _read(commit, metrics_path)
+    try:
+        hashes = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs") or []}
+        artifact_md5, locked_metrics = hashes[paths.SELECTED.as_posix()], hashes[metrics_path]
+        params = {
+            name: dict((stage.get("params") or {}).get(paths.PARAMS.name) or {})
+            for name, stage in stages.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{commit}: {paths.LOCK} of this commit has no hash of {paths.SELECTED} or {metrics_path}; "
+            "run `dvc repro` and commit its results"
+        ) from None
+    if compute_md5(content) != locked_metrics:
+        raise UserError(
+            f"{commit}: {metrics_path} is not the file that {paths.LOCK} records; commit the results of one "
+            "`dvc repro` together"
+        )
+    try:
+        metrics = json.loads(content)
+        candidate: Candidate = metrics["selected"]
+        model_md5 = hashes[(paths.model(candidate) / WEIGHTS_FILE).as_posix()]
+        scalar_metrics = {
+            f"{split}.{name}": float(value)
+            for split, values in metrics["models"][candidate].items()
+            if isinstance(values, dict)
+            for name, value in values.items()
+            if isinstance(value, int | float)
+        }
+        violated_limits = tuple(map(str, metrics["violated_limits"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{commit}: {metrics_path} has another format ({type(error).__name__}: {error}); a model can be "
+            "registered from the version on that reports `violated_limits`"
+        ) from None
+    return CommittedModel(commit, candidate, artifact_md5, model_md5, params, scalar_metrics, violated_limits)
+
+
+def _read(commit: str, path: str) -> bytes:
+    content = run_git("show", f"{commit}:./{path}")
+    if content is None:
+        raise UserError(f"{commit}: this commit has no {path}; run `dvc repro` and commit its results")
+    return content
+
+
+def has_uncommitted_lock() -> bool:
+    """Return whether `dvc.lock` of the working tree differs from that of HEAD."""
+    return bool(run_git("diff", "--name-only", "HEAD", "--", paths.LOCK.as_posix()))

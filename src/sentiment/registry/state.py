@@ -1,0 +1,159 @@
+"""State of the registry: registered versions, the champion, and the champions before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sentiment.errors import UserError
+from sentiment.registry.git_tags import ARTIFACT, CHAMPION, RegistryTag, read_tags
+from sentiment.registry.origin import require_complete_tags
+
+ROLLBACK = "rollback"
+"""Value of the detail `Action` of an assignment that restores an earlier champion."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The stage `champion`, assigned to a version.
+
+    Attributes:
+        tag: tag that assigns the stage.
+        registration: tag that registers the version at the same commit.
+    """
+
+    tag: RegistryTag
+    registration: RegistryTag
+
+    def describe(self) -> str:
+        """Return what is in use, since when, by whom and why."""
+        details = self.tag.details
+        lines = [
+            f"{self.registration.name} has been the champion since {self.tag.created:%Y-%m-%d %H:%M} UTC",
+            f"  by:      {self.tag.author}",
+            f"  why:     {self.tag.reason}",
+        ]
+        if verdict := details.get("Verdict"):
+            lines.append(f"  verdict: {verdict}{', forced' if 'Forced' in details else ''}")
+        if md5 := details.get("Model-MD5"):
+            lines.append(f"  model:   {md5}")
+        return "\n".join([*lines, f"  commit:  {self.tag.commit}", f"  tag:     {self.tag.name}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as it is printed in JSON."""
+        details = self.tag.details
+        return {
+            "version": self.registration.name,
+            "commit": self.tag.commit,
+            "model_md5": details.get("Model-MD5"),
+            "artifact_md5": details.get("Artifact-MD5"),
+            "since": self.tag.created.isoformat(),
+            "by": self.tag.author,
+            "reason": self.tag.reason,
+            "verdict": details.get("Verdict"),
+            "forced": details.get("Forced"),
+            "action": details.get("Action"),
+            "tag": self.tag.name,
+        }
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All tags of the registry, oldest first."""
+
+    tags: Sequence[RegistryTag]
+
+    @cached_property
+    def versions(self) -> dict[str, RegistryTag]:
+        """Tags of the registered versions by commit, in the order of registration."""
+        versions: dict[str, RegistryTag] = {}
+        for tag in self.tags:
+            if tag.version is not None and tag.is_cancellation:
+                versions = {
+                    commit: other for commit, other in versions.items() if other.version != tag.version
+                }
+            elif tag.version is not None:
+                versions[tag.commit] = tag
+        return versions
+
+    @cached_property
+    def champions(self) -> list[Assignment]:
+        """The champion, last, and the earlier champions that a rollback restores, one after the other.
+
+        A promotion adds a champion. A rollback removes the last one, so that two rollbacks in a row go back
+        by two versions, and the next promotion starts from there. An unassignment of the stage, which only
+        GTO writes, ends with no champion.
+
+        Raises:
+            UserError: the newest assignment is to a commit without a registered version.
+        """
+        champions: list[Assignment] = []
+        assignments = [tag for tag in self.tags if tag.stage == CHAMPION]
+        for tag in assignments:
+            registration = self.versions.get(tag.commit)
+            if tag.is_cancellation:
+                champions = []
+            elif registration is not None:
+                if tag.details.get("Action") == ROLLBACK:
+                    champions = champions[:-1]
+                    while champions and champions[-1].tag.commit != tag.commit:
+                        champions = champions[:-1]
+                    champions = champions[:-1]
+                champions.append(Assignment(tag, registration))
+            elif tag is assignments[-1]:
+                raise UserError(
+                    f"{tag.name}: assigns the stage {CHAMPION} to commit {tag.commit}, which has no "
+                    f"registered version; `gto register {ARTIFACT} {tag.commit}` registers one"
+                )
+        return champions
+
+    @property
+    def champion(self) -> Assignment | None:
+        """The version in use; None if the stage has not been assigned."""
+        return self.champions[-1] if self.champions else None
+
+    @property
+    def challenger(self) -> RegistryTag | None:
+        """Tag of the newest registered version that is not the champion; None if there is none."""
+        champion = self.champion
+        others = [
+            tag for commit, tag in self.versions.items() if champion is None or commit != champion.tag.commit
+        ]
+        return others[-1] if others else None
+
+    @property
+    def newest_time(self) -> int:
+        """Unix time of the newest tag, 0 if there is none."""
+        return max((int(tag.created.timestamp()) for tag in self.tags), default=0)
+
+    def name_next_version(self) -> str:
+        """Return the name of the tag of the next version: each new model is a new major version."""
+        newest = max((tag.version[0] for tag in self.tags if tag.version), default=0)
+        return f"{ARTIFACT}@v{newest + 1}.0.0"
+
+    def name_next_assignment(self) -> str:
+        """Return the name of the tag of the next assignment of `champion`, numbered as GTO numbers it."""
+        return f"{ARTIFACT}#{CHAMPION}#{max((tag.counter for tag in self.tags), default=0) + 1}"
+
+
+def open_registry() -> Registry:
+    """Read the registry, after a comparison of its tags with origin.
+
+    Raises:
+        UserError: as `require_complete_tags` and `read_tags`.
+    """
+    require_complete_tags()
+    return Registry(read_tags())
+
+
+def require_champion(registry: Registry) -> Assignment:
+    """Return the champion.
+
+    Raises:
+        UserError: there is none.
+    """
+    if registry.champion is None:
+        raise UserError(
+            f"{ARTIFACT} has no {CHAMPION}; `sentiment promote --first` makes the model of HEAD the first one"
+        )
+    return registry.champion
