@@ -26,6 +26,8 @@ class TrackingServer:
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
     """File for its output; None: the output of this process."""
+    database: str | None = None
+    """Address of its database; None: a SQLite file in the folder."""
 
     @property
     def address(self) -> str:
@@ -55,7 +57,7 @@ class TrackingServer:
             cwd=self.folder,
             env={
                 **os.environ,
-                "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.folder}/server.db",
+                "MLFLOW_BACKEND_STORE_URI": self.database or f"sqlite:///{self.folder}/server.db",
                 "MLFLOW_ARTIFACTS_DESTINATION": f"{self.folder}/kept",
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
@@ -80,12 +82,14 @@ class TrackingServer:
 
 
 @contextmanager
-def tracking_server(folder: Path, log: Path | None = None) -> Iterator[TrackingServer]:
-    """Yield a server that answers; folder: a new one for what it keeps; log: as in `TrackingServer`."""
+def tracking_server(
+    folder: Path, log: Path | None = None, database: str | None = None
+) -> Iterator[TrackingServer]:
+    """Yield a server that answers; folder: a new one for what it keeps; the rest: as in `TrackingServer`."""
     folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        server = TrackingServer(folder, probe.getsockname()[1], log=log)
+        server = TrackingServer(folder, probe.getsockname()[1], log=log, database=database)
     try:
         server.start()
         yield server

@@ -21,9 +21,6 @@ ARTIFACT = "sentiment"
 CHAMPION = "champion"
 """Stage of the version that is in use."""
 
-TIMEOUT_S = 30.0
-"""Seconds after which a remote counts as unreachable."""
-
 TAG_PATTERNS = tuple(f"refs/tags/{ARTIFACT}{separator}*" for separator in "@#")
 TAG_NAME = re.compile(
     rf"{ARTIFACT}(?:@v(?P<version>\d+\.\d+\.\d+)|#(?P<stage>[A-Za-z0-9][\w/-]*))(?P<cancelled>!?)"
@@ -116,14 +113,15 @@ def read_tags() -> list[RegistryTag]:
         name, kind, commit, author, email, created, subject, body = values[start : start + len(FIELDS)]
         name = name.removeprefix("\n")  # which ends the previous tag
         if kind == "commit" and TAG_NAME.fullmatch(name):
-            details = dict(match.groups() for line in body.splitlines() if (match := DETAIL.fullmatch(line)))
+            matches = (DETAIL.fullmatch(line) for line in body.splitlines())
+            details = {match[1]: match[2] for match in matches if match}
             date = datetime.fromtimestamp(int(created), UTC)
             tags.append(RegistryTag(name, commit, f"{author} <{email}>", date, subject, details))
     return sorted(tags, key=lambda tag: (tag.created, tag.counter))
 
 
-def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str], *, after: int) -> None:
-    """Create an annotated tag. It is signed if git's configuration says so.
+def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str], *, after: int) -> int:
+    """Create an annotated tag. It is signed if git's configuration requires it.
 
     Args:
         name: name of the tag.
@@ -133,9 +131,13 @@ def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str],
         after: Unix time of the registry's newest tag. Since `dvc artifacts get` takes the newest by its date
             in seconds, a new tag is dated at least one second later, even if a clock is wrong.
 
+    Returns:
+        Unix time of the tag.
+
     Raises:
         UserError: the tag exists, or git does not know the author.
     """
+    created = max(int(time.time()), after + 1)
     lines = [f"{key}: {' '.join(value.split())}" for key, value in details.items()]
     run_git(
         "tag",
@@ -145,8 +147,9 @@ def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str],
         name,
         commit,
         message="\n".join([subject, "", *lines, ""]),
-        environment={"GIT_COMMITTER_DATE": f"{max(int(time.time()), after + 1)} +0000"},
+        environment={"GIT_COMMITTER_DATE": f"@{created} +0000"},
     )
+    return created
 
 
 def resolve_commit(revision: str) -> str:
@@ -164,16 +167,22 @@ def resolve_commit(revision: str) -> str:
         raise UserError(f"{revision}: no such git revision") from None
 
 
-def run_git(*arguments: str, message: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+def run_git(
+    *arguments: str,
+    message: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> str:
     """Run a git command, without prompts, and return its output.
 
     Args:
         arguments: arguments of the git command.
         message: standard input.
         environment: additional environment variables.
+        timeout_s: time limit in seconds.
 
     Raises:
-        UserError: git is not installed, or the command failed, with git's own message.
+        UserError: git is not installed, or the command failed or took too long, with git's own message.
     """
     variables = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
@@ -182,13 +191,13 @@ def run_git(*arguments: str, message: str | None = None, environment: Mapping[st
             env={**variables, **(environment or {})},
             input=message or "",
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"git {arguments[0]}: no answer within {TIMEOUT_S:.0f} s") from None
+        raise UserError(f"git {arguments[0]}: no answer within {timeout_s} s") from None
     except OSError as error:
         raise UserError(f"cannot run git, whose tags are the registry: {error}") from None
     if process.returncode != 0:

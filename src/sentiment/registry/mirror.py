@@ -16,7 +16,7 @@ from sentiment.lineage import (
     find_or_create_model_run,
 )
 from sentiment.registry.git_tags import ARTIFACT, CHAMPION, RegistryTag
-from sentiment.registry.revision import CommittedModel, read_committed_model
+from sentiment.registry.revision import CommittedModel, read_registered_model
 from sentiment.registry.state import Registry
 from sentiment.tracking import Run, Store, find_tagged_run, open_store
 from sentiment.tracking.logged_model import find_model_of_run, log_model
@@ -58,7 +58,7 @@ def synchronize(registry: Registry) -> Iterator[str]:
             registered.delete_version(version)
             yield f"{tag.name}: deleted version {version.version}, a duplicate of {versions[0].version}"
         try:
-            model = read_committed_model(tag.commit)
+            model = read_registered_model(tag)
         except UserError as error:
             yield f"{tag.name}: not mirrored: {error}"
         else:
@@ -179,7 +179,11 @@ def _build_content(
         "registered.reason": tag.reason,
     }
     lines = [f"`{tag.name}`, registered by {tag.author} at {tag.created.isoformat()}: {tag.reason}"]
-    assignments = [other for other in registry.tags if other.stage == CHAMPION and other.commit == tag.commit]
+    assignments = [
+        other
+        for other in registry.tags
+        if other.stage == CHAMPION and other.commit == tag.commit and not other.is_cancellation
+    ]
     if assignments:
         newest = assignments[-1]
         tags |= {

@@ -9,6 +9,8 @@ from sentiment.registry.git_tags import ARTIFACT, TAG_NAME, TAG_PATTERNS, run_gi
 logger = logging.getLogger(__name__)
 
 REMOTE = "origin"
+TIMEOUT_S = 30
+"""Seconds after which the remote counts as unreachable."""
 
 
 def require_complete_tags() -> None:
@@ -46,7 +48,7 @@ def _read_remote_tags() -> dict[str, str]:
         logger.warning("this repository has no remote %s: the registry is that of the local tags", REMOTE)
         return {}
     try:
-        output = run_git("ls-remote", "--tags", "--refs", REMOTE, *TAG_PATTERNS)
+        output = run_git("ls-remote", "--tags", "--refs", REMOTE, *TAG_PATTERNS, timeout_s=TIMEOUT_S)
     except UserError as error:
         logger.warning("cannot read the tags of %s: %s; the local tags may be out of date", REMOTE, error)
         return {}

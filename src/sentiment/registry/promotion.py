@@ -12,7 +12,12 @@ from sentiment.errors import UserError, translated_errors
 from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit, run_git
 from sentiment.registry.mirror import synchronize
 from sentiment.registry.origin import build_push_command, push_tags
-from sentiment.registry.revision import CommittedModel, has_uncommitted_lock, read_committed_model
+from sentiment.registry.revision import (
+    CommittedModel,
+    has_uncommitted_lock,
+    read_committed_model,
+    read_registered_model,
+)
 from sentiment.registry.state import ROLLBACK, Assignment, Registry, open_registry, require_champion
 
 logger = logging.getLogger(__name__)
@@ -132,7 +137,7 @@ def rollback(reason: str, *, push: bool = False) -> Change:
         raise UserError(f"{champion.registration.name} is the first {CHAMPION}: there is none to go back to")
     previous = registry.champions[-2]
     details = {"Reason": reason, "Previous": champion.registration.name, "Action": ROLLBACK}
-    return _assign(registry, read_committed_model(previous.tag.commit), details, push=push)
+    return _assign(registry, read_registered_model(previous.tag), details, push=push)
 
 
 def _validate_reason(reason: str | None) -> str | None:
@@ -151,7 +156,7 @@ def _decide(model: CommittedModel, champion: Assignment | None, *, force: bool) 
             fetch_model(model.commit, Path(temporary) / "model")
         verdict = explanation = "first champion"
         objections = []
-    elif read_committed_model(champion.tag.commit).artifact_md5 == model.artifact_md5:
+    elif read_registered_model(champion.tag).artifact_md5 == model.artifact_md5:
         verdict, explanation = "same model", f"the same model as {champion.registration.name}"
         objections = [explanation]
     else:
@@ -178,12 +183,21 @@ def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str
     registration = registry.versions.get(model.commit)
     version = registration.name if registration else registry.name_next_version()
     label = version.removeprefix(f"{ARTIFACT}@")
-    subjects = {} if registration else {version: f"Register {ARTIFACT} {label}"}
-    subjects[registry.name_next_assignment()] = f"Assign {CHAMPION} to {ARTIFACT} {label}"
+    tags = [] if registration else [(version, model.commit, f"Register {ARTIFACT} {label}")]
+    higher_versions = registry.find_higher_versions(model.commit)
+    for counter, other in enumerate(higher_versions, start=registry.next_counter):
+        tags.append(
+            (f"{ARTIFACT}#{CHAMPION}!#{counter}", other.commit, f"Unassign {CHAMPION} from {other.name}")
+        )
+    counter = registry.next_counter + len(higher_versions)
+    tags.append(
+        (f"{ARTIFACT}#{CHAMPION}#{counter}", model.commit, f"Assign {CHAMPION} to {ARTIFACT} {label}")
+    )
     run_git("var", "GIT_COMMITTER_IDENT")  # fails before the first tag if git does not know the author
-    for name, subject in subjects.items():
-        create_tag(name, model.commit, subject, details, after=registry.newest_time)
-    return _publish(Registry(read_tags()), tuple(subjects), push=push)
+    newest_time = registry.newest_time
+    for name, commit, subject in tags:
+        newest_time = create_tag(name, commit, subject, details, after=newest_time)
+    return _publish(Registry(read_tags()), tuple(name for name, _, _ in tags), push=push)
 
 
 def _publish(registry: Registry, tags: tuple[str, ...], *, push: bool) -> Change:

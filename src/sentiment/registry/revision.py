@@ -10,6 +10,7 @@ from sentiment.errors import UserError
 from sentiment.files import compute_md5
 from sentiment.model.model_files import WEIGHTS_FILE
 from sentiment.paths import Candidate
+from sentiment.registry.git_tags import RegistryTag
 from sentiment.repository import run_git
 from sentiment.tracking.provenance import parse_lock
 
@@ -89,6 +90,22 @@ def read_committed_model(commit: str) -> CommittedModel:
             "registered from the version on that reports `violated_limits`"
         ) from None
     return CommittedModel(commit, candidate, artifact_md5, model_md5, params, scalar_metrics, violated_limits)
+
+
+def read_registered_model(tag: RegistryTag) -> CommittedModel:
+    """Read the model of a tag's commit, and compare it with the hash in the tag's message.
+
+    Raises:
+        UserError: the tag was moved to a commit with another model, or as `read_committed_model`.
+    """
+    model = read_committed_model(tag.commit)
+    recorded = tag.details.get("Artifact-MD5", model.artifact_md5)
+    if recorded != model.artifact_md5:
+        raise UserError(
+            f"{tag.name}: its message records the model {recorded}, but its commit {tag.commit} has "
+            f"{model.artifact_md5}: the tag was moved, or its message was edited"
+        )
+    return model
 
 
 def _read(commit: str, path: str) -> bytes:

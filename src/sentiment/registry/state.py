@@ -81,8 +81,8 @@ class Registry:
         """The champion, last, and the earlier champions that a rollback restores, one after the other.
 
         A promotion adds a champion. A rollback removes the last one, so that two rollbacks in a row go back
-        by two versions, and the next promotion starts from there. An unassignment of the stage, which only
-        GTO writes, ends with no champion.
+        by two versions, and the next promotion starts from there. If the champion is unassigned with GTO,
+        there is none until the next promotion.
 
         Raises:
             UserError: the newest assignment is to a commit without a registered version.
@@ -92,7 +92,10 @@ class Registry:
         for tag in assignments:
             registration = self.versions.get(tag.commit)
             if tag.is_cancellation:
-                champions = []
+                if "Action" not in tag.details:  # otherwise an assignment follows
+                    is_champion = champions and champions[-1].tag.commit == tag.commit
+                    others = [other for other in champions if other.tag.commit != tag.commit]
+                    champions = [] if is_champion else others
             elif registration is not None:
                 if tag.details.get("Action") == ROLLBACK:
                     champions = champions[:-1]
@@ -106,6 +109,21 @@ class Registry:
                     f"registered version; `gto register {ARTIFACT} {tag.commit}` registers one"
                 )
         return champions
+
+    def find_higher_versions(self, commit: str) -> list[RegistryTag]:
+        """Return the versions above that of a commit to which the stage is assigned.
+
+        GTO shows the highest version to which a stage is assigned, so these must be unassigned before a lower
+        version becomes the champion.
+        """
+        last_tags = {tag.commit: tag for tag in self.tags if tag.stage == CHAMPION}
+        assigned = [
+            version
+            for other, version in self.versions.items()
+            if other in last_tags and not last_tags[other].is_cancellation
+        ]
+        own = self.versions[commit].version if commit in self.versions else None
+        return [] if own is None else [tag for tag in assigned if tag.version and tag.version > own]
 
     @property
     def champion(self) -> Assignment | None:
@@ -131,9 +149,10 @@ class Registry:
         newest = max((tag.version[0] for tag in self.tags if tag.version), default=0)
         return f"{ARTIFACT}@v{newest + 1}.0.0"
 
-    def name_next_assignment(self) -> str:
-        """Return the name of the tag of the next assignment of `champion`, numbered as GTO numbers it."""
-        return f"{ARTIFACT}#{CHAMPION}#{max((tag.counter for tag in self.tags), default=0) + 1}"
+    @property
+    def next_counter(self) -> int:
+        """Number of the next assignment or unassignment, counted as GTO counts."""
+        return max((tag.counter for tag in self.tags), default=0) + 1
 
 
 def open_registry() -> Registry:
