@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,3 +69,8 @@ def clone(origin: Path, folder: Path, *options: str) -> Repository:
     subprocess.run(["git", "clone", "-q", *options, origin.as_uri(), str(folder)], check=True)
     identify(Repository(folder))
     return Repository(folder)
+
+
+def run_gto(*arguments: str) -> None:
+    """Run the command `gto` of this environment in the working directory."""
+    subprocess.run([Path(sys.executable).with_name("gto"), *arguments], check=True, capture_output=True)

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import gto.api
 import pytest
 from mlflow import MlflowClient
 
@@ -28,9 +27,8 @@ def _versions_by_alias() -> dict[str, str]:
     }
 
 
-def _champion_of_gto() -> str:
-    (version,) = gto.api.find_versions_in_stage(repo=".", name="sentiment", stage="champion")
-    return str(version.version)
+def _champion_of_gto(registered: RegisteredProject) -> str:
+    return registered.project.run("gto", "show", "sentiment#champion", "--version").stdout.strip()
 
 
 def _tag_names(registered: RegisteredProject) -> list[str]:
@@ -105,17 +103,17 @@ def test_two_rollbacks_restore_the_two_champions_before(registered: RegisteredPr
     first = rollback("it is slow")
     assert first.tags == ("sentiment#champion!#4", "sentiment#champion#5")
     assert (first.champion.registration.name, first.champion.tag.reason) == ("sentiment@v2.0.0", "it is slow")
-    assert _champion_of_gto() == "v2.0.0"
+    assert _champion_of_gto(registered) == "v2.0.0"
     assert _versions_by_alias() == {"champion": "sentiment@v2.0.0", "challenger": "sentiment@v3.0.0"}
 
     assert rollback("still slow").champion.registration.name == "sentiment@v1.0.0"
-    assert _champion_of_gto() == "v1.0.0"
+    assert _champion_of_gto(registered) == "v1.0.0"
     with pytest.raises(UserError, match="none to go back to"):
         rollback("and again")
 
     again = promote(registered.trained)
     assert again.champion.registration.name == "sentiment@v2.0.0"
-    assert _champion_of_gto() == "v2.0.0"
+    assert _champion_of_gto(registered) == "v2.0.0"
     assert [other.registration.name for other in Registry(read_tags()).champions] == [
         "sentiment@v1.0.0",
         "sentiment@v2.0.0",

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import gto.api
 import pytest
 from dvc.repo import Repo
 
 from sentiment.errors import UserError
 from sentiment.registry.git_tags import create_tag, read_tags, resolve_commit
 from sentiment.registry.state import Registry, require_champion
-from tests.registry.repositories import Repository, make_repository
+from tests.registry.repositories import Repository, make_repository, run_gto
 
 
 @pytest.fixture
@@ -37,8 +36,8 @@ def _commits(repository: Repository, count: int) -> list[str]:
 
 def test_tags_of_gto_are_read(repository: Repository) -> None:
     first = repository.commit("first")
-    gto.api.register(repo=".", name="sentiment", ref=first, version="v1.0.0", message="from GTO")
-    gto.api.assign(repo=".", name="sentiment", stage="champion", ref=first, message="chosen in GTO")
+    run_gto("register", "sentiment", first, "--version", "v1.0.0", "--message", "from GTO")
+    run_gto("assign", "sentiment", "--version", "v1.0.0", "--stage", "champion", "--message", "chosen in GTO")
     champion = require_champion(_read())
     assert (champion.tag.commit, champion.registration.name) == (first, "sentiment@v1.0.0")
     assert (champion.tag.author, champion.tag.reason) == ("Ada <ada@localhost>", "chosen in GTO")
