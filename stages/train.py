@@ -53,7 +53,7 @@ def main() -> None:
         open_checkpoint(folder, fingerprint, minutes) as checkpoint,
         open_training_run(checkpoint, params, origin) as run,
     ):
-        log_provenance(run, TRAINING_INPUTS)
+        log_provenance(run, "train", TRAINING_INPUTS)
         log_configuration(run, params, reviews, origin, sections=Params.model_fields)
         for completed in checkpoint.epochs if checkpoint else ():
             run.log_epoch(completed)

@@ -185,6 +185,40 @@ def sync() -> None:
 
 @app.command()
 @exits_cleanly
+def verify(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            help="A git revision, DVC experiment, model folder or id of an MLflow run.",
+            show_default="the working tree",
+        ),
+    ] = None,
+    lock: Annotated[
+        bool,
+        typer.Option(
+            "--lock", help="Only compare dvc.lock with the code, parameters and packages of its commit."
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a model with the code, parameters, packages, data and run that it was made from.
+
+    Exits with 0 only if all checks agree, with 1 if one differs or is not known.
+    """
+    if subject is not None and Path(subject).is_dir():
+        subject = str(Path(subject).absolute())
+    enter_repository()
+    from sentiment.verification.verify import verify as run
+    from sentiment.verification.verify import verify_lock
+
+    result = verify_lock(subject or "HEAD") if lock else run(subject)
+    typer.echo(dumps(result.to_dict()) if json else result)
+    if not result.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+@exits_cleanly
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:

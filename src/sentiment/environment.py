@@ -45,7 +45,7 @@ def require_locked_packages(stage: str) -> None:
                 [
                     f"installed packages differ from {paths.ENVIRONMENT}, whose versions {stage} depends on:",
                     *(f"  {line}" for line in differences),
-                    "`make setup` installs the locked versions; to use another one, change pyproject.toml and "
+                    "`make setup` installs the locked versions; to use others, change pyproject.toml and "
                     "run `make lock`, then `make setup`",
                 ]
             )

@@ -17,21 +17,18 @@ from sentiment.params.section import Section
 from sentiment.settings import repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, Store, build_run_name, find_tagged_run, open_store, reopen_run, start_run
+from sentiment.tracking.origin_tags import (
+    CODE_TAG,
+    DATA_TAG,
+    MODEL_COMMIT_TAG,
+    MODEL_TAG,
+    UNKNOWN,
+    build_origin_tags,
+)
 from sentiment.tracking.provenance import INPUT_TAG, compute_dvc_hashes, parse_lock
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.fingerprint import PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
-
-MODEL_TAG = "model.md5"
-PARAMS_TAG = "params.digest"
-DATA_TAG = "data.digest"
-CODE_TAG = "code.digest"
-STUDY_TAG, TRIAL_TAG = "tune.study", "tune.trial"
-"""Tags of a trial's run: name of the study and number of the trial."""
-
-UNKNOWN = "unknown"
-MODEL_COMMIT_TAG = "git.commit_of_model"
-"""Tag with the value UNKNOWN on a run that was created for an existing model, whose commit is not known."""
 
 TRAINING_INPUTS = (
     *(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
@@ -121,7 +118,7 @@ def log_configuration(
     log_datasets(run, params, reviews)
     device = resolve_device(params.train.device)
     precision = resolve_precision(params.train.precision, device)
-    run.tag({**_origin_tags(origin), "device": device.type, "precision": precision})
+    run.tag({**build_origin_tags(origin), "device": device.type, "precision": precision})
 
 
 def log_datasets(run: Run, params: Params, reviews: TrainingData) -> None:
@@ -132,7 +129,7 @@ def log_datasets(run: Run, params: Params, reviews: TrainingData) -> None:
 
 def tag_run_with_model(run: Run, folder: Path) -> None:
     """Tag a run with the MD5 of the weights that it trained and with the digests of the model's origin."""
-    run.tag({MODEL_TAG: compute_model_hash(folder), **_origin_tags(load_config(folder).origin)})
+    run.tag({MODEL_TAG: compute_model_hash(folder), **build_origin_tags(load_config(folder).origin)})
 
 
 def find_model_run(store: Store, folder: Path, stage: str) -> Run | None:
@@ -142,7 +139,7 @@ def find_model_run(store: Store, folder: Path, stage: str) -> Run | None:
     identical weights.
     """
     origin = load_config(folder).origin
-    tags = {MODEL_TAG: compute_model_hash(folder), "stage": stage, **_origin_tags(origin)}
+    tags = {MODEL_TAG: compute_model_hash(folder), "stage": stage, **build_origin_tags(origin)}
     return find_tagged_run(store, tags)
 
 
@@ -157,21 +154,12 @@ def find_or_create_model_run(store: Store, folder: Path, stage: str) -> Run:
     if found is not None:
         return found
     config, md5 = load_config(folder), compute_model_hash(folder)
-    tags = {**_origin_tags(config.origin), MODEL_TAG: md5, MODEL_COMMIT_TAG: UNKNOWN}
+    tags = {**build_origin_tags(config.origin), MODEL_TAG: md5, MODEL_COMMIT_TAG: UNKNOWN}
     with start_run(store, stage, f"{stage} from cache · model {md5[:7]}", tags=tags, source={}) as run:
         locked_params, locked_inputs = _read_lock_entry(folder, stage)
         run.log_params({**locked_params, "model": config.model.model_dump()})
         run.tag({f"{INPUT_TAG}{path}": md5 for path, md5 in locked_inputs.items()})
     return run
-
-
-def _origin_tags(origin: Origin | None) -> dict[str, str]:
-    if origin is None:
-        return dict.fromkeys((PARAMS_TAG, DATA_TAG, CODE_TAG), UNKNOWN)
-    tags = {PARAMS_TAG: origin.params, DATA_TAG: origin.data, CODE_TAG: origin.code}
-    if origin.study is not None:
-        tags |= {STUDY_TAG: origin.study, TRIAL_TAG: str(origin.trial)}
-    return tags
 
 
 def _read_lock_entry(folder: Path, stage: str) -> tuple[Mapping[str, object], dict[str, str]]:

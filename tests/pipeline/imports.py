@@ -23,6 +23,7 @@ INFRASTRUCTURE = (
     "paths",
     "repository",
     "settings",
+    "stage_inputs",
     "tracking",
 )
 """Modules of `sentiment` that stages use but that do not affect results, so no stage depends on them.

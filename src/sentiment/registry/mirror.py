@@ -7,19 +7,13 @@ from pathlib import Path
 
 from sentiment.comparison import fetch_model
 from sentiment.errors import UserError
-from sentiment.lineage import (
-    CODE_TAG,
-    DATA_TAG,
-    MODEL_TAG,
-    PARAMS_TAG,
-    SECTIONS_BY_STAGE,
-    find_or_create_model_run,
-)
+from sentiment.lineage import SECTIONS_BY_STAGE, find_or_create_model_run
 from sentiment.registry.git_tags import ARTIFACT, CHAMPION, RegistryTag
 from sentiment.registry.revision import CommittedModel, read_registered_model
 from sentiment.registry.state import Registry
 from sentiment.tracking import Run, Store, find_tagged_run, open_store
 from sentiment.tracking.logged_model import find_model_of_run, log_model
+from sentiment.tracking.origin_tags import CODE_TAG, DATA_TAG, MODEL_TAG, PARAMS_TAG
 from sentiment.tracking.provenance import COMMIT_TAG
 from sentiment.tracking.registered_model import ModelVersion, RegisteredModel, VersionContent, get_model_id
 

@@ -107,6 +107,11 @@ def _is_default_store() -> bool:
     return tracking_uri(load_settings()) == default_tracking_uri()
 
 
+def has_store() -> bool:
+    """Return whether a tracking store is configured, or the default one exists."""
+    return not _is_default_store() or _default_database_path().is_file()
+
+
 @register_translator
 def translate_store_error(error: BaseException) -> UserError | None:
     """Translate an error of the tracking store into an error message; return None for other errors."""

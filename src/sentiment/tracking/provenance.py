@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
@@ -18,11 +17,11 @@ from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.data.locations import redact_urls_in
-from sentiment.environment import PINNED, REQUIREMENTS, get_public_version
+from sentiment.environment import PINNED, REQUIREMENTS, get_public_version, read_stages
 from sentiment.files import compute_file_md5
 from sentiment.repository import read_committed, run_git
 from sentiment.settings import find_secrets, load_settings, repository_root
-from sentiment.training.fingerprint import detect_instruction_sets
+from sentiment.stage_inputs import DIGEST_TAG, WorkingTree, collect_inputs
 
 if TYPE_CHECKING:
     from sentiment.tracking.run import Run
@@ -37,11 +36,12 @@ DIFF, PACKAGES = "source.diff", "packages.txt"
 """Artifacts of a run: the diff of the working tree, and the installed packages."""
 
 
-def log_provenance(run: "Run", inputs: Iterable[Path]) -> None:
+def log_provenance(run: "Run", stage: str, inputs: Iterable[Path]) -> None:
     """Log what is needed to reproduce a run; in a resumed run, current values replace the earlier ones.
 
     Args:
         run: run to log to.
+        stage: name of the run's stage in `dvc.yaml`.
         inputs: files and folders that the run's stage reads; missing ones are skipped.
     """
     hashes = compute_dvc_hashes(inputs)
@@ -49,7 +49,8 @@ def log_provenance(run: "Run", inputs: Iterable[Path]) -> None:
     run.replace_tags(
         "git.", {name.removeprefix("git."): tags[name] for name in tags if name.startswith("git.")}
     )
-    run.tag({**tags, **collect_environment_tags(), **_input_tags(hashes)})
+    digests = _collect_digest_tags(stage, hashes)
+    run.tag({**tags, **collect_environment_tags(), **_input_tags(hashes), **digests})
     run.log_text(PACKAGES, list_installed_packages())
     redact = build_redactor()
     diff = compute_working_tree_diff() if tags.get(DIRTY_TAG) == "true" else None
@@ -69,6 +70,12 @@ def collect_evaluation_tags(inputs: Iterable[Path]) -> dict[str, str]:
         **collect_environment_tags(),
         **_input_tags(hashes),
     }
+
+
+def _collect_digest_tags(stage: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Return tags with the digests of a stage's inputs, which equal those of its entry in `dvc.lock`."""
+    digests = collect_inputs(read_stages()[stage], WorkingTree({**hashes})).compute_digests()
+    return {f"{DIGEST_TAG}{kind}": digest for kind, digest in digests.items()}
 
 
 def _input_tags(hashes: Mapping[str, str]) -> dict[str, str]:
@@ -140,6 +147,11 @@ def compute_dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
 
 def collect_environment_tags() -> dict[str, str]:
     """Return tags of the machine and its software: versions, processor, instruction sets, threads."""
+    # Not at the top: reading runs does not need torch, whose import takes seconds.
+    import torch
+
+    from sentiment.training.fingerprint import detect_instruction_sets
+
     return {
         "version.python": platform.python_version(),
         "version.torch": torch.__version__,

@@ -22,14 +22,15 @@ from mlflow.utils.mlflow_tags import (
 
 from sentiment.errors import translate
 from sentiment.settings import set_environment
-from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tracking.mlflow_store import STORE_ERRORS, Store
 from sentiment.tracking.provenance import SOURCE_TAGS, build_redactor, collect_source_tags
 from sentiment.tracking.ui import describe_run, flatten
-from sentiment.training.epoch_metrics import EpochMetrics
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # imports 26 MB that training does not need
+if TYPE_CHECKING:  # imports that take seconds, which reading runs does not need
+    from matplotlib.figure import Figure
+
+    from sentiment.tokens.token_store import TokenizedReviews
+    from sentiment.training.epoch_metrics import EpochMetrics
 
 PARAMS_PER_BATCH = 100
 """Maximum number of parameters that the MLflow API accepts in one request."""
@@ -186,7 +187,7 @@ class Run:
             [Metric(name, float(value), now, 0, model_id=model_id) for name, value in metrics.items()],
         )
 
-    def log_epoch(self, metrics: EpochMetrics) -> None:
+    def log_epoch(self, metrics: "EpochMetrics") -> None:
         """Log the metrics of an epoch and its layers, unless the run was resumed and already has them."""
         if metrics.epoch in self._epochs:
             return
@@ -195,11 +196,11 @@ class Run:
         del values["epoch"], values["gradients"]
         self.log_metrics(values, step=metrics.epoch)
 
-    def log_best(self, best: EpochMetrics) -> None:
+    def log_best(self, best: "EpochMetrics") -> None:
         """Log number and AUC of the best epoch, whose weights are those of the model."""
         self.log_metrics({"best_epoch": best.epoch, VALIDATION_AUC: best.validation_auc})
 
-    def log_data(self, split: str, reviews: TokenizedReviews, path: Path, stage: str = "tokenize") -> None:
+    def log_data(self, split: str, reviews: "TokenizedReviews", path: Path, stage: str = "tokenize") -> None:
         """Log a split as an input of the run; `stage` is the DVC stage that writes its tokens to `path`."""
         source = CodeDatasetSource({"path": path.as_posix(), "dvc.stage": stage})
         dataset = Dataset(

@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
-from sentiment.lineage import STUDY_TAG, TRIAL_TAG, build_origin, start_stage_run
+from sentiment.lineage import build_origin, start_stage_run
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
+from sentiment.tracking.origin_tags import STUDY_TAG, TRIAL_TAG
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.study import STUDY_ID, Search

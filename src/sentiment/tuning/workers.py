@@ -58,7 +58,7 @@ def run_search(search: Search, run: Run) -> None:
             attempts, or a worker met an error that the user can fix.
     """
     tune, workers = search.params.tune, _count_workers(search.params)
-    log_provenance(run, TRAINING_INPUTS)
+    log_provenance(run, "tune", TRAINING_INPUTS)
     # The limits may change while the study stays the same, but a run's parameters may not: log them as tags.
     run.log_params(search.params.model_dump(exclude={"tune": LIMITS}))
     log_datasets(run, search.params, search.reviews)

@@ -1,0 +1,92 @@
+"""What git knows about a verified commit: changes of the working tree, revisions, tags, history."""
+
+import os
+import re
+import subprocess
+
+from sentiment import paths
+from sentiment.errors import UserError
+from sentiment.repository import run_git
+from sentiment.verification.checks import Check, report_differences
+
+NETWORK_TIMEOUT_S = 20
+EXPERIMENTS = "refs/exps"
+"""Namespace of the commits of DVC's experiments; the name is the last part."""
+
+
+def get_commit(revision: str = "HEAD") -> str | None:
+    """Return the commit of a revision or of a DVC experiment; None if there is none."""
+    if revision.startswith("-"):
+        return None
+    output = run_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if output is None:
+        listed = (run_git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b"").decode()
+        names = {line.rpartition("/")[2]: line.partition(" ")[0] for line in listed.splitlines()}
+        return names.get(revision)
+    return output.decode().strip()
+
+
+def require_commit() -> str:
+    """Return the commit of HEAD.
+
+    Raises:
+        UserError: there is no git, no repository or no commit.
+    """
+    commit = get_commit()
+    if commit is None:
+        raise UserError(
+            "git cannot read a commit here: verify compares with what is committed; install git, clone "
+            "the repository instead of its archive, or make a first commit"
+        )
+    return commit
+
+
+def describe_shallow_clone() -> str:
+    """Return a hint with the command that fetches the history; an empty string if it is complete."""
+    output = run_git("rev-parse", "--is-shallow-repository")
+    if (output or b"").strip() != b"true":
+        return ""
+    return "; this clone is shallow, `git fetch --unshallow --tags` fetches the other commits"
+
+
+def check_working_tree(commit: str) -> Check:
+    """Check that the working tree, with `dvc.lock`, is that of the commit."""
+    output = run_git("status", "--porcelain", "-z", "--untracked-files=all", "--", ".", ":!mlruns") or b""
+    names = [os.fsdecode(entry[3:]) for entry in output.split(b"\0") if re.match(rb"[ MTADRCU?!]{2} ", entry)]
+    return report_differences(
+        "working tree", [f"{name} is not committed" for name in names], f"it is that of commit {commit[:7]}"
+    )
+
+
+def check_tag(name: str) -> Check | None:
+    """Check that a tag is where the remote `origin` has it; None if this is no tag, or there is no remote."""
+    local = run_git("rev-parse", "--verify", "--quiet", f"refs/tags/{name}")
+    if local is None or run_git("remote", "get-url", "origin") is None:
+        return None
+    try:
+        process = subprocess.run(
+            ["git", "ls-remote", "origin", f"refs/tags/{name}"],
+            capture_output=True,
+            check=True,
+            timeout=NETWORK_TIMEOUT_S,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return Check("tag", "not known", "origin cannot be reached, so the tag cannot be compared with it")
+    remote = process.stdout.split(b"\t")[0]
+    if not remote:
+        return Check("tag", "not known", f"origin has no tag {name}; `git push origin {name}` publishes it")
+    if remote != local.strip():
+        return Check(
+            "tag",
+            "differs",
+            "the tag was moved: origin has it at another commit; `git fetch origin --tags --force` takes "
+            "that one",
+        )
+    return Check("tag", "agrees", "origin has it at the same commit")
+
+
+def find_commits_with(md5: str) -> list[str]:
+    """Return the commits of all branches, tags and experiments whose `dvc.lock` gained or lost an MD5."""
+    output = run_git("log", "--all", "--format=%H", f"-S{md5}", "--", str(paths.LOCK)) or b""
+    return output.decode().split()

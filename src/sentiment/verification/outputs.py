@@ -1,0 +1,190 @@
+"""Outputs on disk or in DVC's cache against `dvc.lock`, and the selected model against its candidates."""
+
+import configparser
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sentiment import paths
+from sentiment.files import compute_file_md5, compute_md5
+from sentiment.model.model_config import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from sentiment.paths import Candidate
+from sentiment.stage_inputs import Tree, WorkingTree
+from sentiment.verification.checks import Check, report_differences
+from sentiment.verification.lock import Project
+
+CONFIGURATIONS = (".dvc/config", ".dvc/config.local")
+"""DVC's configuration of the repository; a later file takes precedence."""
+
+
+def find_cache() -> Path:
+    """Return the folder of DVC's cache."""
+    folder = Path(".dvc/cache")
+    for name in CONFIGURATIONS:
+        parser = configparser.ConfigParser()
+        parser.read(name)
+        if location := parser.get("cache", "dir", fallback=None):
+            folder = Path(name).parent / location
+    return folder
+
+
+def find_cached(md5: str) -> Path | None:
+    """Return the object of an output in DVC's cache, or None if the cache lacks it or any file in it."""
+    path = find_cache() / "files" / "md5" / md5[:2] / md5[2:]
+    if not path.is_file():
+        return None
+    if md5.endswith(".dir") and not all(find_cached(item["md5"]) for item in json.loads(path.read_bytes())):
+        return None
+    return path
+
+
+class OutputTree:
+    """Outputs of a `dvc.lock`: from disk where they are the same, otherwise from DVC's cache or git.
+
+    Args:
+        project: project with the lock.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._disk = WorkingTree()
+        self._md5s = {path: md5 for name in project.lock for path, md5 in project.list_outputs(name).items()}
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of an output or of a file in one; None if it is nowhere on this machine."""
+        file = self._locate(path)
+        if file is not None:
+            return file.read_bytes()
+        content = self._project.tree.read(path)  # git has metrics and the model card
+        return content if content is not None and compute_md5(content) == self._md5s.get(path) else None
+
+    def hash(self, path: str) -> str | None:
+        """Return the MD5 of an output or of a file in one; None if it is nowhere on this machine."""
+        file = self._locate(path)
+        if file is None:
+            content = self.read(path)
+            return None if content is None else compute_md5(content)
+        return self._md5s[path] if file.suffix == ".dir" or file.is_dir() else compute_file_md5(file)
+
+    def _locate(self, path: str) -> Path | None:
+        """Return where an output is, or a file in an output that is a folder."""
+        if path in self._md5s:
+            on_disk = self._disk.hash(path) == self._md5s[path]
+            return Path(path) if on_disk else find_cached(self._md5s[path])
+        folder, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
+        found = self._locate(folder) if folder in self._md5s else None
+        if found is None or found.is_dir():
+            return found / name if found is not None and (found / name).is_file() else None
+        md5s = {item["relpath"]: item["md5"] for item in json.loads(found.read_bytes())}
+        return find_cached(md5s[name]) if name in md5s else None
+
+
+def check_outputs(project: Project) -> Check:
+    """Check that the outputs on disk are those in `dvc.lock`; those of a commit may be in DVC's cache."""
+    outputs = [
+        (stage, path, md5) for stage in project.stages for path, md5 in project.list_outputs(stage).items()
+    ]
+    if project.is_on_disk:
+        differences = [
+            _describe_difference(project, stage, path, md5)
+            for stage, path, md5 in outputs
+            if project.tree.hash(path) != md5
+        ]
+        return report_differences(
+            "outputs", differences, f"all {len(outputs)} outputs are on disk as in dvc.lock"
+        )
+    tree = OutputTree(project)
+    missing = [path for _, path, md5 in outputs if tree.hash(path) != md5]
+    if not missing:
+        message = f"all {len(outputs)} outputs are on disk, in DVC's cache or in git as in dvc.lock"
+        return Check("outputs", "agrees", message)
+    others = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return Check(
+        "outputs",
+        "not known",
+        f"{', '.join(missing[:3])}{others}: neither here nor in DVC's cache; `dvc fetch --all-commits` "
+        "downloads the outputs of all commits from a remote",
+    )
+
+
+def _describe_difference(project: Project, stage: str, path: str, md5: str) -> str:
+    if project.tree.hash(path) is None:
+        hint = "`dvc checkout` restores it from the cache" if find_cached(md5) else "nor is it in the cache"
+        return f"{stage}: {path} is missing, {hint}"
+    return f"{stage}: {path} differs from dvc.lock{_describe_run_cache(project, stage, path, md5)}"
+
+
+def _describe_run_cache(project: Project, stage: str, path: str, md5: str) -> str:
+    """Return whether DVC itself recorded another output for the same inputs than `dvc.lock` now has."""
+    recorded = {outputs.get(path) for outputs in _find_recorded_outputs(project.lock[stage])}
+    if recorded and md5 not in recorded:
+        return ", and so does DVC's run cache: dvc.lock was edited manually"
+    return ""
+
+
+def _find_recorded_outputs(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the outputs of the entries of DVC's run cache with the inputs of an entry of `dvc.lock`."""
+    for file in (find_cache() / "runs").glob("??/*/*"):
+        try:
+            recorded = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+            same = all(recorded.get(key) == entry.get(key) for key in ("cmd", "params"))
+            if same and _list_md5s(recorded, "deps") == _list_md5s(entry, "deps"):
+                yield _list_md5s(recorded, "outs")
+        except (OSError, UnicodeDecodeError, YAMLError, KeyError, AttributeError, TypeError):
+            continue
+
+
+def _list_md5s(entry: Mapping[str, Any], key: str) -> dict[str, str]:
+    return {item["path"]: str(item.get("md5")) for item in entry.get(key) or ()}
+
+
+def read_selection(outputs: Tree) -> Candidate | None:
+    """Return the candidate that evaluate selected; None if its metrics are missing or invalid."""
+    try:
+        selected = json.loads(outputs.read(paths.metrics("evaluate").as_posix()) or b"{}").get("selected")
+    except (ValueError, AttributeError):
+        return None
+    return next((candidate for candidate in paths.CANDIDATES if candidate == selected), None)
+
+
+def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_external: bool) -> Check:
+    """Check that a model folder has the weights of a candidate, its configuration and its tokenizer.
+
+    Args:
+        outputs: outputs of all stages.
+        candidate: model that the folder should have.
+        folder: folder of the model.
+        is_external: whether the folder is none that the pipeline writes, and is read from disk.
+    """
+    own, source = WorkingTree() if is_external else outputs, paths.model(candidate)
+    expected = {WEIGHTS_FILE: source / WEIGHTS_FILE, TOKENIZER_FILE: paths.TOKENIZER}
+    if folder == source or (is_external and not (folder / TOKENIZER_FILE).exists()):
+        del expected[TOKENIZER_FILE]
+    differences = []
+    for name, original in expected.items():
+        content, actual = outputs.hash(original.as_posix()), own.hash((folder / name).as_posix())
+        if content is None:
+            return Check("model", "not known", f"{original} is neither here nor in DVC's cache")
+        if actual is None:
+            differences.append(f"{folder / name} is missing")
+        elif actual != content:
+            differences.append(f"{folder / name} is not equal to {original}, from which it was made")
+    if read_config(own, folder) != read_config(outputs, source):
+        differences.append(
+            f"{folder / CONFIG_FILE} has another configuration or origin than {source / CONFIG_FILE}"
+        )
+    return report_differences("model", differences, f"{folder} is the {candidate} model, with its tokenizer")
+
+
+def read_config(tree: Tree, folder: Path) -> Any:
+    """Return a model's configuration, without the calibration that evaluate adds."""
+    content = tree.read((folder / CONFIG_FILE).as_posix())
+    try:
+        config = json.loads(content or b"{}")
+    except ValueError:
+        return None
+    return {key: value for key, value in config.items() if key != "calibration"}
