@@ -22,7 +22,7 @@ from sentiment.tracking.provenance import collect_evaluation_tags
 from sentiment.tracking.ui import flatten
 
 PLOTS_FOLDER = "evaluate"
-"""Folder of the plots among a run's artifacts."""
+"""Folder of the plots and the model card among the artifacts of a run."""
 
 
 def log_evaluation(
@@ -65,7 +65,7 @@ def log_evaluation(
         run.log_figures(plots, folder=PLOTS_FOLDER)
         if candidate == evaluation.selected:
             run.log_metrics(_flatten_examination(evaluation))
-            run.log_text("model_card.md", card)
+            run.log_text(f"{PLOTS_FOLDER}/model_card.md", card)
         tags = {
             "selected": str(candidate == evaluation.selected).lower(),
             **_verdict_tags(evaluation, candidate),
