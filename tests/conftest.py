@@ -33,7 +33,6 @@ SLOW = (
     "tests/model/test_devices.py",
     "tests/pipeline/",
     "tests/registry/",
-    "tests/repair/",
     "tests/test_ignored.py",
     "tests/test_predict.py",
     "tests/test_resampling.py",
@@ -47,17 +46,22 @@ SLOW = (
 
 INTEGRATION = (
     "tests/pipeline/test_experiments.py",
+    "tests/pipeline/test_incoming.py",
     "tests/pipeline/test_resume.py",
+    "tests/pipeline/test_retention.py",
     "tests/pipeline/test_retrain.py",
     "tests/pipeline/test_sources.py",
     "tests/pipeline/test_tune_resume.py",
+    "tests/pipeline/test_verify.py",
+    "tests/pipeline/test_workflow.py",
     "tests/registry/test_server.py",
+    "tests/repair/",
     "tests/tracking/test_outage.py",
     "tests/tracking/test_serving.py",
     "tests/tuning/test_dashboard.py",
     "tests/tuning/test_deletion.py",
 )
-"""Files of which every test is marked `integration`."""
+"""Folders and files of which every test is marked `integration`."""
 
 STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 """Audit events of Python that start a process."""
