@@ -15,6 +15,11 @@ def test_temporary_experiment_logs_to_the_main_store(project: Project) -> None:
         == f"{(project.root / 'mlruns' / 'artifacts').as_uri()}/{runs[0].info.run_id}/artifacts"
     )
     assert "gentle" in project.run("dvc", "exp", "show", "--md").stdout
+    # Its outputs are in the cache, and its models in no branch.
+    for name in ("gentle", runs[0].info.run_id):
+        assert project.run("sentiment", "verify", name).stdout.endswith("all checks agree\n")
+    own = project.run("sentiment", "verify", status=1).stdout  # this store has no run of the original
+    assert own.endswith("working tree: 1 not known\n")
 
 
 def test_temporary_experiment_takes_the_code_of_its_copy(project: Project) -> None:

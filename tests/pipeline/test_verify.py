@@ -214,6 +214,23 @@ def test_whole_chain_agrees_by_any_name(verified: Project, tmp_path: Path) -> No
     assert "download: download.seed is 43, in dvc.lock 42" in checks["params"][1]
 
 
+def test_trial_is_verified_if_it_won_its_search(verified: Project) -> None:
+    best = verified.metrics("tune")["best"]["trial"]
+    for run in verified.runs("tags.stage = 'tune'"):
+        number = run.data.tags.get("tune.trial")
+        result = _verify(verified, run.info.run_id, status=int(number != str(best)))
+        if number != str(best):
+            reason = "trained no model" if number is None else "is a trial that did not win its search"
+            assert _checks(result)["run"] == ("not known", f"it {reason}, so no dvc.lock records its model")
+    folders = {path.parent for path in verified.root.glob("mlruns/studies/*/trial-*/config.json")}
+    assert len(folders) > 1
+    for folder in folders:
+        won = folder.name == f"trial-{best}"
+        result = _verify(verified, str(folder), status=int(not won))
+        if not won:
+            assert "records a model with these weights" in _checks(result)["model"][1]
+
+
 def test_lock_edited_in_a_commit_is_named(verified: Project) -> None:
     _edit_lock(verified)
     verified.commit("edit the lock")

@@ -10,6 +10,9 @@ from sentiment.repository import run_git
 from sentiment.verification.checks import Check, report_differences
 
 NETWORK_TIMEOUT_S = 20
+MAX_COMMITS = 1000
+"""Maximum number of commits in which the model of a run or folder is looked up."""
+
 EXPERIMENTS = "refs/exps"
 """Namespace of the commits of DVC's experiments; the name is the last part."""
 
@@ -87,6 +90,11 @@ def check_tag(name: str) -> Check | None:
 
 
 def find_commits_with(md5: str) -> list[str]:
-    """Return the commits of all branches, tags and experiments whose `dvc.lock` gained or lost an MD5."""
-    output = run_git("log", "--all", "--format=%H", f"-S{md5}", "--", str(paths.LOCK)) or b""
-    return output.decode().split()
+    """Return the newest commits of all branches, tags and experiments whose `dvc.lock` has an MD5.
+
+    Only commits that changed `dvc.lock` are searched.
+    """
+    lock = str(paths.LOCK)
+    commits = (run_git("log", "--all", "--format=%H", f"-{MAX_COMMITS}", "--", lock) or b"").decode().split()
+    found = run_git("grep", "--files-with-matches", "--fixed-strings", md5, *commits, "--", lock)
+    return [line.partition(":")[0] for line in (found or b"").decode().splitlines()] if commits else []

@@ -23,31 +23,36 @@ MAX_BYTES = {
 """Maximum sizes of the files of a model, in bytes; all are far above what a model of this project needs."""
 
 
-def validate_model_folder(folder: Path, *, needs_tokenizer: bool) -> None:
+TRIAL_FILES = {"validation.npy": 1_000_000_000}
+"""Maximum sizes of the other files in the folder of a trial; they are not read."""
+
+
+def validate_model_folder(folder: Path, *, is_trial: bool = False) -> None:
     """Raise UserError unless a folder has a model that loads, and nothing else.
 
     Loading runs no code: the weights are safetensors, the rest is JSON and an array without objects.
 
     Args:
         folder: folder of the model.
-        needs_tokenizer: whether the folder must have a tokenizer, as an exported model has.
+        is_trial: whether the folder is that of a trial, which has no tokenizer.
 
     Raises:
         UserError: a file is missing, truncated, too large or unknown, or weights, configuration and tokenizer
             are incompatible.
     """
+    limits = {**MAX_BYTES, **(TRIAL_FILES if is_trial else {})}
     for path in sorted(folder.iterdir()):
-        if path.name not in MAX_BYTES or path.is_dir():
+        if path.name not in limits or path.is_dir():
             raise UserError(
                 f"{path}: not a file of a model, which has {', '.join(MAX_BYTES)}; it is not opened, "
                 "since a file such as a pickle could run code"
             )
-        if path.stat().st_size > MAX_BYTES[path.name]:
-            raise UserError(f"{path}: larger than {MAX_BYTES[path.name]:,} bytes, too large for a model")
+        if path.stat().st_size > limits[path.name]:
+            raise UserError(f"{path}: larger than {limits[path.name]:,} bytes, too large for a model")
     _require_size(folder)
     model = load_model(folder)
     load_seen_texts(folder)
-    if not needs_tokenizer and not (folder / TOKENIZER_FILE).exists():
+    if is_trial:
         return
     size = load_tokenizer(folder / TOKENIZER_FILE).get_vocab_size()
     if size != model.vocabulary_size:

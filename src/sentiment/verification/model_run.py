@@ -45,7 +45,8 @@ def check_run(
         )
     same_origin = [run for run in runs if build_origin_tags(origin).items() <= run.tags.items()]
     if not same_origin:
-        return _report("differs", runs, "made the same weights from other parameters, data or code")
+        reason = "made the same weights from other parameters, data or code; the model's own run is not here"
+        return _report("not known", runs, reason)
     active = [run for run in same_origin if not run.is_deleted]
     if not active:
         restore = f"`mlflow runs restore --run-id {same_origin[0].id}` restores it"

@@ -173,18 +173,23 @@ def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_externa
             differences.append(f"{folder / name} is missing")
         elif actual != content:
             differences.append(f"{folder / name} is not equal to {original}, from which it was made")
-    if read_config(own, folder) != read_config(outputs, source):
+    config, original_config = read_config(own, folder), read_config(outputs, source)
+    if config and original_config and config.get("origin") is None:  # the model of a trial
+        config, original_config = ({**each, "origin": None} for each in (config, original_config))
+    if config != original_config:
         differences.append(
             f"{folder / CONFIG_FILE} has another configuration or origin than {source / CONFIG_FILE}"
         )
     return report_differences("model", differences, f"{folder} is the {candidate} model, with its tokenizer")
 
 
-def read_config(tree: Tree, folder: Path) -> Any:
-    """Return a model's configuration, without the calibration that evaluate adds."""
+def read_config(tree: Tree, folder: Path) -> dict[str, Any] | None:
+    """Return a model's configuration without the calibration that evaluate adds; None if it is invalid."""
     content = tree.read((folder / CONFIG_FILE).as_posix())
     try:
         config = json.loads(content or b"{}")
     except ValueError:
+        return None
+    if not isinstance(config, dict):
         return None
     return {key: value for key, value in config.items() if key != "calibration"}

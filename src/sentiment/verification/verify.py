@@ -1,12 +1,16 @@
 """`sentiment verify`: all checks of the working tree, a commit, a run or a model folder."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, Origin
 from sentiment.paths import Candidate
 from sentiment.stage_inputs import KINDS, CommitTree, Kind, Tree, WorkingTree
 from sentiment.verification.checks import Check, Verification
@@ -20,6 +24,8 @@ from sentiment.verification.git import (
 )
 from sentiment.verification.lock import Project, check_inputs, check_installed_packages, check_lock
 from sentiment.verification.outputs import OutputTree, check_model, check_outputs, read_config, read_selection
+
+Config = dict[str, Any] | None
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 LOCK_KINDS: tuple[Kind, ...] = ("code", "params", "environment")
@@ -130,7 +136,12 @@ def _check_run(project: Project, candidate: Candidate, run_id: str | None) -> Ch
             "not known",
             "there is no MLflow store here, so the run that trained the model is not known",
         )
-    origin = ModelConfig.model_validate_json(config).origin
+    try:
+        origin = ModelConfig.model_validate_json(config).origin
+    except ValidationError:
+        return Check(
+            "run", "not known", f"{folder / CONFIG_FILE} has the format of another version of the code"
+        )
     return check_run(project, open_store(), stage, weights, origin, run_id)
 
 
@@ -145,8 +156,10 @@ def _resolve_folder(folder: Path, on_disk: Project) -> Subject | Check:
     if folder.resolve() in known:
         return Subject(str(folder), on_disk, known[folder.resolve()])
     is_trial = folder.resolve().is_relative_to(paths.STUDIES.resolve())
-    validate_model_folder(folder, needs_tokenizer=not is_trial)
-    found = _find_lock(compute_file_md5(folder / WEIGHTS_FILE), on_disk, folder=folder)
+    validate_model_folder(folder, is_trial=is_trial)
+    config = read_config(WorkingTree(), folder)
+    weights = compute_file_md5(folder / WEIGHTS_FILE)
+    found = _find_lock(weights, on_disk, lambda _, recorded: recorded == config)
     if found is None:
         return _report_unlocked("model", "with these weights")
     project, candidate = found
@@ -156,7 +169,7 @@ def _resolve_folder(folder: Path, on_disk: Project) -> Subject | Check:
 def _resolve_run(run_id: str, on_disk: Project) -> Subject | Check:
     """Find the lock that records the model that a run trained."""
     from sentiment.tracking.mlflow_store import has_store, open_store
-    from sentiment.tracking.origin_tags import MODEL_TAG
+    from sentiment.tracking.origin_tags import MODEL_TAG, build_origin_tags
     from sentiment.tracking.search import find_run
 
     run = find_run(open_store(), run_id) if has_store() else None
@@ -167,7 +180,12 @@ def _resolve_run(run_id: str, on_disk: Project) -> Subject | Check:
     if MODEL_TAG not in run.tags:
         kind = "is a trial that did not win its search" if "tune.trial" in run.tags else "trained no model"
         return Check("run", "not known", f"it {kind}, so no dvc.lock records its model")
-    found = _find_lock(run.tags[MODEL_TAG], on_disk, stage=run.tags.get("stage"))
+
+    def is_of_run(stage: str, config: Config) -> bool:
+        origin = Origin.model_validate((config or {}).get("origin") or {"params": "", "data": "", "code": ""})
+        return stage == run.tags.get("stage") and build_origin_tags(origin).items() <= run.tags.items()
+
+    found = _find_lock(run.tags[MODEL_TAG], on_disk, is_of_run)
     if found is None:
         return _report_unlocked("run", "with the weights that it trained")
     project, candidate = found
@@ -175,30 +193,29 @@ def _resolve_run(run_id: str, on_disk: Project) -> Subject | Check:
 
 
 def _find_lock(
-    weights: str, on_disk: Project, *, stage: str | None = None, folder: Path | None = None
+    weights: str, on_disk: Project, matches: Callable[[str, Config], bool]
 ) -> tuple[Project, Candidate] | None:
-    """Return the project whose `dvc.lock` records the weights of a model, and the model.
+    """Return the project whose `dvc.lock` records a model, and which of its models it is.
 
-    Two models may have equal weights: a trial with the values in params.yaml trains the baseline again.
+    Two models may have equal weights: a trial with the values in params.yaml trains the baseline again, and a
+    parameter may have no effect. If no configuration matches, it is the first model with the weights.
 
     Args:
         weights: MD5 of the weights.
         on_disk: project whose lock is preferred to those of commits.
-        stage: stage that wrote the model; None for any.
-        folder: folder whose configuration the model should have; None for any.
+        matches: whether a model is the one, from its stage and its configuration.
     """
     commits = (Project(CommitTree(commit), commit) for commit in find_commits_with(weights))
-    found = None
+    first = None
     for project in (on_disk, *commits):
-        for candidate, writer in paths.CANDIDATES.items():
-            model, outputs = paths.model(candidate), project.list_outputs(writer)
-            if outputs.get((model / WEIGHTS_FILE).as_posix()) != weights or stage not in {None, writer}:
+        for candidate, stage in paths.CANDIDATES.items():
+            model = paths.model(candidate)
+            if project.list_outputs(stage).get((model / WEIGHTS_FILE).as_posix()) != weights:
                 continue
-            found = found or (project, candidate)
-            config = read_config(OutputTree(project), model)
-            if folder is None or config == read_config(WorkingTree(), folder):
+            first = first or (project, candidate)
+            if matches(stage, read_config(OutputTree(project), model)):
                 return project, candidate
-    return found
+    return first
 
 
 def _report_unlocked(name: str, which: str) -> Check:
