@@ -53,7 +53,6 @@ INTEGRATION = (
     "tests/pipeline/test_sources.py",
     "tests/pipeline/test_tune_resume.py",
     "tests/pipeline/test_verify.py",
-    "tests/pipeline/test_verify.py",
     "tests/pipeline/test_workflow.py",
     "tests/registry/test_server.py",
     "tests/repair/",
