@@ -106,13 +106,20 @@ def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
         texts = rest["text"].to_pylist()
         comparison = compare_scores(
             labels,
-            first.predictor.predict(texts),
-            second.predictor.predict(texts),
+            _predict(first, texts),
+            _predict(second, texts),
             groups=encode_groups(rest["group"].to_pandas()),
             confidence_level=params.confidence_level,
             margin=params.margin,
         )
     return ModelComparison(model, reference, split, len(reviews) - len(rest), comparison)
+
+
+def _predict(model: ComparedModel, texts: list[str]) -> NDArray[np.float64]:
+    probabilities = model.predictor.predict(texts)
+    if not np.isfinite(probabilities).all():
+        raise UserError(f"{model.name}: its scores are not finite; its weights may be NaN")
+    return probabilities
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import save_model
+from sentiment.model.model_files import export_model, save_model
 from sentiment.params.data import TokenizeParams
 from sentiment.tokens.vocabulary import train_tokenizer
 from sentiment.tracking import open_store, start_run
@@ -67,7 +67,8 @@ def _logged(root: Path) -> str:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
         with start_run(open_store(), "evaluate", "served") as run:
-            log_model(run, "selected", root / "candidate", root / "tokenizer.json")
+            export_model(root / "candidate", root / "exported", root / "tokenizer.json")
+            log_model(run, "selected", root / "exported")
     (description,) = (root / "mlruns/artifacts").rglob("MLmodel")
     return str(description.parent)
 

@@ -66,6 +66,13 @@ def _join(names: list[str], limit: int = 5) -> str:
     return ", ".join([*names[:limit], *(["..."] if len(names) > limit else [])])
 
 
+def list_unpublished_tags() -> list[str]:
+    """Return the names of the registry's local tags that origin lacks, sorted; all if it cannot be read."""
+    remote_tags = _read_remote_tags()
+    names = run_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines()
+    return sorted(name for name in names if TAG_NAME.fullmatch(name) and name not in remote_tags)
+
+
 def build_push_command(names: list[str]) -> list[str]:
     """Return the command that pushes tags, all of them or none."""
     return ["git", "push", "--atomic", REMOTE, *(f"refs/tags/{name}" for name in names)]

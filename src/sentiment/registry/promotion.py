@@ -11,7 +11,7 @@ from sentiment.comparison import compare, fetch_model
 from sentiment.errors import UserError, translated_errors
 from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit, run_git
 from sentiment.registry.mirror import synchronize
-from sentiment.registry.origin import build_push_command, push_tags
+from sentiment.registry.origin import build_push_command, list_unpublished_tags, push_tags
 from sentiment.registry.revision import (
     CommittedModel,
     has_uncommitted_lock,
@@ -48,18 +48,18 @@ class Change:
     Attributes:
         champion: the new champion.
         tags: names of the tags that were created; empty if it was the champion before.
-        pushed: whether they were pushed to origin.
+        unpublished: names of the registry's tags that origin lacks.
     """
 
     champion: Assignment
     tags: tuple[str, ...]
-    pushed: bool
+    unpublished: tuple[str, ...]
 
     def describe(self) -> str:
         """Return the champion, and the command that publishes the tags if they were not pushed."""
         lines = [self.champion.describe()]
-        if self.tags and not self.pushed:
-            lines.append(f"publish the tags: {shlex.join(build_push_command([*self.tags]))}")
+        if self.unpublished:
+            lines.append(f"publish the tags: {shlex.join(build_push_command([*self.unpublished]))}")
         return "\n".join(lines)
 
 
@@ -135,6 +135,13 @@ def rollback(reason: str, *, push: bool = False) -> Change:
     champion = require_champion(registry)
     if len(registry.champions) < 2:
         raise UserError(f"{champion.registration.name} is the first {CHAMPION}: there is none to go back to")
+    if push and champion.tag.details.get("Action") == ROLLBACK:
+        unpublished = list_unpublished_tags()
+        if champion.tag.name in unpublished:  # a push that failed: a second rollback would go back further
+            raise UserError(
+                f"the last rollback, to {champion.registration.name}, is not published; publish it with "
+                f"{shlex.join(build_push_command(unpublished))}, or roll back once more without --push"
+            )
     previous = registry.champions[-2]
     details = {"Reason": reason, "Previous": champion.registration.name, "Action": ROLLBACK}
     return _assign(registry, read_registered_model(previous.tag), details, push=push)
@@ -202,8 +209,10 @@ def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str
 
 def _publish(registry: Registry, tags: tuple[str, ...], *, push: bool) -> Change:
     champion = require_champion(registry)
-    if push:
-        push_tags([*tags] or [champion.registration.name, champion.tag.name])
+    # Also the tags of earlier changes that were not pushed, without which other clones have another history.
+    unpublished = list_unpublished_tags()
+    if push and unpublished:
+        push_tags(unpublished)
     try:
         with translated_errors():
             for line in synchronize(registry):
@@ -213,4 +222,4 @@ def _publish(registry: Registry, tags: tuple[str, ...], *, push: bool) -> Change
             "MLflow does not mirror the tags: %s\n`sentiment registry sync` mirrors them later",
             error,
         )
-    return Change(champion, tags, push)
+    return Change(champion, tags, () if push else tuple(unpublished))

@@ -161,10 +161,14 @@ def _without_outputs(project: Project, stage: Mapping[str, Any]) -> dict[str, An
     return {**stage, "deps": [dep for dep in stage.get("deps") or () if dep not in outputs]}
 
 
+def _name(value: object) -> str:
+    return "missing" if value is None else str(value)
+
+
 def _describe(project: Project, kind: Kind, item: str, locked: StageInputs, current: StageInputs) -> str:
     old, new = locked.values[kind].get(item), current.values[kind].get(item)
     if kind in {"params", "environment"}:
-        return f"{item} is {new}, in dvc.lock {old}"
+        return f"{item} is {_name(new)}, in dvc.lock {_name(old)}"
     if new is None:
         return f"{item} is missing"
     if old is None:

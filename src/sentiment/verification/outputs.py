@@ -25,7 +25,7 @@ def find_cache() -> Path:
     """Return the folder of DVC's cache."""
     folder = Path(".dvc/cache")
     for name in CONFIGURATIONS:
-        parser = configparser.ConfigParser()
+        parser = configparser.ConfigParser(interpolation=None)  # a path may contain %
         parser.read(name)
         if location := parser.get("cache", "dir", fallback=None):
             folder = Path(name).parent / location
