@@ -210,6 +210,31 @@ def test_push_publishes_the_tags_for_other_clones(registered: RegisteredProject,
         promote(registered.untrained, force=True, reason="race")
 
 
+def test_push_also_publishes_earlier_changes(registered: RegisteredProject, tmp_path: Path) -> None:
+    """Without them, another clone would have no champion to go back to."""
+    origin = add_origin(Repository(registered.root))
+    promote(registered.untrained, first=True)
+    assert promote(registered.trained, push=True).unpublished == ()
+    other = clone(origin, tmp_path / "other")
+    assert sorted(other.git("tag").split()) == _tag_names(registered)
+
+
+def test_unpublished_rollback_is_not_repeated(registered: RegisteredProject) -> None:
+    origin = add_origin(Repository(registered.root))
+    promote(registered.untrained, first=True, push=True)
+    promote(registered.trained, push=True)
+    promote(registered.violating, force=True, reason="trial", push=True)
+    hook = origin / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(UserError, match="exist here but are not at origin"):
+        rollback("it is slow", push=True)
+    hook.unlink()
+    with pytest.raises(UserError, match=r"the last rollback, to sentiment@v2\.0\.0, is not published"):
+        rollback("it is slow", push=True)
+    assert require_champion(open_registry()).registration.name == "sentiment@v2.0.0"
+
+
 def test_inputs_that_cannot_be_promoted_are_named(
     registered: RegisteredProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,10 +67,11 @@ def _join(names: list[str], limit: int = 5) -> str:
 
 
 def list_unpublished_tags() -> list[str]:
-    """Return the names of the registry's local tags that origin lacks, sorted; all if it cannot be read."""
+    """Return the registry's local tags that origin lacks, versions first; all tags if it cannot be read."""
     remote_tags = _read_remote_tags()
     names = run_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines()
-    return sorted(name for name in names if TAG_NAME.fullmatch(name) and name not in remote_tags)
+    unpublished = (name for name in names if TAG_NAME.fullmatch(name) and name not in remote_tags)
+    return sorted(unpublished, key=lambda name: ("#" in name, name))
 
 
 def build_push_command(names: list[str]) -> list[str]:
