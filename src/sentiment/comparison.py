@@ -24,6 +24,7 @@ from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
 from sentiment.repository import run_git
 from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.tracking.provenance import compute_dvc_hashes, find_inputs_missing_from_lock
 
 STAGES = {"train": paths.model("baseline"), "tune": paths.model("tuned"), "evaluate": paths.SELECTED}
 """Model folder that a stage writes. The folder's own name, such as `baseline`, is accepted as well."""
@@ -139,6 +140,11 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
 
 def _load(name: str, folder: Path) -> ComparedModel:
     if folder.resolve() in {paths.model(candidate).resolve() for candidate in paths.CANDIDATES}:
+        if find_inputs_missing_from_lock(compute_dvc_hashes([paths.TOKENIZER])):
+            raise UserError(
+                f"{name}: {paths.TOKENIZER} is not the one in dvc.lock, with which the model was trained; "
+                "`dvc repro` trains with it, `dvc checkout` restores the other one"
+            )
         return ComparedModel(
             name, Predictor(load_model(folder), load_tokenizer(paths.TOKENIZER)), fingerprint_seen_texts()
         )

@@ -151,3 +151,12 @@ def test_compare_needs_to_know_what_a_model_has_learned_from(project: Project, t
     (other / "seen_texts.npy").unlink()
     failed = project.run("sentiment", "compare", str(other), "selected", status=2)
     assert "the model has no seen_texts.npy" in failed.stderr
+
+
+def test_compare_refuses_a_tokenizer_that_the_models_were_not_trained_with(project: Project) -> None:
+    tokenizer = project.root / "data/tokens/tokenizer.json"
+    content = tokenizer.read_text(encoding="utf-8")
+    tokenizer.unlink()  # DVC may have linked it to its cache
+    tokenizer.write_text(content + "\n", encoding="utf-8")
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "data/tokens/tokenizer.json is not the one in dvc.lock" in failed.stderr
