@@ -27,7 +27,8 @@ from bench.processes import Resident
 from sentiment.data.imdb import load_package_reviews
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.model.classifier import INFERENCE_BATCH_SIZE, ModelInputs, SentimentClassifier, build_inputs
-from sentiment.model.model_files import TOKENIZER_FILE, export_model, save_model
+from sentiment.model.model_config import TOKENIZER_FILE
+from sentiment.model.model_files import export_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params

@@ -20,7 +20,8 @@ from sentiment.evaluation.report import render_model_card
 from sentiment.evaluation.slices import tabulate_slices
 from sentiment.evaluation.tracking import log_evaluation
 from sentiment.files import write_json, write_text
-from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, export_model, load_config
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, load_config
+from sentiment.model.model_files import export_model
 from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.encoding import encode

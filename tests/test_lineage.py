@@ -13,7 +13,8 @@ from sentiment.lineage import (
     tag_run_with_model,
 )
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import Origin, save_model
+from sentiment.model.model_config import Origin
+from sentiment.model.model_files import save_model
 from sentiment.params import load_params
 from sentiment.settings import Settings
 from sentiment.tracking import Run, Store, open_store, start_run

@@ -19,7 +19,8 @@ from sentiment.data.seen_texts import fingerprint_seen_texts
 from sentiment.errors import UserError
 from sentiment.evaluation.evaluated_model import encode_groups
 from sentiment.evaluation.verdict import Comparison, compare_scores
-from sentiment.model.model_files import CONFIG_FILE, SEEN_TEXTS_FILE, load_model, load_seen_texts
+from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE
+from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
 from sentiment.repository import run_git

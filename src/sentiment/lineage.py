@@ -11,7 +11,7 @@ import torch
 
 from sentiment import paths
 from sentiment.files import compute_file_md5, compute_md5, write_json
-from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, Origin, load_config
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, Origin, load_config
 from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.settings import repository_root

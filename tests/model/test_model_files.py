@@ -1,6 +1,7 @@
 """Model files: equal bytes for equal weights, and errors for incompatible files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,15 @@ import torch
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import (
+from sentiment.model.model_config import (
     CONFIG_FILE,
     FORMAT_VERSION,
     SEEN_TEXTS_FILE,
     TOKENIZER_FILE,
     Calibration,
-    export_model,
     load_config,
-    load_model,
-    load_seen_texts,
-    save_model,
 )
+from sentiment.model.model_files import export_model, load_model, load_seen_texts, save_model
 from sentiment.model.predictor import Predictor
 from tests.model.small_model import model_params
 from tests.tokens.small_tokenizer import train_small_tokenizer
@@ -132,3 +130,38 @@ def test_stored_model_predicts_as_when_it_was_made(version: str) -> None:
     probabilities = Predictor.load(folder).predict(list(expected))
     np.testing.assert_allclose(probabilities, list(expected.values()), atol=1e-6)
     assert load_seen_texts(folder) is not None
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("vocabulary_size",), 30_000_000_000_000),
+        (("ngram_entries",), 40_000_000_000_000),
+        (("model", "head", "units"), 10_000_000_000_000),
+        (("model", "hidden_units"), 6),
+    ],
+)
+def test_configuration_of_another_model_is_rejected_before_memory_is_allocated(
+    tmp_path: Path, keys: tuple[str, ...], value: int
+) -> None:
+    folder = shutil.copytree(STORED_MODELS / "1", tmp_path / "model")
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    node = config
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = value
+    (folder / CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match="weights and configuration are incompatible"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04garbage", None], ids=["truncated archive", "archive"])
+def test_archive_in_place_of_seen_texts_is_rejected(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / SEEN_TEXTS_FILE
+    if content is None:
+        with path.open("wb") as file:
+            np.savez(file, np.zeros(3, np.uint64))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="not an array of fingerprints"):
+        load_seen_texts(tmp_path)

@@ -9,7 +9,8 @@ import pytest
 
 from sentiment.data.deduplication import compute_fingerprints
 from sentiment.data.parquet import read_reviews
-from sentiment.model.model_files import load_config, load_seen_texts
+from sentiment.model.model_config import load_config
+from sentiment.model.model_files import load_seen_texts
 from tests.project import Project
 
 MODELS = ("baseline", "tuned", "reference")

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from sentiment.lineage import find_model_run
-from sentiment.model.model_files import load_config
+from sentiment.model.model_config import load_config
 from sentiment.registry.git_tags import read_tags
 from sentiment.registry.mirror import synchronize
 from sentiment.registry.state import Registry

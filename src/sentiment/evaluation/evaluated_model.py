@@ -15,7 +15,7 @@ from sentiment.evaluation.metrics import compute_classification_metrics
 from sentiment.evaluation.verdict import Comparison, compare_scores
 from sentiment.intervals import DECIMALS
 from sentiment.model.classifier import compute_probabilities
-from sentiment.model.model_files import Calibration
+from sentiment.model.model_config import Calibration
 from sentiment.params import EvaluateParams
 from sentiment.paths import Candidate, Split
 

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from sentiment.errors import UserError
@@ -13,7 +14,6 @@ from sentiment.files import atomic_write
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_config import (
     CONFIG_FILE,
-    FORMAT_VERSION,
     SEEN_TEXTS_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -23,22 +23,6 @@ from sentiment.model.model_config import (
     load_config,
 )
 from sentiment.model.ngram_branch import NGramBranch
-
-__all__ = [
-    "CONFIG_FILE",
-    "FORMAT_VERSION",
-    "SEEN_TEXTS_FILE",
-    "TOKENIZER_FILE",
-    "WEIGHTS_FILE",
-    "Calibration",
-    "ModelConfig",
-    "Origin",
-    "export_model",
-    "load_config",
-    "load_model",
-    "load_seen_texts",
-    "save_model",
-]
 
 
 def save_model(folder: Path, model: SentimentClassifier, origin: Origin | None = None) -> None:
@@ -102,7 +86,8 @@ def load_seen_texts(folder: Path) -> NDArray[np.uint64] | None:
     """
     path = folder / SEEN_TEXTS_FILE
     try:
-        fingerprints = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            fingerprints = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         return None
     except (ValueError, EOFError) as error:
@@ -122,16 +107,36 @@ def load_model(folder: Path) -> SentimentClassifier:
     Raises:
         UserError: a file is missing or corrupt, or weights and configuration are incompatible.
     """
-    config = load_config(folder)
-    ngrams = NGramBranch(config.model.ngrams.order, config.ngram_entries) if config.model.ngrams else None
-    model = SentimentClassifier(config.model, config.vocabulary_size, ngrams)
-    path = folder / WEIGHTS_FILE
+    config, path = load_config(folder), folder / WEIGHTS_FILE
     try:
+        _require_shapes(folder, config)
+        model = _build_model(config)
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; create it with `dvc repro` or `dvc pull`") from None
     except SafetensorError as error:
         raise UserError(f"{path}: truncated or corrupt safetensors file: {error}") from None
-    except RuntimeError as error:  # names or shapes differ from those of the configuration
-        raise UserError(f"{folder}: weights and configuration are incompatible: {error}") from None
     return model.eval()
+
+
+def _build_model(config: ModelConfig) -> SentimentClassifier:
+    ngrams = NGramBranch(config.model.ngrams.order, config.ngram_entries) if config.model.ngrams else None
+    return SentimentClassifier(config.model, config.vocabulary_size, ngrams)
+
+
+def _require_shapes(folder: Path, config: ModelConfig) -> None:
+    """Raise UserError unless the weights have the names and shapes that the configuration describes.
+
+    Nothing is allocated: a configuration could ask for any amount of memory.
+    """
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in _build_model(config).state_dict().items()}
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as weights:
+        found = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{folder}: weights and configuration are incompatible: {name} is "
+                f"{found.get(name, 'missing')} in {WEIGHTS_FILE}, and {expected.get(name, 'unknown')} by "
+                f"{CONFIG_FILE}"
+            )

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from sentiment.errors import UserError
 from sentiment.model.classifier import SentimentClassifier, compute_probabilities, predict_logits
-from sentiment.model.model_files import TOKENIZER_FILE, load_config, load_model
+from sentiment.model.model_config import TOKENIZER_FILE, load_config
+from sentiment.model.model_files import load_model
 from sentiment.text import normalize_text
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews

@@ -8,7 +8,7 @@ from typing import Any
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.files import compute_md5
-from sentiment.model.model_files import WEIGHTS_FILE
+from sentiment.model.model_config import WEIGHTS_FILE
 from sentiment.paths import Candidate
 from sentiment.registry.git_tags import RegistryTag
 from sentiment.repository import run_git

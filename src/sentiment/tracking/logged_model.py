@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 import sentiment
 from sentiment.environment import get_public_version
 from sentiment.files import compute_file_md5
-from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE
 from sentiment.model.predictor import SERVED_FOLDER
 from sentiment.tracking.run import Run
 

@@ -13,7 +13,8 @@ from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.lineage import build_origin, start_stage_run
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import CONFIG_FILE, WEIGHTS_FILE, load_model, save_model
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE
+from sentiment.model.model_files import load_model, save_model
 from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
 from sentiment.tracking.origin_tags import STUDY_TAG, TRIAL_TAG
 from sentiment.training.loop import TrainingResult

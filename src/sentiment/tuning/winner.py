@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sentiment.intervals import DECIMALS, Gain, compute_delong_gain
 from sentiment.lineage import build_origin, log_configuration
 from sentiment.model.classifier import SentimentClassifier
-from sentiment.model.model_files import Origin
+from sentiment.model.model_config import Origin
 from sentiment.tracking import Run
 from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import (

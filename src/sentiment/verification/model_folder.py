@@ -3,16 +3,9 @@
 from pathlib import Path
 
 from sentiment.errors import UserError
-from sentiment.model.model_files import (
-    CONFIG_FILE,
-    SEEN_TEXTS_FILE,
-    TOKENIZER_FILE,
-    WEIGHTS_FILE,
-    load_config,
-    load_model,
-    load_seen_texts,
-)
-from sentiment.tokens.vocabulary import load_tokenizer
+from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from sentiment.model.model_files import load_model, load_seen_texts
+from sentiment.model.predictor import Predictor
 
 MAX_BYTES = {
     CONFIG_FILE: 1_000_000,
@@ -49,31 +42,8 @@ def validate_model_folder(folder: Path, *, is_trial: bool = False) -> None:
             )
         if path.stat().st_size > limits[path.name]:
             raise UserError(f"{path}: larger than {limits[path.name]:,} bytes, too large for a model")
-    _require_size(folder)
-    model = load_model(folder)
     load_seen_texts(folder)
     if is_trial:
-        return
-    size = load_tokenizer(folder / TOKENIZER_FILE).get_vocab_size()
-    if size != model.vocabulary_size:
-        raise UserError(
-            f"{folder}: the tokenizer has {size} tokens, but the model was trained with "
-            f"{model.vocabulary_size}"
-        )
-
-
-def _require_size(folder: Path) -> None:
-    """Raise UserError if the configuration describes a larger model than the weights file can have.
-
-    Building it would otherwise allocate any amount of memory that the configuration asks for.
-    """
-    config, weights = load_config(folder), folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file; create it with `dvc repro` or `dvc pull`")
-    values = config.vocabulary_size * config.model.embedding_dim + config.ngram_entries
-    values += 4 * config.model.hidden_units * (config.model.hidden_units + config.model.embedding_dim)
-    if 4 * values > weights.stat().st_size:
-        raise UserError(
-            f"{folder}: weights and configuration are incompatible: {CONFIG_FILE} describes at least "
-            f"{values:,} numbers, {WEIGHTS_FILE} has fewer"
-        )
+        load_model(folder)
+    else:
+        Predictor.load(folder)
