@@ -157,9 +157,11 @@ def champion(
 ) -> None:
     """Print which model is in use, since when, by whom and why."""
     enter_repository()
+    from sentiment.registry.revision import read_registered_model
     from sentiment.registry.state import open_registry, require_champion
 
     assignment = require_champion(open_registry())
+    read_registered_model(assignment.tag)  # raises if the tag was moved to a commit with another model
     typer.echo(dumps(assignment.to_dict()) if json else assignment.describe())
 
 

@@ -19,6 +19,7 @@ from sentiment.data.seen_texts import fingerprint_seen_texts
 from sentiment.errors import UserError
 from sentiment.evaluation.evaluated_model import encode_groups
 from sentiment.evaluation.verdict import Comparison, compare_scores
+from sentiment.model.classifier import predict_logits
 from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE
 from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
@@ -102,14 +103,13 @@ def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
         if min(np.bincount(labels, minlength=2)) < 2:
             raise UserError(
                 f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to both {model} "
-                f"and {reference}, with too few of a label; a "
-                "comparison needs at least two reviews of each label"
+                f"and {reference}, with too few of a label; a comparison needs at least two of each"
             )
         texts = rest["text"].to_pylist()
         comparison = compare_scores(
             labels,
-            _predict(first, texts),
-            _predict(second, texts),
+            _predict_logits(first, texts),
+            _predict_logits(second, texts),
             groups=encode_groups(rest["group"].to_pandas()),
             confidence_level=params.confidence_level,
             margin=params.margin,
@@ -117,11 +117,13 @@ def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
     return ModelComparison(model, reference, split, len(reviews) - len(rest), comparison)
 
 
-def _predict(model: ComparedModel, texts: list[str]) -> NDArray[np.float64]:
-    probabilities = model.predictor.predict(texts)
-    if not np.isfinite(probabilities).all():
+def _predict_logits(model: ComparedModel, texts: list[str]) -> NDArray[np.float32]:
+    """Return the logits of a model, which have no ties where probabilities round to 0 or 1."""
+    encoded = model.predictor.encode(texts)
+    logits = predict_logits(model.predictor.model, encoded.tokens, description=None, ngrams=encoded.ngrams)
+    if not np.isfinite(logits).all():
         raise UserError(f"{model.name}: its scores are not finite; its weights may be NaN")
-    return probabilities
+    return logits
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -314,6 +315,21 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "incompatible",
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["config.json", "seen_texts.npy"])
+def test_changed_calibration_or_seen_texts_are_named(name: str, verified: Project, tmp_path: Path) -> None:
+    """They change predictions, and which reviews a comparison leaves out, but not the weights."""
+    folder = shutil.copytree(verified.root / "models/selected", tmp_path / "model")
+    if name == "config.json":
+        config = json.loads((folder / name).read_text())
+        config["calibration"]["temperature"] *= 2
+        (folder / name).write_text(json.dumps(config))
+    else:
+        np.save(folder / name, np.empty(0, np.uint64))
+    status, message = _checks(_verify(verified, str(folder), status=1))["model"]
+    assert status == "differs"
+    assert f"{name} is not equal to models/selected/{name}" in message
 
 
 @pytest.mark.parametrize("name", BAD_FOLDERS)

@@ -170,16 +170,29 @@ def test_promotion_without_mlflow_is_mirrored_by_sync(registered: RegisteredProj
         assert value in text
 
 
+def _move_tag(registered: RegisteredProject, name: str, commit: str) -> None:
+    """Move a tag to another commit, with its message and date."""
+    message = registered.git("for-each-ref", "--format=%(contents)", f"refs/tags/{name}")
+    date = registered.git("for-each-ref", "--format=%(taggerdate:raw)", f"refs/tags/{name}")
+    command = ("git", "tag", "--force", "--annotate", "--message", message, name, commit)
+    registered.project.run(*command, GIT_COMMITTER_DATE=f"@{date}")
+
+
+def test_moved_tag_of_the_champion_is_named_without_origin(registered: RegisteredProject) -> None:
+    promote(registered.untrained, first=True)
+    promote(registered.trained)
+    _move_tag(registered, "sentiment#champion#2", registered.untrained)
+    error = registered.project.run("sentiment", "champion", status=2).stderr
+    assert "the tag was moved, or its message was edited" in error
+
+
 def test_moved_tags_are_neither_compared_with_nor_restored_nor_mirrored(
     registered: RegisteredProject,
 ) -> None:
     promote(registered.untrained, first=True)
     promote(registered.trained)
     for name in ("sentiment@v1.0.0", "sentiment#champion#1"):
-        message = registered.git("for-each-ref", "--format=%(contents)", f"refs/tags/{name}")
-        date = registered.git("for-each-ref", "--format=%(taggerdate:raw)", f"refs/tags/{name}")
-        command = ("git", "tag", "--force", "--annotate", "--message", message, name, registered.violating)
-        registered.project.run(*command, GIT_COMMITTER_DATE=f"@{date}")
+        _move_tag(registered, name, registered.violating)
     with pytest.raises(UserError, match=r"sentiment#champion#1: its message records .* the tag was moved"):
         rollback("slow")
     assert any("sentiment@v1.0.0: not mirrored" in line for line in synchronize(open_registry()))

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.files import compute_file_md5, compute_md5
-from sentiment.model.model_config import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from sentiment.paths import Candidate
 from sentiment.stage_inputs import Tree, WorkingTree
 from sentiment.verification.checks import Check, report_differences
@@ -37,9 +37,19 @@ def find_cached(md5: str) -> Path | None:
     path = find_cache() / "files" / "md5" / md5[:2] / md5[2:]
     if not path.is_file():
         return None
-    if md5.endswith(".dir") and not all(find_cached(item["md5"]) for item in json.loads(path.read_bytes())):
-        return None
+    if md5.endswith(".dir"):
+        listing = _read_listing(path)
+        if listing is None or not all(map(find_cached, listing.values())):
+            return None
     return path
+
+
+def _read_listing(path: Path) -> dict[str, str] | None:
+    """Return the MD5s of the files in a cached folder, by path; None if the listing is corrupt."""
+    try:
+        return {item["relpath"]: item["md5"] for item in json.loads(path.read_bytes())}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class OutputTree:
@@ -79,8 +89,8 @@ class OutputTree:
         found = self._locate(folder) if folder in self._md5s else None
         if found is None or found.is_dir():
             return found / name if found is not None and (found / name).is_file() else None
-        md5s = {item["relpath"]: item["md5"] for item in json.loads(found.read_bytes())}
-        return find_cached(md5s[name]) if name in md5s else None
+        md5 = (_read_listing(found) or {}).get(name)
+        return find_cached(md5) if md5 else None
 
 
 def check_outputs(project: Project) -> Check:
@@ -154,6 +164,9 @@ def read_selection(outputs: Tree) -> Candidate | None:
 def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_external: bool) -> Check:
     """Check that a model folder has the weights of a candidate, its configuration and its tokenizer.
 
+    A folder that evaluate exported also has a calibration and fingerprints of the seen texts, which are those
+    of `models/selected`. For another candidate, no output records them.
+
     Args:
         outputs: outputs of all stages.
         candidate: model that the folder should have.
@@ -162,8 +175,12 @@ def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_externa
     """
     own, source = WorkingTree() if is_external else outputs, paths.model(candidate)
     expected = {WEIGHTS_FILE: source / WEIGHTS_FILE, TOKENIZER_FILE: paths.TOKENIZER}
-    if folder == source or (is_external and not (folder / TOKENIZER_FILE).exists()):
+    is_exported = is_external and (folder / TOKENIZER_FILE).exists()
+    is_selected = candidate == read_selection(outputs)
+    if folder == source or (is_external and not is_exported):
         del expected[TOKENIZER_FILE]
+    if is_exported and is_selected:
+        expected |= {name: paths.SELECTED / name for name in (CONFIG_FILE, SEEN_TEXTS_FILE)}
     differences = []
     for name, original in expected.items():
         content, actual = outputs.hash(original.as_posix()), own.hash((folder / name).as_posix())
@@ -179,6 +196,11 @@ def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_externa
     if config != original_config:
         differences.append(
             f"{folder / CONFIG_FILE} has another configuration or origin than {source / CONFIG_FILE}"
+        )
+    if is_exported and not is_selected and not differences:
+        unrecorded = "no output records its calibration and its seen texts, since it was not selected"
+        return Check(
+            "model", "not known", f"{folder} has the weights of the {candidate} model, but {unrecorded}"
         )
     return report_differences("model", differences, f"{folder} is the {candidate} model, with its tokenizer")
 
