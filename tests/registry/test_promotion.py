@@ -170,6 +170,13 @@ def test_promotion_without_mlflow_is_mirrored_by_sync(registered: RegisteredProj
         assert value in text
 
 
+def test_uncommitted_parameters_decide_nothing(registered: RegisteredProject) -> None:
+    promote(registered.untrained, first=True)
+    registered.project.set_params({"evaluate.margin": 0.4})
+    with pytest.raises(UserError, match=r"params\.yaml has changes that are not committed"):
+        promote(registered.trained)
+
+
 def _move_tag(registered: RegisteredProject, name: str, commit: str) -> None:
     """Move a tag to another commit, with its message and date."""
     message = registered.git("for-each-ref", "--format=%(contents)", f"refs/tags/{name}")

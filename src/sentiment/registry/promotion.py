@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sentiment import paths
 from sentiment.comparison import compare, fetch_model
 from sentiment.errors import UserError, translated_errors
 from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit, run_git
@@ -14,7 +15,7 @@ from sentiment.registry.mirror import synchronize
 from sentiment.registry.origin import build_push_command, list_unpublished_tags, push_tags
 from sentiment.registry.revision import (
     CommittedModel,
-    has_uncommitted_lock,
+    is_uncommitted,
     read_committed_model,
     read_registered_model,
 )
@@ -101,7 +102,12 @@ def promote(
     if not first:
         champion = require_champion(registry)
     model = read_committed_model(commit)
-    if resolve_commit("HEAD") == commit and has_uncommitted_lock():
+    if is_uncommitted(paths.PARAMS):
+        raise UserError(
+            f"{paths.PARAMS} has changes that are not committed, and the verdict depends on its section "
+            "evaluate: commit or undo them"
+        )
+    if resolve_commit("HEAD") == commit and is_uncommitted(paths.LOCK):
         logger.warning("dvc.lock has changes that are not committed: the committed model is promoted")
     decision = _decide(model, champion, force=force)
     if decision.objections and not force:

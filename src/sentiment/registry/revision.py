@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sentiment import paths
@@ -115,6 +116,6 @@ def _read(commit: str, path: str) -> bytes:
     return content
 
 
-def has_uncommitted_lock() -> bool:
-    """Return whether `dvc.lock` of the working tree differs from that of HEAD."""
-    return bool(run_git("diff", "--name-only", "HEAD", "--", paths.LOCK.as_posix()))
+def is_uncommitted(path: Path) -> bool:
+    """Return whether a file of the working tree differs from that of HEAD."""
+    return bool(run_git("diff", "--name-only", "HEAD", "--", path.as_posix()))
