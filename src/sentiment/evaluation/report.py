@@ -60,7 +60,7 @@ def render_model_card(
         "Slices": _describe_slices(evaluation),
         "Behaviour": _describe_behaviour(evaluation, params),
         "Calibration": _describe_calibration(evaluation, reviews["test"]),
-        "Limits": _describe_limits(evaluation),
+        "Limits": _describe_limits(evaluation, reviews),
         "How to make it again": _describe_reproduction(model_params),
     }
     return (
@@ -91,7 +91,7 @@ def _summarize(evaluation: Evaluation) -> str:
 def _describe_data(reviews: Mapping[Split, pa.Table]) -> str:
     rows = []
     for split, table in reviews.items():
-        sources = ", ".join(sorted(set(table["source"].to_pylist())))
+        sources = ", ".join(_list_sources(table))
         positive = sum(table["label"].to_pylist()) / len(table)
         rows.append([split, f"{len(table):,}", f"{positive:.1%}", sources])
     return _format_table(["split", "reviews", "positive", "sources"], rows)
@@ -187,15 +187,16 @@ def _describe_calibration(evaluation: Evaluation, test: pa.Table) -> str:
     )
 
 
-def _describe_limits(evaluation: Evaluation) -> str:
+def _describe_limits(evaluation: Evaluation, reviews: Mapping[Split, pa.Table]) -> str:
+    sources = ", ".join(sorted({source for table in reviews.values() for source in _list_sources(table)}))
     violated = [f"- violated: {text}" for text in evaluation.violated_limits]
     weak = [f"- worse than the whole on: {part.name}" for part in evaluation.slices if part.below]
     return "\n".join(
         [
             *violated,
             *weak,
-            "- The reviews are from one site and from a few years: reviews of other places and times differ.",
-            "- A label is the author's rating. Some labels are wrong: `reports/errors.md` lists candidates.",
+            f"- All reviews are from these sources: {sources}. Reviews of other places and times may differ.",
+            "- Some labels are wrong: `reports/errors.md` lists candidates.",
             "- The intervals account for the sample of reviews, not for another training of the model.",
         ]
     )
@@ -212,6 +213,10 @@ def _describe_reproduction(model_params: ModelParams) -> str:
         f"Architecture: {architecture}. At the commit that contains this page, run `make setup` and "
         "`dvc repro`. `params.yaml` holds every parameter, `dvc.lock` the digests of data, code and model."
     )
+
+
+def _list_sources(reviews: pa.Table) -> list[str]:
+    return sorted(reviews["source"].unique().to_pylist())
 
 
 def _format_difference(comparison: Comparison) -> str:

@@ -16,10 +16,10 @@ from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import UNKNOWN_ID
 
 NEGATION = re.compile(
-    r"\b(?:not|no|never|none|nothing|neither|nor|nowhere|no one|no(?:body)|cannot|without)\b|n['\u2019]t\b",
+    r"\b(?:not|no|never|none|nothing|nobody|neither|nor|nowhere|cannot|without)\b|n['\u2019]t\b",
     re.IGNORECASE,
 )
-"""Negation words. In `no(?:body)`, the group only keeps the word out of the search for private words."""
+"""Negation words."""
 
 HIGH_OOV_QUANTILE = 0.75
 """Quantile of the out-of-vocabulary rates of a split above which a rate is high."""
