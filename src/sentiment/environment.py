@@ -90,11 +90,13 @@ def read_stages() -> dict[str, dict[str, Any]]:
     """Return the stages of `dvc.yaml` by name.
 
     Raises:
-        UserError: the file is not valid YAML, or has no stages.
+        UserError: the file is missing, is not valid YAML, or has no stages.
     """
     try:
         content = YAML(typ="safe", pure=True).load(paths.PIPELINE.read_text(encoding="utf-8"))
         return dict(content["stages"])
+    except FileNotFoundError:
+        raise UserError(f"{paths.PIPELINE}: no such file; run this in the root of the project") from None
     except (UnicodeDecodeError, YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{paths.PIPELINE}: not a valid pipeline: {error}") from None
 

@@ -1,6 +1,7 @@
 """An invalid source fails the stage with status 2, one message and no output."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ THROUGH_A_PROCESS = ["wrong MD5", "cut in the middle", "brackets in heaps", "man
 
 @pytest.fixture
 def place(reviews: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty repository, without waits between retries."""
+    """A repository without data, parameters and waits between retries."""
     for name in ("DVC_ROOT", "DOWNLOAD_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    for name in ("dvc.yaml", "environment.yaml"):
+        shutil.copy(ROOT / name, name)
     monkeypatch.setattr(downloading, "FIRST_WAIT", 0.001)
     return Place(reviews, monkeypatch)
 

@@ -77,7 +77,7 @@ def test_source_runs_end_to_end(
         (run,) = project.runs("tags.stage = 'train'")
         inputs = sorted(given.dataset.name for given in run.inputs.dataset_inputs)
         trained_on = ["reviews-train", "reviews-unlabelled", "reviews-validation"]
-        assert inputs == sorted([*trained_on, "reviews-test"])  # evaluate adds the test split
+        assert inputs == sorted([*trained_on, "reviews-holdout", "reviews-test"])  # evaluate adds two
     else:
         assert groups["train"] & groups["test"] == set()
         assert sum(metrics[split]["reviews"] for split in groups) <= 2000  # two labelled phrases each
