@@ -64,6 +64,8 @@ class SearchProject:
                 holder = holder[section]
             holder[key] = value
         yaml.dump(content, root / paths.PARAMS)
+        for path in (paths.PIPELINE, paths.ENVIRONMENT):  # runs record the packages that the stage declares
+            shutil.copyfile(path, root / path)
         return cls(root)
 
     def copy(self, root: Path) -> Self:
