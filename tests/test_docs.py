@@ -151,7 +151,7 @@ def _leaves(node: Any, name: str) -> Iterator[str]:
         yield name
 
 
-@pytest.mark.parametrize("section", ["download", "tokenize", "model", "train", "tune", "evaluate"])
+@pytest.mark.parametrize("section", ["download", "tokenize", "model", "train", "tune", "evaluate", "retrain"])
 def test_every_parameter_is_documented(section: str) -> None:
     text = CONFIGURATION.read_text(encoding="utf-8").partition(f"### {section}\n")[2]
     text = re.split(r"^#{2,3} ", text, maxsplit=1, flags=re.MULTILINE)[0]

@@ -248,7 +248,7 @@ def dashboard(
 def retrain() -> None:
     """Download the data again, run the stages that change, report the differences in reports/retrain.md."""
     enter_repository()
-    from sentiment.retraining import retrain as run
+    from sentiment.retraining.cycle import retrain as run
 
     run()
 

@@ -15,6 +15,7 @@ from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams, TokenizeParams
 from sentiment.params.evaluate import EvaluateParams
 from sentiment.params.model import ModelParams
+from sentiment.params.retrain import RetrainParams
 from sentiment.params.search_space import format_message, validate_sampler_and_pruner, validate_search_space
 from sentiment.params.section import Section, list_variant_fields
 from sentiment.params.train import TrainParams
@@ -67,6 +68,8 @@ class Params(Section):
     """Hyperparameter tuning."""
     evaluate: EvaluateParams
     """Evaluation."""
+    retrain: RetrainParams
+    """Scheduled retraining."""
 
 
 def load_params(path: Path = paths.PARAMS) -> Params:

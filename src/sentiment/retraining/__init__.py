@@ -1,0 +1,1 @@
+"""Scheduled retraining: data gate, `dvc repro`, model gate, and the ledger of their decisions."""
