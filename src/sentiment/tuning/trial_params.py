@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from sentiment.errors import UserError
+from sentiment.intervals import DECIMALS
 from sentiment.params import Params
 from sentiment.params.search_space import (
     Value,
@@ -79,9 +80,12 @@ def require_validation_auc(trial: FrozenTrial) -> float:
 
 
 def rank_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials sorted by validation AUC, highest first; ties are sorted by trial number."""
+    """Return the finished trials sorted by validation AUC, highest first; ties are sorted by trial number.
+
+    AUCs are compared as they are reported: equal ones may differ in their last bit.
+    """
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(finished, key=lambda trial: (-require_validation_auc(trial), trial.number))
+    return sorted(finished, key=lambda trial: (-round(require_validation_auc(trial), DECIMALS), trial.number))
 
 
 def get_starting_values(params: Params) -> dict[str, Value]:
