@@ -44,6 +44,9 @@ class Settings(LogSettings):
     tune_workers: PositiveInt | None = None
     """Number of processes that run trials in parallel, at most `tune.max_parallel`; by default as many as
     have `tune.threads` cores each, or one on a GPU."""
+    retrain_notify_url: SecretStr | None = None
+    """Address to which `sentiment retrain` posts its outcome as JSON, such as a chat's webhook, which may
+    contain a secret; by default it posts nothing."""
 
 
 def repository_root() -> Path:
