@@ -253,6 +253,66 @@ def retrain() -> None:
     run()
 
 
+store_app = typer.Typer(no_args_is_help=True, help="The MLflow database in mlruns.")
+app.add_typer(store_app, name="store")
+
+
+@store_app.command()
+@exits_cleanly
+def backup(file: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
+    """Copy the database, also while a stage writes to it. To restore it, copy it to mlruns/mlflow.db."""
+    file = file.absolute()
+    enter_repository()
+    from sentiment.tracking.store_maintenance import back_up
+
+    back_up(file)
+    typer.echo(f"{file}: written")
+
+
+@store_app.command()
+@exits_cleanly
+def upgrade() -> None:
+    """Upgrade the database to the installed MLflow; the one from before stays beside it."""
+    enter_repository()
+    from sentiment.tracking.store_maintenance import upgrade as run
+
+    former = run()
+    typer.echo(f"upgraded; the database from before is {former}" if former else "nothing to upgrade")
+
+
+@store_app.command()
+@exits_cleanly
+def move() -> None:
+    """After the repository was moved or copied: let the artifacts' addresses point to its present folder."""
+    enter_repository()
+    from sentiment.tracking.store_maintenance import move as run
+
+    typer.echo(f"{run()} addresses changed")
+
+
+models_app = typer.Typer(no_args_is_help=True, help="Models that a fresh clone can fetch.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models() -> None:
+    """Keep `pack` a subcommand although it is the only one."""
+
+
+@models_app.command()
+@exits_cleanly
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Folder to write, which must not have files.")],
+) -> None:
+    """Write this model, the last champions and open proposals to a folder, for the git branch `models`."""
+    folder = folder.absolute()
+    enter_repository()
+    from sentiment.retraining.model_branch import pack_models
+
+    for name, artifact in pack_models(folder).items():
+        typer.echo(f"{name}: {artifact}")
+
+
 @app.command()
 @exits_cleanly
 def clean(
