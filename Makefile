@@ -11,7 +11,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s:
 
-setup: $(VENV)/.installed  ## create .venv and install the locked packages
+# Other targets need what is installed, but not the newest models.
+setup: $(VENV)/.installed  ## create .venv, install the locked packages, fetch the champion's model
+	@$(if $(filter setup,$(MAKECMDGOALS)),.github/scripts/fetch-models.sh)
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -52,7 +54,8 @@ lint: setup  ## check format, rules, types, imports, dependencies, private words
 	deptry src stages
 	deptry bench tests --exclude none --ignore DEP002,DEP004
 	python .ci/private_words.py
-	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/retrain.yml .github/workflows/test.yml
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/promote.yml .github/workflows/retrain.yml .github/workflows/test.yml
+	check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
 	zizmor --offline --quiet .github/workflows
 
 ui: PORT ?= 5000

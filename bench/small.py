@@ -1,6 +1,7 @@
 """The repository in its own folder, with parameters under which every stage takes seconds."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def copy_repository(folder: Path, changes: Mapping[str, Any] = SMALL) -> None:
         source = ROOT / name
         if source.is_file() and not name.startswith(SKIPPED) and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(source.read_bytes())
+            shutil.copy(source, folder / name)  # with its mode: scripts are executable
     set_params(folder, changes)
     for command in (
         ("git", "init", "-q", "-b", "main"),
