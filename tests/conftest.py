@@ -53,13 +53,13 @@ INTEGRATION = (
     "tests/pipeline/test_sources.py",
     "tests/pipeline/test_tune_resume.py",
     "tests/pipeline/test_verify.py",
-    "tests/pipeline/test_workflow.py",
     "tests/registry/test_server.py",
     "tests/repair/",
     "tests/tracking/test_outage.py",
     "tests/tracking/test_serving.py",
     "tests/tuning/test_dashboard.py",
     "tests/tuning/test_deletion.py",
+    "tests/workflows/test_cycles.py",
 )
 """Folders and files of which every test is marked `integration`."""
 

@@ -1,0 +1,274 @@
+"""Whole cycles of scheduled retraining on a forge, with real git, DVC, MLflow and training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+from sentiment.data.imdb import find_package_file
+from tests.project import Project
+from tests.workflows.actions import link_environment
+from tests.workflows.conftest import BATCH, Rows, Site, read_first_line, write_batch
+
+ALARMS = {
+    "data_stopped": "Retraining: the new rows were stopped",
+    "failed": "Retraining: failed",
+    "unpublished": "Retraining: the result could not be published",
+}
+
+
+def _flip(rows: Rows) -> Rows:
+    return [(text, 1 - label) for text, label in rows]
+
+
+def _push_batch(site: Site, folder: Path, rows: Rows, name: str = "second.csv") -> Project:
+    colleague = site.colleague(folder)
+    write_batch(colleague, name, rows)
+    assert site.forge.push(colleague) == [], "no workflow runs where dvc.lock stays the same"
+    return colleague
+
+
+def test_first_champion(site: Site) -> None:
+    site.retrained.require(train="success", record="success", propose="success", alarm="skipped")
+    assert "promote" in read_first_line(site.retrained)
+    (pull,) = site.forge.state["pr"]
+    assert pull["state"] == "merged"
+    assert "promote" in pull["body"]
+    (promoted,) = site.merged
+    promoted.require(verify="success", assign="success")
+    assert site.champion == site.forge.git("rev-parse", "main")
+    assert site.versions == ["sentiment@v1.0.0"]
+    assert [entry["outcome"] for entry in site.ledger] == ["promote"]
+    assert site.forge.state["issue"] == []
+    assert site.forge.git("rev-list", "--count", "models") == "1"
+
+
+def test_nothing_new(site: Site) -> None:
+    champion, ledger, models = site.champion, site.ledger, site.forge.git("rev-parse", "models")
+    run = site.retrain().require(
+        train="success", record="skipped", propose="skipped", alarm="skipped", keep="skipped"
+    )
+    assert "nothing_new" in read_first_line(run)
+    assert "Running stage 'train'" not in run.log
+    assert (site.champion, site.ledger, site.forge.git("rev-parse", "models")) == (champion, ledger, models)
+    assert (len(site.forge.state["pr"]), site.forge.state["issue"]) == (1, [])
+
+
+def test_second_schedule_only_keeps_the_caches(site: Site) -> None:
+    run = site.retrain(event="schedule", schedule="23 4 * * 4")
+    assert run.results == {
+        "train": "skipped",
+        "record": "skipped",
+        "propose": "skipped",
+        "alarm": "skipped",
+        "keep": "success",
+    }
+
+
+def test_good_batch_is_proposed_and_promoted_by_its_merge(site: Site, tmp_path: Path) -> None:
+    before = site.champion
+    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    run = site.retrain().require(train="success", record="success", propose="success", alarm="skipped")
+    assert "promote" in read_first_line(run)
+    (pull,) = site.forge.open_pulls
+    assert read_first_line(run) in pull["body"]
+    assert site.champion == before, "only a merge promotes"
+
+    # Another proposal supersedes this one.
+    _push_batch(site, tmp_path / "other", site.batches[1], "third.csv")
+    site.retrain().require(propose="success")
+    first, second = site.forge.state["pr"][1:]
+    assert (first["state"], second["state"]) == ("closed", "open")
+    assert first["comments"] == [f"Superseded by {second['url']}"]
+    assert site.forge.git("branch", "--list", first["headRefName"]) == ""
+
+    (promoted,) = site.forge.merge(second["number"])
+    promoted.require(verify="success", assign="success")
+    assert site.champion == site.forge.git("rev-parse", "main")
+    assert site.versions == ["sentiment@v1.0.0", "sentiment@v2.0.0"]
+
+    _check_rollback(site, before, tmp_path / "owner")
+
+
+def _check_rollback(site: Site, before: str | None, folder: Path) -> None:
+    """One command makes the earlier model the champion; the next retraining compares with it."""
+    owner = site.colleague(folder)
+    owner.run("sentiment", "rollback", "--reason", "slow on long reviews", "--push")
+    assert site.champion == before
+    run = site.retrain().require(train="success")
+    assert site.champion == before
+    assert "nothing_new" in read_first_line(run) or "Running stage 'train'" not in run.log
+
+
+@pytest.mark.parametrize("kind", ["flipped", "lost", "test rows", "another domain"])
+def test_bad_data_is_stopped(kind: str, site: Site, tmp_path: Path) -> None:
+    champion, branches = site.champion, site.forge.git("branch", "--list", "retrain/*")
+    colleague = site.colleague(tmp_path / "colleague")
+    first = colleague.root / "data/incoming/first.csv"
+    if kind == "flipped":
+        write_batch(colleague, "second.csv", _flip(site.batches[0]))
+        words = ["label", "champion"]
+    elif kind == "lost":
+        first.unlink()
+        colleague.commit("lost file")
+        words = ["missing", "lost", "no longer", "not have"]
+    elif kind == "test rows":
+        write_batch(colleague, "second.csv", _read_test_rows(site) + list(site.batches[0])[:50])
+        words = ["duplicate"]
+    else:
+        write_batch(colleague, "second.csv", _read_snippets())
+        words = ["length"]
+    site.forge.push(colleague)
+    run = site.retrain().require(train="success", record="success", propose="skipped", alarm="success")
+    line = read_first_line(run)
+    assert "data_stopped" in line
+    assert any(word in line for word in words), line
+    assert "Running stage 'train'" not in run.log
+    assert (site.champion, site.forge.open_pulls) == (champion, [])
+    assert site.forge.git("branch", "--list", "retrain/*") == branches
+    assert [entry["outcome"] for entry in site.ledger] == ["promote", "data_stopped"]
+    (issue,) = site.forge.open_issues
+    assert issue["title"] == ALARMS["data_stopped"]
+    assert line in issue["body"]
+    if kind == "lost":  # a second run comments the issue
+        site.retrain().require(train="success", alarm="success")
+        (issue,) = site.forge.open_issues
+        assert len(issue["comments"]) == 1
+        assert len(site.ledger) == 2
+
+
+def _read_test_rows(site: Site) -> list[tuple[str, int]]:
+    """Return reviews of the test split, from the cache of the last run."""
+    lock = YAML(typ="safe").load(site.forge.git("show", "main:dvc.lock"))
+    (md5,) = (
+        out["md5"] for out in lock["stages"]["download"]["outs"] if out["path"].endswith("test.parquet")
+    )
+    (file,) = site.forge.folder.glob(f"caches/*/content/.dvc/cache/files/md5/{md5[:2]}/{md5[2:]}")
+    table = pq.read_table(file)
+    return list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def _read_snippets() -> list[tuple[str, int]]:
+    """Return snippets of Rotten Tomatoes, which are shorter than the project's reviews."""
+    table = pd.read_csv(find_package_file())
+    snippets = table[table["source"] == "rotten_tomatoes"].sample(BATCH, random_state=1)
+    return [(str(text), int(label)) for text, label in zip(snippets["text"], snippets["label"], strict=True)]
+
+
+def test_upper_case_is_no_reason_to_fail(site: Site, tmp_path: Path) -> None:
+    champion = site.champion
+    _push_batch(site, tmp_path / "colleague", [(text.upper(), label) for text, label in site.batches[0]])
+    run = site.retrain().require(train="success", record="success")
+    assert site.champion == champion
+    assert len(site.ledger) == 2
+    assert site.ledger[-1]["outcome"] in read_first_line(run)
+
+
+def test_dvc_file_without_its_data_is_a_fault(site: Site, tmp_path: Path) -> None:
+    champion, ledger = site.champion, site.ledger
+    colleague = site.colleague(tmp_path / "colleague")
+    write_batch(colleague, "second.csv", site.batches[0])
+    colleague.run("git", "rm", "-q", "--cached", "data/incoming/second.csv")
+    colleague.run("dvc", "add", "data/incoming/second.csv")  # and never `dvc push`
+    colleague.commit("track the reviews with DVC")
+    site.forge.push(colleague)
+    run = site.retrain().require(train="failure", record="skipped", propose="skipped", alarm="success")
+    assert "second.csv" in run.log
+    (issue,) = site.forge.open_issues
+    assert issue["title"] == ALARMS["failed"]
+    assert (site.champion, site.ledger, site.forge.open_pulls) == (champion, ledger, [])
+
+
+def test_unreachable_tracking_server_is_a_fault(site: Site, tmp_path: Path) -> None:
+    champion = site.champion
+    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    site.forge.secrets["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    site.forge.variables["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    run = site.retrain().require(train="failure", record="skipped", propose="skipped", alarm="success")
+    assert "MLFLOW_TRACKING_URI" in run.log
+    assert [issue["title"] for issue in site.forge.open_issues] == [ALARMS["failed"]]
+
+    site.forge.secrets.clear()
+    site.retrain().require(train="success", record="success", propose="success")
+    assert site.champion == champion
+
+
+def test_what_was_not_published_is_published_by_the_next_run(site: Site, tmp_path: Path) -> None:
+    champion = site.champion
+    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    with site.forge.refusing_pushes("refs/heads/ledger"):
+        run = site.retrain().require(train="success", record="failure", propose="skipped", alarm="success")
+    assert "could not be recorded" in run.summary
+    (issue,) = site.forge.open_issues
+    assert issue["title"] == ALARMS["unpublished"]
+
+    with site.forge.refusing_pushes("refs/heads/models"):
+        run = site.retrain().require(train="success", record="success", propose="failure", alarm="success")
+    assert "`models` could not be pushed" in run.summary
+
+    with site.forge.refusing_pushes("refs/heads/retrain/*"):
+        run = site.retrain().require(train="success", propose="failure", alarm="success")
+    assert "could not be pushed, so there is no pull request" in run.summary
+
+    with site.forge.refusing("pr create"):
+        run = site.retrain().require(train="success", propose="failure", alarm="success")
+    assert "Open it yourself: " in run.summary
+    assert "/compare/main...retrain/" in run.summary
+
+    with site.forge.refusing("pr list"):
+        run = site.retrain().require(train="success", propose="failure")
+    assert "nothing was pushed" in run.summary
+    assert site.forge.open_pulls == []
+
+    site.retrain().require(train="success", propose="success", alarm="skipped")
+    assert len(site.forge.open_pulls) == 1
+    run = site.retrain().require(train="success", propose="success")
+    assert "proposed before" in run.summary
+    assert len(site.forge.open_pulls) == 1
+    assert [entry["outcome"] for entry in site.ledger] == ["promote", "promote"]
+    assert len(site.forge.open_issues) == 1
+    assert site.champion == champion
+
+
+def test_lock_that_a_colleague_changed_is_only_registered(site: Site, tmp_path: Path) -> None:
+    before = site.champion
+    colleague = site.colleague(tmp_path / "colleague")
+    colleague.run("git", "branch", "-q", "-f", "main", "HEAD")
+    colleague.set_params({"train.optimizer.learning_rate": 0.004})
+    colleague.run("dvc", "repro")
+    colleague.commit("another learning rate")
+    (promoted,) = site.forge.push(colleague)
+    promoted.require(verify="success", assign="success")
+    assert site.champion == before
+    assert site.versions == ["sentiment@v1.0.0", "sentiment@v2.0.0"]
+
+
+def test_lock_that_disagrees_with_its_commit_is_not_registered(site: Site, tmp_path: Path) -> None:
+    versions = site.versions
+    colleague = site.colleague(tmp_path / "colleague")
+    lock = colleague.root / "dvc.lock"
+    lock.write_text(lock.read_text().replace("learning_rate: 0.003", "learning_rate: 0.004"))
+    colleague.commit("edited")
+    (promoted,) = site.forge.push(colleague)
+    promoted.require(verify="failure", assign="skipped")
+    assert site.versions == versions
+
+
+def test_champion_is_pulled_without_any_cache(site: Site, tmp_path: Path) -> None:
+    shutil.rmtree(site.forge.folder / "caches")
+    shutil.rmtree(site.forge.folder / "artifacts")
+    fresh = site.colleague(tmp_path / "fresh")
+    link_environment(fresh.root)
+    assert "fetched the models" in fresh.run("make", "setup").stdout
+    fresh.run("dvc", "pull", "models/selected")
+    probability = float(fresh.run("sentiment", "predict", "A fine film.").stdout.split("\t")[0])
+    assert 0 < probability < 1
+    shutil.rmtree(fresh.root / ".dvc/cache")
+    fresh.run("dvc", "artifacts", "get", ".", "sentiment", "--stage", "champion", "-o", "champion")
+    selected, champion = (fresh.root / name / "model.safetensors" for name in ("models/selected", "champion"))
+    assert champion.read_bytes() == selected.read_bytes()
+    assert json.loads((fresh.root / "champion/config.json").read_text())
