@@ -1,9 +1,24 @@
-"""The ledger: one line per decision on a model or a batch of rows, in a git branch of its own."""
+"""The ledger: one line per decision on a model or a batch of rows, in a git branch of its own.
+
+The branch `ledger` has one file, `decisions.jsonl`, and no commit in common with other branches. Commits are
+written with git's plumbing, so that neither the index nor the working tree changes. Two ledgers are united
+line by line: of lines with the same key, the first one counts.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import logging
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import Any, Literal, get_args
+
+from sentiment.errors import UserError
+from sentiment.files import compute_md5
+from sentiment.repository import require_git, run_git
+
+logger = logging.getLogger(__name__)
 
 Outcome = Literal["promote", "nothing_new", "not_better", "cannot_tell", "data_stopped"]
 """Orderly outcomes of a retraining:
@@ -22,6 +37,24 @@ EXIT_STATUSES: dict[Outcome, int] = {
 }
 """Exit statuses of `sentiment retrain --exit-code`."""
 
+BRANCH = "refs/heads/ledger"
+REMOTE = "origin"
+REMOTE_BRANCH = f"refs/remotes/{REMOTE}/ledger"
+FILE = "decisions.jsonl"
+
+TIMEOUT_S = 30
+"""Seconds after which the remote counts as unreachable."""
+
+LOCAL_ATTEMPTS, PUSH_ATTEMPTS = 100, 5
+"""Attempts to write the branch if other processes write it at the same moment, here and at origin."""
+
+NOBODY = {
+    f"GIT_{role}_{name}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for name, value in (("NAME", "sentiment retrain"), ("EMAIL", "retrain@localhost"))
+}
+"""Author of a commit where git knows none, as on a runner of a CI service."""
+
 
 @dataclass(frozen=True)
 class LedgerEntry:
@@ -39,6 +72,7 @@ class LedgerEntry:
         commit: commit on which the retraining started.
         created: UTC time of the decision, in ISO format.
         is_look: whether the challenger was compared with the champion on the test split.
+        verdict: verdict of the model gate, which the tag of a promotion records; None without one.
         details: measurements of the gates, as in `reports/retrain.json`.
     """
 
@@ -51,30 +85,239 @@ class LedgerEntry:
     commit: str
     created: str
     is_look: bool
+    verdict: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
             raise ValueError(f"{self.outcome}: not an outcome of a retraining")
+        # One line, as the message of a tag has it.
+        object.__setattr__(self, "reason", " ".join(self.reason.split()))
 
     @property
     def key(self) -> tuple[str | None, ...]:
         """Test split, champion, and challenger or, where nothing was trained, batch."""
         return self.test, self.champion, self.challenger or self.batch
 
+    @property
+    def id(self) -> str:
+        """MD5 of the key."""
+        return compute_md5(json.dumps(self.key).encode())
+
     def to_json(self) -> str:
-        """Return the entry as one line of JSON, without the line break."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Return the entry as one line of JSON, without the line break.
+
+        The fields have a fixed order, details last, so that the scripts in `.github/scripts`, which run
+        without Python, find them from the start of the line.
+        """
+        content = asdict(self)
+        names = ("outcome", "test", "champion", "challenger", "batch", "commit", "created", "is_look")
+        ordered = {"id": self.id, **{name: content[name] for name in (*names, "verdict", "reason")}}
+        details = json.loads(json.dumps(content["details"], sort_keys=True))
+        return json.dumps({**ordered, "details": details}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> "LedgerEntry":
-        """Parse a line of the ledger.
+        """Parse a line of the ledger. Fields that only a later version of this code knows are ignored.
 
         Raises:
-            ValueError: it is not JSON, or is not a decision.
+            ValueError: it is not JSON, is not a decision, or was edited.
         """
         content = json.loads(line)
+        if not isinstance(content, dict):
+            raise ValueError("not a decision: not a JSON object")  # noqa: TRY004
+        known = {item.name for item in fields(cls)}
         try:
-            return cls(**content)
-        except TypeError as error:
+            entry = cls(**{name: value for name, value in content.items() if name in known})
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not a decision: {error}") from None
+        if content.get("id", entry.id) != entry.id:
+            raise ValueError(f"its id {content['id']} is not that of its models and test split")
+        return entry
+
+
+def read_ledger() -> list[LedgerEntry]:
+    """Return the decisions in this repository and at origin, by time.
+
+    Origin's branch is fetched first. Without a remote `origin`, the local branch counts; if origin cannot be
+    reached, a warning is logged, and what was fetched last counts.
+
+    Raises:
+        UserError: a line cannot be read, or the branch is not a ledger.
+    """
+    _fetch()
+    return _parse(unite(_read_lines(REMOTE_BRANCH), _read_lines(BRANCH)))
+
+
+def append(entry: LedgerEntry) -> bool:
+    """Add a decision to the local branch.
+
+    Args:
+        entry: the decision.
+
+    Returns:
+        False if the ledger has a decision with this key already, which then counts.
+
+    Raises:
+        UserError: the branch cannot be read or written.
+    """
+    for _ in range(LOCAL_ATTEMPTS):
+        old = _resolve(BRANCH)
+        known = unite(_read_lines(REMOTE_BRANCH), _read_lines(old))
+        lines = unite(known, [entry.to_json()])
+        if len(lines) == len(known):
+            return False
+        commit = _commit(lines, [old, _resolve(REMOTE_BRANCH)], f"Decide: {entry.outcome}")
+        if _move_branch(old, commit):
+            return True
+        time.sleep(random.uniform(0, 0.05))  # noqa: S311
+    raise UserError(f"{BRANCH}: other processes changed it in each of {LOCAL_ATTEMPTS} attempts to append")
+
+
+def push_ledger() -> None:
+    """Unite the local branch with origin's and push it.
+
+    Raises:
+        UserError: a line cannot be read, or the push failed. The local branch then has the decisions.
+    """
+    for attempt in range(1, PUSH_ATTEMPTS + 1):
+        _fetch()
+        old, remote = _resolve(BRANCH), _resolve(REMOTE_BRANCH)
+        published, lines = _read_lines(remote), unite(_read_lines(remote), _read_lines(old))
+        _parse(lines)
+        if lines == published:
+            return
+        commit = old or ""
+        if lines != _read_lines(old) or (remote and not _is_ancestor(remote, commit)):
+            commit = _commit(lines, [old, remote], "Unite with the ledger of origin")
+            if not _move_branch(old, commit):
+                continue
+        try:
+            require_git("push", "--quiet", REMOTE, f"{commit}:{BRANCH}", timeout_s=TIMEOUT_S)
+        except UserError as error:
+            if attempt == PUSH_ATTEMPTS:
+                raise UserError(
+                    f"the branch ledger could not be pushed: {error}\nThe local branch has the decisions; "
+                    f"`git push {REMOTE} ledger` publishes them"
+                ) from None
+            time.sleep(random.uniform(0, 1))  # noqa: S311
+        else:
+            return
+    raise UserError(f"{BRANCH}: other processes changed it in each of {PUSH_ATTEMPTS} attempts to push")
+
+
+def unite(*ledgers: Iterable[str]) -> list[str]:
+    """Return the lines of several ledgers; of lines with the same key, the first one.
+
+    Lines stay as they are, so that fields of a later version are not lost.
+    """
+    united: dict[str, str] = {}
+    for line in chain(*ledgers):
+        united.setdefault(_read_id(line), line)
+    return list(united.values())
+
+
+def count_looks(entries: Iterable[LedgerEntry], test: str) -> int:
+    """Return how many challengers were compared with a champion on a test split.
+
+    Args:
+        entries: the ledger.
+        test: MD5 of the test split.
+    """
+    return sum(entry.is_look and entry.test == test for entry in entries)
+
+
+def find_promotion(
+    entries: Sequence[LedgerEntry], champion: str | None, challenger: str
+) -> LedgerEntry | None:
+    """Return the newest decision to promote a model in place of a champion; None if there is none.
+
+    Args:
+        entries: the ledger, by time.
+        champion: MD5 of the champion's folder; None for the first champion.
+        challenger: MD5 of the new model's folder.
+    """
+    found = [
+        entry
+        for entry in entries
+        if (entry.outcome, entry.champion, entry.challenger) == ("promote", champion, challenger)
+    ]
+    return found[-1] if found else None
+
+
+def _read_id(line: str) -> str:
+    """Return the id of a line, or the line itself if it cannot be read."""
+    try:
+        return LedgerEntry.from_json(line).id
+    except ValueError:
+        return line
+
+
+def _parse(lines: Iterable[str]) -> list[LedgerEntry]:
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entries.append(LedgerEntry.from_json(line))
+        except ValueError as error:
+            raise UserError(
+                f"{FILE} of the branch ledger, line {number}: {error}. Update this code if a later version "
+                "wrote the line; otherwise commit a corrected file to the branch"
+            ) from None
+    return sorted(entries, key=lambda entry: (entry.created, entry.id))
+
+
+def _fetch() -> None:
+    """Fetch origin's branch by its name, since a clone of a single branch, as on CI services, lacks it."""
+    if run_git("remote", "get-url", REMOTE) is None:
+        return
+    try:
+        listed = require_git("ls-remote", REMOTE, BRANCH, timeout_s=TIMEOUT_S).split()
+        if listed and listed[0] != _resolve(REMOTE_BRANCH):
+            refspec = f"+{BRANCH}:{REMOTE_BRANCH}"
+            require_git("fetch", "--quiet", "--no-tags", REMOTE, refspec, timeout_s=TIMEOUT_S)
+    except UserError as error:
+        logger.warning("cannot fetch the ledger of %s: %s; decisions made elsewhere may lack", REMOTE, error)
+
+
+def _resolve(reference: str) -> str | None:
+    output = run_git("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}")
+    return output.decode().strip() if output else None
+
+
+def _read_lines(reference: str | None) -> list[str]:
+    """Return the lines of the file in a commit; none if the commit does not exist."""
+    commit = reference and _resolve(reference)
+    if not commit:
+        return []
+    content = run_git("cat-file", "blob", f"{commit}:{FILE}")
+    if content is None:
+        raise UserError(
+            f"the branch ledger (commit {commit[:7]}) has no file {FILE}: another branch has its name; "
+            "rename that branch"
+        )
+    return [line for line in content.decode(errors="replace").split("\n") if line.strip()]
+
+
+def _commit(lines: Iterable[str], parents: Iterable[str | None], message: str) -> str:
+    """Write a commit with the lines, whose parents are the newest of some commits; return its hash."""
+    content = "".join(f"{line}\n" for line in lines)
+    blob = require_git("hash-object", "-w", "--stdin", message=content).strip()
+    tree = require_git("mktree", message=f"100644 blob {blob}\t{FILE}\n").strip()
+    commits = list(dict.fromkeys(filter(None, parents)))
+    newest = [
+        commit
+        for commit in commits
+        if not any(commit != other and _is_ancestor(commit, other) for other in commits)
+    ]
+    options = [option for commit in newest for option in ("-p", commit)]
+    environment = {} if run_git("var", "GIT_COMMITTER_IDENT") else NOBODY
+    return require_git("commit-tree", *options, "-m", message, tree, environment=environment).strip()
+
+
+def _is_ancestor(commit: str, other: str) -> bool:
+    return run_git("merge-base", "--is-ancestor", commit, other) is not None
+
+
+def _move_branch(old: str | None, commit: str) -> bool:
+    """Move the local branch to a commit if nobody else has moved it; return whether it was moved."""
+    return run_git("update-ref", "-m", "ledger", BRANCH, commit, old or "0" * len(commit)) is not None

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,44 @@ def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
+    return process.stdout
+
+
+def require_git(
+    *arguments: str,
+    message: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> str:
+    """Run a git command, without prompts, and return its output.
+
+    Args:
+        arguments: arguments of the git command.
+        message: standard input.
+        environment: additional environment variables.
+        timeout_s: time limit in seconds.
+
+    Raises:
+        UserError: git is not installed, or the command failed or took too long, with git's own message.
+    """
+    variables = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        process = subprocess.run(
+            ["git", *arguments],
+            env={**variables, **(environment or {})},
+            input=message or "",
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"git {arguments[0]}: no answer within {timeout_s} s") from None
+    except OSError as error:
+        raise UserError(f"cannot run git, in which the registry and the ledger are: {error}") from None
+    if process.returncode != 0:
+        raise UserError(process.stderr.strip() or f"git {arguments[0]} exited with {process.returncode}")
     return process.stdout
 
 

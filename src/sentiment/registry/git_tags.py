@@ -5,15 +5,14 @@ its commit. `dvc artifacts get` reads the same tags. The tags are read and writt
 library leaves the order of tags of the same second open, and cannot push two tags atomically.
 """
 
-import os
 import re
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sentiment.errors import UserError
+from sentiment.repository import require_git
 
 ARTIFACT = "sentiment"
 """Name of the artifact in `dvc.yaml`."""
@@ -106,7 +105,9 @@ def read_tags() -> list[RegistryTag]:
         UserError: git is not installed, or this is not a git repository.
     """
     # The fields are separated by NUL, which no message contains.
-    output = run_git("for-each-ref", f"--format={''.join(f'%({name})%00' for name in FIELDS)}", *TAG_PATTERNS)
+    output = require_git(
+        "for-each-ref", f"--format={''.join(f'%({name})%00' for name in FIELDS)}", *TAG_PATTERNS
+    )
     values = output.split("\0")[:-1]
     tags = []
     for start in range(0, len(values), len(FIELDS)):
@@ -139,7 +140,7 @@ def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str],
     """
     created = max(int(time.time()), after + 1)
     lines = [f"{key}: {' '.join(value.split())}" for key, value in details.items()]
-    run_git(
+    require_git(
         "tag",
         "--annotate",
         "--cleanup=verbatim",
@@ -158,48 +159,10 @@ def resolve_commit(revision: str) -> str:
     Raises:
         UserError: there is no such commit, git is not installed, or this is not a git repository.
     """
-    run_git("rev-parse", "--git-dir")
+    require_git("rev-parse", "--git-dir")
     try:
-        return run_git(
+        return require_git(
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
         ).strip()
     except UserError:
         raise UserError(f"{revision}: no such git revision") from None
-
-
-def run_git(
-    *arguments: str,
-    message: str | None = None,
-    environment: Mapping[str, str] | None = None,
-    timeout_s: float | None = None,
-) -> str:
-    """Run a git command, without prompts, and return its output.
-
-    Args:
-        arguments: arguments of the git command.
-        message: standard input.
-        environment: additional environment variables.
-        timeout_s: time limit in seconds.
-
-    Raises:
-        UserError: git is not installed, or the command failed or took too long, with git's own message.
-    """
-    variables = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    try:
-        process = subprocess.run(
-            ["git", *arguments],
-            env={**variables, **(environment or {})},
-            input=message or "",
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(f"git {arguments[0]}: no answer within {timeout_s} s") from None
-    except OSError as error:
-        raise UserError(f"cannot run git, whose tags are the registry: {error}") from None
-    if process.returncode != 0:
-        raise UserError(process.stderr.strip() or f"git {arguments[0]} exited with {process.returncode}")
-    return process.stdout

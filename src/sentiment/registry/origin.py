@@ -4,7 +4,8 @@ import logging
 import shlex
 
 from sentiment.errors import UserError
-from sentiment.registry.git_tags import ARTIFACT, TAG_NAME, TAG_PATTERNS, run_git
+from sentiment.registry.git_tags import ARTIFACT, TAG_NAME, TAG_PATTERNS
+from sentiment.repository import require_git
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,10 @@ def require_complete_tags() -> None:
     """
     remote_tags = _read_remote_tags()
     local_tags = _parse_references(
-        run_git("for-each-ref", "--format=%(objectname) %(refname)", *TAG_PATTERNS).splitlines()
+        require_git("for-each-ref", "--format=%(objectname) %(refname)", *TAG_PATTERNS).splitlines()
     )
     if missing := sorted(remote_tags.keys() - local_tags.keys()):
-        is_shallow = run_git("rev-parse", "--is-shallow-repository").strip() == "true"
+        is_shallow = require_git("rev-parse", "--is-shallow-repository").strip() == "true"
         clone, option = ("this shallow clone", " --unshallow") if is_shallow else ("this clone", "")
         raise UserError(
             f"{_join(missing)}: registered at {REMOTE}, missing in {clone}; "
@@ -43,12 +44,12 @@ def require_complete_tags() -> None:
 
 def _read_remote_tags() -> dict[str, str]:
     try:
-        run_git("remote", "get-url", REMOTE)
+        require_git("remote", "get-url", REMOTE)
     except UserError:
         logger.warning("this repository has no remote %s: the registry is that of the local tags", REMOTE)
         return {}
     try:
-        output = run_git("ls-remote", "--tags", "--refs", REMOTE, *TAG_PATTERNS, timeout_s=TIMEOUT_S)
+        output = require_git("ls-remote", "--tags", "--refs", REMOTE, *TAG_PATTERNS, timeout_s=TIMEOUT_S)
     except UserError as error:
         logger.warning("cannot read the tags of %s: %s; the local tags may be out of date", REMOTE, error)
         return {}
@@ -69,7 +70,7 @@ def _join(names: list[str], limit: int = 5) -> str:
 def list_unpublished_tags() -> list[str]:
     """Return the registry's local tags that origin lacks, versions first; all tags if it cannot be read."""
     remote_tags = _read_remote_tags()
-    names = run_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines()
+    names = require_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines()
     unpublished = (name for name in names if TAG_NAME.fullmatch(name) and name not in remote_tags)
     return sorted(unpublished, key=lambda name: ("#" in name, name))
 
@@ -87,7 +88,7 @@ def push_tags(names: list[str]) -> None:
     """
     command = build_push_command(names)
     try:
-        run_git(*command[1:])
+        require_git(*command[1:])
     except UserError as error:
         raise UserError(
             f"the tags {', '.join(names)} exist here but are not at {REMOTE}: {error}\n"
