@@ -18,6 +18,7 @@ from sentiment.data.parquet import sample_reviews, to_batches
 from sentiment.logs import LOGGERS
 from sentiment.text import normalize_text
 from tests.project import Project, clone
+from tests.registry.registered_project import RegisteredProject, build
 
 # What the tests train is small, and they run on all cores: a second thread each would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,7 +34,9 @@ SLOW = (
     "tests/model/test_devices.py",
     "tests/pipeline/",
     "tests/registry/",
+    "tests/retraining/test_judge.py",
     "tests/test_ignored.py",
+    "tests/test_ledger.py",
     "tests/test_predict.py",
     "tests/test_resampling.py",
     "tests/tracking/",
@@ -170,3 +173,25 @@ def before(tokenized: Project, tmp_path: Path) -> Project:
     """A copy of `tokenized`, which the test's module defines: a project before its first training."""
     shutil.copytree(tokenized.root, tmp_path / "project")
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def two_models(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> RegisteredProject:
+    """The project with its models; `registered` is a copy of it."""
+    root = tmp_path_factory.mktemp("registry") / "project"
+    shutil.copytree(reproduced.root, root, ignore=shutil.ignore_patterns("mlruns"))
+    return build(Project(root))
+
+
+@pytest.fixture
+def registered(
+    two_models: RegisteredProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> RegisteredProject:
+    """A project with two models, in which the test runs; its MLflow store is new."""
+    root = tmp_path / "project"
+    shutil.copytree(two_models.root, root, symlinks=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return RegisteredProject(Project(root), two_models.untrained, two_models.trained, two_models.violating)

@@ -42,6 +42,22 @@ REMOTE = "origin"
 REMOTE_BRANCH = f"refs/remotes/{REMOTE}/ledger"
 FILE = "decisions.jsonl"
 
+FIELDS = (
+    "id",
+    "outcome",
+    "test",
+    "champion",
+    "challenger",
+    "batch",
+    "commit",
+    "created",
+    "is_look",
+    "verdict",
+    "reason",
+    "details",
+)
+"""Fields of a line, in order."""
+
 TIMEOUT_S = 30
 """Seconds after which the remote counts as unreachable."""
 
@@ -104,17 +120,18 @@ class LedgerEntry:
         """MD5 of the key."""
         return compute_md5(json.dumps(self.key).encode())
 
-    def to_json(self) -> str:
-        """Return the entry as one line of JSON, without the line break.
+    def to_dict(self) -> dict[str, Any]:
+        """Return id and fields.
 
-        The fields have a fixed order, details last, so that the scripts in `.github/scripts`, which run
-        without Python, find them from the start of the line.
+        They have a fixed order, details last, so that the scripts in `.github/scripts`, which run without
+        Python, find them from the start of a line.
         """
-        content = asdict(self)
-        names = ("outcome", "test", "champion", "challenger", "batch", "commit", "created", "is_look")
-        ordered = {"id": self.id, **{name: content[name] for name in (*names, "verdict", "reason")}}
-        details = json.loads(json.dumps(content["details"], sort_keys=True))
-        return json.dumps({**ordered, "details": details}, ensure_ascii=False)
+        content = {"id": self.id, **asdict(self)}
+        return {name: content[name] for name in FIELDS}
+
+    def to_json(self) -> str:
+        """Return the entry as one line of JSON, without the line break."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> "LedgerEntry":

@@ -10,16 +10,27 @@ from pathlib import Path
 from sentiment import paths
 from sentiment.comparison import compare, fetch_model
 from sentiment.errors import UserError, translated_errors
-from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit, run_git
+from sentiment.files import compute_file_md5
+from sentiment.ledger import LedgerEntry, find_promotion, read_ledger
+from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit
 from sentiment.registry.mirror import synchronize
 from sentiment.registry.origin import build_push_command, list_unpublished_tags, push_tags
 from sentiment.registry.revision import (
     CommittedModel,
     is_uncommitted,
     read_committed_model,
+    read_committed_outputs,
     read_registered_model,
 )
-from sentiment.registry.state import ROLLBACK, Assignment, Registry, open_registry, require_champion
+from sentiment.registry.state import (
+    FIRST_CHAMPION,
+    ROLLBACK,
+    Assignment,
+    Registry,
+    open_registry,
+    require_champion,
+)
+from sentiment.repository import require_git
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +46,17 @@ class Decision:
         verdict: a verdict on the model and the champion; `first champion`, `same model` or `not compared`.
         explanation: the verdict with its numbers.
         objections: why the promotion must be forced; empty if it need not.
+        entry: the decision of the model gate that takes the place of a comparison; None if there is none.
     """
 
     verdict: str
     explanation: str
     objections: tuple[str, ...]
+    entry: LedgerEntry | None = None
+
+    def describe_source(self) -> dict[str, str]:
+        """Return the details of the tag's message that identify the decision of the model gate."""
+        return {"Ledger-ID": self.entry.id, "Test-MD5": self.entry.test} if self.entry else {}
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,9 @@ def promote(
 ) -> Change:
     """Make the selected model of a commit the champion: register a version, and assign the stage to it.
 
+    If the ledger has the decision of a retraining to promote this model in place of the champion, it takes
+    the place of a comparison; it also promotes a first champion.
+
     A commit that is registered keeps its version, and the champion stays as it is, so that a promotion that
     was interrupted can be run again.
 
@@ -85,8 +105,8 @@ def promote(
         push: push the tags to origin.
 
     Raises:
-        UserError: the verdict does not permit the promotion, the model cannot be read, tags are missing in
-            this clone, or the push failed.
+        UserError: neither the verdict nor a decision of the ledger permits the promotion, the model cannot be
+            read, tags are missing in this clone, or the push failed.
     """
     reason = _validate_reason(reason)
     if force and reason is None:
@@ -99,9 +119,10 @@ def promote(
         return _publish(registry, (), push=push)
     if first and champion is not None:
         raise UserError(f"--first: {champion.registration.name} is the {CHAMPION}; promote without --first")
-    if not first:
-        champion = require_champion(registry)
     model = read_committed_model(commit)
+    entry = _find_entry(model, champion)
+    if not first and entry is None:
+        champion = require_champion(registry)
     if is_uncommitted(paths.PARAMS):
         raise UserError(
             f"{paths.PARAMS} has changes that are not committed, and the verdict depends on its section "
@@ -109,7 +130,7 @@ def promote(
         )
     if resolve_commit("HEAD") == commit and is_uncommitted(paths.LOCK):
         logger.warning("dvc.lock has changes that are not committed: the committed model is promoted")
-    decision = _decide(model, champion, force=force)
+    decision = _decide(model, champion, entry, force=force)
     if decision.objections and not force:
         raise UserError(
             f"{revision} is not promoted: {'; '.join(decision.objections)}. "
@@ -119,6 +140,7 @@ def promote(
         "Reason": reason or decision.explanation,
         "Verdict": decision.verdict,
         "Comparison": decision.explanation,
+        **decision.describe_source(),
         **({"Forced": "; ".join(decision.objections) or "no objection"} if force else {}),
         **({"Previous": champion.registration.name} if champion else {}),
         "Action": "promote",
@@ -162,19 +184,31 @@ def _validate_reason(reason: str | None) -> str | None:
     return reason
 
 
-def _decide(model: CommittedModel, champion: Assignment | None, *, force: bool) -> Decision:
-    """Compare a model with the champion on the holdout split, and check its limits."""
-    if champion is None:
+def _find_entry(model: CommittedModel, champion: Assignment | None) -> LedgerEntry | None:
+    """Return the ledger's decision to promote a model in place of the champion; None if there is none."""
+    champion_md5 = read_registered_model(champion.tag).artifact_md5 if champion else None
+    return find_promotion(read_ledger(), champion_md5, model.artifact_md5)
+
+
+def _decide(
+    model: CommittedModel, champion: Assignment | None, entry: LedgerEntry | None, *, force: bool
+) -> Decision:
+    """Take the decision of the ledger, or compare on the holdout split; check the limits."""
+    objections: list[str] = []
+    if champion is None or entry is not None:
         with tempfile.TemporaryDirectory() as temporary:  # `dvc artifacts get` must find the model
             fetch_model(model.commit, Path(temporary) / "model")
-        verdict = explanation = "first champion"
-        objections = []
+    if entry is not None:
+        verdict, explanation = entry.verdict or "not compared", entry.reason
+    elif champion is None:
+        verdict = explanation = FIRST_CHAMPION
     elif read_registered_model(champion.tag).artifact_md5 == model.artifact_md5:
         verdict, explanation = "same model", f"the same model as {champion.registration.name}"
         objections = [explanation]
     else:
         try:
             with translated_errors():
+                _require_committed_holdout()
                 comparison = compare(model.commit, champion.tag.commit, "holdout").comparison
         except UserError as error:
             if not force:
@@ -187,7 +221,18 @@ def _decide(model: CommittedModel, champion: Assignment | None, *, force: bool) 
             objections = [] if comparison.is_better else [explanation]
     if model.violated_limits:
         objections.append(f"it violates limits: {', '.join(model.violated_limits)}")
-    return Decision(verdict, explanation, tuple(objections))
+    return Decision(verdict, explanation, tuple(objections), entry)
+
+
+def _require_committed_holdout() -> None:
+    """Raise UserError unless the holdout split on disk, on which models are compared, is that of HEAD."""
+    path = paths.reviews("holdout")
+    md5 = read_committed_outputs("HEAD", [path])[path]
+    if not path.is_file() or compute_file_md5(path) != md5:
+        raise UserError(
+            f"{path} is not the one in the committed {paths.LOCK}, and the verdict depends on it: "
+            f"`git checkout {paths.LOCK}` and `dvc checkout {path}` restore it"
+        )
 
 
 def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str], *, push: bool) -> Change:
@@ -206,7 +251,7 @@ def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str
     tags.append(
         (f"{ARTIFACT}#{CHAMPION}#{counter}", model.commit, f"Assign {CHAMPION} to {ARTIFACT} {label}")
     )
-    run_git("var", "GIT_COMMITTER_IDENT")  # fails before the first tag if git does not know the author
+    require_git("var", "GIT_COMMITTER_IDENT")  # fails before the first tag if git does not know the author
     newest_time = registry.newest_time
     for name, commit, subject in tags:
         newest_time = create_tag(name, commit, subject, details, after=newest_time)

@@ -1,7 +1,7 @@
 """The selected model of a commit, as its `dvc.lock` and its metrics record it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,41 @@ def _read(commit: str, path: str) -> bytes:
     if content is None:
         raise UserError(f"{commit}: this commit has no {path}; run `dvc repro` and commit its results")
     return content
+
+
+def read_outputs(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the MD5s that `dvc.lock` of the working tree records for outputs.
+
+    Raises:
+        UserError: it is missing or lacks one of them.
+    """
+    content = paths.LOCK.read_bytes() if paths.LOCK.is_file() else None
+    return _select_outputs(content, files, "the working tree")
+
+
+def read_committed_outputs(commit: str, files: Iterable[Path]) -> dict[Path, str]:
+    """Return the MD5s that `dvc.lock` of a commit records for outputs.
+
+    Raises:
+        UserError: it is missing or lacks one of them.
+    """
+    return _select_outputs(run_git("show", f"{commit}:./{paths.LOCK}"), files, f"commit {commit}")
+
+
+def _select_outputs(lock: bytes | None, files: Iterable[Path], where: str) -> dict[Path, str]:
+    outputs = list_outputs((lock or b"").decode(errors="replace"))
+    wanted = list(files)
+    if missing := [path for path in wanted if path.as_posix() not in outputs]:
+        raise UserError(
+            f"{paths.LOCK} of {where} has no {missing[0]}: run `dvc repro` and commit its results"
+        )
+    return {path: outputs[path.as_posix()] for path in wanted}
+
+
+def list_outputs(lock: str) -> dict[str, str]:
+    """Return the MD5 of each output by path, from the content of `dvc.lock`."""
+    stages = parse_lock(lock).values()
+    return {out["path"]: str(out.get("md5")) for stage in stages for out in stage.get("outs") or ()}
 
 
 def is_uncommitted(path: Path) -> bool:

@@ -12,6 +12,9 @@ from sentiment.registry.origin import require_complete_tags
 ROLLBACK = "rollback"
 """Value of the detail `Action` of an assignment that restores an earlier champion."""
 
+FIRST_CHAMPION = "first champion"
+"""Verdict on a model that was promoted when there was no champion."""
+
 
 @dataclass(frozen=True)
 class Assignment:
