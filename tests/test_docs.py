@@ -29,6 +29,9 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 OUTPUTS = ("data", "metrics", "mlruns", "models", "plots", "reports")
 """Folders whose content the pipeline writes, so that a fresh clone lacks most of it."""
 
+RETRAINING = ("reports/retrain.md", "reports/retrain.json", "reports/decision.jsonl")
+"""What `sentiment retrain` writes."""
+
 UNWRITTEN = (".cache", ".checkpoints", ".dvc", "mlruns", "bench/gpu/pack", "bench/gpu/results")
 """Folders whose content depends on what has run on a machine."""
 
@@ -97,7 +100,7 @@ def _is_known(path: str) -> bool:
         return any(found for folder in FOLDERS for found in (ROOT / folder).rglob(path))
     if path.startswith(EXAMPLES):
         return True
-    outputs = {*(out for stage in _stages().values() for out in _written(stage)), "reports/retrain.md"}
+    outputs = {*(out for stage in _stages().values() for out in _written(stage)), *RETRAINING}
     return any(f"{path}/".startswith(f"{out}/") or fnmatch(out, f"{path}*") for out in outputs)
 
 

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentiment import paths
@@ -80,7 +81,33 @@ class ModelComparison:
         }
 
 
-def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
+@dataclass(frozen=True)
+class ScoredReviews:
+    """Reviews of a split that none of some models has learned from, with the logits of these models.
+
+    Attributes:
+        reviews: the reviews, with the columns of the split.
+        labels: 0 or 1, shape (reviews,).
+        groups: group code of each review, shape (reviews,); None if no review has a group.
+        logits: logits by name of the model, each of shape (reviews,).
+        left_out: reviews of the split that a model has learned from, and that are therefore left out.
+    """
+
+    reviews: pa.Table
+    labels: NDArray[np.int8]
+    groups: NDArray[np.int64] | None
+    logits: Mapping[str, NDArray[np.float32]]
+    left_out: int
+
+
+def compare(
+    model: str,
+    reference: str,
+    split: paths.Split,
+    *,
+    confidence_level: float | None = None,
+    margin: float | None = None,
+) -> ModelComparison:
     """Compare two models on the reviews of a split that neither has learned from.
 
     Args:
@@ -88,33 +115,53 @@ def compare(model: str, reference: str, split: paths.Split) -> ModelComparison:
             taken.
         reference: the same, for the model to compare with.
         split: split of the working tree.
+        confidence_level: confidence level of the interval; by default that of params.yaml.
+        margin: AUC by which the model may be lower and still be `no worse`; by default that of params.yaml.
 
     Raises:
         UserError: a model cannot be found or read, does not record what it has learned from, or has learned
             from nearly all reviews of the split.
     """
     params = load_params().evaluate
+    scored = score_unseen_reviews([model, reference], split)
+    comparison = compare_scores(
+        scored.labels,
+        scored.logits[model],
+        scored.logits[reference],
+        groups=scored.groups,
+        confidence_level=confidence_level or params.confidence_level,
+        margin=margin or params.margin,
+    )
+    return ModelComparison(model, reference, split, scored.left_out, comparison)
+
+
+def score_unseen_reviews(names: Sequence[str], split: paths.Split) -> ScoredReviews:
+    """Predict the reviews of a split that none of the models has learned from, once with each model.
+
+    Args:
+        names: models, named as for `compare`.
+        split: split of the working tree.
+
+    Raises:
+        UserError: as `compare`.
+    """
     reviews = read_reviews_with_origin(paths.reviews(split))
-    with _open_model(model) as first, _open_model(reference) as second:
+    with ExitStack() as stack:
+        models = [stack.enter_context(_open_model(name)) for name in dict.fromkeys(names)]
         fingerprints = compute_fingerprints(reviews["text"].to_pylist())
-        unseen = ~np.isin(fingerprints, np.concatenate([first.seen_texts, second.seen_texts]))
+        unseen = ~np.isin(fingerprints, np.concatenate([model.seen_texts for model in models]))
         rest = reviews.filter(unseen)
         labels = rest["label"].to_numpy()
         if min(np.bincount(labels, minlength=2)) < 2:
             raise UserError(
-                f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to both {model} "
-                f"and {reference}, with too few of a label; a comparison needs at least two of each"
+                f"{len(rest):,} of the {len(reviews):,} reviews of the {split} split are new to "
+                f"{'both ' if len(names) == 2 else ''}{' and '.join(names)}, with too few of a label; "
+                "a comparison needs at least two of each"
             )
         texts = rest["text"].to_pylist()
-        comparison = compare_scores(
-            labels,
-            _predict_logits(first, texts),
-            _predict_logits(second, texts),
-            groups=encode_groups(rest["group"].to_pandas()),
-            confidence_level=params.confidence_level,
-            margin=params.margin,
-        )
-    return ModelComparison(model, reference, split, len(reviews) - len(rest), comparison)
+        logits = {model.name: _predict_logits(model, texts) for model in models}
+    groups = encode_groups(rest["group"].to_pandas())
+    return ScoredReviews(rest, labels, groups, logits, len(reviews) - len(rest))
 
 
 def _predict_logits(model: ComparedModel, texts: list[str]) -> NDArray[np.float32]:

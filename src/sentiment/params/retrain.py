@@ -42,6 +42,8 @@ class RetrainParams(Section):
     looks: Annotated[int, Field(ge=1)]
     """Number of models that one test split may be used to decide on; each look has a level of 0.025 divided
     by this number."""
+    beat_linear: bool
+    """Whether a model must be better than the linear reference to be promoted."""
     accept: Annotated[tuple[Digest, ...], Field(strict=False)]
     """Digests of batches that exceed a limit of the data gate and that are accepted all the same."""
     data: DataGateLimits
