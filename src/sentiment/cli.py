@@ -165,6 +165,26 @@ def champion(
     typer.echo(dumps(assignment.to_dict()) if json else assignment.describe())
 
 
+@app.command()
+@exits_cleanly
+def history(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also plot the differences over time to this .png, .svg or .pdf file."),
+    ] = None,
+) -> None:
+    """Print every decision on a model: of retrainings, promotions and rollbacks."""
+    target = plot.absolute() if plot else None  # before enter_repository changes the working directory
+    enter_repository()
+    from sentiment.retraining.history import format_history, plot_history, read_history
+
+    rows = read_history()
+    typer.echo(dumps([row.to_dict() for row in rows]) if json else format_history(rows))
+    if target:
+        plot_history(rows, target)
+
+
 registry_app = typer.Typer(no_args_is_help=True, help="The registry: git tags, which MLflow mirrors.")
 app.add_typer(registry_app, name="registry")
 
