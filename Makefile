@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
-	bench-quality bench-train bench-tune bench-verdict retrain clean lock
+	bench-quality bench-retrain bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -90,6 +90,9 @@ bench-evaluate: setup  ## time of the stage evaluate: scoring beside bare forwar
 
 bench-verdict: setup  ## false and true verdicts on two models, by simulation; PARTS=null, power or flipped runs one part
 	python -m bench.verdict $(if $(PARTS),--parts $(PARTS))
+
+bench-retrain: setup  ## the gates of `sentiment retrain`: years without a true gain; PARTS=year runs one part
+	python -m bench.retrain $(if $(PARTS),--parts $(PARTS))
 
 bench-gpu: setup  ## reproducibility, speed and the largest useful model on a GPU; ARCHIVE=path of the review archive
 	bench/gpu/run.sh --check

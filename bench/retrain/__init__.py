@@ -1,0 +1,1 @@
+"""Scheduled retraining, held to account: its gates on simulated and real reviews."""

@@ -1,0 +1,29 @@
+"""Scheduled retraining, held to account.
+
+- year: simulated years of weekly retrainings without any true gain, through the rules of the model gate.
+
+`--parts year` runs this part alone.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from bench.bars import Bar, report_bars
+from bench.retrain.year import year_bars
+from sentiment.errors import exits_cleanly
+
+PARTS: dict[str, Callable[[], list[Bar]]] = {"year": year_bars}
+
+
+@exits_cleanly
+def main(parts: Sequence[str]) -> None:
+    """Run the parts and print their bars; exit with 1 if a bar is missed."""
+    raise SystemExit(report_bars([bar for part in parts for bar in PARTS[part]()]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    main(parser.parse_args().parts)
