@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,39 @@ def test_many_that_append_at_once_lose_and_double_no_line(repository: Repository
         written = list(pool.map(append, entries))
     assert sum(written) == 10
     assert read_ledger() == entries[:10]
+
+
+def test_appends_that_are_killed_and_repeated_lose_and_double_no_line(
+    repository: Repository, tmp_path: Path
+) -> None:
+    entries = [_entry(number) for number in range(1, 31)]
+    file = _write(tmp_path / "entries.jsonl", *entries)
+    code = (
+        "from pathlib import Path; from sentiment.ledger import LedgerEntry, append\n"
+        "print('ready', flush=True)\n"
+        f"for line in Path({str(file)!r}).read_text().splitlines(): append(LedgerEntry.from_json(line))"
+    )
+    for milliseconds in (1, 40, 90, 150, 230, 320):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(milliseconds / 1000)
+            process.kill()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    assert read_ledger() == entries
+    assert repository.git("rev-list", "--count", "ledger") == "30"
+
+
+def test_lock_that_a_killed_git_left_is_named(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment.ledger.LOCAL_ATTEMPTS", 2)
+    lock = repository.root / ".git" / "refs" / "heads" / "ledger.lock"
+    lock.touch()
+    with pytest.raises(UserError, match=r"cannot append to the branch ledger: (.|\n)*ledger\.lock"):
+        append(_entry(2))
+    lock.unlink()
+    assert append(_entry(2))
 
 
 def test_ledgers_of_two_clones_are_united_by_push(

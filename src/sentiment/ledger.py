@@ -61,7 +61,7 @@ FIELDS = (
 TIMEOUT_S = 30
 """Seconds after which the remote counts as unreachable."""
 
-LOCAL_ATTEMPTS, PUSH_ATTEMPTS = 100, 5
+LOCAL_ATTEMPTS, PUSH_ATTEMPTS = 60, 5
 """Attempts to write the branch if other processes write it at the same moment, here and at origin."""
 
 NOBODY = {
@@ -178,6 +178,7 @@ def append(entry: LedgerEntry) -> bool:
     Raises:
         UserError: the branch cannot be read or written.
     """
+    error = None
     for _ in range(LOCAL_ATTEMPTS):
         old = _resolve(BRANCH)
         known = unite(_read_lines(REMOTE_BRANCH), _read_lines(old))
@@ -185,10 +186,11 @@ def append(entry: LedgerEntry) -> bool:
         if len(lines) == len(known):
             return False
         commit = _commit(lines, [old, _resolve(REMOTE_BRANCH)], f"Decide: {entry.outcome}")
-        if _move_branch(old, commit):
+        error = _move_branch(old, commit)
+        if error is None:
             return True
         time.sleep(random.uniform(0, 0.05))  # noqa: S311
-    raise UserError(f"{BRANCH}: other processes changed it in each of {LOCAL_ATTEMPTS} attempts to append")
+    raise UserError(f"cannot append to the branch ledger: {error}")
 
 
 def push_ledger() -> None:
@@ -197,30 +199,36 @@ def push_ledger() -> None:
     Raises:
         UserError: a line cannot be read, or the push failed. The local branch then has the decisions.
     """
-    for attempt in range(1, PUSH_ATTEMPTS + 1):
+    for _ in range(PUSH_ATTEMPTS):
+        error = None
         _fetch()
         old, remote = _resolve(BRANCH), _resolve(REMOTE_BRANCH)
-        published, lines = _read_lines(remote), unite(_read_lines(remote), _read_lines(old))
+        lines = unite(_read_lines(remote), _read_lines(old))
         _parse(lines)
-        if lines == published:
+        if lines == _read_lines(remote):
             return
-        commit = old or ""
-        if lines != _read_lines(old) or (remote and not _is_ancestor(remote, commit)):
-            commit = _commit(lines, [old, remote], "Unite with the ledger of origin")
-            if not _move_branch(old, commit):
-                continue
-        try:
-            require_git("push", "--quiet", REMOTE, f"{commit}:{BRANCH}", timeout_s=TIMEOUT_S)
-        except UserError as error:
-            if attempt == PUSH_ATTEMPTS:
-                raise UserError(
-                    f"the branch ledger could not be pushed: {error}\nThe local branch has the decisions; "
-                    f"`git push {REMOTE} ledger` publishes them"
-                ) from None
-            time.sleep(random.uniform(0, 1))  # noqa: S311
-        else:
+        commit = old
+        if commit is None or lines != _read_lines(old) or (remote and not _is_ancestor(remote, commit)):
+            commit = _commit(lines, [old, remote], f"Unite with the ledger of {REMOTE}")
+            error = _move_branch(old, commit)
+        if error is None:
+            error = _push(commit)
+        if error is None:
             return
-    raise UserError(f"{BRANCH}: other processes changed it in each of {PUSH_ATTEMPTS} attempts to push")
+        time.sleep(random.uniform(0, 1))  # noqa: S311
+    raise UserError(
+        f"the branch ledger could not be pushed: {error}\nThe local branch has the decisions; "
+        f"`git push {REMOTE} ledger` publishes them"
+    )
+
+
+def _push(commit: str) -> str | None:
+    """Push a commit to origin's branch; return git's message if it fails."""
+    try:
+        require_git("push", "--quiet", REMOTE, f"{commit}:{BRANCH}", timeout_s=TIMEOUT_S)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def unite(*ledgers: Iterable[str]) -> list[str]:
@@ -335,6 +343,10 @@ def _is_ancestor(commit: str, other: str) -> bool:
     return run_git("merge-base", "--is-ancestor", commit, other) is not None
 
 
-def _move_branch(old: str | None, commit: str) -> bool:
-    """Move the local branch to a commit if nobody else has moved it; return whether it was moved."""
-    return run_git("update-ref", "-m", "ledger", BRANCH, commit, old or "0" * len(commit)) is not None
+def _move_branch(old: str | None, commit: str) -> str | None:
+    """Move the local branch; return git's message if it fails, as when another process moved it."""
+    try:
+        require_git("update-ref", "-m", "ledger", BRANCH, commit, old or "0" * len(commit))
+    except UserError as error:
+        return str(error)
+    return None

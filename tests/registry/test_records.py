@@ -1,7 +1,9 @@
 """Promotions by a decision of the ledger: by `sentiment promote`, and by the script that needs git only."""
 
+import json
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,8 @@ def test_decision_of_the_ledger_takes_the_place_of_a_comparison(
     _decide(registered.untrained, registered.violating)
     with pytest.raises(UserError, match="it violates limits"):
         promote(registered.violating)
+    history = json.loads(registered.project.run("sentiment", "history", "--json").stdout)
+    assert Counter(row["decision"] for row in history) == {"promote": 3, "champion": 2}
 
 
 def test_holdout_split_must_be_the_committed_one(registered: RegisteredProject) -> None:

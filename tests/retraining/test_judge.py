@@ -101,7 +101,7 @@ def test_limits_and_linear_reference_come_before_the_test_split(
     assert violating.reason == "it violates limits: behavioural test names: 1 of 2"
 
     (gated.root / "metrics" / "evaluate.json").write_text("{}")
-    with pytest.raises(UserError, match=r"metrics/evaluate\.json is not the one in dvc\.lock"):
+    with pytest.raises(UserError, match=r"metrics/evaluate\.json is missing or not the one in dvc\.lock"):
         _judge(champion)
 
 

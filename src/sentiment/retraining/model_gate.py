@@ -296,4 +296,7 @@ def _require_locked(path: Path) -> None:
     """Raise UserError unless a file is the one that `dvc.lock` records."""
     md5 = read_outputs([path])[path]
     if not path.is_file() or compute_file_md5(path) != md5:
-        raise UserError(f"{path} is not the one in {paths.LOCK}; run `dvc repro`")
+        raise UserError(
+            f"{path} is missing or not the one in {paths.LOCK}: `dvc repro` writes it, `dvc pull` gets it "
+            "from a remote"
+        )
