@@ -50,6 +50,7 @@ SLOW = (
 INTEGRATION = (
     "tests/pipeline/test_experiments.py",
     "tests/pipeline/test_incoming.py",
+    "tests/pipeline/test_removal.py",
     "tests/pipeline/test_resume.py",
     "tests/pipeline/test_retention.py",
     "tests/pipeline/test_retrain.py",

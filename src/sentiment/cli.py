@@ -18,6 +18,7 @@ class ComparedSplit(StrEnum):
     validation = "validation"
     holdout = "holdout"
     test = "test"
+    recent = "recent"
 
 
 app = typer.Typer(
@@ -82,6 +83,24 @@ def predict(
     if model is None:  # otherwise the path is relative to the working directory, which may be anywhere
         enter_repository()
     run(texts, model or paths.SELECTED)
+
+
+@app.command()
+@exits_cleanly
+def key(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Reviews; without any, they are read from standard input, one per line."),
+    ] = None,
+) -> None:
+    """Print the key of each review, one line per review, as data/removed.txt lists it.
+
+    Put `--` before a review that starts with a dash.
+    """
+    from sentiment.data.removal import compute_keys
+
+    for line in compute_keys(texts or [line.rstrip("\n") for line in typer.get_text_stream("stdin")]):
+        typer.echo(line)
 
 
 @app.command()

@@ -7,13 +7,14 @@ relative path always refers to the right tree.
 from pathlib import Path
 from typing import Literal
 
-Split = Literal["train", "validation", "holdout", "test", "unlabelled"]
+Split = Literal["train", "validation", "holdout", "test", "recent", "unlabelled"]
 Candidate = Literal["baseline", "tuned"]
 
 LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
 """Splits that train and tune read; only evaluate reads the holdout and the test split."""
 
 LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "holdout", "test")
+"""Splits that the stages after download read; `recent` is for `sentiment retrain` and `compare` alone."""
 
 CANDIDATES: dict[Candidate, str] = {"baseline": "train", "tuned": "tune"}
 """Models that evaluate selects from, and the stage that trains each."""
@@ -25,6 +26,8 @@ PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 INCOMING = Path("data/incoming")
 """The user's labelled files; a dependency of download, so new files there re-run the pipeline."""
+REMOVED = Path("data/removed.txt")
+"""Keys of reviews that must not be learned from; a dependency of download."""
 REVIEWS = Path("data/reviews")
 TOKENS = Path("data/tokens")
 TOKENIZER = TOKENS / "tokenizer.json"

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from sentiment import paths
 from sentiment.data.build import build_splits
+from sentiment.data.removal import compute_keys
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams
 from tests.data.archives import imdb_members, write_archive
@@ -128,6 +130,7 @@ def test_output_is_deterministic_and_no_spool_remains(reviews: pa.Table) -> None
     assert made[0] == made[1]
     assert sorted(path.name for path in paths.REVIEWS.iterdir()) == [
         "holdout.parquet",
+        "recent.parquet",
         "test.parquet",
         "train.parquet",
         "unlabelled.parquet",
@@ -158,6 +161,7 @@ def test_conflicting_labels_are_dropped_and_listed(reviews: pa.Table) -> None:
         "test": 1,
         "holdout": 0,
         "validation": 0,
+        "recent": 0,
         "train": 3,
         "unlabelled": 0,
     }
@@ -165,6 +169,7 @@ def test_conflicting_labels_are_dropped_and_listed(reviews: pa.Table) -> None:
         "test": 0,
         "holdout": 0,
         "validation": 0,
+        "recent": 0,
         "train": 3,
         "unlabelled": 0,
     }
@@ -200,3 +205,80 @@ def test_near_duplicate_search_can_be_disabled(reviews: pa.Table) -> None:
     metrics = gathered(files_source("a.jsonl"), checks={"near_duplicates": None})
     assert "near_duplicates" not in metrics
     assert paths.NEAR_DUPLICATES.read_text() == "similarity,test_source,test_row,split,source,row\n"
+
+
+def incoming_source(**changes: Any) -> dict[str, Any]:
+    """A source of the files in data/incoming, with role `train`."""
+    source = {**files_source(), "kind": "incoming", "name": "incoming", "role": "train", **changes}
+    del source["paths"]
+    return source
+
+
+def test_share_of_incoming_reviews_is_recent_and_in_no_other_split(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    old, new = halves
+    write_rows(Path("old.csv"), old)
+    assert gathered(incoming_source(), files_source("old.csv"), recent=0.3)["recent"] == {"reviews": 0}
+    before = {split: paths.reviews(split).read_bytes() for split in paths.LABELLED_SPLITS}
+    # The copy of a known training review stays one, unless it becomes a recent one.
+    known = list(rows_in("train"))
+    write_rows(Path("data/incoming/new.csv"), new + [{key: row[key] for key in old[0]} for row in known])
+    metrics = gathered(incoming_source(), files_source("old.csv"), recent=0.3, checks={"duplicates": 1.0})
+    for split in ("test", "holdout", "validation"):
+        assert paths.reviews(split).read_bytes() == before[split]
+    recent = {row["text"] for row in rows_in("recent")}
+    assert 0.15 < len(recent) / (len(new) + len(known)) < 0.45
+    assert metrics["recent"]["reviews"] == len(recent)
+    assert not recent & {row["text"] for row in rows_in("train", "validation", "holdout", "test")}
+    assert recent & {row["text"] for row in known}
+    assert {row["text"] for row in rows_in("train", "recent")} == {row["text"] for row in known + new}
+
+
+def test_incoming_reviews_of_all_roles_are_held_out_of_train_alone(reviews: pa.Table) -> None:
+    write_rows(Path("data/incoming/a.csv"), reviews.to_pylist())
+    splits = []
+    for share in (0, 0.5):
+        gathered(incoming_source(role="all"), recent=share)
+        splits.append({split: {row["text"] for row in rows_in(split)} for split in paths.LABELLED_SPLITS})
+    assert all(splits[0][split] == splits[1][split] for split in ("test", "holdout", "validation"))
+    recent = {row["text"] for row in rows_in("recent")}
+    assert splits[1]["train"] | recent == splits[0]["train"]
+    assert recent
+
+
+def test_listed_reviews_are_dropped_from_all_splits_but_test(
+    reviews: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = reviews.to_pylist()
+    write_rows(Path("a.jsonl"), rows)
+    gathered(files_source("a.jsonl"))
+    of_split = {split: next(rows_in(split))["text"] for split in paths.LABELLED_SPLITS}
+    paths.REMOVED.parent.mkdir(exist_ok=True)
+    keys = compute_keys([text.upper() for text in of_split.values()])
+    paths.REMOVED.write_text("# why\n\n" + "".join(f"{key}  # asked for\n" for key in keys))
+    opposite = [{"text": of_split["train"], "label": 1 - rows[0]["label"]}, {"text": "\x00" * 9, "label": 0}]
+    invalid, listed = compute_keys(["\x00" * 9])[0], paths.REMOVED.read_text()
+    paths.REMOVED.write_text(f"{listed}{invalid}\n")
+    write_rows(Path("b.jsonl"), opposite)
+    with caplog.at_level(logging.WARNING):
+        metrics = gathered(files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train"))
+    assert metrics["removed"] == {"holdout": 1, "validation": 1, "recent": 0, "train": 3, "unlabelled": 0}
+    assert {row["text"] for row in rows_in()} == {row["text"] for row in rows} - {
+        of_split[split] for split in ("train", "validation", "holdout")
+    }
+    assert "1 of the listed reviews are in the test split and remain there" in caplog.text
+    assert paths.QUARANTINE.read_text().count("\n") == 1  # the header: no output has a listed text
+
+
+def test_duplicates_of_test_reviews_are_counted(reviews: pa.Table) -> None:
+    write_rows(Path("a.jsonl"), reviews.to_pylist())
+    gathered(files_source("a.jsonl"))
+    copies = [{key: row[key] for key in ("text", "label")} for row in rows_in("test", "train")]
+    tested = sum(1 for _ in rows_in("test"))
+    write_rows(Path("b.jsonl"), copies)
+    metrics = gathered(
+        files_source("a.jsonl"), files_source("b.jsonl", name="b", role="train"), checks={"duplicates": 1.0}
+    )
+    assert metrics["dropped_duplicates"]["train"] == len(copies)
+    assert metrics["duplicates_of_test"]["train"] == tested

@@ -32,13 +32,13 @@ def test_first_of_duplicates_in_a_split_is_retained() -> None:
 
 @pytest.mark.parametrize(("strong", "weak"), list(itertools.combinations(SPLIT_PRECEDENCE, 2)))
 def test_duplicate_in_preferred_split_is_retained(strong: str, weak: str) -> None:
-    """Test takes precedence over holdout, then validation, then train; labelled over unlabelled."""
+    """Test takes precedence over holdout, validation, recent and train; labelled over unlabelled."""
     assert kept(f"{strong} a", f"{weak} a") == [True, False]
     assert kept(f"{weak} a", f"{strong} a") == [False, True]
 
 
 def test_split_precedence() -> None:
-    assert SPLIT_PRECEDENCE == ("test", "holdout", "validation", "train", "unlabelled")
+    assert SPLIT_PRECEDENCE == ("test", "holdout", "validation", "recent", "train", "unlabelled")
 
 
 def test_all_test_rows_are_retained() -> None:

@@ -12,6 +12,7 @@ from sentiment.data.parquet import SCHEMA
 from sentiment.data.splits import (
     assign_to_train,
     hash_to_unit_interval,
+    hold_out_recent,
     split_by_hash,
     split_train_half,
 )
@@ -122,3 +123,21 @@ def test_role_train_assigns_every_labelled_review_to_train() -> None:
     rows = [row for split in (*paths.LABELLED_SPLITS, "unlabelled") for row in rows_of(5, None, split)]
     found = [row["split"] for batch in assign_to_train(batches(rows)) for row in batch.to_pylist()]
     assert found == ["train"] * 20 + ["unlabelled"] * 5
+
+
+def test_recent_reviews_are_a_share_of_train_that_does_not_depend_on_the_split() -> None:
+    rows = rows_of(5_000, groups=2_500)
+    found = [
+        row
+        for batch in hold_out_recent(split_by_hash(batches(rows), SHARES, 42), 0.3, 42)
+        for row in batch.to_pylist()
+    ]
+    splits, before = {row["row"]: row["split"] for row in found}, by_hash(rows)
+    assert all(splits[name] in (split, "recent") for name, split in before.items())
+    assert {before[name] for name, split in splits.items() if split == "recent"} == {"train"}
+    counts = Counter(splits.values())
+    assert counts["recent"] / (counts["recent"] + counts["train"]) == pytest.approx(0.3, abs=0.06)
+    sides = defaultdict(set)
+    for row in found:
+        sides[row["group"]].add(row["split"])
+    assert {len(group) for group in sides.values()} == {1}

@@ -22,6 +22,7 @@ CHECKS = (
     "installed packages",
     "outputs",
     "model",
+    "removed",
     "run",
 )
 

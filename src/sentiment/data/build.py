@@ -1,10 +1,10 @@
 """Build the splits: read every source, then validate, deduplicate and write the reviews in batches."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sentiment import paths
 from sentiment.data.deduplication import DIGEST, SPLIT_PRECEDENCE, Duplicates, find_duplicates, hash_texts
 from sentiment.data.near_duplicates import find_near_duplicates, writing_empty_report
 from sentiment.data.parquet import ORIGIN_SCHEMA, open_reviews_writer, release_freed_memory
+from sentiment.data.removal import RemovalList
 from sentiment.data.review_files import require_distinct_files
 from sentiment.data.splits import read_source
 from sentiment.data.validation import (
@@ -60,23 +61,53 @@ class RowTable:
         return mask
 
 
+@dataclass(frozen=True)
+class RowCounts:
+    """Numbers of rows.
+
+    Attributes:
+        sources: rows read (`rows`) and quarantined (`quarantined`), by source.
+        removed: rows on the removal list by split; those in test are not dropped.
+    """
+
+    sources: dict[str, dict[str, int]] = field(
+        default_factory=lambda: defaultdict(lambda: {"rows": 0, "quarantined": 0})
+    )
+    removed: Counter[str] = field(default_factory=Counter)
+
+
 class RowSpool:
-    """Normalizes and validates batches of `parquet.SCHEMA` and writes the valid rows to a temporary file."""
+    """Normalizes and validates batches of `parquet.SCHEMA` and writes the valid rows to a temporary file.
+
+    Reviews on the removal list are dropped first, whether or not they are valid, so that no output has their
+    texts. Test reviews are not dropped.
+    """
 
     def __init__(
-        self, writer: pa.RecordBatchStreamWriter, validator: RowValidator, quarantine: Quarantine
+        self,
+        writer: pa.RecordBatchStreamWriter,
+        validator: RowValidator,
+        quarantine: Quarantine,
+        removal_list: RemovalList,
     ) -> None:
         self._writer = writer
         self._validator = validator
         self._quarantine = quarantine
+        self._removal_list = removal_list
         # Grown in place: concatenating arrays at the end would need twice the memory.
         self._digests, self._splits, self._labels, self._words = (bytearray() for _ in range(4))
-        self.counts: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "quarantined": 0})
-        """Number of rows read (`rows`) and quarantined (`quarantined`), by source."""
+        self.counts = RowCounts()
 
     def append(self, batch: pa.RecordBatch, source: str) -> None:
         """Normalize and validate a batch of reviews, which must have a split, and write the valid ones."""
+        self.counts.sources[source]["rows"] += batch.num_rows
         texts = [normalize_text(text or "") for text in batch["text"].to_pylist()]
+        is_listed = self._removal_list.contains(texts)
+        if is_listed.any():
+            splits = np.array(batch["split"].to_pylist())
+            self.counts.removed.update(splits[is_listed].tolist())
+            remaining = np.flatnonzero(~is_listed | (splits == "test"))
+            batch, texts = batch.take(pa.array(remaining)), [texts[row] for row in remaining]
         labels = pd.array(batch["label"].to_pylist(), dtype="Int8")
         is_valid = np.ones(len(texts), dtype=bool)
         for invalid in self._validator.find_invalid(
@@ -85,8 +116,7 @@ class RowSpool:
             is_valid[invalid.position] = False
             row = batch["row"][invalid.position].as_py()
             self._quarantine.add(source, row, invalid.reason, texts[invalid.position])
-        self.counts[source]["rows"] += len(texts)
-        self.counts[source]["quarantined"] += int((~is_valid).sum())
+        self.counts.sources[source]["quarantined"] += int((~is_valid).sum())
         normalized = batch.set_column(0, "text", pa.array(texts, pa.string()))
         self._append_valid(normalized.filter(pa.array(is_valid)), source)
 
@@ -114,14 +144,16 @@ class RowSpool:
 
 
 @contextmanager
-def open_spool(path: Path, validator: RowValidator, quarantine: Quarantine) -> Iterator[RowSpool]:
+def open_spool(
+    path: Path, validator: RowValidator, quarantine: Quarantine, removal_list: RemovalList
+) -> Iterator[RowSpool]:
     """Open a spool for writing an Arrow stream, which is complete at the end of the block."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, ORIGIN_SCHEMA, options=options) as writer,
     ):
-        yield RowSpool(writer, validator, quarantine)
+        yield RowSpool(writer, validator, quarantine, removal_list)
 
 
 def read_spool(path: Path, selected: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
@@ -175,12 +207,23 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
     dropped = int((~retained).sum())
     read = "; ".join(
         f"{name}: {count['rows']:,} rows, {count['quarantined']:,} quarantined"
-        for name, count in counts.items()
+        for name, count in counts.sources.items()
     )
-    logger.info(f"{read}; {dropped:,} dropped as duplicates or for conflicting labels")
+    removed = {split: counts.removed[split] for split in SPLIT_PRECEDENCE if split != "test"}
+    logger.info(
+        f"{read}; {sum(removed.values()):,} dropped as listed in {paths.REMOVED}; "
+        f"{dropped:,} dropped as duplicates or for conflicting labels"
+    )
+    if listed := counts.removed["test"]:
+        logger.warning(
+            f"{paths.REMOVED}: {listed:,} of the listed reviews are in the test split and remain there, "
+            "since it must not change; no model learns from them"
+        )
     return {
-        "sources": counts,
+        "sources": counts.sources,
+        "removed": removed,
         "dropped_duplicates": _count_by_split(~retained, rows),
+        "duplicates_of_test": _count_by_split(duplicates.of_test, rows),
         "conflicting_labels": _count_by_split(duplicates.conflicting, rows),
         **near_duplicates,
         **{
@@ -193,13 +236,14 @@ def build_splits(params: DownloadParams) -> dict[str, Any]:
 
 def _read_sources(
     params: DownloadParams, file: Path, quarantine: Quarantine
-) -> tuple[RowTable, Duplicates, dict[str, dict[str, int]]]:
-    """Write every source to a spool; return the columns in memory, the duplicates and row counts by source.
+) -> tuple[RowTable, Duplicates, RowCounts]:
+    """Write every source to a spool; return the columns in memory, the duplicates and the row counts.
 
     The digests, which take most of the memory, are freed on return.
     """
     require_distinct_files((source.name, source.paths) for source in params.sources if source.kind == "files")
-    with open_spool(file, RowValidator(params.checks), quarantine) as spool:
+    removal_list = RemovalList.load(paths.REMOVED)
+    with open_spool(file, RowValidator(params.checks), quarantine, removal_list) as spool:
         for source in params.sources:
             with progress_bar(f"read {source.name}", None) as advance:
                 for batch in read_source(source, params):

@@ -73,7 +73,7 @@ _LATIN1_TABLE = bytes(ord(to) if len(to) == 1 and to <= "\xff" else 0 for to in 
 _LATIN1_DELETED = bytes(byte for byte, to in enumerate(LATIN1_FOLDED) if not to.strip())
 
 
-SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "holdout", "validation", "train", "unlabelled")
+SPLIT_PRECEDENCE: tuple[Split, ...] = ("test", "holdout", "validation", "recent", "train", "unlabelled")
 """Of duplicate reviews, the one in the first of these splits is retained; in a split, the first one."""
 
 DIGEST_BYTES = 16
@@ -87,10 +87,12 @@ class Duplicates:
     Attributes:
         retained: whether each review is retained.
         conflicting: whether each review is labelled and a duplicate of it has the other label.
+        of_test: whether each review is in another split than test, and a test review has its text.
     """
 
     retained: NDArray[np.bool_]
     conflicting: NDArray[np.bool_]
+    of_test: NDArray[np.bool_]
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.void]:
@@ -125,6 +127,8 @@ def find_duplicates(
     """
     retained = np.ones(len(splits), dtype=bool)
     conflicting = np.zeros(len(splits), dtype=bool)
+    of_test = np.zeros(len(splits), dtype=bool)
+    is_test = splits == SPLIT_PRECEDENCE.index("test")
     halves = digests.view(np.uint64).reshape(-1, 2)
     rows = _find_repeated(halves[:, 0])  # sorting all reviews would need three times the memory
     if len(rows):
@@ -139,8 +143,9 @@ def find_duplicates(
         )[text_index]
         conflicting[order] = has_both & np.isin(labels[order], (0, 1))
         retained[order] = is_first & ~has_both
-    retained |= splits == SPLIT_PRECEDENCE.index("test")
-    return Duplicates(retained, conflicting)
+        of_test[order] = np.logical_or.reduceat(is_test[order], starts)[text_index] & ~is_test[order]
+    retained |= is_test
+    return Duplicates(retained, conflicting, of_test)
 
 
 def _find_repeated(values: NDArray[np.uint64]) -> NDArray[np.intp]:

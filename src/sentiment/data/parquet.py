@@ -225,6 +225,18 @@ def stream_reviews(path: Path, *, labelled: bool = True) -> ReviewStream:
     return ReviewStream(path, rows)
 
 
+def stream_texts(path: Path) -> Iterator[list[str]]:
+    """Yield the texts of one split in batches; the split may be empty, and labelled or not.
+
+    Raises:
+        UserError: the file is missing or corrupt.
+    """
+    with _reporting_corrupt_file(path), _open_parquet(path) as parquet:
+        rows = parquet.metadata.num_rows
+    for batch in ReviewStream(path, rows):
+        yield batch["text"].to_pylist()
+
+
 def read_reviews(path: Path, *, labelled: bool = True) -> pa.Table:
     """Read one split into memory, with columns text (string) and label (int8).
 

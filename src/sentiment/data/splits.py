@@ -49,6 +49,8 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
         case IncomingSource():
             sample = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
             batches = split_by_hash(sample, params.split, params.seed)
+            batches = assign_to_train(batches) if source.role == "train" else batches
+            return hold_out_recent(batches, params.recent, params.seed)
         case FilesSource():
             if any(paths.INCOMING in Path(path).parents for path in source.paths):
                 require_tracked_files(paths.INCOMING)
@@ -65,9 +67,12 @@ def _split_package(params: DownloadParams) -> Iterator[pa.RecordBatch]:
     yield from to_batches(sample.set_column(SCHEMA.get_field_index("split"), "split", splits))
 
 
-def hash_to_unit_interval(key: str, seed: int) -> float:
-    """Hash a key and a seed to a number in [0, 1), uniformly distributed over keys."""
-    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+def hash_to_unit_interval(key: str, seed: int, purpose: bytes = b"") -> float:
+    """Hash a key and a seed to a number in [0, 1), uniformly distributed over keys.
+
+    Numbers for different purposes, of up to 16 bytes, are independent of each other.
+    """
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8, person=purpose).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
@@ -76,13 +81,37 @@ def split_by_hash(
 ) -> Iterator[pa.RecordBatch]:
     """Assign reviews to splits by the hash of the group, or of the duplicate key if they have no group."""
     for batch in batches:
-        keys = (
-            compute_duplicate_key(text or "") if group is None else group
-            for text, group in zip(batch["text"].to_pylist(), batch["group"].to_pylist(), strict=True)
-        )
         yield _replace_split(
-            batch, [_select_split(hash_to_unit_interval(key, seed), fractions) for key in keys]
+            batch,
+            [_select_split(hash_to_unit_interval(key, seed), fractions) for key in _iter_split_keys(batch)],
         )
+
+
+def hold_out_recent(batches: Iterable[pa.RecordBatch], share: float, seed: int) -> Iterator[pa.RecordBatch]:
+    """Move a share of the reviews in the training split to the split `recent`, by a hash of the same key.
+
+    The hash is independent of the one that selects the split, so that the share is also one of the training
+    split. Reviews of other splits do not move.
+    """
+    for batch in batches:
+        rows = zip(batch["split"].to_pylist(), _iter_split_keys(batch), strict=True)
+        yield _replace_split(
+            batch,
+            [
+                "recent" if split == "train" and _hash_for_recent(key, seed) < share else split
+                for split, key in rows
+            ],
+        )
+
+
+def _hash_for_recent(key: str, seed: int) -> float:
+    return hash_to_unit_interval(key, seed, b"recent")
+
+
+def _iter_split_keys(batch: pa.RecordBatch) -> Iterator[str]:
+    """Yield the group of each review, or its duplicate key if it has no group."""
+    for text, group in zip(batch["text"].to_pylist(), batch["group"].to_pylist(), strict=True):
+        yield compute_duplicate_key(text or "") if group is None else group
 
 
 def split_train_half(

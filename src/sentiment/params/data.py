@@ -268,6 +268,9 @@ class DownloadParams(Section):
     them of each label. They are sampled by the hash of their texts. Null: all reviews."""
     split: SplitFractions
     """Size of the splits."""
+    recent: Annotated[float, Field(ge=0, le=0.5)]
+    """Fraction of the training reviews of `incoming` sources that are held out as the split `recent`, which
+    no stage reads: `sentiment retrain` reports how well a model does on them."""
     seed: NonNegativeInt
     """Seed of the splits and of the sample."""
     checks: ReviewChecks

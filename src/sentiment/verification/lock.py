@@ -26,7 +26,7 @@ DESCRIPTIONS: dict[Kind, str] = {
     "code": "source code is",
     "params": f"parameters in {paths.PARAMS} are",
     "environment": f"package versions in {paths.ENVIRONMENT} are",
-    "data": f"files in {paths.INCOMING} are",
+    "data": f"files in {paths.INCOMING} and {paths.REMOVED} are",
 }
 
 MAX_COMMITS = 50
@@ -146,7 +146,7 @@ def check_inputs(project: Project, kind: Kind) -> Check:
         for item in locked.find_differences(current, kind):
             if kind == "data" and item not in current.values[kind]:
                 continue
-            if kind == "data" and current.values[kind][item] is None:
+            if item == paths.INCOMING.as_posix() and current.values[kind][item] is None:
                 unknown.append(f"{item} has folders that DVC tracks, whose files are not in git")
                 continue
             differences.append(f"{name}: {_describe(project, kind, item, locked, current)}")

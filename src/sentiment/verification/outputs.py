@@ -1,15 +1,18 @@
 """Outputs on disk or in DVC's cache against `dvc.lock`, and the selected model against its candidates."""
 
 import configparser
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
+from sentiment.data.removal import RemovalList, format_key
 from sentiment.files import compute_file_md5, compute_md5
 from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from sentiment.paths import Candidate
@@ -203,6 +206,37 @@ def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_externa
             "model", "not known", f"{folder} has the weights of the {candidate} model, but {unrecorded}"
         )
     return report_differences("model", differences, f"{folder} is the {candidate} model, with its tokenizer")
+
+
+def check_removed(outputs: Tree, tree: Tree) -> Check:
+    """Check that no review on the removal list is among those that the pipeline's models have learned from.
+
+    All models of a `dvc.lock` learn from the same reviews, whose fingerprints are in `models/selected`.
+
+    Args:
+        outputs: outputs of all stages.
+        tree: files of the project, with the removal list.
+    """
+    listed = RemovalList.parse(tree.read(paths.REMOVED.as_posix()) or b"", paths.REMOVED).fingerprints
+    if not len(listed):
+        return Check("removed", "agrees", f"{paths.REMOVED} lists no review")
+    path = paths.SELECTED / SEEN_TEXTS_FILE
+    content = outputs.read(path.as_posix())
+    if content is None:
+        return Check("removed", "not known", f"{path} is neither here nor in DVC's cache")
+    try:
+        seen_texts = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        return Check("removed", "not known", f"{path}: not an array of fingerprints: {error}")
+    learned = listed[np.isin(listed, seen_texts)]
+    if len(learned):
+        return Check(
+            "removed",
+            "differs",
+            f"{len(learned):,} of the {len(listed):,} reviews in {paths.REMOVED} were learned from, first "
+            f"{format_key(learned[0])}; `dvc repro` trains without them",
+        )
+    return Check("removed", "agrees", f"no review of the {len(listed):,} in {paths.REMOVED} was learned from")
 
 
 def read_config(tree: Tree, folder: Path) -> dict[str, Any] | None:

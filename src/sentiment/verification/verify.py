@@ -23,7 +23,14 @@ from sentiment.verification.git import (
     require_commit,
 )
 from sentiment.verification.lock import Project, check_inputs, check_installed_packages, check_lock
-from sentiment.verification.outputs import OutputTree, check_model, check_outputs, read_config, read_selection
+from sentiment.verification.outputs import (
+    OutputTree,
+    check_model,
+    check_outputs,
+    check_removed,
+    read_config,
+    read_selection,
+)
 
 Config = dict[str, Any] | None
 
@@ -117,6 +124,7 @@ def _run_checks(subject: Subject, name: str | None) -> list[Check]:
         message = f"{paths.metrics('evaluate')} is missing or invalid, so the selected model is not known"
         return [*checks, Check("model", "not known", message)]
     checks.append(check_model(outputs, candidate, folder, is_external=subject.folder is not None))
+    checks.append(check_removed(outputs, project.tree))
     return [*checks, _check_run(project, candidate, subject.run_id)]
 
 
