@@ -220,14 +220,25 @@ def fetch_model(revision: str, target: Path) -> Path:
     Raises:
         UserError: neither cache nor remote has the model, or the revision has none.
     """
-    command = ["get", ".", str(paths.SELECTED), "--rev", revision, "--out", str(target), "--quiet"]
+    return fetch_output(revision, paths.SELECTED, target)
+
+
+def fetch_output(revision: str, output: Path, target: Path) -> Path:
+    """Copy an output of a git revision from DVC's cache or remote, as `fetch_model` does.
+
+    Args:
+        revision: git revision.
+        output: path of the output, or of a file or folder in it.
+        target: path to write, which must not exist.
+    """
+    command = ["get", ".", str(output), "--rev", revision, "--out", str(target), "--quiet"]
     process = subprocess.run(
         [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
     )
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
         raise UserError(
-            f"{revision}: cannot get {paths.SELECTED} of this revision: {reason[0]}; "
-            "`dvc fetch --all-commits` downloads the models of all commits from a DVC remote"
+            f"{revision}: cannot get {output} of this revision: {reason[0]}; "
+            "`dvc fetch --all-commits` downloads the files of all commits from a DVC remote"
         )
     return target

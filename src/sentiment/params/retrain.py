@@ -14,26 +14,30 @@ class DataGateLimits(Section):
     """Limits for a batch of new rows; a retraining with a batch that exceeds one stops before training."""
 
     min_rows: Annotated[int, Field(ge=50)]
-    """Fewest new rows that are compared with the champion's training data; fewer are only validated."""
+    """Fewest new rows that are compared with what the champion has learned from. Of fewer, only the schema is
+    validated, and that no rows were lost."""
     growth: Annotated[float, Field(gt=1)]
     """Maximum ratio of the rows of a batch to those of the batch before, or of that to this."""
     lost: Fraction
-    """Maximum fraction of the rows that the champion has learned from and that the sources do not have any
-    more."""
+    """Maximum fraction of the rows that the champion has learned from and that no split has any more, of all
+    sources and of each one."""
     positive: Fraction
-    """Maximum difference between the fraction of positive reviews in the batch and in the champion's training
-    data."""
+    """Maximum difference between the fractions of positive reviews in the batch and in the known rows."""
     duplicates: Fraction
-    """Maximum fraction of the rows of the changed files that are duplicates of other reviews or
-    near-duplicates of test reviews."""
+    """Maximum fraction of rows that download dropped as duplicates, among the new rows and these."""
+    duplicates_of_test: Fraction
+    """Maximum fraction of rows that are duplicates or near-duplicates of test reviews, among the same."""
     oov_rate: Fraction
     """Maximum increase of the out-of-vocabulary rate, with the champion's vocabulary."""
+    upper_case: Fraction
+    """Maximum difference between the fractions of letters in upper case."""
     length_psi: Annotated[float, Field(gt=0)]
-    """Maximum population stability index of the review lengths."""
+    """Maximum population stability index of the review lengths, over the deciles of the known rows."""
     length_ks: Fraction
     """Maximum Kolmogorov-Smirnov statistic of the review lengths."""
     disagreement: Fraction
-    """Maximum fraction of the rows whose label the champion considers improbable (below 0.1)."""
+    """Maximum fraction of the rows whose label the champion gives a probability below 0.1, in excess of the
+    fraction that it expects itself."""
 
 
 class RetrainParams(Section):
