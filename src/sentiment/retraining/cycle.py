@@ -1,128 +1,290 @@
-"""Scheduled retraining: download the data, run `dvc repro`, report the differences from the last commit."""
+"""`sentiment retrain`: refresh the data, gate them, run the pipeline, and decide on the new model."""
 
-import json
-import re
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import configparser
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
-import typer
+import numpy as np
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from sentiment import paths
+from sentiment.comparison import ModelComparison, compare, fetch_model
+from sentiment.data.locations import to_local_path
+from sentiment.data.recorded_files import find_changed_files, require_tracked_files
 from sentiment.errors import UserError
-from sentiment.files import atomic_write
-from sentiment.params import load_params
-from sentiment.repository import read_committed
+from sentiment.evaluation.verdict import MIN_CLASS_SIZE
+from sentiment.files import write_json, write_text
+from sentiment.ledger import LedgerEntry, Outcome, append, count_looks, push_ledger, read_ledger
+from sentiment.params import Params, load_params
+from sentiment.params.data import DownloadParams
+from sentiment.registry.revision import read_registered_model
+from sentiment.registry.state import open_registry
+from sentiment.repository import DVC_TEMPORARY, run_git
+from sentiment.retraining.changes import compute_inputs_digest, find_changes
+from sentiment.retraining.data_gate import ChampionData, DataGateResult, check_new_rows
+from sentiment.retraining.gate_result import GateResult
+from sentiment.retraining.model_gate import (
+    find_anchor,
+    has_data_changed,
+    judge,
+    read_selected_md5,
+    read_test_digest,
+)
+from sentiment.retraining.notification import notify
+from sentiment.retraining.pipeline import PipelineRun, run_pipeline
+from sentiment.retraining.report import render_report
+from sentiment.retraining.result import RetrainingResult
+
+logger = logging.getLogger(__name__)
 
 REPORT = paths.REPORTS / "retrain.md"
+RESULT = paths.REPORTS / "retrain.json"
+DECISION = paths.REPORTS / "decision.jsonl"
+"""The line of the ledger, for a job that adds it to the branch of the repository that others read."""
 
-STAGE_RUN_LINE = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
-"""Line that `dvc repro` prints for a stage that it runs."""
+CHALLENGER = "selected"
+"""Name of the new model in comparisons."""
 
-STAGE_RESTORED_LINE = re.compile(r"^Stage '([^']+)' is cached", re.MULTILINE)
-"""Line that `dvc repro` prints for a stage whose outputs it restores from the run cache."""
+DVC_CONFIGS = (".dvc/config", ".dvc/config.local")
 
-
-@dataclass(frozen=True)
-class RetrainingResult:
-    """Result of a retraining."""
-
-    ran: Sequence[str]
-    """Stages that ran, without the forced download."""
-    restored: Sequence[str]
-    """Stages whose outputs came from the DVC cache."""
-    changed: bool
-    """Whether dvc.lock differs from the last commit: in data, parameters, code or results."""
-
-    @property
-    def is_unchanged(self) -> bool:
-        """Return whether no stage ran or was restored, and dvc.lock equals the committed one."""
-        return not (self.ran or self.restored or self.changed)
+LOCK = DVC_TEMPORARY / "retrain.lock"
 
 
-def retrain() -> None:
-    """Force the download, run the stages whose inputs change, and write reports/retrain.md.
+def retrain(*, push: bool = False) -> RetrainingResult:
+    """Run one retraining, and write its outcome to `reports`.
 
-    If there is no new data, download writes the same outputs and no other stage runs. The report compares
-    with the last commit, so a second retraining before the next commit reports the same differences.
+    Refreshes the sources, checks new rows against the champion, runs the stages that changed, and compares
+    the selected model with the champion on the test split. A second call with the same inputs, or one after
+    a kill, ends with the same outcome and the same line of the ledger; two calls at once run one after the
+    other.
+
+    Args:
+        push: push the branch `ledger` to origin.
 
     Raises:
-        UserError: a stage fails, after it has printed the reason; or there is no commit to compare with,
-            which is checked before any stage runs.
+        UserError: a source, a parameter or a stage fails, or git cannot read a commit.
+        TrainingDivergedError: a training diverged.
     """
-    load_params()
-    _require_commit()
-    REPORT.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
-    _run_dvc("repro", "--force", "--single-item", "download", fails_with="the data could not be refreshed")
-    log = _run_dvc("repro", fails_with="a stage failed")
-    result = RetrainingResult(
-        STAGE_RUN_LINE.findall(log), STAGE_RESTORED_LINE.findall(log), changed=_has_lock_changed()
-    )
-    with atomic_write(REPORT) as temporary:
-        temporary.write_text(_format_report(result), encoding="utf-8")
-    typer.echo(f"{REPORT}: {'no changes' if result.is_unchanged else 'lists the changes'}")
+    params = load_params()
+    commit = _resolve_head()
+    with _one_at_a_time():
+        for path in (REPORT, RESULT, DECISION):
+            path.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
+        result = _Cycle(params, commit).run()
+        write_json(RESULT, result.to_dict())
+        write_text(REPORT, report := render_report(result))
+        if result.entry is not None:
+            write_text(DECISION, f"{result.entry.to_json()}\n")
+    if push:
+        push_ledger()
+    notify(result.outcome, result.reason, report)
+    return result
 
 
-def _require_commit() -> None:
-    """Raise UserError if `dvc params diff`, which the report needs, cannot read the last commit."""
-    command = [sys.executable, "-m", "dvc", "params", "diff", "--json", "HEAD"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode != 0 or read_committed(str(paths.PARAMS)) is None:
+def _resolve_head() -> str:
+    """Return the commit that is checked out.
+
+    Raises:
+        UserError: there is none.
+    """
+    commit = run_git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    config = configparser.ConfigParser()
+    config.read(DVC_CONFIGS)
+    if commit is None or config.getboolean("core", "no_scm", fallback=False):
         raise UserError(
             "retrain compares with the last commit, but git and DVC cannot read any commit: this "
             "is an exported archive, core.no_scm is set, or the repository has no commit. To train without "
             "this comparison, run `dvc repro`; to create a commit, run `dvc config core.no_scm false`, "
             "`git init`, `git add --all` and `git commit`"
         )
+    return commit.decode().strip()
 
 
-def _has_lock_changed() -> bool:
-    current = paths.LOCK.read_bytes() if paths.LOCK.exists() else None
-    return current != read_committed(str(paths.LOCK))
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Wait until no other retraining runs in this repository."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("another retraining runs in this repository; waiting until it ends")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _format_report(result: RetrainingResult) -> str:
-    if result.is_unchanged:
-        return "# Retraining\n\nNo changes: no stage ran, the committed model is up to date.\n"
-    params = _format_difference("params") or "No parameter changed."
-    metrics = _format_difference("metrics") or "No metric changed."
-    return f"""# Retraining
+class _Cycle:
+    """The steps of one retraining, in order."""
 
-- Stages that ran: {", ".join(result.ran) or "none"}.
-- Stages restored from the DVC cache: {", ".join(result.restored) or "none"}.
-- `dvc.lock`: {"changed" if result.changed else "as committed; the results are equal bit for bit"}.
+    def __init__(self, params: Params, commit: str) -> None:
+        self._params = params
+        self._commit = commit
+        self._registry = open_registry()
+        self._champion = self._registry.champion
+        self._ledger = read_ledger()
 
-## Parameters compared with the last commit
+    def run(self) -> RetrainingResult:
+        """Run the steps until the outcome is known."""
+        pipeline = _refresh_data(self._params.download)
+        gate = self._check_data()
+        if gate is not None and gate.is_stopped:
+            entry = self._record("data_stopped", gate.reason, gate=gate)
+            return self._finish(pipeline, gate, entry=entry)
+        pipeline += run_pipeline()
+        if reason := self._find_nothing_new():
+            return self._finish(pipeline, gate, reason=reason)
+        if earlier := self._find_earlier_decision():
+            return self._finish(pipeline, gate, entry=earlier)
+        decision = judge(
+            CHALLENGER,
+            self._champion,
+            find_anchor(self._registry),
+            data_changed=self._has_data_changed,
+            looks=count_looks(self._ledger, read_test_digest()),
+            params=self._params,
+        )
+        entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
+        return self._finish(pipeline, gate, entry=entry, decision=decision)
 
-{params}
+    @property
+    def _has_data_changed(self) -> bool:
+        """Whether the models learn from other reviews than the champion."""
+        return self._champion is not None and has_data_changed(self._champion.tag.commit)
 
-## Metrics compared with the last commit
+    @property
+    def _champion_md5(self) -> str | None:
+        return read_registered_model(self._champion.tag).artifact_md5 if self._champion else None
 
-{metrics}
-"""
+    def _check_data(self) -> DataGateResult | None:
+        """Check the new rows against the champion; None if there are none, or no champion."""
+        if self._champion is None or not self._has_data_changed:
+            return None
+        commit = self._champion.tag.commit
+        with tempfile.TemporaryDirectory() as temporary:
+            champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
+            return check_new_rows(champion, self._params.retrain, self._find_previous_rows())
+
+    def _find_previous_rows(self) -> int | None:
+        """Return the new rows of the last retraining that was not stopped; None if there is none."""
+        batches = [
+            entry.details["data_gate"]["batch"]
+            for entry in self._ledger
+            if entry.outcome != "data_stopped" and entry.details.get("data_gate")
+        ]
+        return next((batch["rows"] for batch in reversed(batches) if batch), None)
+
+    def _find_nothing_new(self) -> str | None:
+        """Return why there is no new model; None if there is one."""
+        if self._champion is None:
+            return None
+        name = self._champion.registration.name
+        if read_selected_md5() == self._champion_md5:
+            return f"the selected model is the champion {name}"
+        if compute_inputs_digest() == compute_inputs_digest(self._champion.tag.commit):
+            return (
+                f"code, parameters, packages and data are those of the champion {name}: the selected model "
+                "differs from it by the rounding of another processor only"
+            )
+        return None
+
+    def _find_earlier_decision(self) -> LedgerEntry | None:
+        """Return the decision on this model, or on one that another machine trained from equal inputs.
+
+        One that was promoted there is decided on again, since its files may not be here.
+        """
+        test, challenger, inputs = read_test_digest(), read_selected_md5(), compute_inputs_digest()
+        for entry in self._ledger:
+            if (entry.test, entry.champion) == (test, self._champion_md5) and (
+                entry.challenger == challenger
+                or (entry.details.get("inputs") == inputs and entry.outcome != "promote")
+            ):
+                return entry
+        return None
+
+    def _record(
+        self,
+        outcome: Outcome,
+        reason: str,
+        *,
+        gate: DataGateResult | None,
+        decision: GateResult | None = None,
+    ) -> LedgerEntry:
+        """Append a decision to the ledger; return the one that counts, perhaps that of another process."""
+        entry = LedgerEntry(
+            outcome=outcome,
+            reason=reason,
+            test=read_test_digest(),
+            champion=self._champion_md5,
+            challenger=read_selected_md5() if decision else None,
+            batch=gate.batch.digest if gate and gate.batch else None,
+            commit=self._commit,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            is_look=decision is not None and decision.is_look,
+            verdict=decision.verdict if decision else None,
+            details={
+                **({"inputs": compute_inputs_digest(), "model_gate": decision.to_dict()} if decision else {}),
+                **({"data_gate": gate.to_dict()} if gate else {}),
+            },
+        )
+        if append(entry):
+            return entry
+        return next(other for other in read_ledger() if other.id == entry.id)
+
+    def _finish(
+        self,
+        pipeline: PipelineRun,
+        gate: DataGateResult | None,
+        *,
+        entry: LedgerEntry | None = None,
+        reason: str = "",
+        decision: GateResult | None = None,
+    ) -> RetrainingResult:
+        return RetrainingResult(
+            outcome=entry.outcome if entry else "nothing_new",
+            reason=entry.reason if entry else reason,
+            commit=self._commit,
+            champion=self._champion,
+            entry=entry,
+            changes=find_changes(self._champion.tag.commit) if self._champion else None,
+            pipeline=pipeline,
+            data_gate=gate,
+            model_gate=decision,
+            recent=self._compare_on_recent() if decision and decision.is_look else None,
+            last_decision=max((other.created for other in self._ledger), default=None),
+        )
+
+    def _compare_on_recent(self) -> ModelComparison | None:
+        """Compare challenger and champion on the fresh rows that neither has learned from."""
+        labels = pq.read_table(paths.reviews("recent"), columns=["label"])["label"].to_numpy()
+        if self._champion is None or min(np.bincount(labels, minlength=2)) < MIN_CLASS_SIZE:
+            return None
+        return compare(CHALLENGER, self._champion.tag.commit, "recent")
 
 
-def _format_difference(what: Literal["params", "metrics"]) -> str:
-    """Return the differences from the last commit as a Markdown table, or an empty string.
+def _refresh_data(params: DownloadParams) -> PipelineRun:
+    """Run download if a source may have changed.
 
-    Without differences, DVC's JSON is empty, but its Markdown still has the header of a table.
+    Raises:
+        UserError: a file that a `.dvc` file names is missing everywhere, or a source fails.
     """
-    if not json.loads(_run_dvc(what, "diff", "--json", "HEAD")):
-        return ""
-    return _run_dvc(what, "diff", "--md", "HEAD").strip()
+    require_tracked_files(paths.INCOMING)
+    # DVC detects changes of data/incoming only.
+    force = _has_mutable_url(params) or find_changed_files(params)
+    return run_pipeline(*(["--force"] if force else []), "--single-item", "download")
 
 
-def _run_dvc(*arguments: str, fails_with: str = "dvc failed") -> str:
-    """Run DVC and return its output; print the output of `dvc repro` line by line as it appears."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or ():
-            lines.append(line)
-            if arguments[0] == "repro":
-                print(line, end="", flush=True)
-    if process.returncode != 0:
-        raise UserError(f"{fails_with}: dvc {' '.join(arguments)} exited with status {process.returncode}")
-    return "".join(lines)
+def _has_mutable_url(params: DownloadParams) -> bool:
+    """Return whether a source is read from a URL whose content may change."""
+    return any(
+        source.kind in ("files", "imdb") and source.checksum is None and to_local_path(location) is None
+        for source in params.sources
+        for location in source.locations
+    )

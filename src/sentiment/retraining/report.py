@@ -1,0 +1,163 @@
+"""`reports/retrain.md`: the outcome and its reason first, then what changed; details are folded."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sentiment import paths
+from sentiment.ledger import Outcome
+from sentiment.repository import run_git
+from sentiment.retraining.result import RetrainingResult
+
+TITLES: dict[Outcome, str] = {
+    "promote": "promote the new model",
+    "nothing_new": "nothing new",
+    "not_better": "not better than the champion",
+    "cannot_tell": "cannot tell",
+    "data_stopped": "stopped by the data gate",
+}
+
+METRICS = ("auc", "average_precision", "accuracy", "f1", "log_loss", "expected_calibration_error")
+"""Metrics on the test split that the report compares."""
+
+MAX_LINES = 10
+"""Changes of a kind that are shown; the rest is counted."""
+
+
+def render_report(result: RetrainingResult) -> str:
+    """Render the report as Markdown: one screen, with details folded below."""
+    parts = [
+        f"# Retraining: {TITLES[result.outcome]}\n\n{_state_reason(result)}",
+        _render_metrics(result),
+        _render_comparisons(result),
+        _render_changes(result),
+        *_render_data_gate(result),
+        _render_details(result),
+        _render_instructions(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _state_reason(result: RetrainingResult) -> str:
+    reason = result.reason[:1].upper() + result.reason[1:].rstrip(".") + "."
+    if result.is_repeated and result.entry:
+        reason += f" This was decided on {result.entry.created}, and is not decided again."
+    return reason
+
+
+def _render_metrics(result: RetrainingResult) -> str:
+    """Render a table of test metrics of champion and challenger, each with its interval."""
+    if result.champion is None or result.entry is None or result.entry.challenger is None:
+        return ""
+    former = _read_test_metrics(result.champion.tag.commit)
+    current = _read_test_metrics(None)
+    rows = [
+        f"| {name.replace('_', ' ')} | {_format_metric(former, name)} | {_format_metric(current, name)} |"
+        for name in METRICS
+    ]
+    champion = result.champion.registration.name
+    return "\n".join([f"| test | champion {champion} | challenger |", "| --- | --- | --- |", *rows])
+
+
+def _read_test_metrics(commit: str | None) -> Mapping[str, Any]:
+    path = paths.metrics("evaluate")
+    content = path.read_bytes() if commit is None else run_git("show", f"{commit}:./{path}")
+    try:
+        return dict(json.loads(content or b"{}").get("test", {}))
+    except ValueError:
+        return {}
+
+
+def _format_metric(metrics: Mapping[str, Any], name: str) -> str:
+    if name not in metrics:
+        return "not known"
+    interval = metrics.get("interval", {}).get(name)
+    bounds = f" ({interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
+    return f"{metrics[name]:.4f}{bounds}"
+
+
+def _render_comparisons(result: RetrainingResult) -> str:
+    if result.model_gate is None:
+        return ""
+    lines = [f"- {role}: {comparison}" for role, comparison in result.model_gate.comparisons.items()]
+    if result.recent is not None:
+        lines.append(f"- fresh rows that no model has learned from: {result.recent.comparison}")
+    lines += [f"- moved: {part}" for part in result.model_gate.moved_slices]
+    if result.model_gate.is_look:
+        lines.append(
+            f"- look {result.model_gate.looks} at this test split, at the one-sided level "
+            f"{result.model_gate.level:.5f}"
+        )
+    if result.model_gate.rows_missing:
+        lines.append(f"- about {result.model_gate.rows_missing:,} more test reviews would decide")
+    return "\n".join(lines)
+
+
+def _render_changes(result: RetrainingResult) -> str:
+    if result.changes is None:
+        return ""
+    changes = result.changes.to_dict()
+    lines = [line for kind, values in changes.items() if values for line in _list_changes(kind, values)]
+    return "\n".join(["Changes since the champion:", "", *lines]) if lines else ""
+
+
+def _list_changes(kind: str, values: Sequence[str]) -> Iterable[str]:
+    yield f"- {kind}"
+    yield from (f"    - {value}" for value in values[:MAX_LINES])
+    if len(values) > MAX_LINES:
+        yield f"    - and {len(values) - MAX_LINES} more"
+
+
+def _render_data_gate(result: RetrainingResult) -> Iterable[str]:
+    gate = result.data_gate
+    if gate is None:
+        return
+    for violation in gate.violations:
+        # As code, since a review may contain Markdown, HTML, or the name of a user, who would be notified.
+        examples = ["- `" + example.replace("`", "'") + "`" for example in violation.examples]
+        yield "\n".join([f"**{violation.message}**", "", *examples])
+    rows = [f"| {name} | {_format_measurement(value)} |" for name, value in gate.measurements.items()]
+    yield _fold("Data gate", "\n".join(["| measurement | value |", "| --- | --- |", *rows]))
+
+
+def _format_measurement(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_format_measurement(number)}" for name, number in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _render_details(result: RetrainingResult) -> str:
+    if result.model_gate is None or not result.model_gate.slices:
+        return ""
+    rows = [
+        f"| {part.name} | {part.reviews:,} | {part.difference:+.4f} | {part.interval.low:+.4f} to "
+        f"{part.interval.high:+.4f} |"
+        for part in result.model_gate.slices
+    ]
+    return _fold(
+        "Slices of the test split",
+        "\n".join(
+            [
+                "| slice | reviews | AUC, challenger less champion | interval |",
+                "| --- | --- | --- | --- |",
+                *rows,
+            ]
+        ),
+    )
+
+
+def _fold(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def _render_instructions(result: RetrainingResult) -> str:
+    """Render how to make the same result again."""
+    stages = [f"{stage} {seconds:.0f} s" for stage, seconds in result.pipeline.seconds.items()]
+    stages += [f"{stage} from the cache" for stage in result.pipeline.restored]
+    return "\n".join(
+        [
+            f"Stages: {', '.join(stages) or 'none ran'}.",
+            "",
+            f"Reproduce: `git switch --detach {result.commit[:12]} && sentiment retrain`",
+        ]
+    )

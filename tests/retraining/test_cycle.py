@@ -1,0 +1,130 @@
+"""`sentiment retrain`: the outcome, the report, the ledger, and what a second call or a kill changes."""
+
+import json
+import random
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.project import Project, kill
+from tests.retraining.retraining_project import PARAMS, RetrainingProject, flip, take_reviews
+
+
+def test_first_model_is_proposed(project: Project) -> None:
+    project.set_params(PARAMS)
+    retraining = RetrainingProject(project)
+    retraining.retrain()
+    assert retraining.result["outcome"] == "promote"
+    assert retraining.report.startswith("# Retraining: promote the new model\n\nFirst champion")
+    (line,) = retraining.ledger
+    assert json.loads((project.root / "reports/decision.jsonl").read_text()) == line
+    assert (line["champion"], line["is_look"]) == (None, False)
+    project.commit("the proposal")
+    project.run("sentiment", "promote", "--first")
+    assert retraining.champion["artifact_md5"] == line["challenger"]
+
+
+def test_nothing_new_trains_nothing(retraining: RetrainingProject) -> None:
+    lock = (retraining.root / "dvc.lock").read_bytes()
+    output = retraining.retrain(10, "--exit-code").stdout
+    assert "Running stage" not in output
+    assert retraining.report.startswith("# Retraining: nothing new\n\nThe selected model is the champion")
+    assert not (retraining.root / "reports/decision.jsonl").exists()
+    assert retraining.ledger == []
+    assert (retraining.root / "dvc.lock").read_bytes() == lock
+
+
+def test_second_retraining_repeats_the_decision(retraining: RetrainingProject) -> None:
+    retraining.project.set_params({"train.epochs": 1, "train.optimizer.learning_rate": 0.0001})
+    retraining.retrain()
+    first, lock = retraining.result, (retraining.root / "dvc.lock").read_bytes()
+    assert first["outcome"] in ("not_better", "cannot_tell")
+    assert first["entry"]["is_look"]
+    assert "train.epochs: 2 → 1" in retraining.report
+    retraining.retrain()
+    assert retraining.result["entry"] == first["entry"]
+    assert "is not decided again" in retraining.report
+    assert len(retraining.ledger) == 1
+    assert (retraining.root / "dvc.lock").read_bytes() == lock
+
+
+def test_flipped_labels_stop_before_training(retraining: RetrainingProject) -> None:
+    champion = retraining.champion
+    retraining.add_batch(flip(take_reviews(6000, 200)))
+    output = retraining.retrain(13, "--exit-code").stdout
+    assert "Running stage 'train'" not in output
+    digest = retraining.result["entry"]["batch"]
+    assert f"add {digest} to retrain.accept" in retraining.report
+    assert retraining.ledger[0]["outcome"] == "data_stopped"
+    assert retraining.champion == champion
+    retraining.project.set_params({"retrain.accept": [digest]})
+    retraining.retrain()
+    assert retraining.result["outcome"] != "data_stopped"
+    assert len(retraining.ledger) == 2
+
+
+def test_good_batch_is_compared_with_a_margin(retraining: RetrainingProject) -> None:
+    retraining.add_batch(take_reviews(6000, 600))
+    retraining.retrain()
+    assert retraining.result["outcome"] in ("promote", "cannot_tell")
+    assert retraining.result["data_gate"]["violations"] == []
+    assert any("train: " in line for line in retraining.result["changes"]["data"])
+
+
+def test_equal_inputs_on_another_processor_are_nothing_new(retraining: RetrainingProject) -> None:
+    retraining.project.run("dvc", "repro", "--quiet", "--force", ATEN_CPU_CAPABILITY="default")
+    assert retraining.project.run("git", "diff", "dvc.lock").stdout, "both instruction sets round alike"
+    retraining.retrain(10, "--exit-code")
+    assert "rounding of another processor" in retraining.report
+
+
+def test_two_at_once_decide_once(retraining: RetrainingProject) -> None:
+    retraining.project.set_params({"train.epochs": 1})
+    processes = [retraining.project.start("sentiment", "retrain") for _ in range(2)]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    assert len(retraining.ledger) == 1
+    assert retraining.result["entry"] == retraining.ledger[0]
+
+
+def test_failures_have_their_own_status(retraining: RetrainingProject) -> None:
+    retraining.project.set_params({"train.epochs": 0})
+    assert "train.epochs" in retraining.retrain(2).stderr
+    retraining.project.set_params({"train.epochs": 2, "train.optimizer.learning_rate": 1e30})
+    retraining.retrain(3)
+    assert not (retraining.root / "reports/retrain.json").exists()
+    assert retraining.ledger == []
+
+
+def test_without_a_commit_nothing_runs(project: Project) -> None:
+    before = project.tree()
+    project.run("dvc", "config", "core.no_scm", "true")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    project.run("dvc", "config", "core.no_scm", "false")
+    shutil.rmtree(project.root / ".git")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    project.run("git", "init", "-q")
+    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert project.tree() == before
+
+
+def _comparable(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines without their times."""
+    return [{name: value for name, value in line.items() if name != "created"} for line in ledger]
+
+
+def test_killed_retraining_ends_as_one_that_was_not(retraining: RetrainingProject, tmp_path: Path) -> None:
+    retraining.project.set_params({"train.epochs": 1})
+    whole = retraining.copy(tmp_path / "whole")
+    whole.retrain()
+    generator = random.Random(1)  # noqa: S311
+    for delay in sorted(generator.uniform(0, 20) for _ in range(3)):
+        process = retraining.project.start("sentiment", "retrain")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        kill(process)
+    retraining.project.run("sentiment", "repair")
+    retraining.retrain()
+    assert _comparable(retraining.ledger) == _comparable(whole.ledger)
+    assert (retraining.root / "dvc.lock").read_bytes() == (whole.root / "dvc.lock").read_bytes()
