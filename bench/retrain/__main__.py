@@ -1,5 +1,6 @@
 """Scheduled retraining, held to account.
 
+- data: the data gate on batches of good reviews, and of reviews with faults, for a real champion.
 - gate: the model gate on small models, before and after good reviews and flipped labels arrive.
 - year: simulated years of weekly retrainings without any true gain, through the rules of the model gate.
 
@@ -10,11 +11,12 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
+from bench.retrain.data import data_bars
 from bench.retrain.gate import gate_bars
 from bench.retrain.year import year_bars
 from sentiment.errors import exits_cleanly
 
-PARTS: dict[str, Callable[[], list[Bar]]] = {"gate": gate_bars, "year": year_bars}
+PARTS: dict[str, Callable[[], list[Bar]]] = {"data": data_bars, "gate": gate_bars, "year": year_bars}
 
 
 @exits_cleanly

@@ -1,6 +1,6 @@
-"""Batches of new reviews, good ones and bad ones, for a project whose champion was trained on other reviews."""
+"""Batches of real reviews and of other texts, for a project whose champion was trained on other reviews."""
 
-import importlib.metadata
+import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -50,9 +50,7 @@ class Reviews:
 
     def join(self, other: "Reviews") -> "Reviews":
         """Return these reviews followed by others."""
-        return Reviews(
-            np.concatenate([self.texts, other.texts]), np.concatenate([self.labels, other.labels])
-        )
+        return Reviews(np.concatenate([self.texts, other.texts]), np.concatenate([self.labels, other.labels]))
 
     def to_table(self) -> pa.Table:
         """Return the columns text and label."""
@@ -83,7 +81,10 @@ def load_docstrings(size: int, packages: Sequence[str] = ("numpy", "scipy", "pan
     texts: list[str] = []
     for name in packages:
         package = importlib.import_module(name)
-        names = [package.__name__, *(each.name for each in pkgutil.iter_modules(package.__path__, f"{name}."))]
+        names = [
+            package.__name__,
+            *(each.name for each in pkgutil.iter_modules(package.__path__, f"{name}.")),
+        ]
         for module_name in names:
             if "._" in module_name or "test" in module_name:
                 continue

@@ -1,6 +1,8 @@
 """Rows to learn from that the champion has not learned from, and rows that are gone."""
 
+import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +21,7 @@ from sentiment.errors import UserError
 from sentiment.files import compute_file_md5, compute_md5
 from sentiment.stage_inputs import CommitTree
 from sentiment.verification.lock import Project
+from sentiment.verification.outputs import find_cached
 
 EXCERPT_CHARACTERS = 60
 """Characters of a text that a report quotes."""
@@ -106,13 +109,14 @@ class DataChange:
     def compute_digest(self) -> str | None:
         """Return an MD5 digest of the new rows and the lost texts; None if there are neither.
 
-        It does not depend on the order of the rows, nor on where they are.
+        It does not depend on the order of the rows, nor on where they are. Texts that differ in case or white
+        space have different digests, although their fingerprints are equal.
         """
         if not len(self.new) and not len(self.lost):
             return None
-        order = np.lexsort((self.new.labels, self.new.fingerprints))
-        new = self.new.fingerprints[order].astype("<u8").tobytes(), self.new.labels[order].tobytes()
-        return compute_md5(b"|".join([*new, self.lost.astype("<u8").tobytes()]))
+        rows = sorted(zip(self.new.texts, self.new.labels.tolist(), strict=True))
+        content = json.dumps([rows, self.lost.tolist()], ensure_ascii=False)
+        return compute_md5(content.encode(errors="surrogatepass"))
 
 
 def find_change(seen_texts: NDArray[np.uint64], commit: str) -> DataChange:
@@ -155,12 +159,22 @@ def _read_rows_of(commit: str) -> Rows | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             for split in paths.LEARNING_SPLITS:
-                file = paths.reviews(split)
-                target = Path(folder) / file.name
-                if recorded.get(file.as_posix()) == compute_file_md5(file):
-                    target.symlink_to(file.resolve())
-                else:
-                    fetch_output(commit, file, target)
+                _provide(paths.reviews(split), commit, recorded, Path(folder))
+            return Rows.read(Path(folder))
         except UserError:
             return None
-        return Rows.read(Path(folder))
+
+
+def _provide(file: Path, commit: str, recorded: Mapping[str, str], folder: Path) -> None:
+    """Link the file of a commit into a folder if it is on this machine, or fetch it.
+
+    Raises:
+        UserError: neither DVC's cache nor a remote has it.
+    """
+    md5 = recorded.get(file.as_posix())
+    is_same = md5 is not None and md5 == compute_file_md5(file)
+    local = file if is_same else find_cached(md5) if md5 else None
+    if local is None:
+        fetch_output(commit, file, folder / file.name)
+    else:
+        (folder / file.name).symlink_to(local.resolve())
