@@ -91,7 +91,7 @@ bench-evaluate: setup  ## time of the stage evaluate: scoring beside bare forwar
 bench-verdict: setup  ## false and true verdicts on two models, by simulation; PARTS=null, power or flipped runs one part
 	python -m bench.verdict $(if $(PARTS),--parts $(PARTS))
 
-bench-retrain: setup  ## the gates of `sentiment retrain`: good reviews, flipped labels, years without a true gain; PARTS=data, gate or year runs one
+bench-retrain: setup  ## the gates of `sentiment retrain`: good and bad data, nothing new, kills, years without a true gain; PARTS=year runs one part
 	python -m bench.retrain $(if $(PARTS),--parts $(PARTS))
 
 bench-gpu: setup  ## reproducibility, speed and the largest useful model on a GPU; ARCHIVE=path of the review archive

@@ -1,6 +1,8 @@
 """Scheduled retraining, held to account.
 
 - data: the data gate on batches of good reviews, and of reviews with faults, for a real champion.
+- nothing_new: how long a retraining takes if nothing is new.
+- kills: a retraining killed at random moments, compared with one that was not.
 - gate: the model gate on small models, before and after good reviews and flipped labels arrive.
 - year: simulated years of weekly retrainings without any true gain, through the rules of the model gate.
 
@@ -11,12 +13,19 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
+from bench.retrain.cycle import kill_bars, nothing_new_bars
 from bench.retrain.data import data_bars
 from bench.retrain.gate import gate_bars
 from bench.retrain.year import year_bars
 from sentiment.errors import exits_cleanly
 
-PARTS: dict[str, Callable[[], list[Bar]]] = {"data": data_bars, "gate": gate_bars, "year": year_bars}
+PARTS: dict[str, Callable[[], list[Bar]]] = {
+    "data": data_bars,
+    "nothing_new": nothing_new_bars,
+    "kills": kill_bars,
+    "gate": gate_bars,
+    "year": year_bars,
+}
 
 
 @exits_cleanly

@@ -10,16 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from bench.retrain.cycle import EASY
 from sentiment.data.imdb import load_package_reviews
 from tests.data.source_files import write_rows
 from tests.project import Project
-
-PARAMS = {
-    "retrain.beat_linear": False,  # no LSTM beats it after seconds of training on 240 reviews
-    "evaluate.limits.behaviour": {},
-    "retrain.data.min_rows": 50,
-}
-"""What a champion of a small project can meet."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def promote_first(reproduced: Project, folder: Path) -> RetrainingProject:
     """Copy a reproduced project, and promote its model as the first champion."""
     shutil.copytree(reproduced.root, folder, ignore=shutil.ignore_patterns("mlruns"))
     project = Project(folder)
-    project.set_params(PARAMS)
+    project.set_params(EASY)
     project.run("dvc", "repro", "--quiet")
     project.commit("parameters of a small project")
     project.run("sentiment", "promote", "--first")

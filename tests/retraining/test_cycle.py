@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.retrain.cycle import EASY
 from tests.project import Project, kill
-from tests.retraining.retraining_project import PARAMS, RetrainingProject, flip, take_reviews
+from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
 
 def test_first_model_is_proposed(project: Project) -> None:
-    project.set_params(PARAMS)
+    project.set_params(EASY)
     retraining = RetrainingProject(project)
     retraining.retrain()
     assert retraining.result["outcome"] == "promote"
