@@ -44,9 +44,12 @@ def test_second_retraining_repeats_the_decision(retraining: RetrainingProject) -
     assert first["outcome"] in ("not_better", "cannot_tell")
     assert first["entry"]["is_look"]
     assert "train.epochs: 2 → 1" in retraining.report
+    report = retraining.report.partition("Stages:")[0]
+    assert "champion sentiment@v1.0.0: " in report
     retraining.retrain()
     assert retraining.result["entry"] == first["entry"]
-    assert "is not decided again" in retraining.report
+    again = f" This was decided on {first['entry']['created']}, and is not decided again."
+    assert retraining.report.partition("Stages:")[0] == report.replace(".\n", f".{again}\n", 1)
     assert len(retraining.ledger) == 1
     assert (retraining.root / "dvc.lock").read_bytes() == lock
 

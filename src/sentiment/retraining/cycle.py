@@ -142,7 +142,7 @@ class _Cycle:
         if reason := self._find_nothing_new():
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
-            return self._finish(pipeline, gate, entry=earlier)
+            return self._finish(pipeline, gate, entry=earlier, is_repeated=True)
         decision = judge(
             CHALLENGER,
             self._champion,
@@ -152,7 +152,7 @@ class _Cycle:
             params=self._params,
         )
         entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
-        return self._finish(pipeline, gate, entry=entry, decision=decision)
+        return self._finish(pipeline, gate, entry=entry)
 
     @property
     def _has_data_changed(self) -> bool:
@@ -218,6 +218,7 @@ class _Cycle:
         decision: GateResult | None = None,
     ) -> LedgerEntry:
         """Append a decision to the ledger; return the one that counts, perhaps that of another process."""
+        recent = self._compare_on_recent() if decision and decision.is_look else None
         entry = LedgerEntry(
             outcome=outcome,
             reason=reason,
@@ -231,6 +232,7 @@ class _Cycle:
             verdict=decision.verdict if decision else None,
             details={
                 **({"inputs": compute_inputs_digest(), "model_gate": decision.to_dict()} if decision else {}),
+                **({"recent": recent.to_dict()} if recent else {}),
                 **({"data_gate": gate.to_dict()} if gate else {}),
             },
         )
@@ -245,7 +247,7 @@ class _Cycle:
         *,
         entry: LedgerEntry | None = None,
         reason: str = "",
-        decision: GateResult | None = None,
+        is_repeated: bool = False,
     ) -> RetrainingResult:
         return RetrainingResult(
             outcome=entry.outcome if entry else "nothing_new",
@@ -253,11 +255,10 @@ class _Cycle:
             commit=self._commit,
             champion=self._champion,
             entry=entry,
+            is_repeated=is_repeated,
             changes=find_changes(self._champion.tag.commit) if self._champion else None,
             pipeline=pipeline,
             data_gate=gate,
-            model_gate=decision,
-            recent=self._compare_on_recent() if decision and decision.is_look else None,
             last_decision=max((other.created for other in self._ledger), default=None),
         )
 

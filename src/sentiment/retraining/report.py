@@ -17,8 +17,15 @@ TITLES: dict[Outcome, str] = {
     "data_stopped": "stopped by the data gate",
 }
 
-METRICS = ("auc", "average_precision", "accuracy", "f1", "log_loss", "expected_calibration_error")
-"""Metrics on the test split that the report compares."""
+METRICS = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "log_loss": "log loss",
+    "expected_calibration_error": "calibration error",
+}
+"""Metrics on the test split that the report compares, and their names there."""
 
 MAX_LINES = 10
 """Changes of a kind that are shown; the rest is counted."""
@@ -52,8 +59,8 @@ def _render_metrics(result: RetrainingResult) -> str:
     former = _read_test_metrics(result.champion.tag.commit)
     current = _read_test_metrics(None)
     rows = [
-        f"| {name.replace('_', ' ')} | {_format_metric(former, name)} | {_format_metric(current, name)} |"
-        for name in METRICS
+        f"| {title} | {_format_metric(former, name)} | {_format_metric(current, name)} |"
+        for name, title in METRICS.items()
     ]
     champion = result.champion.registration.name
     return "\n".join([f"| test | champion {champion} | challenger |", "| --- | --- | --- |", *rows])
@@ -77,20 +84,37 @@ def _format_metric(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def _render_comparisons(result: RetrainingResult) -> str:
-    if result.model_gate is None:
-        return ""
-    lines = [f"- {role}: {comparison}" for role, comparison in result.model_gate.comparisons.items()]
-    if result.recent is not None:
-        lines.append(f"- fresh rows that no model has learned from: {result.recent.comparison}")
-    lines += [f"- moved: {part}" for part in result.model_gate.moved_slices]
-    if result.model_gate.is_look:
-        lines.append(
-            f"- look {result.model_gate.looks} at this test split, at the one-sided level "
-            f"{result.model_gate.level:.5f}"
-        )
-    if result.model_gate.rows_missing:
-        lines.append(f"- about {result.model_gate.rows_missing:,} more test reviews would decide")
+    """Render what the model gate measured, which a repeated decision takes from the ledger."""
+    gate = _get_model_gate(result)
+    lines = [
+        f"- {role} {comparison['name']}: {_format_comparison(comparison)}, margin {comparison['margin']:.4f}"
+        for role, comparison in gate.get("comparisons", {}).items()
+    ]
+    if result.entry and (recent := result.entry.details.get("recent")):
+        lines.append(f"- fresh rows that no model has learned from: {_format_comparison(recent)}")
+    lines += [
+        f"- part of the test split that moved: {part['name']}, {_format_difference(part)}"
+        for part in gate.get("slices", ())
+        if part["has_moved"]
+    ]
+    if gate.get("is_look"):
+        lines.append(f"- look {gate['looks']} at this test split, at the one-sided level {gate['level']:.5f}")
+    if gate.get("rows_missing"):
+        lines.append(f"- about {gate['rows_missing']:,} more test reviews would decide")
     return "\n".join(lines)
+
+
+def _get_model_gate(result: RetrainingResult) -> Mapping[str, Any]:
+    return (result.entry.details.get("model_gate") if result.entry else None) or {}
+
+
+def _format_comparison(comparison: Mapping[str, Any]) -> str:
+    return f"{comparison['verdict']}, {_format_difference(comparison)} on {comparison['rows']:,} reviews"
+
+
+def _format_difference(part: Mapping[str, Any]) -> str:
+    bounds = f"{part['interval']['low']:+.4f} to {part['interval']['high']:+.4f}"
+    return f"AUC {part['difference']:+.4f} ({bounds})"
 
 
 def _render_changes(result: RetrainingResult) -> str:
@@ -112,11 +136,16 @@ def _render_data_gate(result: RetrainingResult) -> Iterable[str]:
     gate = result.data_gate
     if gate is None:
         return
-    for violation in gate.violations:
+    for number, violation in enumerate(gate.violations):
+        title = "Rows that show it:" if number == 0 else f"Also, {violation.message}:"
         # As code, since a review may contain Markdown, HTML, or the name of a user, who would be notified.
         examples = ["- `" + example.replace("`", "'") + "`" for example in violation.examples]
-        yield "\n".join([f"**{violation.message}**", "", *examples])
-    rows = [f"| {name} | {_format_measurement(value)} |" for name, value in gate.measurements.items()]
+        if examples or number:
+            yield "\n".join([title, "", *examples])
+    rows = [
+        f"| {name.replace('_', ' ')} | {_format_measurement(value)} |"
+        for name, value in gate.measurements.items()
+    ]
     yield _fold("Data gate", "\n".join(["| measurement | value |", "| --- | --- |", *rows]))
 
 
@@ -127,23 +156,14 @@ def _format_measurement(value: Any) -> str:
 
 
 def _render_details(result: RetrainingResult) -> str:
-    if result.model_gate is None or not result.model_gate.slices:
-        return ""
     rows = [
-        f"| {part.name} | {part.reviews:,} | {part.difference:+.4f} | {part.interval.low:+.4f} to "
-        f"{part.interval.high:+.4f} |"
-        for part in result.model_gate.slices
+        f"| {part['name'].replace('_', ' ')} | {part['reviews']:,} | {_format_difference(part)} |"
+        for part in _get_model_gate(result).get("slices", ())
     ]
-    return _fold(
-        "Slices of the test split",
-        "\n".join(
-            [
-                "| slice | reviews | AUC, challenger less champion | interval |",
-                "| --- | --- | --- | --- |",
-                *rows,
-            ]
-        ),
-    )
+    if not rows:
+        return ""
+    header = ["| part | reviews | challenger less champion |", "| --- | --- | --- |"]
+    return _fold("Parts of the test split", "\n".join([*header, *rows]))
 
 
 def _fold(title: str, content: str) -> str:

@@ -4,12 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sentiment.comparison import ModelComparison
 from sentiment.ledger import LedgerEntry, Outcome
 from sentiment.registry.state import Assignment
 from sentiment.retraining.changes import Changes
 from sentiment.retraining.data_gate import DataGateResult
-from sentiment.retraining.gate_result import GateResult
 from sentiment.retraining.pipeline import PipelineRun
 
 
@@ -22,12 +20,11 @@ class RetrainingResult:
         reason: why, in one sentence.
         commit: commit on which it started.
         champion: the champion at that time; None if there was none.
-        entry: line of the ledger; None for `nothing_new`.
+        entry: line of the ledger, whose details have the measurements; None for `nothing_new`.
+        is_repeated: whether the decision is that of an earlier retraining.
         changes: what changed since the champion; None without one.
         pipeline: stages that ran.
         data_gate: check of the new rows; None if there were none, or no champion.
-        model_gate: decision on the new model; None if it was not, or had been, decided on.
-        recent: challenger compared with the champion on fresh rows; None if they are too few.
         last_decision: time of the newest line of the ledger, in ISO format; None if it is empty.
     """
 
@@ -36,17 +33,11 @@ class RetrainingResult:
     commit: str
     champion: Assignment | None
     entry: LedgerEntry | None
+    is_repeated: bool
     changes: Changes | None
     pipeline: PipelineRun
     data_gate: DataGateResult | None
-    model_gate: GateResult | None
-    recent: ModelComparison | None
     last_decision: str | None
-
-    @property
-    def is_repeated(self) -> bool:
-        """True if the decision is that of an earlier retraining."""
-        return self.entry is not None and self.entry.outcome != "data_stopped" and self.model_gate is None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as it is written to `reports/retrain.json`."""
@@ -56,11 +47,10 @@ class RetrainingResult:
             "commit": self.commit,
             "champion": self.champion.to_dict() if self.champion else None,
             "entry": json.loads(self.entry.to_json()) if self.entry else None,
+            "is_repeated": self.is_repeated,
             "changes": self.changes.to_dict() if self.changes else None,
             "seconds": {stage: round(seconds, 1) for stage, seconds in self.pipeline.seconds.items()},
             "restored": list(self.pipeline.restored),
             "data_gate": self.data_gate.to_dict() if self.data_gate else None,
-            "model_gate": self.model_gate.to_dict() if self.model_gate else None,
-            "recent": self.recent.to_dict() if self.recent else None,
             "last_decision": self.last_decision,
         }
