@@ -14,6 +14,7 @@ import pytest
 from bench.small import SMALL
 from sentiment.data.imdb import load_package_reviews
 from sentiment.data.parquet import sample_reviews, to_batches
+from sentiment.retraining.report import TITLES
 from sentiment.text import normalize_text
 from tests.project import Project, clone
 from tests.workflows.forge import Forge, WorkflowRun, hosting
@@ -94,10 +95,11 @@ def write_batch(project: Project, name: str, rows: Rows) -> None:
     project.commit(f"{name}: {len(rows)} reviews")
 
 
-def read_first_line(run: WorkflowRun) -> str:
-    """Return the first line after the title of the report in a run's summary."""
-    lines = [line for line in run.summary.splitlines() if line.strip() and not line.startswith("#")]
-    return lines[0]
+def read_report(run: WorkflowRun) -> tuple[str, str]:
+    """Return the outcome and the reason from the first lines of the report, in a run's summary."""
+    title, reason, *_ = [line for line in run.summary.splitlines() if line.strip()]
+    outcomes = {f"# Retraining: {title}": outcome for outcome, title in TITLES.items()}
+    return outcomes[title], reason
 
 
 def _choose_batches(count: int) -> list[Rows]:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from sentiment.data.imdb import find_package_file
 from tests.project import Project
 from tests.workflows.actions import link_environment
-from tests.workflows.conftest import BATCH, Rows, Site, read_first_line, write_batch
+from tests.workflows.conftest import BATCH, Rows, Site, read_report, write_batch
 
 ALARMS = {
     "data_stopped": "Retraining: the new rows were stopped",
@@ -34,10 +34,11 @@ def _push_batch(site: Site, folder: Path, rows: Rows, name: str = "second.csv") 
 
 def test_first_champion(site: Site) -> None:
     site.retrained.require(train="success", record="success", propose="success", alarm="skipped")
-    assert "promote" in read_first_line(site.retrained)
+    outcome, reason = read_report(site.retrained)
+    assert outcome == "promote"
     (pull,) = site.forge.state["pr"]
     assert pull["state"] == "merged"
-    assert "promote" in pull["body"]
+    assert reason in pull["body"]
     (promoted,) = site.merged
     promoted.require(verify="success", assign="success")
     assert site.champion == site.forge.git("rev-parse", "main")
@@ -52,7 +53,7 @@ def test_nothing_new(site: Site) -> None:
     run = site.retrain().require(
         train="success", record="skipped", propose="skipped", alarm="skipped", keep="skipped"
     )
-    assert "nothing_new" in read_first_line(run)
+    assert read_report(run)[0] == "nothing_new"
     assert "Running stage 'train'" not in run.log
     assert (site.champion, site.ledger, site.forge.git("rev-parse", "models")) == (champion, ledger, models)
     assert (len(site.forge.state["pr"]), site.forge.state["issue"]) == (1, [])
@@ -73,9 +74,10 @@ def test_good_batch_is_proposed_and_promoted_by_its_merge(site: Site, tmp_path: 
     before = site.champion
     _push_batch(site, tmp_path / "colleague", site.batches[0])
     run = site.retrain().require(train="success", record="success", propose="success", alarm="skipped")
-    assert "promote" in read_first_line(run)
+    outcome, reason = read_report(run)
+    assert outcome == "promote"
     (pull,) = site.forge.open_pulls
-    assert read_first_line(run) in pull["body"]
+    assert reason in pull["body"]
     assert site.champion == before, "only a merge promotes"
 
     # Another proposal supersedes this one.
@@ -99,9 +101,9 @@ def _check_rollback(site: Site, before: str | None, folder: Path) -> None:
     owner = site.colleague(folder)
     owner.run("sentiment", "rollback", "--reason", "slow on long reviews", "--push")
     assert site.champion == before
-    run = site.retrain().require(train="success")
-    assert site.champion == before
-    assert "nothing_new" in read_first_line(run) or "Running stage 'train'" not in run.log
+    run = site.retrain().require(train="success", alarm="skipped")
+    assert "Running stage 'train'" not in run.log
+    assert (site.champion, site.forge.open_pulls) == (before, [])
 
 
 @pytest.mark.parametrize("kind", ["flipped", "lost", "test rows", "another domain"])
@@ -124,16 +126,16 @@ def test_bad_data_is_stopped(kind: str, site: Site, tmp_path: Path) -> None:
         words = ["length"]
     site.forge.push(colleague)
     run = site.retrain().require(train="success", record="success", propose="skipped", alarm="success")
-    line = read_first_line(run)
-    assert "data_stopped" in line
-    assert any(word in line for word in words), line
+    outcome, reason = read_report(run)
+    assert outcome == "data_stopped"
+    assert any(word in reason for word in words), reason
     assert "Running stage 'train'" not in run.log
     assert (site.champion, site.forge.open_pulls) == (champion, [])
     assert site.forge.git("branch", "--list", "retrain/*") == branches
     assert [entry["outcome"] for entry in site.ledger] == ["promote", "data_stopped"]
     (issue,) = site.forge.open_issues
     assert issue["title"] == ALARMS["data_stopped"]
-    assert line in issue["body"]
+    assert reason in issue["body"]
     if kind == "lost":  # a second run comments the issue
         site.retrain().require(train="success", alarm="success")
         (issue,) = site.forge.open_issues
@@ -165,7 +167,7 @@ def test_upper_case_is_no_reason_to_fail(site: Site, tmp_path: Path) -> None:
     run = site.retrain().require(train="success", record="success")
     assert site.champion == champion
     assert len(site.ledger) == 2
-    assert site.ledger[-1]["outcome"] in read_first_line(run)
+    assert site.ledger[-1]["outcome"] == read_report(run)[0]
 
 
 def test_dvc_file_without_its_data_is_a_fault(site: Site, tmp_path: Path) -> None:
