@@ -106,7 +106,7 @@ def _check_rollback(site: Site, before: str | None, folder: Path) -> None:
     assert (site.champion, site.forge.open_pulls) == (before, [])
 
 
-@pytest.mark.parametrize("kind", ["flipped", "lost", "test rows", "another domain"])
+@pytest.mark.parametrize("kind", ["flipped", "lost", "test rows", "another domain", "upper case"])
 def test_bad_data_is_stopped(kind: str, site: Site, tmp_path: Path) -> None:
     champion, branches = site.champion, site.forge.git("branch", "--list", "retrain/*")
     colleague = site.colleague(tmp_path / "colleague")
@@ -121,6 +121,9 @@ def test_bad_data_is_stopped(kind: str, site: Site, tmp_path: Path) -> None:
     elif kind == "test rows":
         write_batch(colleague, "second.csv", _read_test_rows(site) + list(site.batches[0])[:50])
         words = ["duplicate"]
+    elif kind == "upper case":
+        write_batch(colleague, "second.csv", [(text.upper(), label) for text, label in site.batches[0]])
+        words = ["upper case"]
     else:
         write_batch(colleague, "second.csv", _read_snippets())
         words = ["length"]
@@ -161,13 +164,17 @@ def _read_snippets() -> list[tuple[str, int]]:
     return [(str(text), int(label)) for text, label in zip(snippets["text"], snippets["label"], strict=True)]
 
 
-def test_upper_case_is_no_reason_to_fail(site: Site, tmp_path: Path) -> None:
-    champion = site.champion
-    _push_batch(site, tmp_path / "colleague", [(text.upper(), label) for text, label in site.batches[0]])
-    run = site.retrain().require(train="success", record="success")
-    assert site.champion == champion
-    assert len(site.ledger) == 2
-    assert site.ledger[-1]["outcome"] == read_report(run)[0]
+def test_with_a_dvc_remote_everything_is_pushed_there(site: Site, tmp_path: Path) -> None:
+    models = site.forge.git("rev-parse", "models")
+    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    site.forge.secrets["DVC_REMOTE_URL"] = str(tmp_path / "remote")
+    site.retrain().require(train="success", record="success", propose="success")
+    assert site.forge.git("rev-parse", "models") == models
+    (pull,) = site.forge.open_pulls
+    lock = YAML(typ="safe").load(site.forge.git("show", f"{pull['headRefName']}:dvc.lock"))
+    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    for path in ("models/selected", "data/reviews/train.parquet"):
+        assert (tmp_path / "remote/files/md5" / outs[path][:2] / outs[path][2:]).is_file()
 
 
 def test_dvc_file_without_its_data_is_a_fault(site: Site, tmp_path: Path) -> None:
