@@ -8,32 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from sentiment.reproduction.small_params import SMALL as SMALL_PARAMS
+from sentiment.reproduction.small_params import set_params
+
+__all__ = ["ROOT", "SMALL", "copy_repository", "inherited", "set_params"]
 
 ROOT = Path(__file__).parents[1]
 
 SMALL: dict[str, Any] = {
-    "download.limit": 400,
-    "download.split": {"train": 0.6, "validation": 0.1, "holdout": 0.1, "test": 0.2},
-    "tokenize.vocabulary_size": 1500,
-    "tokenize.oov_rate": 0.5,
-    "model.max_tokens": 64,
-    "model.chunk_tokens": 32,
-    "model.embedding_dim": 8,
-    "model.hidden_units": 8,
+    **SMALL_PARAMS,
     "model.head.units": 4,
     "train.device": "cpu",  # metrics are compared to the last digit, which differs between devices
-    "train.threads": 1,
-    "train.epochs": 2,
-    "train.schedule.warmup_steps": 2,
-    "train.ema_decay": 0.5,
     "train.clip.threshold": 1.0,
     "train.optimizer.learning_rate": 0.003,
-    "tune.trials": 3,
-    "tune.max_parallel": 2,
-    "tune.threads": 1,
-    "tune.sampler.startup_trials": 1,
-    "tune.pruner.startup_trials": 1,
     "tune.space": {
         "train.optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 3e-2, "log": True},
         "train.clip.threshold": {"kind": "float", "low": 0.1, "high": 4.0, "log": True},
@@ -70,19 +57,6 @@ def copy_repository(folder: Path, changes: Mapping[str, Any] = SMALL) -> None:
         ("git", "commit", "-qm", "small cut"),
     ):
         subprocess.run(command, cwd=folder, env=inherited(), check=True)
-
-
-def set_params(folder: Path, changes: Mapping[str, Any]) -> None:
-    """Change values in a folder's params.yaml by dotted path."""
-    yaml = YAML()
-    content = yaml.load(folder / "params.yaml")
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        node = content
-        for section in sections:
-            node = node[section]
-        node[key] = value
-    yaml.dump(content, folder / "params.yaml")
 
 
 def inherited() -> dict[str, str]:

@@ -50,7 +50,9 @@ SLOW = (
 INTEGRATION = (
     "tests/pipeline/test_experiments.py",
     "tests/pipeline/test_incoming.py",
+    "tests/pipeline/test_relock.py",
     "tests/pipeline/test_removal.py",
+    "tests/pipeline/test_reproduce.py",
     "tests/pipeline/test_resume.py",
     "tests/pipeline/test_retention.py",
     "tests/pipeline/test_sources.py",

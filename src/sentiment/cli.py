@@ -26,6 +26,22 @@ app = typer.Typer(
 )
 
 
+def _locate_folder(name: str) -> str:
+    """Return the absolute path of a folder, which would change with the working directory; else the name.
+
+    A name that is also a git revision is that of the folder only if a model is in it.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    from sentiment.repository import is_revision, warn_about_revision
+
+    if not (folder / "config.json").is_file() and is_revision(name):
+        return name
+    warn_about_revision(name, "folder")
+    return str(folder.absolute())
+
+
 @app.command()
 @exits_cleanly
 def check() -> None:
@@ -122,10 +138,7 @@ def compare(
 
     Reviews that one of them was trained or validated on are left out.
     """
-    # Folders are relative to the working directory, which enter_repository changes.
-    model, reference = (
-        str(Path(name).absolute()) if Path(name).is_dir() else name for name in (model, reference)
-    )
+    model, reference = _locate_folder(model), _locate_folder(reference)
     enter_repository()
     from sentiment.comparison import compare as run
 
@@ -246,8 +259,10 @@ def verify(
 
     Exits with 0 only if all checks agree, with 1 if one differs or is not known.
     """
-    if subject is not None and Path(subject).is_dir():
-        subject = str(Path(subject).absolute())
+    if subject is not None and not subject.strip():
+        raise UserError("the name is empty; without a name, the working tree is verified")
+    if subject is not None and not lock:
+        subject = _locate_folder(subject)
     enter_repository()
     from sentiment.verification.verify import verify as run
     from sentiment.verification.verify import verify_lock
@@ -255,6 +270,46 @@ def verify(
     result = verify_lock(subject or "HEAD") if lock else run(subject)
     typer.echo(dumps(result.to_dict()) if json else result)
     if not result.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+@exits_cleanly
+def reproduce(
+    revision: Annotated[str, typer.Argument(help="A git revision or DVC experiment.")] = "HEAD",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder to which the new outputs are copied; by default they are removed."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make a commit's outputs again in a clean worktree, and compare them with its dvc.lock.
+
+    Exits with 0 if they are equal or other hardware explains the differences, with 1 if they differ.
+    """
+    keep = keep.absolute() if keep else None
+    enter_repository()
+    from sentiment.reproduction.reproduce import reproduce as run
+
+    result = run(revision, keep)
+    typer.echo(dumps(result.to_dict()) if json else result)
+    if not result.is_reproduced:
+        raise typer.Exit(1)
+
+
+@app.command()
+@exits_cleanly
+def relock() -> None:
+    """Record a refactoring in dvc.lock without a retraining, if results on a small cut are equal.
+
+    Exits with 1 and leaves dvc.lock as it is if they differ.
+    """
+    enter_repository()
+    from sentiment.reproduction.relock import relock as run
+
+    result = run()
+    typer.echo(result)
+    if result.difference:
         raise typer.Exit(1)
 
 

@@ -25,7 +25,7 @@ from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE
 from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
-from sentiment.repository import run_git
+from sentiment.repository import is_revision, warn_about_revision
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking.provenance import compute_dvc_hashes, find_inputs_missing_from_lock
 
@@ -177,8 +177,10 @@ def _predict_logits(model: ComparedModel, texts: list[str]) -> NDArray[np.float3
 def _open_model(name: str) -> Iterator[ComparedModel]:
     folder = STAGES.get(name, Path(name) if (Path(name) / CONFIG_FILE).exists() else paths.MODELS / name)
     if (folder / CONFIG_FILE).exists():
+        if not Path(name).is_absolute():
+            warn_about_revision(name, "model of the working tree")
         yield _load(name, folder)
-    elif run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
+    elif not is_revision(name):
         raise UserError(
             f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(STAGES)}, baseline, "
             "tuned, selected, nor a git revision"
@@ -208,37 +210,32 @@ def _load(name: str, folder: Path) -> ComparedModel:
 
 
 def fetch_model(revision: str, target: Path) -> Path:
-    """Copy `models/selected` of a git revision from DVC's cache or remote.
-
-    Args:
-        revision: git revision.
-        target: folder to write, which must not exist.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UserError: neither cache nor remote has the model, or the revision has none.
-    """
+    """Copy `models/selected` of a git revision to a folder, as `fetch_output`."""
     return fetch_output(revision, paths.SELECTED, target)
 
 
-def fetch_output(revision: str, output: Path, target: Path) -> Path:
-    """Copy an output of a git revision from DVC's cache or remote, as `fetch_model` does.
+def fetch_output(revision: str, path: Path, target: Path) -> Path:
+    """Copy a file or folder that DVC tracks in a git revision from DVC's cache or remote.
 
     Args:
         revision: git revision.
-        output: path of the output, or of a file or folder in it.
+        path: path of the file or folder in the revision.
         target: path to write, which must not exist.
+
+    Returns:
+        The target.
+
+    Raises:
+        UserError: neither cache nor remote has it, or the revision has none.
     """
-    command = ["get", ".", str(output), "--rev", revision, "--out", str(target), "--quiet"]
+    command = ["get", ".", str(path), "--rev", revision, "--out", str(target), "--quiet"]
     process = subprocess.run(
         [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
     )
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
         raise UserError(
-            f"{revision}: cannot get {output} of this revision: {reason[0]}; "
-            "`dvc fetch --all-commits` downloads the files of all commits from a DVC remote"
+            f"{revision}: cannot get {path} of this revision: {reason[0]}; "
+            "`dvc fetch --all-commits` downloads the outputs of all commits from a DVC remote"
         )
     return target

@@ -52,9 +52,14 @@ def require_locked_packages(stage: str) -> None:
         )
 
 
-def find_differing_packages(packages: list[str]) -> list[str]:
-    """Return a line for each package whose installed version is not the one in `environment.yaml`."""
-    locked = read_environment()
+def find_differing_packages(packages: list[str], locked: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line for each package whose installed version is not the locked one.
+
+    Args:
+        packages: names of the packages.
+        locked: locked version of each package; by default those in `environment.yaml`.
+    """
+    locked = read_environment() if locked is None else locked
     lines = []
     for package in packages:
         installed = _find_installed_version(package)

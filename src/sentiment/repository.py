@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from filelock import FileLock, Timeout
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.settings import repository_root
+
+logger = logging.getLogger(__name__)
 
 
 def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
@@ -71,6 +74,25 @@ def require_git(
     if process.returncode != 0:
         raise UserError(process.stderr.strip() or f"git {arguments[0]} exited with {process.returncode}")
     return process.stdout
+
+
+def is_revision(name: str) -> bool:
+    """Return whether a name is that of a commit, branch or tag."""
+    return run_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") is not None
+
+
+def warn_about_revision(name: str, taken: str) -> None:
+    """Warn if a name is also that of a git revision.
+
+    Args:
+        name: name that the user gave.
+        taken: what else it is the name of, and is taken for.
+    """
+    if is_revision(name):
+        logger.warning(
+            "%s is a %s and also a git revision: the %s is taken; `heads/%s` is a branch, `tags/%s` a tag",
+            *(name, taken, taken, name, name),
+        )
 
 
 def read_committed(name: str, root: Path | None = None) -> bytes | None:

@@ -348,6 +348,36 @@ def test_invalid_model_folder_is_an_error(name: str, reproduced: Project, tmp_pa
     assert not (reproduced.root / "run").exists()
 
 
+def test_cache_of_the_users_configuration_is_found(verified: Project, tmp_path: Path) -> None:
+    shutil.move(verified.root / ".dvc/cache", tmp_path / "cache")
+    (tmp_path / "config").write_text("[cache]\ndir = cache\n")  # relative to the file
+    shutil.rmtree(verified.root / "models")
+    folders = {name: str(tmp_path) for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")}
+    code = "from sentiment.verification.outputs import find_cache; print(find_cache().resolve())"
+    for name, folder in folders.items():
+        found = verified.run("python", "-c", code, **{name: folder}).stdout.strip()
+        assert found == str((tmp_path / "cache").resolve())
+    _replace(verified.root / "README.md", "#", "##")
+    verified.commit("another commit")
+    message = _checks(_verify(verified, "HEAD~1", status=0, **folders))["outputs"][1]
+    assert message.endswith("in DVC's cache or in git as in dvc.lock")
+
+
+def test_empty_name_and_folder_without_commit_are_errors(reproduced: Project) -> None:
+    assert "the name is empty" in reproduced.run("sentiment", "verify", "", status=2).stderr
+    error = reproduced.run("sentiment", "verify", "--lock", "models/selected", status=2).stderr
+    assert "`sentiment verify models/selected` verifies the model in it" in error
+
+
+def test_revision_named_as_a_folder_is_verified(verified: Project) -> None:
+    """A model folder of the name takes precedence, with a warning."""
+    verified.run("git", "branch", "stages")
+    assert _verify(verified, "stages", status=0)["subject"] == "stages"
+    verified.run("git", "branch", "models/selected")
+    done = verified.run("sentiment", "verify", "models/selected")
+    assert "is a folder and also a git revision: the folder is taken" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["no-such-branch", "0" * 32, "--output=x"])
 def test_unknown_name_is_an_error(name: str, reproduced: Project) -> None:
     error = reproduced.run("sentiment", "verify", "--", name, status=2).stderr

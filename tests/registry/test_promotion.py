@@ -239,6 +239,22 @@ def test_push_also_publishes_earlier_changes(registered: RegisteredProject, tmp_
     assert sorted(other.git("tag").split()) == _tag_names(registered)
 
 
+def test_tag_without_author_names_the_command_that_removes_it(registered: RegisteredProject) -> None:
+    registered.git("tag", "sentiment#champion#1")
+    with pytest.raises(UserError, match=r"git tag --delete 'sentiment#champion#1'"):
+        promote(registered.untrained, first=True)
+    assert _tag_names(registered) == ["sentiment#champion#1"]
+    registered.git("tag", "--delete", "sentiment#champion#1")
+    assert promote(registered.untrained, first=True).champion.registration.name == "sentiment@v1.0.0"
+
+
+def test_without_origin_nothing_is_to_be_published(registered: RegisteredProject) -> None:
+    with pytest.raises(UserError, match="no remote origin"):
+        promote(registered.untrained, first=True, push=True)
+    assert _tag_names(registered) == []
+    assert "publish" not in promote(registered.untrained, first=True).describe()
+
+
 def test_unpublished_rollback_is_not_repeated(registered: RegisteredProject) -> None:
     origin = add_origin(Repository(registered.root))
     promote(registered.untrained, first=True, push=True)

@@ -6,8 +6,9 @@ library leaves the order of tags of the same second open, and cannot push two ta
 """
 
 import re
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -119,6 +120,25 @@ def read_tags() -> list[RegistryTag]:
             date = datetime.fromtimestamp(int(created), UTC)
             tags.append(RegistryTag(name, commit, f"{author} <{email}>", date, subject, details))
     return sorted(tags, key=lambda tag: (tag.created, tag.counter))
+
+
+def require_free_names(names: Iterable[str]) -> None:
+    """Raise UserError if a tag exists that `read_tags` ignores, so that it has the name of a new one.
+
+    Args:
+        names: names of tags to create.
+
+    Raises:
+        UserError: a tag exists. The message has the commands that remove it.
+    """
+    existing = set(require_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines())
+    if taken := [name for name in names if name in existing]:
+        raise UserError(
+            f"{', '.join(taken)}: exists as a tag without author, date and message (`git tag` without "
+            "`--annotate`), which is not part of the registry. Remove it with "
+            f"`{shlex.join(['git', 'tag', '--delete', *taken])}`, and if it was pushed with "
+            f"`{shlex.join(['git', 'push', 'origin', '--delete', *taken])}`, and try again"
+        )
 
 
 def create_tag(name: str, commit: str, subject: str, details: Mapping[str, str], *, after: int) -> int:

@@ -42,10 +42,13 @@ def require_complete_tags() -> None:
         )
 
 
+def has_origin() -> bool:
+    """Return whether this repository has a remote `origin`."""
+    return REMOTE in require_git("remote").split()
+
+
 def _read_remote_tags() -> dict[str, str]:
-    try:
-        require_git("remote", "get-url", REMOTE)
-    except UserError:
+    if not has_origin():
         logger.warning("this repository has no remote %s: the registry is that of the local tags", REMOTE)
         return {}
     try:

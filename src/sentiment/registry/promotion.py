@@ -12,9 +12,16 @@ from sentiment.comparison import compare, fetch_model
 from sentiment.errors import UserError, translated_errors
 from sentiment.files import compute_file_md5
 from sentiment.ledger import LedgerEntry, find_promotion, read_ledger
-from sentiment.registry.git_tags import ARTIFACT, CHAMPION, create_tag, read_tags, resolve_commit
+from sentiment.registry.git_tags import (
+    ARTIFACT,
+    CHAMPION,
+    create_tag,
+    read_tags,
+    require_free_names,
+    resolve_commit,
+)
 from sentiment.registry.mirror import synchronize
-from sentiment.registry.origin import build_push_command, list_unpublished_tags, push_tags
+from sentiment.registry.origin import build_push_command, has_origin, list_unpublished_tags, push_tags
 from sentiment.registry.revision import (
     CommittedModel,
     is_uncommitted,
@@ -66,7 +73,7 @@ class Change:
     Attributes:
         champion: the new champion.
         tags: names of the tags that were created; empty if it was the champion before.
-        unpublished: names of the registry's tags that origin lacks.
+        unpublished: names of the registry's tags that origin lacks; empty without an origin.
     """
 
     champion: Assignment
@@ -109,6 +116,7 @@ def promote(
             read, tags are missing in this clone, or the push failed.
     """
     reason = _validate_reason(reason)
+    _require_origin(push=push)
     if force and reason is None:
         raise UserError("--force needs --reason: why is the model promoted without a verdict for it?")
     commit = resolve_commit(revision)
@@ -159,6 +167,7 @@ def rollback(reason: str, *, push: bool = False) -> Change:
         UserError: there is no earlier champion, tags are missing in this clone, or the push failed.
     """
     reason = _validate_reason(reason) or ""
+    _require_origin(push=push)
     registry = open_registry()
     champion = require_champion(registry)
     if len(registry.champions) < 2:
@@ -188,6 +197,14 @@ def _find_entry(model: CommittedModel, champion: Assignment | None) -> LedgerEnt
     """Return the ledger's decision to promote a model in place of the champion; None if there is none."""
     champion_md5 = read_registered_model(champion.tag).artifact_md5 if champion else None
     return find_promotion(read_ledger(), champion_md5, model.artifact_md5)
+
+
+def _require_origin(*, push: bool) -> None:
+    if push and not has_origin():
+        raise UserError(
+            "--push: this repository has no remote origin; `git remote add origin URL` adds it, and without "
+            "--push the tags are local"
+        )
 
 
 def _decide(
@@ -251,6 +268,7 @@ def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str
     tags.append(
         (f"{ARTIFACT}#{CHAMPION}#{counter}", model.commit, f"Assign {CHAMPION} to {ARTIFACT} {label}")
     )
+    require_free_names(name for name, _, _ in tags)
     require_git("var", "GIT_COMMITTER_IDENT")  # fails before the first tag if git does not know the author
     newest_time = registry.newest_time
     for name, commit, subject in tags:
@@ -273,4 +291,4 @@ def _publish(registry: Registry, tags: tuple[str, ...], *, push: bool) -> Change
             "MLflow does not mirror the tags: %s\n`sentiment registry sync` mirrors them later",
             error,
         )
-    return Change(champion, tags, () if push else tuple(unpublished))
+    return Change(champion, tags, () if push or not has_origin() else tuple(unpublished))

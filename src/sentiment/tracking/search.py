@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -26,6 +28,11 @@ class FoundRun:
     tags: Mapping[str, str]
     experiment: str
     is_deleted: bool
+
+
+def open_database(path: Path) -> Store:
+    """Return the MLflow store in an SQLite file, to find runs in it; the configured store stays as it is."""
+    return Store(MlflowClient(f"sqlite:///{path}"), experiment_id="0")
 
 
 def find_run(store: Store, run_id: str) -> FoundRun | None:

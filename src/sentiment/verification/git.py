@@ -29,6 +29,18 @@ def get_commit(revision: str = "HEAD") -> str | None:
     return output.decode().strip()
 
 
+def require_revision(revision: str) -> str:
+    """Return the commit of a revision or of a DVC experiment.
+
+    Raises:
+        UserError: there is none.
+    """
+    commit = get_commit(revision) if revision.strip() else None
+    if commit is None:
+        raise UserError(f"{revision!r}: no git revision and no DVC experiment{describe_shallow_clone()}")
+    return commit
+
+
 def require_commit() -> str:
     """Return the commit of HEAD.
 

@@ -1,6 +1,6 @@
 """The MLflow run that trained a model, against the inputs that `dvc.lock` records for the model's stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sentiment.model.model_config import Origin
 from sentiment.settings import load_settings
@@ -13,6 +13,8 @@ from sentiment.verification.checks import Check, Status
 from sentiment.verification.lock import Project
 
 NAME = "run"
+CODE_DIGEST_TAG = f"{DIGEST_TAG}code"
+RELOCKED = ", with code for which `sentiment relock` found equal results"
 CONTENT: dict[Kind, str] = {
     "code": "code",
     "params": "parameters",
@@ -72,15 +74,37 @@ def _compare(project: Project, stage: str, runs: Sequence[FoundRun]) -> Check:
             "not known", runs, "was logged by an earlier version, without digests of all its inputs"
         )
     for run in complete:
-        if all(run.tags[f"{DIGEST_TAG}{kind}"] == digests[kind] for kind in KINDS):
+        if not _find_differing_kinds(run, digests):
             others = _count_others(len(runs) - 1)
             content = "the code, parameters, package versions and data in dvc.lock"
-            return _report("agrees", [run], f"trained it{_describe_commit(run)} from {content}{others}")
-    newest = complete[0]
-    differing = [CONTENT[kind] for kind in KINDS if newest.tags[f"{DIGEST_TAG}{kind}"] != digests[kind]]
+            relocked = "" if run.tags[CODE_DIGEST_TAG] == digests["code"] else RELOCKED
+            return _report(
+                "agrees", [run], f"trained it{_describe_commit(run)} from {content}{relocked}{others}"
+            )
+    differing = [CONTENT[kind] for kind in _find_differing_kinds(complete[0], digests)]
     return _report(
         "differs", complete, f"trained it from other {' and '.join(differing)} than dvc.lock records"
     )
+
+
+def _find_differing_kinds(run: FoundRun, digests: Mapping[Kind, str]) -> list[Kind]:
+    """Return the kinds of inputs of a run whose digests differ."""
+    return [
+        kind
+        for kind in KINDS
+        if run.tags[f"{DIGEST_TAG}{kind}"] != digests[kind]
+        and not (kind == "code" and has_code(run, digests[kind]))
+    ]
+
+
+def has_code(run: FoundRun, digest: str) -> bool:
+    """Return whether a run trained with the code of a digest, or with code that `relock` found equal."""
+    return run.tags.get(CODE_DIGEST_TAG) == digest or build_equal_code_tag(digest) in run.tags
+
+
+def build_equal_code_tag(digest: str) -> str:
+    """Return the name of the tag of runs which records that the code of a digest has equal results."""
+    return f"{CODE_DIGEST_TAG}.{digest}"
 
 
 def _count_others(count: int) -> str:

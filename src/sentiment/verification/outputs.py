@@ -20,18 +20,23 @@ from sentiment.stage_inputs import Tree, WorkingTree
 from sentiment.verification.checks import Check, report_differences
 from sentiment.verification.lock import Project
 
-CONFIGURATIONS = (".dvc/config", ".dvc/config.local")
-"""DVC's configuration of the repository; a later file takes precedence."""
-
 
 def find_cache() -> Path:
-    """Return the folder of DVC's cache."""
+    """Return the folder of DVC's cache, as the configuration of system, user and repository sets it."""
+    from dvc.dirs import global_config_dir, system_config_dir
+
+    configurations = (
+        Path(system_config_dir(), "config"),
+        Path(global_config_dir(), "config"),
+        Path(".dvc/config"),
+        Path(".dvc/config.local"),
+    )
     folder = Path(".dvc/cache")
-    for name in CONFIGURATIONS:
+    for file in configurations:  # a later one takes precedence
         parser = configparser.ConfigParser(interpolation=None)  # a path may contain %
-        parser.read(name)
+        parser.read(file)
         if location := parser.get("cache", "dir", fallback=None):
-            folder = Path(name).parent / location
+            folder = file.parent / Path(location.strip("\"'")).expanduser()
     return folder
 
 
@@ -88,12 +93,31 @@ class OutputTree:
         if path in self._md5s:
             on_disk = self._disk.hash(path) == self._md5s[path]
             return Path(path) if on_disk else find_cached(self._md5s[path])
-        folder, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
-        found = self._locate(folder) if folder in self._md5s else None
-        if found is None or found.is_dir():
-            return found / name if found is not None and (found / name).is_file() else None
+        folder = next(
+            (str(parent) for parent in PurePosixPath(path).parents if str(parent) in self._md5s), None
+        )
+        found = self._locate(folder) if folder else None
+        if folder is None or found is None:
+            return None
+        name = PurePosixPath(path).relative_to(folder).as_posix()
+        if found.is_dir():
+            return found / name if (found / name).is_file() else None
         md5 = (_read_listing(found) or {}).get(name)
         return find_cached(md5) if md5 else None
+
+    def list_files(self, path: str) -> dict[str, str] | None:
+        """Return the MD5 of each file of an output by its path; None if it is nowhere on this machine."""
+        found = self._locate(path)
+        if found is None:
+            md5 = self.hash(path)
+            return None if md5 is None else {path: md5}
+        if found.is_dir():
+            files = sorted(file for file in found.rglob("*") if file.is_file())
+            return {file.as_posix(): compute_file_md5(file) for file in files}
+        if not self._md5s[path].endswith(".dir"):
+            return {path: self._md5s[path]}
+        listing = _read_listing(found)
+        return None if listing is None else {f"{path}/{name}": md5 for name, md5 in listing.items()}
 
 
 def check_outputs(project: Project) -> Check:

@@ -21,6 +21,7 @@ from sentiment.verification.git import (
     find_commits_with,
     get_commit,
     require_commit,
+    require_revision,
 )
 from sentiment.verification.lock import Project, check_inputs, check_installed_packages, check_lock
 from sentiment.verification.outputs import (
@@ -66,7 +67,13 @@ def verify_lock(revision: str = "HEAD") -> Verification:
         UserError: the revision does not exist, or git cannot read the repository.
     """
     require_commit()
-    project = Project(CommitTree(_require_revision(revision)), get_commit(revision))
+    if get_commit(revision) is None and Path(revision).is_dir():
+        raise UserError(
+            f"{revision}: --lock compares files of a git revision, and this is a folder; "
+            f"`sentiment verify {revision}` verifies the model in it"
+        )
+    commit = require_revision(revision)
+    project = Project(CommitTree(commit), commit)
     checks = [check_lock(project), *(check_inputs(project, kind) for kind in LOCK_KINDS)]
     return Verification(f"dvc.lock of {revision}", tuple(checks))
 

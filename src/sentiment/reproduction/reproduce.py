@@ -1,0 +1,316 @@
+"""`sentiment reproduce`: makes the outputs of a commit again, and compares them with its `dvc.lock`."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal
+
+from sentiment import paths
+from sentiment.comparison import fetch_output
+from sentiment.environment import find_differing_packages, list_declared_packages
+from sentiment.errors import UserError
+from sentiment.repository import DVC_SUFFIX, run_git
+from sentiment.reproduction.differences import Difference, OutputsOnDisk, find_difference
+from sentiment.reproduction.machine import describe_machine, list_weights
+from sentiment.reproduction.scores import ScoreComparison, compare_models
+from sentiment.reproduction.worktree import open_worktree, run_stage
+from sentiment.stage_inputs import KINDS, CommitTree, read_yaml
+from sentiment.tracking.provenance import parse_lock
+from sentiment.verification.git import require_commit, require_revision
+from sentiment.verification.lock import Project, check_inputs, check_lock
+from sentiment.verification.outputs import OutputTree
+
+logger = logging.getLogger(__name__)
+
+Verdict = Literal["equal", "other hardware", "different"]
+
+DATABASE = Path("mlruns/mlflow.db")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage wrote when it ran again, compared with `dvc.lock`.
+
+    Attributes:
+        stage: name of the stage.
+        outputs: number of its outputs.
+        differences: outputs that differ, in the order of `dvc.lock`.
+    """
+
+    stage: str
+    outputs: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def first_difference(self) -> Difference | None:
+        """The first output that differs by more than the digest of the code."""
+        return next((each for each in self.differences if not each.is_digest_only), None)
+
+    def __str__(self) -> str:
+        if self.first_difference is None:
+            digests = f", {len(self.differences)} of them but for the digest of the code"
+            return f"{self.stage}: {self.outputs} outputs are equal{digests if self.differences else ''}"
+        return f"{self.stage}: {len(self.differences)} of {self.outputs} outputs differ"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Result of `reproduce`.
+
+    Attributes:
+        revision: revision that was made again.
+        commit: its commit.
+        verdict: `equal` bytes; `other hardware`, which explains the differences; or `different`.
+        stages: results by stage, in the order of the pipeline.
+        lock: how `dvc.lock` differs from the code, parameters, packages and data of its commit.
+        machine: how this machine differs from the one on which the first stage that differs ran; None if
+            that is not known, or nothing differs.
+        scores: the models' scores, if they were compared.
+        reasons: why a difference is not explained by other hardware.
+    """
+
+    revision: str
+    commit: str
+    verdict: Verdict
+    stages: tuple[StageResult, ...]
+    lock: tuple[str, ...] = ()
+    machine: tuple[str, ...] | None = None
+    scores: ScoreComparison | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def is_reproduced(self) -> bool:
+        """Whether the outputs are equal, or other hardware explains the differences."""
+        return self.verdict != "different"
+
+    @property
+    def first_difference(self) -> tuple[str, Difference] | None:
+        """The first stage and output that differ by more than the digest of the code."""
+        return _find_first(self.stages)
+
+    def __str__(self) -> str:
+        lines = [*map(str, self.stages), *self.lock]
+        if self.first_difference:
+            stage, difference = self.first_difference
+            lines.append(f"first difference: {stage}: {difference}")
+        if self.machine:
+            lines.append(f"this machine: {'; '.join(self.machine)}")
+        lines += [str(self.scores)] if self.scores else []
+        lines += self.reasons
+        conclusion = {
+            "equal": "equal bytes",
+            "other hardware": "equal within what other hardware explains",
+            "different": "different",
+        }[self.verdict]
+        return "\n".join([*lines, f"{self.revision} ({self.commit[:7]}): {conclusion}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as it is printed in JSON."""
+        first = self.first_difference
+        return {
+            "revision": self.revision,
+            "commit": self.commit,
+            "verdict": self.verdict,
+            "first_difference": {"stage": first[0], **vars(first[1])} if first else None,
+            "stages": [
+                {**vars(stage), "differences": [vars(each) for each in stage.differences]}
+                for stage in self.stages
+            ],
+            "lock": self.lock,
+            "machine": self.machine,
+            "scores": self.scores.to_dict() if self.scores else None,
+            "reasons": self.reasons,
+        }
+
+
+def reproduce(revision: str = "HEAD", keep: Path | None = None) -> Reproduction:
+    """Make the outputs of a commit again in a clean worktree, and compare them with its `dvc.lock`.
+
+    Everything is computed: the worktree has its own DVC cache, MLflow store and studies. Only downloaded
+    files and files in `data/incoming` come from this machine.
+
+    Args:
+        revision: git revision or DVC experiment.
+        keep: folder to which the new outputs are copied; it must not exist.
+
+    Raises:
+        UserError: there is no such revision, it has no complete `dvc.lock`, the installed packages are not
+            those in its `environment.yaml`, or a stage fails.
+    """
+    if keep is not None and keep.exists():
+        raise UserError(f"--keep: {keep} exists; name a folder that does not exist yet")
+    require_commit()
+    commit = require_revision(revision)
+    project = Project(CommitTree(commit), commit)
+    stages = order_stages(project, revision)
+    _require_packages(project, revision)
+    lock = tuple(
+        f"{check.name}: {check.message}"
+        for check in (check_lock(project), *(check_inputs(project, kind) for kind in KINDS))
+        if check.status == "differs"
+    )
+    with open_worktree(commit) as root:
+        _fetch_incoming(project, root)
+        results = []
+        for stage in stages:
+            run_stage(root, stage)
+            results.append(_compare_stage(project, root, stage))
+            logger.info(str(results[-1]))
+        result = _conclude(project, Reproduction(revision, commit, "equal", tuple(results), lock), root)
+        if keep is not None:
+            _copy_outputs(project, root, keep)
+    return result
+
+
+def order_stages(project: Project, name: str) -> list[str]:
+    """Return the stages of a project, each after those whose outputs it reads.
+
+    Raises:
+        UserError: `dvc.yaml` or `dvc.lock` is missing, or they do not have the same stages.
+    """
+    missing = [stage for stage in project.stages if stage not in project.lock]
+    if not project.stages or missing:
+        which = f"no entry of {', '.join(missing)}" if missing else "no stages"
+        raise UserError(
+            f"{name}: {paths.LOCK} of this commit has {which}, so there is nothing to compare with; run "
+            "`dvc repro` and commit its results, or name a later commit"
+        )
+    writers = {path: stage for stage in project.stages for path in project.list_outputs(stage)}
+    graph = {
+        name: [writers[dep] for dep in stage.get("deps") or () if dep in writers]
+        for name, stage in project.stages.items()
+    }
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError:
+        raise UserError(
+            f"{name}: the stages in {paths.PIPELINE} of this commit depend on each other"
+        ) from None
+
+
+def _require_packages(project: Project, revision: str) -> None:
+    """Raise UserError if installed packages differ from those in the commit's `environment.yaml`."""
+    locked = read_yaml(project.tree, paths.ENVIRONMENT.name)
+    if not locked:
+        logger.warning(
+            "%s has no %s: whether the installed packages are those of the commit is not known",
+            revision,
+            paths.ENVIRONMENT,
+        )
+        return
+    packages = sorted({name for stage in project.stages.values() for name in list_declared_packages(stage)})
+    if differences := find_differing_packages(packages, {name: str(locked[name]) for name in locked}):
+        raise UserError(
+            "\n  ".join(
+                [
+                    f"installed packages differ from {paths.ENVIRONMENT} of {revision}:",
+                    *differences,
+                    "install the packages in its requirements.lock in another environment, and run it there",
+                ]
+            )
+        )
+
+
+def _fetch_incoming(project: Project, root: Path) -> None:
+    """Copy the files in `data/incoming` that DVC tracks from DVC's cache or remote to a worktree."""
+    listed = run_git("ls-tree", "-r", "-z", "--name-only", str(project.commit), "--", str(paths.INCOMING))
+    for name in (listed or b"").decode().split("\0"):
+        if name.endswith(DVC_SUFFIX):
+            for out in read_yaml(project.tree, name).get("outs") or ():
+                path = Path(name).parent / str(out["path"])
+                fetch_output(str(project.commit), path, root / path)
+
+
+def read_remade_outputs(root: Path) -> dict[str, dict[str, str]]:
+    """Return the MD5 of each output by path, by stage, that the `dvc.lock` in a worktree records."""
+    lock = parse_lock((root / paths.LOCK).read_text(encoding="utf-8"))
+    return {
+        stage: {out["path"]: str(out.get("md5")) for out in entry.get("outs") or ()}
+        for stage, entry in lock.items()
+    }
+
+
+def _compare_stage(project: Project, root: Path, stage: str) -> StageResult:
+    """Compare what a stage wrote in a worktree with `dvc.lock`."""
+    locked, remade = project.list_outputs(stage), read_remade_outputs(root).get(stage, {})
+    committed, new = OutputTree(project), OutputsOnDisk(root)
+    differences = (
+        find_difference(path, committed, new) or Difference(path, "has another MD5 in dvc.lock")
+        for path in dict.fromkeys([*locked, *remade])
+        if locked.get(path) != remade.get(path)
+    )
+    return StageResult(stage, len(locked), tuple(differences))
+
+
+def _find_first(stages: Iterable[StageResult]) -> tuple[str, Difference] | None:
+    return next(((each.stage, each.first_difference) for each in stages if each.first_difference), None)
+
+
+def _conclude(project: Project, result: Reproduction, root: Path) -> Reproduction:
+    """Return the result with its verdict; other hardware must explain all differences."""
+    if result.first_difference is None:
+        return result
+    first, _ = result.first_difference
+    reasons = []
+    machine = scores = None
+    weights = list_weights({stage: project.list_outputs(stage) for stage in project.stages})
+    remade = list_weights(read_remade_outputs(root))
+    if first in {*weights, "evaluate"}:
+        machine = describe_machine(first, weights, remade, root / DATABASE)
+        if machine is None:
+            reasons.append(
+                f"on which machine {first} ran is not known: its run is not in this MLflow store "
+                "(MLFLOW_TRACKING_URI)"
+            )
+        elif not machine:
+            reasons.append(f"{first} ran on a machine like this one, so that the hardware is not the reason")
+        try:
+            scores = _compare_scores(project, root)
+        except UserError as error:
+            reasons.append(f"the scores cannot be compared: {error}")
+        else:
+            if not scores.is_within_tolerance:
+                reasons.append("the scores differ by more than other hardware explains")
+    else:
+        reasons.append(f"{first} writes the same bytes on all hardware")
+    if result.lock:
+        reasons.append("dvc.lock is not that of its commit")
+    return Reproduction(
+        result.revision,
+        result.commit,
+        "different" if reasons else "other hardware",
+        result.stages,
+        result.lock,
+        machine,
+        scores,
+        tuple(reasons),
+    )
+
+
+def _compare_scores(project: Project, root: Path) -> ScoreComparison:
+    evaluate = _read_locked_params(project, "evaluate")
+    with tempfile.TemporaryDirectory() as temporary:
+        committed = fetch_output(str(project.commit), paths.SELECTED, Path(temporary) / "model")
+        return compare_models(committed, root / paths.SELECTED, root / paths.reviews("test"), evaluate)
+
+
+def _read_locked_params(project: Project, section: str) -> Mapping[str, Any]:
+    params = (project.lock.get("evaluate", {}).get("params") or {}).get(paths.PARAMS.name) or {}
+    values = params.get(section)
+    if not isinstance(values, Mapping) or not {"margin", "confidence_level"} <= values.keys():
+        raise UserError(f"{paths.PARAMS} of this commit has no margin for comparisons of models")
+    return values
+
+
+def _copy_outputs(project: Project, root: Path, target: Path) -> None:
+    for stage in project.stages:
+        for path in map(Path, project.list_outputs(stage)):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            if (root / path).is_dir():
+                shutil.copytree(root / path, target / path)
+            elif (root / path).is_file():
+                shutil.copy2(root / path, target / path)
