@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from sentiment.data.download_cache import get_cache_folder
 from sentiment.errors import UserError
-from sentiment.repository import run_git
+from sentiment.repository import require_git, run_git
 from sentiment.settings import load_settings
 
 WORKTREES = Path(".cache/worktrees")
@@ -58,7 +58,8 @@ def open_worktree(commit: str) -> Iterator[Path]:
         with _interrupted_by_signals():
             prefix = (run_git("rev-parse", "--show-prefix") or b"").decode().strip()
             # No hooks: they may have side effects, such as installing packages.
-            _run("git", "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", folder, commit)
+            no_hooks = ("-c", f"core.hooksPath={os.devnull}")
+            require_git(*no_hooks, "worktree", "add", "--detach", str(folder), commit)
             root = folder / prefix
             _isolate_dvc(root)
             yield root
@@ -171,12 +172,3 @@ def _build_environment(root: Path) -> dict[str, str]:
         "DOWNLOAD_CACHE": str(get_cache_folder().resolve()),
         **({"TUNE_WORKERS": str(workers)} if workers else {}),
     }
-
-
-def _run(*command: str | Path) -> None:
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise UserError(f"cannot run {command[0]}: {error}") from None
-    if process.returncode:
-        raise UserError(f"cannot create a git worktree: {process.stderr.strip()}")
