@@ -8,6 +8,6 @@ import os
 # here: every stage, the command line and the served model import this package before torch.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# MLflow's usage statistics: a thread of theirs changes the environment of the process while settings are read
-# from it, which then fails with a KeyError and ends a worker of a search. MLflow reads this when it is imported.
+# A thread of MLflow's usage statistics changes the environment of the process while settings are read from
+# it, which then fails with a KeyError and ends a worker of a search. MLflow reads this when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -98,9 +98,9 @@ def verify(name: str | None = None) -> Verification:
 def _resolve(name: str | None, on_disk: Project) -> Subject | Check:
     if name is None:
         return Subject("working tree", on_disk)
-    if Path(name).is_dir():
-        return _resolve_folder(Path(name), on_disk)
     commit = get_commit(name)
+    if Path(name).is_dir() and (commit is None or Path(name).is_absolute()):
+        return _resolve_folder(Path(name), on_disk)
     if commit is None and RUN_ID.fullmatch(name):
         return _resolve_run(name, on_disk)
     commit = _require_revision(name)
