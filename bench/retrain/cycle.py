@@ -20,7 +20,6 @@ from bench.small import ROOT, SMALL, copy_repository, inherited, set_params
 logger = logging.getLogger(__name__)
 
 EASY: Mapping[str, Any] = {
-    "retrain.beat_linear": False,  # no LSTM beats it after seconds of training on 240 reviews
     "evaluate.limits.behaviour": {},
     "retrain.data.min_rows": 50,
 }

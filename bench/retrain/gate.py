@@ -88,6 +88,7 @@ def _simulate(seed: int, data: TrainingData, test: TokenizedReviews, params: Par
             name="champion",
             level=LEVEL / params.retrain.looks,
             margin=params.evaluate.margin,
+            max_margin=params.retrain.max_margin,
         )
         outcomes[name], _, reason = decide({"champion": found}, data_changed=True)
         logger.info(f"seed {seed}, {name}: {outcomes[name]}, {reason}")

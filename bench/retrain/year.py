@@ -28,6 +28,9 @@ AUC, CORRELATION = 0.9723, 0.976
 """AUC of the default baseline, and correlation in each class at which two equal models have the standard
 error of the difference between baseline and tuned model, 0.0387 / sqrt(reviews), by `make bench-verdict`."""
 
+MAX_MARGIN = 0.02
+"""`retrain.max_margin`, which a test split of this size does not reach."""
+
 SEED_DEVIATION = 0.0005
 """Standard deviation of the AUC of a configuration over its seeds."""
 
@@ -105,7 +108,7 @@ class SimulatedSplit:
     def compare(self, model: Model, reference: Model, level: float, margin: float) -> GateComparison:
         """Compare two models as the model gate does, by DeLong's method."""
         estimate = estimate_difference(model.placements - reference.placements, self.positive)
-        used = choose_margin(estimate.standard_error, level, margin)
+        used = choose_margin(estimate.standard_error, level, margin, MAX_MARGIN)
         interval = estimate.compute_interval(1 - 2 * level)
         verdict = decide_verdict(interval, used)
         comparison = Comparison(verdict, estimate.value, interval, len(self._shared), None)

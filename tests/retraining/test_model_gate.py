@@ -56,20 +56,28 @@ def test_level_and_margin_are_those_of_one_look() -> None:
     """A one-sided level of 0.025 / 52 has the normal quantile 3.30; the margin adds 0.84."""
     labels, first, second = draw_scores(2000, seed=0)
     estimate = estimate_auc_difference(labels, first, second)
-    found = compare_at_level(labels, first, second, name="old", level=LEVEL / 52, margin=0.0001)
+    found = compare_at_level(
+        labels, first, second, name="old", level=LEVEL / 52, margin=0.0001, max_margin=0.5
+    )
     assert found.margin == pytest.approx((3.3015 + 0.84) * estimate.standard_error, rel=1e-4)
     assert found.comparison.interval.low == pytest.approx(
         estimate.value - 3.3015 * estimate.standard_error, abs=1e-6
     )
-    wide = compare_at_level(labels, first, second, name="old", level=LEVEL / 52, margin=0.2)
+    wide = compare_at_level(labels, first, second, name="old", level=LEVEL / 52, margin=0.2, max_margin=0.5)
     assert wide.margin == 0.2
+    small = compare_at_level(
+        labels, first, second, name="old", level=LEVEL / 52, margin=0.0001, max_margin=0.0002
+    )
+    assert (small.margin, small.comparison.verdict) == (0.0002, "cannot tell")
 
 
 def test_equal_models_are_no_worse_in_four_of_five_decisions() -> None:
     verdicts = []
     for seed in range(200):
         labels, first, second = draw_scores(400, seed=seed)
-        found = compare_at_level(labels, first, second, name="old", level=LEVEL / 52, margin=1e-6)
+        found = compare_at_level(
+            labels, first, second, name="old", level=LEVEL / 52, margin=1e-6, max_margin=0.5
+        )
         verdicts.append(found.comparison.verdict)
     assert verdicts.count("no worse") / len(verdicts) == pytest.approx(0.8, abs=0.09)  # three standard errors
     assert verdicts.count("cannot tell") > 20
@@ -80,7 +88,9 @@ def test_missing_rows_are_those_that_the_margin_of_the_params_needs() -> None:
     if estimate_auc_difference(labels, first, second).value > 0:
         first, second = second, first
     lower = first - 0.05 * labels
-    found = compare_at_level(labels, lower, second, name="old", level=LEVEL / 52, margin=0.002)
+    found = compare_at_level(
+        labels, lower, second, name="old", level=LEVEL / 52, margin=0.002, max_margin=0.5
+    )
     assert found.margin > 0.002
     assert found.comparison.verdict == "cannot tell"
     assert found.comparison.rows_needed is not None

@@ -46,6 +46,9 @@ class RetrainParams(Section):
     looks: Annotated[int, Field(ge=1)]
     """Number of models that one test split may be used to decide on; each look has a level of 0.025 divided
     by this number."""
+    max_margin: Annotated[float, Field(gt=0, lt=0.5)]
+    """Largest AUC by which a model may be lower and still count as no worse, where the test split is too
+    small for `evaluate.margin`."""
     beat_linear: bool
     """Whether a model must be better than the linear reference to be promoted."""
     accept: Annotated[tuple[Digest, ...], Field(strict=False)]

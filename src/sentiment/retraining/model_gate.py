@@ -40,9 +40,6 @@ POWER_QUANTILE = 0.84
 """Normal quantile of a power of 80%: with a margin of (z + 0.84) standard errors, an equal model is
 `no worse` in 80% of decisions."""
 
-MAX_MARGIN = 0.5
-"""Largest margin, however few the test reviews: no difference in AUC that matters is larger."""
-
 LEARNED_DATA = tuple(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled"))
 """Files with the reviews that a model learns from."""
 
@@ -117,6 +114,7 @@ def judge(
             name=assignment.registration.name,
             level=result.level,
             margin=params.evaluate.margin,
+            max_margin=params.retrain.max_margin,
         )
         for role, assignment in models.items()
     }
@@ -152,6 +150,7 @@ def compare_at_level(
     name: str,
     level: float,
     margin: float,
+    max_margin: float,
 ) -> GateComparison:
     """Compare a challenger with an earlier model on the same reviews.
 
@@ -163,10 +162,11 @@ def compare_at_level(
         name: version of the earlier model.
         level: one-sided level.
         margin: smallest margin, see `choose_margin`.
+        max_margin: largest margin.
     """
     confidence_level = 1 - 2 * level
     estimate = estimate_auc_difference(labels, scores, reference, groups)
-    used = choose_margin(estimate.standard_error, level, margin)
+    used = choose_margin(estimate.standard_error, level, margin, max_margin)
     comparison = compare_scores(
         labels, scores, reference, groups=groups, confidence_level=confidence_level, margin=used
     )
@@ -177,18 +177,19 @@ def compare_at_level(
     return GateComparison(name, comparison, used)
 
 
-def choose_margin(standard_error: float, level: float, smallest: float) -> float:
-    """Return the margin of a comparison: at least (z + 0.84) standard errors, up to `MAX_MARGIN`.
+def choose_margin(standard_error: float, level: float, smallest: float, largest: float) -> float:
+    """Return the margin of a comparison: (z + 0.84) standard errors, within limits.
 
     With a smaller one, most models that are equal could not be told from worse ones.
 
     Args:
         standard_error: standard error of the difference in AUC.
         level: one-sided level, whose normal quantile is z.
-        smallest: margin of params.yaml.
+        smallest: smallest margin, `evaluate.margin`.
+        largest: largest margin, `retrain.max_margin`, unless `smallest` is above it.
     """
     visible = (float(norm.ppf(1 - level)) + POWER_QUANTILE) * standard_error
-    return max(smallest, min(visible, MAX_MARGIN))
+    return max(smallest, min(visible, largest))
 
 
 def decide(comparisons: Mapping[Role, GateComparison], *, data_changed: bool) -> tuple[Outcome, str, str]:
