@@ -28,9 +28,11 @@ from sentiment.training.loop import fit
 logger = logging.getLogger(__name__)
 
 SEEDS = 10
-TRAINED_ON = 2_000
+TRAINED_ON = 1_000
 """Reviews that the champion is trained on."""
 VALIDATED_ON = 500
+WARMUP_STEPS = 10
+"""Of the 32 steps of the champion's training."""
 FLIPPED_ROWS = 400
 """New reviews of a batch with flipped labels."""
 FLIPPED_SHARES = (0.1, 0.25, 1.0)
@@ -39,7 +41,8 @@ FLIPPED_SHARES = (0.1, 0.25, 1.0)
 def gate_bars() -> list[Bar]:
     """Return the bar on good reviews that double a training set, and the outcomes with flipped labels."""
     params = load_params()
-    train = params.train.model_copy(update={"device": "cpu", "unlabelled": "ignore"})
+    schedule = params.train.schedule.model_copy(update={"warmup_steps": WARMUP_STEPS})
+    train = params.train.model_copy(update={"device": "cpu", "unlabelled": "ignore", "schedule": schedule})
     params = params.model_copy(update={"train": train, "model": params.model.model_copy(update=SMALL_MODEL)})
     data = TrainingData.open()
     test = encode(load_tokenizer(paths.TOKENIZER), read_reviews(paths.reviews("test")))
