@@ -20,6 +20,7 @@ def _edit(project: Project, file: str, old: str, new: str, count: int = 1) -> No
     (project.root / file).write_text(text.replace(old, new, count))
 
 
+@pytest.mark.timeout(900)
 def test_refactoring_is_recorded_without_retraining(committed: Project) -> None:
     assert "nothing to record" in committed.run("sentiment", "relock").stdout
     outputs = committed.tree()

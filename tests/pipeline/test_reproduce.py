@@ -38,6 +38,7 @@ def _worktrees(project: Project) -> list[str]:
     return [*entries, *(path.name for path in project.root.glob(".cache/worktrees/*") if path.is_dir())]
 
 
+@pytest.mark.timeout(900)
 def test_commit_is_reproduced_with_equal_bytes(committed: Project, tmp_path: Path) -> None:
     """Neither the working tree nor caches, stores and settings of the machine take part."""
     (committed.root / "data/incoming/week.csv").write_text("text,label\nA fine film.,1\n")

@@ -97,7 +97,7 @@ def relock() -> Relock:
     with open_worktree(base) as before, open_worktree(head) as after:
         _copy_working_tree(after)
         for root in (before, after):
-            _copy_incoming(root)
+            _copy_data(project, root)
             shrink(root)
         for stage in stages:
             if difference := _compare(before, after, stage):
@@ -174,11 +174,19 @@ def _copy_working_tree(root: Path) -> None:
             target.unlink(missing_ok=True)
 
 
-def _copy_incoming(root: Path) -> None:
-    """Copy `data/incoming` with the files that DVC tracks; both pipelines read the same."""
-    shutil.rmtree(root / paths.INCOMING, ignore_errors=True)
-    if paths.INCOMING.is_dir():
-        shutil.copytree(paths.INCOMING, root / paths.INCOMING)
+def _copy_data(project: Project, root: Path) -> None:
+    """Copy the data that no stage writes, with files that DVC tracks; both pipelines read the same."""
+    written = {path for stage in project.stages for path in project.list_outputs(stage)}
+    declared = {str(dep) for stage in project.stages.values() for dep in stage.get("deps") or ()}
+    for path in map(Path, declared - written):
+        if path.as_posix().startswith(CODE_FOLDERS):
+            continue
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.rmtree(root / path, ignore_errors=True)
+            shutil.copytree(path, root / path)
+        elif path.is_file():
+            shutil.copy2(path, root / path)
 
 
 def _compare(before: Path, after: Path, stage: str) -> Difference | None:
