@@ -14,6 +14,8 @@ from tests.project import Project
 from tests.workflows.actions import link_environment
 from tests.workflows.conftest import BATCH, Rows, Site, read_report, write_batch
 
+pytestmark = pytest.mark.timeout(1800)  # the first test also makes the first champion
+
 ALARMS = {
     "data_stopped": "Retraining: the new rows were stopped",
     "failed": "Retraining: failed",
