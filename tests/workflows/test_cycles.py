@@ -266,6 +266,7 @@ def test_lock_that_disagrees_with_its_commit_is_not_registered(site: Site, tmp_p
     colleague.commit("edited")
     (promoted,) = site.forge.push(colleague)
     promoted.require(verify="failure", assign="skipped")
+    assert "in dvc.lock 0.004" in promoted.log
     assert site.versions == versions
 
 
