@@ -15,6 +15,7 @@ from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, Origin, load
 from sentiment.params import Params
 from sentiment.params.section import Section
 from sentiment.settings import repository_root
+from sentiment.stage_inputs import parse_lock
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, Store, build_run_name, find_tagged_run, open_store, reopen_run, start_run
 from sentiment.tracking.origin_tags import (
@@ -25,7 +26,7 @@ from sentiment.tracking.origin_tags import (
     UNKNOWN,
     build_origin_tags,
 )
-from sentiment.tracking.provenance import INPUT_TAG, compute_dvc_hashes, parse_lock
+from sentiment.tracking.provenance import INPUT_TAG, compute_dvc_hashes
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.fingerprint import PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision

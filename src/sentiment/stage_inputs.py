@@ -55,6 +55,16 @@ class StageInputs:
 _ABSENT = object()
 
 
+def parse_lock(text: str) -> dict[str, dict[str, Any]]:
+    """Return the stages of a `dvc.lock` by name; empty for a corrupt file."""
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return {}
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return dict(stages) if isinstance(stages, dict) else {}
+
+
 def read_locked_inputs(entry: Mapping[str, Any]) -> StageInputs:
     """Return the inputs that a stage's entry of `dvc.lock` records."""
     dependencies = {dep["path"]: dep.get("md5") for dep in entry.get("deps") or ()}

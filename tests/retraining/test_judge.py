@@ -12,8 +12,9 @@ from sentiment.files import compute_file_md5
 from sentiment.params import Params, load_params
 from sentiment.registry.promotion import promote
 from sentiment.registry.state import Assignment, open_registry, require_champion
+from sentiment.retraining.changes import has_data_changed, read_test_digest
 from sentiment.retraining.gate_result import GateResult
-from sentiment.retraining.model_gate import find_anchor, has_data_changed, judge, read_test_digest
+from sentiment.retraining.model_gate import find_anchor, judge
 from tests.registry.registered_project import HOLDOUT, RegisteredProject
 
 TEST = "data/reviews/test.parquet"

@@ -13,7 +13,7 @@ from sentiment.model.model_config import WEIGHTS_FILE
 from sentiment.paths import Candidate
 from sentiment.registry.git_tags import RegistryTag
 from sentiment.repository import run_git
-from sentiment.tracking.provenance import parse_lock
+from sentiment.stage_inputs import parse_lock
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from sentiment.reproduction.differences import Difference, OutputsOnDisk, find_d
 from sentiment.reproduction.machine import describe_machine, list_weights
 from sentiment.reproduction.scores import ScoreComparison, compare_models
 from sentiment.reproduction.worktree import open_worktree, run_stage
-from sentiment.stage_inputs import KINDS, CommitTree, read_yaml
-from sentiment.tracking.provenance import parse_lock
+from sentiment.stage_inputs import KINDS, CommitTree, parse_lock, read_yaml
 from sentiment.verification.git import require_commit, require_revision
 from sentiment.verification.lock import Project, check_inputs, check_lock
 from sentiment.verification.outputs import OutputTree

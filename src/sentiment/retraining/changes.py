@@ -8,9 +8,12 @@ from typing import Any
 from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.files import compute_md5
+from sentiment.registry.revision import read_committed_outputs, read_outputs
 from sentiment.repository import run_git
-from sentiment.stage_inputs import Kind, StageInputs, read_locked_inputs
-from sentiment.tracking.provenance import parse_lock
+from sentiment.stage_inputs import Kind, StageInputs, parse_lock, read_locked_inputs
+
+LEARNED_DATA = tuple(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled"))
+"""Files with the reviews that a model learns from."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,35 @@ def compute_inputs_digest(commit: str | None = None) -> str:
     digests = {stage: dict(values.compute_digests()) for stage, values in inputs.items()}
     digests.get("evaluate", {}).pop("data", None)  # which has the models themselves
     return compute_md5(json.dumps(digests, sort_keys=True).encode())
+
+
+def has_data_changed(champion_commit: str) -> bool:
+    """Return whether the models of the working tree learn from other reviews than those of a commit.
+
+    Raises:
+        UserError: `dvc.lock` of the working tree or of the commit lacks the reviews.
+    """
+    committed, current = read_committed_outputs(champion_commit, LEARNED_DATA), read_outputs(LEARNED_DATA)
+    return committed != current
+
+
+def read_test_digest() -> str:
+    """Return the MD5 of the test split, as `dvc.lock` of the working tree records it.
+
+    Raises:
+        UserError: `dvc.lock` has no test split.
+    """
+    path = paths.reviews("test")
+    return read_outputs([path])[path]
+
+
+def read_selected_md5() -> str:
+    """Return the MD5 of the folder of the selected model, as `dvc.lock` of the working tree records it.
+
+    Raises:
+        UserError: `dvc.lock` has no selected model.
+    """
+    return read_outputs([paths.SELECTED])[paths.SELECTED]
 
 
 def _read_inputs(commit: str | None) -> dict[str, StageInputs]:

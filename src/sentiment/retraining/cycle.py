@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from sentiment import paths
-from sentiment.comparison import ModelComparison, compare, fetch_model
 from sentiment.data.locations import to_local_path
 from sentiment.data.recorded_files import find_changed_files, require_tracked_files
 from sentiment.errors import UserError
-from sentiment.evaluation.verdict import MIN_CLASS_SIZE
 from sentiment.files import write_json, write_text
 from sentiment.ledger import LedgerEntry, Outcome, append, count_looks, push_ledger, read_ledger
 from sentiment.params import Params, load_params
@@ -25,13 +22,10 @@ from sentiment.params.data import DownloadParams
 from sentiment.registry.revision import read_registered_model
 from sentiment.registry.state import open_registry
 from sentiment.repository import DVC_TEMPORARY, run_git
-from sentiment.retraining.changes import compute_inputs_digest, find_changes
-from sentiment.retraining.data_gate import ChampionData, DataGateResult, check_new_rows
-from sentiment.retraining.gate_result import GateResult
-from sentiment.retraining.model_gate import (
-    find_anchor,
+from sentiment.retraining.changes import (
+    compute_inputs_digest,
+    find_changes,
     has_data_changed,
-    judge,
     read_selected_md5,
     read_test_digest,
 )
@@ -39,6 +33,12 @@ from sentiment.retraining.notification import notify
 from sentiment.retraining.pipeline import PipelineRun, run_pipeline
 from sentiment.retraining.report import render_report
 from sentiment.retraining.result import RetrainingResult
+
+# The gates import torch and take seconds to import: they are imported where there is something to decide.
+if TYPE_CHECKING:
+    from sentiment.comparison import ModelComparison
+    from sentiment.retraining.data_gate import DataGateResult
+    from sentiment.retraining.gate_result import GateResult
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,15 @@ class _Cycle:
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
             return self._finish(pipeline, gate, entry=earlier, is_repeated=True)
-        decision = judge(
+        decision = self._judge()
+        entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
+        return self._finish(pipeline, gate, entry=entry)
+
+    def _judge(self) -> "GateResult":
+        """Decide on the selected model of the working tree."""
+        from sentiment.retraining.model_gate import find_anchor, judge
+
+        return judge(
             CHALLENGER,
             self._champion,
             find_anchor(self._registry),
@@ -151,8 +159,6 @@ class _Cycle:
             looks=count_looks(self._ledger, read_test_digest()),
             params=self._params,
         )
-        entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
-        return self._finish(pipeline, gate, entry=entry)
 
     @property
     def _has_data_changed(self) -> bool:
@@ -163,10 +169,13 @@ class _Cycle:
     def _champion_md5(self) -> str | None:
         return read_registered_model(self._champion.tag).artifact_md5 if self._champion else None
 
-    def _check_data(self) -> DataGateResult | None:
+    def _check_data(self) -> "DataGateResult | None":
         """Check the new rows against the champion; None if there are none, or no champion."""
         if self._champion is None or not self._has_data_changed:
             return None
+        from sentiment.comparison import fetch_model
+        from sentiment.retraining.data_gate import ChampionData, check_new_rows
+
         commit = self._champion.tag.commit
         with tempfile.TemporaryDirectory() as temporary:
             champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
@@ -214,8 +223,8 @@ class _Cycle:
         outcome: Outcome,
         reason: str,
         *,
-        gate: DataGateResult | None,
-        decision: GateResult | None = None,
+        gate: "DataGateResult | None",
+        decision: "GateResult | None" = None,
     ) -> LedgerEntry:
         """Append a decision to the ledger; return the one that counts, perhaps that of another process."""
         recent = self._compare_on_recent() if decision and decision.is_look else None
@@ -243,7 +252,7 @@ class _Cycle:
     def _finish(
         self,
         pipeline: PipelineRun,
-        gate: DataGateResult | None,
+        gate: "DataGateResult | None",
         *,
         entry: LedgerEntry | None = None,
         reason: str = "",
@@ -262,8 +271,14 @@ class _Cycle:
             last_decision=max((other.created for other in self._ledger), default=None),
         )
 
-    def _compare_on_recent(self) -> ModelComparison | None:
+    def _compare_on_recent(self) -> "ModelComparison | None":
         """Compare challenger and champion on the fresh rows that neither has learned from."""
+        import numpy as np
+        import pyarrow.parquet as pq
+
+        from sentiment.comparison import compare
+        from sentiment.evaluation.verdict import MIN_CLASS_SIZE
+
         labels = pq.read_table(paths.reviews("recent"), columns=["label"])["label"].to_numpy()
         if self._champion is None or min(np.bincount(labels, minlength=2)) < MIN_CLASS_SIZE:
             return None

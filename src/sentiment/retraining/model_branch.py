@@ -18,7 +18,7 @@ from sentiment.errors import UserError
 from sentiment.files import temporary_folder
 from sentiment.registry.state import open_registry
 from sentiment.repository import run_git
-from sentiment.tracking.provenance import parse_lock
+from sentiment.stage_inputs import parse_lock
 
 logger = logging.getLogger(__name__)
 

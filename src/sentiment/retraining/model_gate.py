@@ -28,7 +28,7 @@ from sentiment.intervals import estimate_auc_difference
 from sentiment.ledger import Outcome
 from sentiment.params import Params
 from sentiment.registry.git_tags import CHAMPION
-from sentiment.registry.revision import read_committed_outputs, read_outputs
+from sentiment.registry.revision import read_outputs
 from sentiment.registry.state import FIRST_CHAMPION, ROLLBACK, Assignment, Registry
 from sentiment.retraining.gate_result import GateComparison, GateResult, Role
 from sentiment.retraining.slice_differences import compare_slices, find_worse_slices
@@ -39,9 +39,6 @@ LEVEL = 0.025
 POWER_QUANTILE = 0.84
 """Normal quantile of a power of 80%: with a margin of (z + 0.84) standard errors, an equal model is
 `no worse` in 80% of decisions."""
-
-LEARNED_DATA = tuple(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled"))
-"""Files with the reviews that a model learns from."""
 
 
 def judge(
@@ -238,35 +235,6 @@ def find_anchor(registry: Registry) -> Assignment | None:
         if "Forced" in details or details.get("Verdict", "better") in ("better", FIRST_CHAMPION):
             return champion
     return registry.champions[0] if registry.champions else None
-
-
-def has_data_changed(champion_commit: str) -> bool:
-    """Return whether the models of the working tree learn from other reviews than those of a commit.
-
-    Raises:
-        UserError: `dvc.lock` of the working tree or of the commit lacks the reviews.
-    """
-    committed, current = read_committed_outputs(champion_commit, LEARNED_DATA), read_outputs(LEARNED_DATA)
-    return committed != current
-
-
-def read_test_digest() -> str:
-    """Return the MD5 of the test split, as `dvc.lock` of the working tree records it.
-
-    Raises:
-        UserError: `dvc.lock` has no test split.
-    """
-    path = paths.reviews("test")
-    return read_outputs([path])[path]
-
-
-def read_selected_md5() -> str:
-    """Return the MD5 of the folder of the selected model, as `dvc.lock` of the working tree records it.
-
-    Raises:
-        UserError: `dvc.lock` has no selected model.
-    """
-    return read_outputs([paths.SELECTED])[paths.SELECTED]
 
 
 def _judge_against_linear(result: GateResult) -> GateResult:

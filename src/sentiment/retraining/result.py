@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentiment.ledger import LedgerEntry, Outcome
 from sentiment.registry.state import Assignment
 from sentiment.retraining.changes import Changes
-from sentiment.retraining.data_gate import DataGateResult
 from sentiment.retraining.pipeline import PipelineRun
+
+if TYPE_CHECKING:
+    from sentiment.retraining.data_gate import DataGateResult  # imports torch, which takes seconds
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class RetrainingResult:
     is_repeated: bool
     changes: Changes | None
     pipeline: PipelineRun
-    data_gate: DataGateResult | None
+    data_gate: "DataGateResult | None"
     last_decision: str | None
 
     def to_dict(self) -> dict[str, Any]:

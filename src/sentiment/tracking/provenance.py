@@ -6,14 +6,12 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from sentiment import paths
 from sentiment.data.locations import redact_urls_in
@@ -21,7 +19,7 @@ from sentiment.environment import PINNED, REQUIREMENTS, get_public_version, read
 from sentiment.files import compute_file_md5
 from sentiment.repository import read_committed, run_git
 from sentiment.settings import find_secrets, load_settings, repository_root
-from sentiment.stage_inputs import DIGEST_TAG, WorkingTree, collect_inputs
+from sentiment.stage_inputs import DIGEST_TAG, WorkingTree, collect_inputs, parse_lock
 
 if TYPE_CHECKING:
     from sentiment.tracking.run import Run
@@ -243,16 +241,6 @@ def _parse_lock_hashes(text: str) -> dict[str, set[str]]:
         for entry in [*(stage.get("deps") or []), *(stage.get("outs") or [])]:
             md5s.setdefault(str(entry.get("path")), set()).add(str(entry.get("md5")))
     return md5s
-
-
-def parse_lock(text: str) -> dict[str, dict[str, Any]]:
-    """Return the stages of a `dvc.lock` by name; empty for a corrupt file."""
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
-        return {}
-    stages = content.get("stages") if isinstance(content, dict) else None
-    return dict(stages) if isinstance(stages, dict) else {}
 
 
 def compute_working_tree_diff() -> str | None:
