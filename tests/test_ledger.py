@@ -59,7 +59,7 @@ def _origin(repository: Repository) -> Repository:
 def _run_script(repository: Repository, *entries: LedgerEntry) -> subprocess.CompletedProcess[str]:
     file = _write(repository.root.with_name(f"{repository.root.name}.jsonl"), *entries)
     return subprocess.run(
-        [SCRIPT, file], cwd=repository.root, capture_output=True, text=True, check=False, timeout=60
+        [SCRIPT, file], cwd=repository.root, capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -131,7 +131,7 @@ def test_appends_that_are_killed_and_repeated_lose_and_double_no_line(
             process.stdout.readline()
             time.sleep(milliseconds / 1000)
             process.kill()
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
     assert read_ledger() == entries
     assert repository.git("rev-list", "--count", "ledger") == "30"
 
@@ -236,7 +236,7 @@ def test_script_refuses_what_is_no_decision(repository: Repository) -> None:
     file = repository.root / "wrong"
     file.write_text(f'{_entry(2).to_json()}\n{{"outcome": "promote"}}\n')
     done = subprocess.run(
-        [SCRIPT, file], cwd=repository.root, capture_output=True, text=True, check=False, timeout=60
+        [SCRIPT, file], cwd=repository.root, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 1
     assert "line 2 is not a decision" in done.stderr
