@@ -39,11 +39,6 @@ class Reviews:
         rows = rng.permutation(len(self))[:size]
         return Reviews(self.texts[rows], self.labels[rows])
 
-    def flip(self, share: float, rng: np.random.Generator) -> "Reviews":
-        """Return the reviews with the labels of a random share of them inverted."""
-        flipped = rng.permutation(len(self)) < round(share * len(self))
-        return Reviews(self.texts, np.where(flipped, 1 - self.labels, self.labels).astype(np.int8))
-
     def map_texts(self, change: Callable[[str], str]) -> "Reviews":
         """Return the reviews with changed texts."""
         return Reviews(np.array([change(text) for text in self.texts], dtype=object), self.labels)

@@ -49,10 +49,6 @@ class Violation:
     message: str
     examples: Sequence[str] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the violation as it is written to the report and the ledger."""
-        return {"check": self.check, "message": self.message, "examples": list(self.examples)}
-
 
 @dataclass
 class Checks:

@@ -88,11 +88,16 @@ class DataGateResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as it is written to the report and the ledger."""
+        """Return the result as it is written to `reports/retrain.json` and to the ledger.
+
+        Without the examples: git keeps the ledger for ever, and the texts may be private.
+        """
         return {
             "batch": {"digest": self.batch.digest, "rows": self.batch.rows} if self.batch else None,
             "measurements": dict(self.measurements),
-            "violations": [violation.to_dict() for violation in self.violations],
+            "violations": [
+                {"check": violation.check, "message": violation.message} for violation in self.violations
+            ],
             "accepted": self.accepted,
             "reason": self.reason,
         }
