@@ -67,8 +67,16 @@ class JobRun:
 
 @dataclass
 class WorkflowRun:
-    """Result of a workflow: its jobs by name, in the order in which they ran."""
+    """Result of a workflow.
 
+    Attributes:
+        workflow: name of its file.
+        github: the context `github` of its expressions.
+        jobs: its jobs by name, in the order in which they ran.
+    """
+
+    workflow: str
+    github: dict[str, Any]
     jobs: dict[str, JobRun] = field(default_factory=dict)
 
     @property
@@ -192,11 +200,8 @@ class Forge:
         assert workflow["permissions"] == {}, "jobs take what they need"
         return workflow
 
-    def run(
-        self, name: str, event: str = "workflow_dispatch", schedule: str | None = None, attempt: int = 1
-    ) -> WorkflowRun:
+    def run(self, name: str, event: str = "workflow_dispatch", schedule: str | None = None) -> WorkflowRun:
         """Execute a workflow on the newest commit of main."""
-        workflow = self.read_workflow(f".github/workflows/{name}")
         self.runs += 1
         github = {
             "event": {"schedule": schedule} if schedule else {},
@@ -204,29 +209,48 @@ class Forge:
             "ref": "refs/heads/main",
             "ref_name": "main",
             "repository": REPOSITORY,
-            "run_attempt": str(attempt),
+            "run_attempt": "1",
             "run_id": str(self.runs),
             "server_url": self.server.address,
             "sha": self.git("rev-parse", "main"),
         }
-        run = WorkflowRun()
-        waiting = dict(workflow["jobs"])
+        return self._run_jobs(WorkflowRun(name, github))
+
+    def run_failed_jobs_again(self, run: WorkflowRun) -> WorkflowRun:
+        """Run the failed jobs of a run, and those that need them, with the artifacts that it has."""
+        jobs = self.read_workflow(f".github/workflows/{run.workflow}")["jobs"]
+        failed = {key for key, job in run.jobs.items() if job.result == "failure"}
+        kept = {
+            key: job
+            for key, job in run.jobs.items()
+            if key not in failed and not failed & _list_ancestors(key, jobs)
+        }
+        github = {**run.github, "run_attempt": str(int(run.github["run_attempt"]) + 1)}
+        return self._run_jobs(WorkflowRun(run.workflow, github, kept))
+
+    def _run_jobs(self, run: WorkflowRun) -> WorkflowRun:
+        """Run all jobs that have no result yet, each after those that it needs."""
+        jobs = self.read_workflow(f".github/workflows/{run.workflow}")["jobs"]
+        waiting = {key: job for key, job in jobs.items() if key not in run.jobs}
         while waiting:
             key = next(key for key, job in waiting.items() if not set(_list_needs(job)) & waiting.keys())
-            run.jobs[key] = self._run_job(key, waiting.pop(key), workflow["jobs"], github, run)
+            run.jobs[key] = self._run_job(key, waiting.pop(key), jobs, run)
         return run
 
-    def _run_job(
-        self, key: str, job: Workflow, jobs: Mapping[str, Workflow], github: dict[str, Any], run: WorkflowRun
-    ) -> JobRun:
+    def _run_job(self, key: str, job: Workflow, jobs: Mapping[str, Workflow], run: WorkflowRun) -> JobRun:
         assert job.keys() <= JOB_KEYS, f"{key}: unknown keys {job.keys() - JOB_KEYS}"
         ancestors = [run.jobs[name].result for name in _list_ancestors(key, jobs)]
         needs = {
             name: {"result": run.jobs[name].result, "outputs": run.jobs[name].outputs}
             for name in _list_needs(job)
         }
-        token = f"token-{github['run_id']}-{key}"
-        values = {"github": {**github, "token": token}, "needs": needs, "vars": {}, "secrets": self.secrets}
+        token = f"token-{run.github['run_id']}-{run.github['run_attempt']}-{key}"
+        values = {
+            "github": {**run.github, "token": token},
+            "needs": needs,
+            "vars": {},
+            "secrets": self.secrets,
+        }
         contexts = Contexts(
             values,
             failed="failure" in ancestors,
