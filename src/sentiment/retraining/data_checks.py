@@ -42,7 +42,7 @@ class Violation:
     Attributes:
         check: name of the limit, a parameter of `retrain.data`.
         message: one sentence with the value and the limit.
-        examples: rows that show it, most telling first, each with its source and the beginning of its text.
+        examples: rows that show it, the clearest first, each with its source and the beginning of its text.
     """
 
     check: str
@@ -85,7 +85,7 @@ class Checks:
 
 
 def check_lost(checks: Checks, change: DataChange) -> None:
-    """Check how many texts are lost: of all, and of each source with enough rows to tell."""
+    """Check how many texts are lost: of all, and of each source with at least `min_rows` rows."""
     shares = {"the rows": len(change.lost) / max(1, change.seen)}
     checks.measurements |= {"lost_rows": len(change.lost), "lost": round(shares["the rows"], DECIMALS)}
     before = change.before

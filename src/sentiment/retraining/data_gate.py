@@ -56,7 +56,7 @@ class DataGateResult:
     Attributes:
         batch: what is new; None if no row is new or lost.
         measurements: what was measured, by name; NOT_KNOWN where it could not be.
-        violations: limits that are exceeded, most telling first.
+        violations: limits that are exceeded, the clearest first.
         accepted: whether `retrain.accept` lists the batch.
     """
 
@@ -72,7 +72,7 @@ class DataGateResult:
 
     @property
     def reason(self) -> str:
-        """One sentence for the report: what was found, and how to go on."""
+        """One sentence for the report: what was found, and how to accept it."""
         if not self.batch:
             return "no rows are new since the champion was trained"
         rows = f"{self.batch.rows:,} new rows"
