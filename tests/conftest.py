@@ -64,7 +64,7 @@ INTEGRATION = (
     "tests/registry/test_server.py",
     "tests/repair/",
     "tests/retraining/test_cycle.py",
-    "tests/retraining/test_judge.py",
+    "tests/retraining/test_new_model.py",
     "tests/tracking/test_outage.py",
     "tests/tracking/test_provenance.py",
     "tests/tracking/test_serving.py",

@@ -64,7 +64,7 @@ TIMEOUT_S = 30
 LOCAL_ATTEMPTS, PUSH_ATTEMPTS = 60, 5
 """Attempts to write the branch if other processes write it at the same moment, here and at origin."""
 
-NOBODY = {
+DEFAULT_IDENTITY = {
     f"GIT_{role}_{name}": value
     for role in ("AUTHOR", "COMMITTER")
     for name, value in (("NAME", "sentiment retrain"), ("EMAIL", "retrain@localhost"))
@@ -335,7 +335,7 @@ def _commit(lines: Iterable[str], parents: Iterable[str | None], message: str) -
         if not any(commit != other and _is_ancestor(commit, other) for other in commits)
     ]
     options = [option for commit in newest for option in ("-p", commit)]
-    environment = {} if run_git("var", "GIT_COMMITTER_IDENT") else NOBODY
+    environment = {} if run_git("var", "GIT_COMMITTER_IDENT") else DEFAULT_IDENTITY
     return require_git("commit-tree", *options, "-m", message, tree, environment=environment).strip()
 
 

@@ -20,7 +20,7 @@ def compute_keys(texts: Sequence[str]) -> list[str]:
     """Return the key of each text: its fingerprint as 16 hexadecimal digits.
 
     Texts that are duplicates of each other have the same key. A key does not show the text, but who knows a
-    text can tell whether its key is listed.
+    text can see whether its key is listed.
     """
     return [
         format_key(fingerprint) for fingerprint in compute_fingerprints([normalize_text(t) for t in texts])

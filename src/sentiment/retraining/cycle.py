@@ -143,15 +143,15 @@ class _Cycle:
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
             return self._finish(pipeline, gate, entry=earlier, is_repeated=True)
-        decision = self._judge()
+        decision = self._decide_on_model()
         entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
         return self._finish(pipeline, gate, entry=entry)
 
-    def _judge(self) -> "GateResult":
+    def _decide_on_model(self) -> "GateResult":
         """Decide on the selected model of the working tree."""
-        from sentiment.retraining.model_gate import find_anchor, judge
+        from sentiment.retraining.model_gate import decide_on_model, find_anchor
 
-        return judge(
+        return decide_on_model(
             CHALLENGER,
             self._champion,
             find_anchor(self._registry),

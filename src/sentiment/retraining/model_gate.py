@@ -41,7 +41,7 @@ POWER_QUANTILE = 0.84
 `no worse` in 80% of decisions."""
 
 
-def judge(
+def decide_on_model(
     challenger: str | Path,
     champion: Assignment | None,
     anchor: Assignment | None,
@@ -84,7 +84,7 @@ def judge(
     if result.violations:
         return replace(result, reason=f"it violates limits: {', '.join(result.violations)}")
     if params.retrain.beat_linear and reference["verdict"] != "better":
-        return _judge_against_linear(result)
+        return _decide_by_linear_model(result)
     if champion is None:
         passed = "better than the linear reference and " if reference["verdict"] == "better" else ""
         reason = f"{FIRST_CHAMPION}: {passed}within all limits"
@@ -94,7 +94,7 @@ def judge(
             result,
             outcome="cannot_tell",
             reason=f"the test split is used up: it has decided on {looks} models, of at most "
-            f"{params.retrain.looks} (retrain.looks); docs/operations.md says how to get a new test split",
+            f"{params.retrain.looks} (retrain.looks); a new one is described in docs/operations.md",
         )
     _require_locked(paths.reviews("test"))
     models: dict[Role, Assignment] = {"champion": champion}
@@ -177,7 +177,7 @@ def compare_at_level(
 def choose_margin(standard_error: float, level: float, smallest: float, largest: float) -> float:
     """Return the margin of a comparison: (z + 0.84) standard errors, within limits.
 
-    With a smaller one, most models that are equal could not be told from worse ones.
+    With a smaller one, most models that are equal could not be distinguished from worse ones.
 
     Args:
         standard_error: standard error of the difference in AUC.
@@ -237,7 +237,7 @@ def find_anchor(registry: Registry) -> Assignment | None:
     return registry.champions[0] if registry.champions else None
 
 
-def _judge_against_linear(result: GateResult) -> GateResult:
+def _decide_by_linear_model(result: GateResult) -> GateResult:
     """Return the decision on a model that is not better than the linear reference."""
     low, high = result.reference["interval"]["low"], result.reference["interval"]["high"]
     reason = (

@@ -14,7 +14,7 @@ from sentiment.registry.promotion import promote
 from sentiment.registry.state import Assignment, open_registry, require_champion
 from sentiment.retraining.changes import has_data_changed, read_test_digest
 from sentiment.retraining.gate_result import GateResult
-from sentiment.retraining.model_gate import find_anchor, judge
+from sentiment.retraining.model_gate import decide_on_model, find_anchor
 from tests.registry.registered_project import HOLDOUT, RegisteredProject
 
 TEST = "data/reviews/test.parquet"
@@ -31,10 +31,10 @@ def gated(registered: RegisteredProject) -> RegisteredProject:
     return registered
 
 
-def _judge(champion: Assignment | None, *, looks: int = 0, **changes: Any) -> GateResult:
+def _decide_on_model(champion: Assignment | None, *, looks: int = 0, **changes: Any) -> GateResult:
     params: Params = load_params()
     retrain = params.retrain.model_copy(update=changes)
-    return judge(
+    return decide_on_model(
         paths.SELECTED,
         champion,
         champion and find_anchor(open_registry()),
@@ -45,12 +45,12 @@ def _judge(champion: Assignment | None, *, looks: int = 0, **changes: Any) -> Ga
 
 
 def test_trained_model_is_promoted_over_an_untrained_one(gated: RegisteredProject) -> None:
-    first = _judge(None)
+    first = _decide_on_model(None)
     assert (first.outcome, first.verdict, first.is_look) == ("promote", "first champion", False)
     promote(gated.untrained, first=True)
     champion = require_champion(open_registry())
 
-    result = _judge(champion, looks=3)
+    result = _decide_on_model(champion, looks=3)
     assert (result.outcome, result.verdict) == ("promote", "better")
     assert (result.is_look, result.looks, result.level) == (True, 4, 0.025 / 52)
     assert list(result.comparisons) == ["champion"]
@@ -59,7 +59,7 @@ def test_trained_model_is_promoted_over_an_untrained_one(gated: RegisteredProjec
     assert result.moved_slices
     assert json.loads(json.dumps(result.to_dict()))["comparisons"]["champion"]["verdict"] == "better"
 
-    used_up = _judge(champion, looks=52)
+    used_up = _decide_on_model(champion, looks=52)
     assert (used_up.outcome, used_up.is_look, used_up.looks) == ("cannot_tell", False, 52)
     assert "the test split is used up: it has decided on 52 models" in used_up.reason
 
@@ -74,7 +74,7 @@ def test_equal_model_is_compared_with_the_anchor_too(gated: RegisteredProject) -
     champion, anchor = require_champion(registry), registry.champions[0]
     params = load_params()
     results = {
-        data_changed: judge(
+        data_changed: decide_on_model(
             paths.SELECTED, champion, anchor, data_changed=data_changed, looks=0, params=params
         )
         for data_changed in (False, True)
@@ -91,19 +91,19 @@ def test_limits_and_linear_reference_come_before_the_test_split(
 ) -> None:
     promote(gated.untrained, first=True)
     champion = require_champion(open_registry())
-    linear = _judge(champion, beat_linear=True)
+    linear = _decide_on_model(champion, beat_linear=True)
     assert linear.outcome in ("cannot_tell", "not_better")
     assert linear.reason.startswith("not better than the linear reference on the holdout split")
     assert not linear.is_look
 
     _write_metrics(gated, violated_limits=["behavioural test names: 1 of 2"])
-    violating = _judge(champion)
+    violating = _decide_on_model(champion)
     assert (violating.outcome, violating.is_look) == ("not_better", False)
     assert violating.reason == "it violates limits: behavioural test names: 1 of 2"
 
     (gated.root / "metrics" / "evaluate.json").write_text("{}")
     with pytest.raises(UserError, match=r"metrics/evaluate\.json is missing or not the one in dvc\.lock"):
-        _judge(champion)
+        _decide_on_model(champion)
 
 
 def _write_metrics(project: RegisteredProject, **changes: Any) -> None:
