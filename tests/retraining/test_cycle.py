@@ -84,6 +84,18 @@ def test_equal_inputs_on_another_processor_are_nothing_new(retraining: Retrainin
     assert "rounding of another processor" in retraining.report
 
 
+def test_model_that_was_rolled_back_is_not_proposed_again(retraining: RetrainingProject) -> None:
+    project = retraining.project
+    project.set_params({"evaluate.threshold.value": 0.4})
+    project.run("dvc", "repro", "--quiet")
+    project.commit("another threshold")
+    project.run("sentiment", "promote", "--force", "--reason", "fewer false negatives")
+    project.run("sentiment", "rollback", "--reason", "too many false positives")
+    retraining.retrain(10, "--exit-code")
+    assert "was the champion before sentiment@v1.0.0 (sentiment#champion#2)" in retraining.report
+    assert retraining.ledger == []
+
+
 def test_two_at_once_decide_once(retraining: RetrainingProject) -> None:
     retraining.project.set_params({"train.epochs": 1})
     processes = [retraining.project.start("sentiment", "retrain") for _ in range(2)]

@@ -21,6 +21,9 @@ ARTIFACT = "sentiment"
 CHAMPION = "champion"
 """Stage of the version that is in use."""
 
+ARTIFACT_MD5 = "Artifact-MD5"
+"""Detail of a tag: MD5 of the folder `models/selected` in `dvc.lock`."""
+
 TAG_PATTERNS = tuple(f"refs/tags/{ARTIFACT}{separator}*" for separator in "@#")
 TAG_NAME = re.compile(
     rf"{ARTIFACT}(?:@v(?P<version>\d+\.\d+\.\d+)|#(?P<stage>[A-Za-z0-9][\w/-]*))(?P<cancelled>!?)"

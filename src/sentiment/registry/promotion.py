@@ -14,6 +14,7 @@ from sentiment.files import compute_file_md5
 from sentiment.ledger import LedgerEntry, find_promotion, read_ledger
 from sentiment.registry.git_tags import (
     ARTIFACT,
+    ARTIFACT_MD5,
     CHAMPION,
     create_tag,
     read_tags,
@@ -254,7 +255,7 @@ def _require_committed_holdout() -> None:
 
 def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str], *, push: bool) -> Change:
     """Create the missing tags, push them if wanted, and mirror them."""
-    details = {**details, "Model-MD5": model.model_md5, "Artifact-MD5": model.artifact_md5}
+    details = {**details, "Model-MD5": model.model_md5, ARTIFACT_MD5: model.artifact_md5}
     registration = registry.versions.get(model.commit)
     version = registration.name if registration else registry.name_next_version()
     label = version.removeprefix(f"{ARTIFACT}@")

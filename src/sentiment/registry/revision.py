@@ -11,7 +11,7 @@ from sentiment.errors import UserError
 from sentiment.files import compute_md5
 from sentiment.model.model_config import WEIGHTS_FILE
 from sentiment.paths import Candidate
-from sentiment.registry.git_tags import RegistryTag
+from sentiment.registry.git_tags import ARTIFACT_MD5, RegistryTag
 from sentiment.repository import run_git
 from sentiment.stage_inputs import parse_lock
 
@@ -100,7 +100,7 @@ def read_registered_model(tag: RegistryTag) -> CommittedModel:
         UserError: the tag was moved to a commit with another model, or as `read_committed_model`.
     """
     model = read_committed_model(tag.commit)
-    recorded = tag.details.get("Artifact-MD5", model.artifact_md5)
+    recorded = tag.details.get(ARTIFACT_MD5, model.artifact_md5)
     if recorded != model.artifact_md5:
         raise UserError(
             f"{tag.name}: its message records the model {recorded}, but its commit {tag.commit} has "

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from sentiment.errors import UserError
-from sentiment.registry.git_tags import ARTIFACT, CHAMPION, RegistryTag, read_tags
+from sentiment.registry.git_tags import ARTIFACT, ARTIFACT_MD5, CHAMPION, RegistryTag, read_tags
 from sentiment.registry.origin import require_complete_tags
 
 ROLLBACK = "rollback"
@@ -49,7 +49,7 @@ class Assignment:
             "version": self.registration.name,
             "commit": self.tag.commit,
             "model_md5": details.get("Model-MD5"),
-            "artifact_md5": details.get("Artifact-MD5"),
+            "artifact_md5": details.get(ARTIFACT_MD5),
             "since": self.tag.created.isoformat(),
             "by": self.tag.author,
             "reason": self.tag.reason,

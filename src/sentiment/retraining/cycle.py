@@ -19,6 +19,7 @@ from sentiment.files import write_json, write_text
 from sentiment.ledger import LedgerEntry, Outcome, append, count_looks, push_ledger, read_ledger
 from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
+from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION
 from sentiment.registry.revision import read_registered_model
 from sentiment.registry.state import open_registry
 from sentiment.repository import DVC_TEMPORARY, run_git
@@ -194,9 +195,19 @@ class _Cycle:
         """Return why there is no new model; None if there is one."""
         if self._champion is None:
             return None
-        name = self._champion.registration.name
-        if read_selected_md5() == self._champion_md5:
+        name, selected = self._champion.registration.name, read_selected_md5()
+        if selected == self._champion_md5:
             return f"the selected model is the champion {name}"
+        for tag in self._registry.tags:
+            if (
+                tag.stage == CHAMPION
+                and not tag.is_cancellation
+                and tag.details.get(ARTIFACT_MD5) == selected
+            ):
+                return (
+                    f"the selected model was the champion before {name} ({tag.name}), and was rolled back or "
+                    "replaced; `sentiment promote --force --reason TEXT` would return to it"
+                )
         if compute_inputs_digest() == compute_inputs_digest(self._champion.tag.commit):
             return (
                 f"code, parameters, packages and data are those of the champion {name}: the selected model "

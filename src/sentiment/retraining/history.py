@@ -9,7 +9,7 @@ from typing import Any
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.ledger import LedgerEntry, read_ledger
-from sentiment.registry.git_tags import CHAMPION, RegistryTag
+from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION, RegistryTag
 from sentiment.registry.state import ROLLBACK, Registry, open_registry
 
 PLOT_FORMATS = ("png", "svg", "pdf")
@@ -61,9 +61,9 @@ def read_history() -> list[Decision]:
 def collect_history(entries: Sequence[LedgerEntry], registry: Registry) -> list[Decision]:
     """Return the decisions of retrainings and the changes of the champion, oldest first."""
     names = {
-        tag.details["Artifact-MD5"]: tag.name
+        tag.details[ARTIFACT_MD5]: tag.name
         for tag in registry.versions.values()
-        if "Artifact-MD5" in tag.details
+        if ARTIFACT_MD5 in tag.details
     }
     rows = [_describe_entry(entry, names) for entry in entries]
     rows += [
