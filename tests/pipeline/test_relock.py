@@ -34,7 +34,11 @@ def test_refactoring_is_recorded_without_retraining(committed: Project) -> None:
     done = committed.run("sentiment", "relock")
     assert "all stages write the same outputs" in done.stdout
     assert "recorded the new code of download, train, tune, evaluate" in done.stdout
-    changed = {name for name, content in committed.tree().items() if outputs.get(name) != content}
+    changed = {
+        name
+        for name, content in committed.tree().items()
+        if outputs.get(name) != content and not name.startswith(".cache/")
+    }
     assert changed == {"dvc.lock", "src/sentiment/model/pooling.py", "src/sentiment/text.py"}
     committed.commit("relock")
     assert committed.run("sentiment", "verify", "--lock").stdout.endswith("all checks agree\n")
@@ -49,7 +53,7 @@ def test_changed_result_is_refused(committed: Project) -> None:
     _edit(committed, "stages/train.py", '"%.4g"', '"%.5g"')
     done = committed.run("sentiment", "relock", status=1)
     assert done.stdout.startswith("train: on a small cut")
-    assert "it writes other outputs: plots/gradients.csv: gradient_norm" in done.stdout
+    assert "it writes other outputs: plots/gradients.csv: " in done.stdout
     assert (committed.root / "dvc.lock").read_bytes() == lock
 
 
