@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.files import atomic_write, write_json
+from sentiment.errors import UserError
+from sentiment.files import atomic_write, require_file_target, write_json
 
 
 def _fail_after(target: Path, make: Callable[[Path], object]) -> None:
@@ -30,6 +31,22 @@ def test_success_replaces_a_folder(tmp_path: Path) -> None:
             temporary.mkdir()
             (temporary / name).write_text(name)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]
+
+
+@pytest.mark.parametrize("write", [lambda path: write_json(path, {}), require_file_target])
+def test_file_does_not_replace_a_folder(
+    write: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "thesis").write_text("years of work")
+    with pytest.raises(UserError, match="is a folder; name a file"):
+        write(folder)
+    assert (folder / "thesis").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="is a folder; name a file"):
+        require_file_target(Path())
 
 
 def test_json_refuses_nan(tmp_path: Path) -> None:

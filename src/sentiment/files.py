@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentiment.errors import UserError
+
 if TYPE_CHECKING:  # the import takes time, which stages that write no table save
     import pandas as pd
 
@@ -17,18 +19,36 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` on success, remove it on failure.
 
     The caller writes a file or a folder at that path. It is beside the target so that both are in one file
-    system, where a rename is atomic.
+    system, where a rename is atomic. A folder replaces a folder; a file does not.
+
+    Raises:
+        UserError: the target is a folder, and the caller wrote a file.
     """
     temporary = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove(temporary)
     try:
         yield temporary
+        if not temporary.is_dir():
+            require_file_target(target)
         if target.is_dir():  # `replace` cannot overwrite a folder that is not empty
             _remove(target)
         temporary.replace(target)
     finally:
         _remove(temporary)
+
+
+def require_file_target(target: Path) -> None:
+    """Raise UserError if the file to write is a folder, whose content would be lost.
+
+    Args:
+        target: path that the user named.
+
+    Raises:
+        UserError: it is a folder.
+    """
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; name a file, such as {target / 'NAME'}")
 
 
 @contextmanager

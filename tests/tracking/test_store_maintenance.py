@@ -56,6 +56,14 @@ def test_backup_is_a_database_with_the_runs(root: Path, tmp_path: Path) -> None:
     back_up(tmp_path / "backups/mlflow.db")
     query = "SELECT run_uuid FROM runs"
     assert _query(tmp_path / "backups/mlflow.db", query) == _query(root / DATABASE, query)
+    for target, message in (
+        (Path(), "is a folder"),
+        (tmp_path / "backups", "is a folder"),
+        (DATABASE, "itself"),
+    ):
+        with pytest.raises(UserError, match=message):
+            back_up(Path(target))
+    assert (tmp_path / "backups" / "mlflow.db").is_file()
     (root / DATABASE).unlink()
     with pytest.raises(UserError, match="there is no database"):
         back_up(tmp_path / "backups/other.db")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment.errors import UserError
-from sentiment.files import atomic_write
+from sentiment.files import atomic_write, require_file_target
 from sentiment.ledger import LedgerEntry, read_ledger
 from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION, RegistryTag
 from sentiment.registry.state import ROLLBACK, Registry, open_registry
@@ -134,11 +134,12 @@ def plot_history(rows: Sequence[Decision], file: Path) -> None:
         file: file to write, as PNG, SVG or PDF by its suffix.
 
     Raises:
-        UserError: the suffix is another one.
+        UserError: the suffix is another one, or the file is a folder.
     """
     suffix = file.suffix.removeprefix(".").lower()
     if suffix not in PLOT_FORMATS:
         raise UserError(f"--plot: {file} must end with one of .{', .'.join(PLOT_FORMATS)}")
+    require_file_target(file)
     from matplotlib.figure import Figure  # takes a second, which the table does without
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")

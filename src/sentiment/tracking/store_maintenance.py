@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sentiment.errors import UserError
-from sentiment.files import atomic_write, temporary_folder
+from sentiment.files import atomic_write, require_file_target, temporary_folder
 from sentiment.repository import require_idle
 from sentiment.settings import build_sqlite_address, repository_root
 
@@ -32,10 +32,14 @@ def back_up(target: Path) -> None:
     """Copy the database to a file, also while other processes write to it.
 
     Raises:
-        UserError: there is no database, or it cannot be read.
+        UserError: there is no database, it cannot be read, or the target is a folder or the database itself.
     """
+    database = _require_database()
+    require_file_target(target)
+    if target.exists() and target.samefile(database):
+        raise UserError(f"{target}: is the database itself; name another file for its backup")
     with atomic_write(target) as temporary:
-        _copy(_require_database(), temporary)
+        _copy(database, temporary)
 
 
 def upgrade() -> Path | None:
