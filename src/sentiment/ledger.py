@@ -76,12 +76,12 @@ DEFAULT_IDENTITY = {
 class LedgerEntry:
     """A decision on a model or a batch of rows: one line of the ledger.
 
-    The fields of `key` identify it: the same models on the same test split are decided on once.
+    The fields of `key` identify it: the same models on the same test split are compared once.
 
     Attributes:
         outcome: outcome of the retraining; never `nothing_new`, which decides nothing.
         reason: why, in one sentence.
-        test: MD5 of the Parquet file of the test split.
+        test: digest of the texts and labels of the test split.
         champion: MD5 of the champion's folder `models/selected`, as in dvc.lock; None for the first champion.
         challenger: the same of the new model; None where the data gate stopped.
         batch: digest of the batch of new rows; None where there is none.
@@ -112,8 +112,13 @@ class LedgerEntry:
 
     @property
     def key(self) -> tuple[str | None, ...]:
-        """Test split, champion, and challenger or, where nothing was trained, batch."""
-        return self.test, self.champion, self.challenger or self.batch
+        """Test split, champion, and challenger or, where nothing was trained, batch.
+
+        A decision without a look at the test split depends on limits in params.yaml: its key has the outcome
+        and the reason, too.
+        """
+        key = (self.test, self.champion, self.challenger or self.batch)
+        return key if self.is_look else (*key, self.outcome, self.reason)
 
     @property
     def id(self) -> str:

@@ -64,6 +64,8 @@ def test_flipped_labels_stop_before_training(retraining: RetrainingProject) -> N
     assert retraining.ledger[0]["outcome"] == "data_stopped"
     assert retraining.champion == champion
     retraining.project.set_params({"retrain.accept": [digest]})
+    retraining.retrain(13, "--exit-code")  # without a commit, nobody would see who accepted the rows
+    retraining.project.commit("accept the rows of a test")
     retraining.retrain()
     assert retraining.result["outcome"] != "data_stopped"
     assert len(retraining.ledger) == 2
@@ -94,6 +96,24 @@ def test_model_that_was_rolled_back_is_not_proposed_again(retraining: Retraining
     retraining.retrain(10, "--exit-code")
     assert "was the champion before sentiment@v1.0.0 (sentiment#champion#2)" in retraining.report
     assert retraining.ledger == []
+
+
+def test_limit_that_was_lifted_is_decided_again(retraining: RetrainingProject) -> None:
+    project = retraining.project
+    shutil.copytree(project.root / "models/baseline", project.root / "selected")  # is no challenger
+    project.set_params(
+        {"evaluate.limits.behaviour": {"minimum_functionality": 1.0}, "evaluate.threshold.value": 0.45}
+    )
+    retraining.retrain()
+    assert (retraining.result["outcome"], retraining.result["entry"]["is_look"]) == ("not_better", False)
+    retraining.retrain()
+    assert len(retraining.ledger) == 1
+    project.set_params({"evaluate.limits.behaviour": {}})
+    retraining.retrain()
+    assert retraining.result["entry"]["is_look"]
+    comparison = retraining.result["entry"]["details"]["model_gate"]["comparisons"]["champion"]
+    assert (comparison["verdict"], comparison["difference"]) == ("no worse", 0.0)
+    assert len(retraining.ledger) == 2
 
 
 def test_two_at_once_decide_once(retraining: RetrainingProject) -> None:

@@ -82,7 +82,7 @@ def test_flipped_labels_exceed_what_a_calibrated_champion_expects(checks: Checks
     labels = (rng.random(1_000) < probabilities).astype(int)
     check_disagreement(checks, rows_of(labels.tolist()), probabilities)
     assert not checks.violations
-    assert checks.measurements["improbable_labels"]["expected"] == 0.03
+    assert checks.measurements["improbable_labels"]["expected of new"] == 0.03
     flipped = labels.copy()
     flipped[:100] = 1 - flipped[:100]
     probabilities[7] = 0.001 if flipped[7] else 0.999

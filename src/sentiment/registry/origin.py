@@ -4,7 +4,7 @@ import logging
 import shlex
 
 from sentiment.errors import UserError
-from sentiment.registry.git_tags import ARTIFACT, TAG_NAME, TAG_PATTERNS
+from sentiment.registry.git_tags import ARTIFACT, CHAMPION, TAG_NAME, TAG_PATTERNS
 from sentiment.repository import require_git
 
 logger = logging.getLogger(__name__)
@@ -21,12 +21,13 @@ def require_complete_tags() -> None:
     does not exist or cannot be reached, a warning is logged and the local tags count.
 
     Raises:
-        UserError: tags are missing here, or differ. The message has the command that fetches them.
+        UserError: tags are missing here, or differ; the message has the command that fetches them. Or there
+            are none here, and origin cannot be reached, so that it is not known whether there is a champion.
     """
-    remote_tags = _read_remote_tags()
     local_tags = _parse_references(
         require_git("for-each-ref", "--format=%(objectname) %(refname)", *TAG_PATTERNS).splitlines()
     )
+    remote_tags = _read_remote_tags(is_required=not local_tags)
     if missing := sorted(remote_tags.keys() - local_tags.keys()):
         is_shallow = require_git("rev-parse", "--is-shallow-repository").strip() == "true"
         clone, option = ("this shallow clone", " --unshallow") if is_shallow else ("this clone", "")
@@ -47,13 +48,18 @@ def has_origin() -> bool:
     return REMOTE in require_git("remote").split()
 
 
-def _read_remote_tags() -> dict[str, str]:
+def _read_remote_tags(*, is_required: bool = False) -> dict[str, str]:
     if not has_origin():
         logger.warning("this repository has no remote %s: the registry is that of the local tags", REMOTE)
         return {}
     try:
         output = require_git("ls-remote", "--tags", "--refs", REMOTE, *TAG_PATTERNS, timeout_s=TIMEOUT_S)
     except UserError as error:
+        if is_required:
+            raise UserError(
+                f"cannot read the tags of {REMOTE}: {error}; this clone has no tag of the registry, so it is "
+                f"not known whether there is a {CHAMPION}"
+            ) from None
         logger.warning("cannot read the tags of %s: %s; the local tags may be out of date", REMOTE, error)
         return {}
     return _parse_references(output.splitlines())

@@ -25,15 +25,16 @@ from sentiment.registry.state import open_registry
 from sentiment.repository import DVC_TEMPORARY, run_git
 from sentiment.retraining.changes import (
     compute_inputs_digest,
+    compute_test_digest,
     find_changes,
     has_data_changed,
     read_selected_md5,
-    read_test_digest,
 )
 from sentiment.retraining.notification import notify
 from sentiment.retraining.pipeline import PipelineRun, run_pipeline
 from sentiment.retraining.report import render_report
 from sentiment.retraining.result import RetrainingResult
+from sentiment.stage_inputs import CommitTree, read_yaml
 
 # The gates import torch and take seconds to import: they are imported where there is something to decide.
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ RESULT = paths.REPORTS / "retrain.json"
 DECISION = paths.REPORTS / "decision.jsonl"
 """The line of the ledger, for a job that adds it to the branch of the repository that others read."""
 
-CHALLENGER = "selected"
-"""Name of the new model in comparisons."""
+CHALLENGER = str(paths.SELECTED)
+"""The new model, as comparisons name it."""
 
 DVC_CONFIGS = (".dvc/config", ".dvc/config.local")
 
@@ -71,9 +72,9 @@ def retrain(*, push: bool = False) -> RetrainingResult:
         UserError: a source, a parameter or a stage fails, or git cannot read a commit.
         TrainingDivergedError: a training diverged.
     """
-    params = load_params()
-    commit = _resolve_head()
+    _resolve_head()
     with _one_at_a_time():
+        params, commit = load_params(), _resolve_head()
         for path in (REPORT, RESULT, DECISION):
             path.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
         result = _Cycle(params, commit).run()
@@ -144,11 +145,11 @@ class _Cycle:
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
             return self._finish(pipeline, gate, entry=earlier, is_repeated=True)
-        decision = self._decide_on_model()
+        decision = self._decide_on_model(gate)
         entry = self._record(decision.outcome, decision.reason, gate=gate, decision=decision)
         return self._finish(pipeline, gate, entry=entry)
 
-    def _decide_on_model(self) -> "GateResult":
+    def _decide_on_model(self, gate: "DataGateResult | None") -> "GateResult":
         """Decide on the selected model of the working tree."""
         from sentiment.retraining.model_gate import decide_on_model, find_anchor
 
@@ -156,8 +157,8 @@ class _Cycle:
             CHALLENGER,
             self._champion,
             find_anchor(self._registry),
-            data_changed=self._has_data_changed,
-            looks=count_looks(self._ledger, read_test_digest()),
+            data_changed=gate is not None and gate.batch is not None,
+            looks=count_looks(self._ledger, compute_test_digest()),
             params=self._params,
         )
 
@@ -180,7 +181,8 @@ class _Cycle:
         commit = self._champion.tag.commit
         with tempfile.TemporaryDirectory() as temporary:
             champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
-            return check_new_rows(champion, self._params.retrain, self._find_previous_rows())
+            params = self._params.retrain.model_copy(update={"accept": _read_committed_accept()})
+            return check_new_rows(champion, params, self._find_previous_rows())
 
     def _find_previous_rows(self) -> int | None:
         """Return the new rows of the last retraining that was not stopped; None if there is none."""
@@ -216,13 +218,14 @@ class _Cycle:
         return None
 
     def _find_earlier_decision(self) -> LedgerEntry | None:
-        """Return the decision on this model, or on one that another machine trained from equal inputs.
+        """Return the comparison of this model, or of one that another machine trained from equal inputs.
 
-        One that was promoted there is decided on again, since its files may not be here.
+        One that was promoted there is compared again, since its files may not be here. Decisions without a
+        comparison are made again, since they depend on limits in params.yaml.
         """
-        test, challenger, inputs = read_test_digest(), read_selected_md5(), compute_inputs_digest()
+        test, challenger, inputs = compute_test_digest(), read_selected_md5(), compute_inputs_digest()
         for entry in self._ledger:
-            if (entry.test, entry.champion) == (test, self._champion_md5) and (
+            if (entry.test, entry.champion, entry.is_look) == (test, self._champion_md5, True) and (
                 entry.challenger == challenger
                 or (entry.details.get("inputs") == inputs and entry.outcome != "promote")
             ):
@@ -242,7 +245,7 @@ class _Cycle:
         entry = LedgerEntry(
             outcome=outcome,
             reason=reason,
-            test=read_test_digest(),
+            test=compute_test_digest(),
             champion=self._champion_md5,
             challenger=read_selected_md5() if decision else None,
             batch=gate.batch.digest if gate and gate.batch else None,
@@ -293,7 +296,11 @@ class _Cycle:
         labels = pq.read_table(paths.reviews("recent"), columns=["label"])["label"].to_numpy()
         if self._champion is None or min(np.bincount(labels, minlength=2)) < MIN_CLASS_SIZE:
             return None
-        return compare(CHALLENGER, self._champion.tag.commit, "recent")
+        try:
+            return compare(CHALLENGER, self._champion.tag.commit, "recent")
+        except UserError as error:  # the models have learned from most of these rows
+            logger.warning("the models are not compared on fresh rows: %s", error)
+            return None
 
 
 def _refresh_data(params: DownloadParams) -> PipelineRun:
@@ -315,3 +322,9 @@ def _has_mutable_url(params: DownloadParams) -> bool:
         for source in params.sources
         for location in source.locations
     )
+
+
+def _read_committed_accept() -> tuple[str, ...]:
+    """Return `retrain.accept` as it is committed: with the reason in the history."""
+    section = read_yaml(CommitTree("HEAD"), paths.PARAMS.as_posix()).get("retrain") or {}
+    return tuple(map(str, section.get("accept") or ()))

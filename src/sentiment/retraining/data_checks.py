@@ -175,6 +175,13 @@ def check_contents(checks: Checks, change: DataChange, champion: Predictor) -> N
     _check_disagreement(checks, new, champion.predict_encoded(encoded))
 
 
+def check_known_labels(checks: Checks, known: Rows, champion: Predictor) -> None:
+    """Check the labels of known rows, if those that the champion has learned from are not available."""
+    known = _sample(known, KNOWN_ROWS)
+    if len(known) >= checks.limits.min_rows:
+        _check_disagreement(checks, known, champion.predict_encoded(champion.encode(known.texts)), "known")
+
+
 def _sample(rows: Rows, size: int) -> Rows:
     """Return the rows with the smallest fingerprints, in their order."""
     if len(rows) <= size:
@@ -251,28 +258,29 @@ def _check_labels(checks: Checks, change: DataChange) -> None:
     )
 
 
-def _check_disagreement(checks: Checks, new: Rows, probabilities: NDArray[np.float64]) -> None:
+def _check_disagreement(
+    checks: Checks, rows: Rows, probabilities: NDArray[np.float64], which: str = "new"
+) -> None:
     """Check how many labels the champion considers improbable; wrong labels show here first.
 
     A calibrated champion gives q to the less probable label of a row, and expects it to be right in a share q
     of these rows. Only what exceeds this sum counts, so that the limit does not depend on how good it is.
     """
-    of_label = np.where(new.labels == 1, probabilities, 1 - probabilities)
+    of_label = np.where(rows.labels == 1, probabilities, 1 - probabilities)
     less_probable = np.minimum(probabilities, 1 - probabilities)
     share = float(np.mean(of_label < IMPROBABLE))
     expected = float(np.mean(less_probable * (less_probable < IMPROBABLE)))
-    checks.measurements["improbable_labels"] = {
-        "new": round(share, DECIMALS),
-        "expected": round(expected, DECIMALS),
-    }
+    checks.measurements.setdefault("improbable_labels", {}).update(
+        {which: round(share, DECIMALS), f"expected of {which}": round(expected, DECIMALS)}
+    )
     names = ("negative", "positive")
     checks.add(
         "disagreement",
         share - expected,
-        f"the champion gives the label of {share:.1%} of the new rows a probability below {IMPROBABLE}, "
+        f"the champion gives the label of {share:.1%} of the {which} rows a probability below {IMPROBABLE}, "
         f"where {expected:.1%} are expected: an excess of {{}}",
         lambda: [
-            new.describe(row, f"{names[new.labels[row]]}, probability {of_label[row]:.2g}: ")
+            rows.describe(row, f"{names[rows.labels[row]]}, probability {of_label[row]:.2g}: ")
             for row in _order(of_label)
         ],
     )

@@ -18,6 +18,7 @@ from sentiment.retraining.data_checks import (
     check_contents,
     check_duplicates,
     check_growth,
+    check_known_labels,
     check_lost,
 )
 from sentiment.retraining.new_rows import find_change
@@ -73,6 +74,11 @@ class DataGateResult:
     @property
     def reason(self) -> str:
         """One sentence for the report: what was found, and how to accept it."""
+        if not self.batch and self.violations:
+            return (
+                f"{self.violations[0].message}; the rows that the champion has learned from are neither in "
+                "DVC's cache nor in a remote, so it is not known which labels changed"
+            )
         if not self.batch:
             return "no rows are new since the champion was trained"
         rows = f"{self.batch.rows:,} new rows"
@@ -109,7 +115,8 @@ def check_new_rows(
     """Compare the rows that a new model would learn from with those that the champion has learned from.
 
     Call it after download has written `data/reviews`, `metrics/download.json` and the report of
-    near-duplicates. The champion predicts the new rows only.
+    near-duplicates. The champion predicts the new rows only, and a sample of the known ones if their
+    former labels are not available.
 
     Args:
         champion: the champion's files.
@@ -138,6 +145,8 @@ def check_new_rows(
             check_contents(checks, change, Predictor.load(champion.folder))
         else:
             checks.measurements["known_rows"] = len(change.known)
+    if change.before is None:
+        check_known_labels(checks, change.known, Predictor.load(champion.folder))
     digest = change.compute_digest()
     return DataGateResult(
         Batch(digest, len(change.new)) if digest else None,
