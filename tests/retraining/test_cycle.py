@@ -46,6 +46,7 @@ def test_second_retraining_repeats_the_decision(retraining: RetrainingProject) -
     assert "train.epochs: 2 → 1" in retraining.report
     report = retraining.report.partition("Stages:")[0]
     assert "champion sentiment@v1.0.0: " in report
+    assert "`params.yaml` had changes that were not committed" in retraining.report
     retraining.retrain()
     assert retraining.result["entry"] == first["entry"]
     again = f" This was decided on {first['entry']['created']}, and is not decided again."

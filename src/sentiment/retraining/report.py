@@ -27,6 +27,12 @@ METRICS = {
 }
 """Metrics on the test split that the report compares, and their names there."""
 
+INPUTS = (
+    *(path.as_posix() for path in (paths.PARAMS, paths.PIPELINE, paths.ENVIRONMENT)),
+    *(paths.INCOMING.as_posix(), paths.REMOVED.as_posix(), "src", "stages"),
+)
+"""Files in git that determine the result."""
+
 MAX_LINES = 10
 """Changes of a kind that are shown; the rest is counted."""
 
@@ -178,6 +184,14 @@ def _render_instructions(result: RetrainingResult) -> str:
         [
             f"Stages: {', '.join(stages) or 'none ran'}.",
             "",
-            f"Reproduce: `git switch --detach {result.commit[:12]} && sentiment retrain`",
+            _explain_reproduction(result.commit),
         ]
     )
+
+
+def _explain_reproduction(commit: str) -> str:
+    status = run_git("status", "--porcelain", "--", *INPUTS) or b""
+    if files := [line[3:] for line in status.decode(errors="replace").splitlines()]:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return f"No commit reproduces this: `{files[0]}`{more} had changes that were not committed."
+    return f"Reproduce: `git switch --detach {commit[:12]} && sentiment retrain`"
