@@ -88,6 +88,9 @@ def test_looks_and_promotions_are_found_by_their_models() -> None:
     entries = [_entry(3), _entry(4, is_look=False), promotion, _entry(6, test="8" * 32)]
     assert count_looks(entries, "7" * 32) == 2
     assert find_promotion(entries, promotion.champion, promotion.challenger or "") == promotion
+    later = replace(promotion, outcome="not_better", test="8" * 32, created="2026-11-28T00:00:00+00:00")
+    assert find_promotion([*entries, later], promotion.champion, promotion.challenger or "") is None
+    assert find_promotion([later, promotion], promotion.champion, promotion.challenger or "") == promotion
     assert find_promotion(entries, None, promotion.challenger or "") is None
     assert find_promotion(entries, promotion.champion, f"{3:032x}.dir") is None
 

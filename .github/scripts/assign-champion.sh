@@ -4,8 +4,8 @@
 # docs/registry.md describe.
 #
 # The model is the MD5 of models/selected in dvc.lock. If the ledger has the decision to promote it in place of the
-# present champion, a version is registered and becomes the champion; otherwise it is only registered. Exit status 1:
-# no tag was pushed; a message says why.
+# present champion, and the model has not been the champion since, a version is registered and becomes the champion;
+# otherwise it is only registered. Exit status 1: no tag was pushed; a message says why.
 set -euo pipefail
 
 say() { echo "assign-champion: $1"; }
@@ -110,19 +110,37 @@ if [ "$champion_md5" = "$artifact_md5" ]; then
   exit 0
 fi
 
-# The newest decision, by its time. The fields of a line have a fixed order up to the reason.
+# The newest decision on both models, by its time, counts if it is to promote. The fields of a line have a fixed order up to the reason.
 string='"([^"\\]|\\.)*"'
 wanted='"champion": '$([ -n "$champion_md5" ] && echo "\"${champion_md5//./\\.}\"" || echo null)
 wanted="$wanted, \"challenger\": \"${artifact_md5//./\\.}\""
 rest="\"batch\": ($string|null), \"commit\": $string, \"created\": $string, \"is_look\": (true|false)"
-line="^\\{\"id\": \"[0-9a-f]{32}\", \"outcome\": \"promote\", \"test\": $string, $wanted, $rest, \"verdict\": ($string|null), \"reason\": $string"
-entry=$(grep -Eo "$line" <<< "$ledger" | sed -E 's/^(.*"created": "([^"]*)".*)$/\2 \1/' | sort | tail -n 1 | cut -d ' ' -f 2-) || true
+line="^\\{\"id\": \"[0-9a-f]{32}\", \"outcome\": $string, \"test\": $string, $wanted, $rest, \"verdict\": ($string|null), \"reason\": $string"
+entry=$(grep -Eo "$line" <<< "$ledger" | sed -E 's/^(.*"created": "([^"]*)".*)$/\2 \1/' |
+  LC_ALL=C sort | tail -n 1 | cut -d ' ' -f 2-) || true
 # A string of the entry, without JSON's escapes of quotes and backslashes.
 read_field() {
   grep -Eo "\"$1\": $string" <<< "$entry" | sed -E 's/^"[a-z_]+": "(.*)"$/\1/' |
     awk '{ gsub(/\\\\/, "\001"); gsub(/\\"/, "\""); gsub(/\001/, "\\"); print }'
 }
 
+[ "$(read_field outcome)" = promote ] || entry=
+
+# As in src/sentiment/registry/promotion.py: a decision counts once. If the model has been the champion since, it was
+# rolled back or replaced, and this commit must not undo that.
+is_used() {
+  # For each assignment its date in UTC, if it is an annotated tag, then its details.
+  TZ=UTC0 git for-each-ref --format='%01%(objecttype) %(taggerdate:format-local:%Y-%m-%dT%H:%M:%S)%0a%(contents:body)' \
+    'refs/tags/sentiment#champion' 'refs/tags/sentiment#champion#*' |
+    LC_ALL=C awk -v id="$1" -v md5="$artifact_md5" -v created="${2:0:19}" '
+      /^\001/ { date = $1 == "\001tag" ? $2 : "" }
+      date != "" && ($0 == "Ledger-ID: " id || ($0 == "Artifact-MD5: " md5 && date >= created)) { used = 1 }
+      END { exit !used }'
+}
+if [ -n "$entry" ] && is_used "$(read_field id)" "$(read_field created)"; then
+  say "the decision of the ledger has been used: this model has been the champion since"
+  entry=
+fi
 if [ -n "$entry" ] && ! grep -Eq '"violated_limits": *\[\]' <<< "$metrics"; then
   say "the model violates limits, see metrics/evaluate.json"
   entry=

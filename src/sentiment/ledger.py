@@ -260,19 +260,17 @@ def count_looks(entries: Iterable[LedgerEntry], test: str) -> int:
 def find_promotion(
     entries: Sequence[LedgerEntry], champion: str | None, challenger: str
 ) -> LedgerEntry | None:
-    """Return the newest decision to promote a model in place of a champion; None if there is none.
+    """Return the newest decision on a model and a champion if it is to promote the model; None otherwise.
+
+    An older decision, made on another test split, does not count.
 
     Args:
         entries: the ledger, by time.
         champion: MD5 of the champion's folder; None for the first champion.
         challenger: MD5 of the new model's folder.
     """
-    found = [
-        entry
-        for entry in entries
-        if (entry.outcome, entry.champion, entry.challenger) == ("promote", champion, challenger)
-    ]
-    return found[-1] if found else None
+    found = [entry for entry in entries if (entry.champion, entry.challenger) == (champion, challenger)]
+    return found[-1] if found and found[-1].outcome == "promote" else None
 
 
 def _read_id(line: str) -> str:

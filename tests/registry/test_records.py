@@ -11,7 +11,7 @@ import pytest
 from sentiment.errors import UserError
 from sentiment.ledger import LedgerEntry, append, push_ledger
 from sentiment.registry.git_tags import RegistryTag, read_tags
-from sentiment.registry.promotion import promote
+from sentiment.registry.promotion import promote, rollback
 from sentiment.registry.revision import read_committed_model
 from sentiment.registry.state import Registry
 from tests.project import ROOT
@@ -22,12 +22,12 @@ SCRIPT = ROOT / ".github" / "scripts" / "assign-champion.sh"
 
 
 def _decide(champion: str | None, challenger: str, verdict: str = "no worse", **changes: str) -> LedgerEntry:
-    """Append and push the decision to promote the model of a commit in place of that of another one."""
+    """Append and push the decision on the model of a commit and that of another one."""
     md5s = [commit and read_committed_model(commit).artifact_md5 for commit in (champion, challenger)]
     entry = LedgerEntry(
-        outcome="promote",
+        outcome="not_better" if verdict == "worse" else "promote",
         reason=changes.get("reason", 'compared with "the old one" \\ é: no worse, AUC +0.0001'),
-        test="7" * 32,
+        test=changes.get("test", "7" * 32),
         champion=md5s[0],
         challenger=md5s[1],
         batch=None,
@@ -133,6 +133,42 @@ def test_script_registers_a_model_that_no_decision_promotes(
 
     _decide(registered.untrained, registered.trained)
     assert "sentiment@v2.0.0 is the champion" in _run_script(runner, registered.trained).stdout
+
+
+def test_decision_counts_once(registered: RegisteredProject, origin: Path, tmp_path: Path) -> None:
+    """After a rollback, neither the script nor `promote` takes it for the next commit with the same model."""
+    promote(registered.trained, first=True)
+    _decide(registered.trained, registered.untrained, created="2000-01-01T00:00:00+00:00")
+    promote(registered.untrained)
+    rollback("slow", push=True)
+    registered.git("checkout", "-q", "--detach", registered.untrained)
+    with (registered.root / "dvc.lock").open("a") as lock:
+        lock.write("# another line, the same model\n")
+    registered.project.commit("change of dvc.lock")
+    commit = registered.git("rev-parse", "HEAD")
+    registered.git("push", "-q", "origin", "HEAD:refs/heads/again")
+    runner = clone(origin, tmp_path / "runner")
+
+    later: list[dict[str, str]] = [
+        {},
+        {"test": "8" * 32, "created": "2000-01-02T00:00:00+00:00"},  # before the promotion, on another split
+        {"test": "9" * 32, "created": "2999-01-01T00:00:00+00:00"},
+    ]
+    for changes in later:
+        if changes:
+            _decide(registered.trained, registered.untrained, **changes)
+        if changes.get("test") == "9" * 32:  # the newest decision is another one
+            worse = {"test": "a" * 32, "created": "2999-01-02T00:00:00+00:00"}
+            _decide(registered.trained, registered.untrained, "worse", **worse)
+        assert "no decision of the ledger promotes it" in _run_script(runner, commit).stdout
+        registered.git("fetch", "-q", "--tags", "origin")
+        with pytest.raises(UserError, match=r"is not promoted: compared with .* worse: AUC -0"):
+            promote(commit)
+
+    newest = {"test": "b" * 32, "created": "2999-01-03T00:00:00+00:00"}
+    entry = _decide(registered.trained, registered.untrained, **newest)
+    assert promote(commit).champion.tag.details["Ledger-ID"] == entry.id
+    assert "sentiment@v3.0.0 is the champion" in _run_script(runner, commit).stdout
 
 
 def test_script_leaves_no_tag_where_the_push_is_refused(

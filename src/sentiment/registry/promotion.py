@@ -46,6 +46,10 @@ MAX_REASON_CHARACTERS = 1000
 """Maximum length of a reason, which MLflow stores in a description of limited length."""
 
 
+LEDGER_ID = "Ledger-ID"
+"""Detail of a tag: the decision of the ledger that promoted the model."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """Whether a model may become the champion.
@@ -64,7 +68,7 @@ class Decision:
 
     def describe_source(self) -> dict[str, str]:
         """Return the details of the tag's message that identify the decision of the model gate."""
-        return {"Ledger-ID": self.entry.id, "Test-MD5": self.entry.test} if self.entry else {}
+        return {LEDGER_ID: self.entry.id, "Test-MD5": self.entry.test} if self.entry else {}
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def promote(
     """Make the selected model of a commit the champion: register a version, and assign the stage to it.
 
     If the ledger has the decision of a retraining to promote this model in place of the champion, it takes
-    the place of a comparison; it also promotes a first champion.
+    the place of a comparison, once; it also promotes a first champion.
 
     A commit that is registered keeps its version, and the champion stays as it is, so that a promotion that
     was interrupted can be run again.
@@ -129,7 +133,7 @@ def promote(
     if first and champion is not None:
         raise UserError(f"--first: {champion.registration.name} is the {CHAMPION}; promote without --first")
     model = read_committed_model(commit)
-    entry = _find_entry(model, champion)
+    entry = _find_entry(registry, model)
     if not first and entry is None:
         champion = require_champion(registry)
     if is_uncommitted(paths.PARAMS):
@@ -194,10 +198,29 @@ def _validate_reason(reason: str | None) -> str | None:
     return reason
 
 
-def _find_entry(model: CommittedModel, champion: Assignment | None) -> LedgerEntry | None:
-    """Return the ledger's decision to promote a model in place of the champion; None if there is none."""
+def _find_entry(registry: Registry, model: CommittedModel) -> LedgerEntry | None:
+    """Return the ledger's decision to promote a model in place of the champion; None if there is none.
+
+    A decision counts once. If the model has been the champion since, it was rolled back or replaced, and the
+    next commit with the same model must not undo that. `assign-champion.sh` has the same rule.
+    """
+    champion = registry.champion
     champion_md5 = read_registered_model(champion.tag).artifact_md5 if champion else None
-    return find_promotion(read_ledger(), champion_md5, model.artifact_md5)
+    entry = find_promotion(read_ledger(), champion_md5, model.artifact_md5)
+    return None if entry is None or _is_used(entry, registry) else entry
+
+
+def _is_used(entry: LedgerEntry, registry: Registry) -> bool:
+    """Return whether the model of a decision has become the champion by it, or later by other means."""
+    return any(
+        tag.details.get(LEDGER_ID) == entry.id
+        or (
+            tag.details.get(ARTIFACT_MD5) == entry.challenger
+            and f"{tag.created:%Y-%m-%dT%H:%M:%S}" >= entry.created[:19]  # both in UTC, without fractions
+        )
+        for tag in registry.tags
+        if tag.stage == CHAMPION and not tag.is_cancellation
+    )
 
 
 def _require_origin(*, push: bool) -> None:
