@@ -50,9 +50,9 @@ class Repository:
             path.write_bytes(content)
         return md5
 
-    def promote(self, number: int) -> None:
+    def promote(self, number: int, verdict: str = "better") -> None:
         self.git("tag", "-a", "-m", "register", f"sentiment@v{number}.0.0")
-        self.git("tag", "-a", "-m", "assign", f"sentiment#champion#{number}")
+        self.git("tag", "-a", "-m", f"assign\n\nVerdict: {verdict}", f"sentiment#champion#{number}")
 
 
 @pytest.fixture
@@ -91,6 +91,21 @@ def test_last_champions_open_proposals_and_own_model_are_packed(
     (tmp_path / "packed").rename(repository.root / ".models")
     (repository.root / ".dvc/cache").rename(tmp_path / "lost")
     assert pack_models(tmp_path / "again") == packed
+
+
+def test_anchor_is_packed_after_many_champions_that_are_no_worse(
+    repository: Repository, tmp_path: Path
+) -> None:
+    models = []
+    for number in range(1, CHAMPIONS + 4):
+        models.append(repository.train(f"champion {number}"))
+        repository.promote(number, "better" if number <= 2 else "no worse")
+    anchor = models[1]
+    assert list(pack_models(tmp_path / "packed").values()) == [
+        models[-1],
+        *reversed(models[-CHAMPIONS:]),
+        anchor,
+    ]
 
 
 def test_model_that_is_nowhere_is_an_error(repository: Repository, tmp_path: Path) -> None:

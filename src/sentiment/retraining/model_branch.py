@@ -1,8 +1,8 @@
 """Models that a fresh clone can fetch: the content of the git branch `models`, a DVC remote of its own.
 
 Without a DVC remote, models would be lost with the caches of a CI service. So the branch has the files of the
-last champions and of open proposals, in the layout of a DVC remote. `.dvc/config` names its copy in `.models`
-as the remote of `models/selected`.
+last champions, of the anchor and of open proposals, in the layout of a DVC remote. `.dvc/config` names its
+copy in `.models` as the remote of `models/selected`.
 """
 
 import json
@@ -18,6 +18,7 @@ from sentiment.errors import UserError
 from sentiment.files import temporary_folder
 from sentiment.registry.state import open_registry
 from sentiment.repository import run_git
+from sentiment.retraining.model_gate import find_anchor
 from sentiment.stage_inputs import parse_lock
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ MAX_FILE_BYTES = 100 * 1000**2
 def pack_models(folder: Path) -> dict[str, str]:
     """Write the models that the branch should have to a folder, in the layout of a DVC remote.
 
-    These are the model of the working tree, the last champions, and the models of proposals that are neither
-    merged nor deleted. Files come from DVC's cache and from the present copy of the branch.
+    These are the model of the working tree, the last champions, the anchor, without which the model gate
+    cannot decide, and the models of proposals that are neither merged nor deleted. Files come from DVC's
+    cache and from the present copy of the branch.
 
     Args:
         folder: folder to write; it must not exist or be empty.
@@ -83,8 +85,12 @@ def _find_cache() -> Path:
 
 
 def _list_other_models() -> Iterator[tuple[str, str]]:
-    """Yield the champions and the open proposals, newest first, each with the MD5 of its folder."""
-    for assignment in reversed(open_registry().champions[-CHAMPIONS:]):
+    """Yield champions, newest first, anchor and open proposals, each with the MD5 of its folder."""
+    registry = open_registry()
+    champions, anchor = registry.champions[: -CHAMPIONS - 1 : -1], find_anchor(registry)
+    if anchor is not None and anchor not in champions:
+        champions.append(anchor)
+    for assignment in champions:
         yield from _find_model(assignment.registration.name, assignment.tag.commit)
     listed = run_git("for-each-ref", "--format=%(refname)", "--no-merged=HEAD", PROPOSALS) or b""
     for reference in listed.decode().split():
