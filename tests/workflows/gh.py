@@ -14,13 +14,22 @@ from typing import Any
 Item = dict[str, Any]
 
 FILTERS: dict[str, Callable[[list[Item]], list[object]]] = {
-    ".[0].url // empty": lambda items: [item["url"] for item in items[:1]],
+    '.[] | select(.isCrossRepository | not) | select(.state != "CLOSED" or all(.comments[].body; '
+    r'startswith("Superseded by ") | not)) | "\(.state) \(.url)"': lambda items: [
+        f"{item['state']} {item['url']}"
+        for item in items
+        if not item["isCrossRepository"]
+        and (
+            item["state"] != "CLOSED"
+            or not any(comment["body"].startswith("Superseded by ") for comment in item["comments"])
+        )
+    ],
     r'.[] | "\(.number) \(.title)"': lambda items: [f"{item['number']} {item['title']}" for item in items],
     r'.[] | select(.isCrossRepository | not) | "\(.number) \(.headRefName)"': lambda items: [
         f"{item['number']} {item['headRefName']}" for item in items if not item["isCrossRepository"]
     ],
 }
-"""Filters of `--jq`."""
+"""Filters of `--jq`, without line breaks."""
 
 PERMISSIONS = {"pr": "pull-requests", "issue": "issues"}
 READING = {"list"}
@@ -82,9 +91,18 @@ def _list(items: list[Item], kind: str, number: int | None, options: dict[str, s
     ]
     fields = options.pop("json").split(",")
     limit = int(options.pop("limit", "30"))
-    found = [{name: item[name] for name in fields} for item in chosen[:limit]]
-    for line in FILTERS[options.pop("jq")](found):
+    found = [{name: _to_json(item)[name] for name in fields} for item in chosen[:limit]]
+    for line in FILTERS[" ".join(options.pop("jq").split())](found):
         print(line)
+
+
+def _to_json(item: Item) -> Item:
+    """Return an item as `--json` has it."""
+    return {
+        **item,
+        "state": item["state"].upper(),
+        "comments": [{"body": comment} for comment in item["comments"]],
+    }
 
 
 def _create(items: list[Item], kind: str, number: int | None, options: dict[str, str]) -> None:
