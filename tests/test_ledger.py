@@ -42,6 +42,11 @@ def _entry(number: int, **changes: object) -> LedgerEntry:
     return replace(entry, **changes)  # type: ignore[arg-type]
 
 
+def _edit(number: int, **changes: object) -> str:
+    """Return a line with other values, and an id that fits its models."""
+    return json.dumps({**_entry(number).to_dict(), **changes})
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A repository with origin, in which the test runs."""
@@ -201,6 +206,14 @@ def test_unreachable_origin_is_a_warning(repository: Repository, caplog: pytest.
         ("{", "line 2: "),
         ("[1]", "line 2: not a decision"),
         ('{"outcome": "promote"}', "line 2: not a decision: .*missing"),
+        (_edit(3, created="yesterday"), "line 2: Invalid isoformat"),
+        (_edit(3, created="2026-11-03T00:00:00"), "line 2: not a decision: created has no time zone"),
+        (_edit(3, created=20261103), "line 2: not a decision: created is 20261103"),
+        (_edit(3, is_look="yes"), "line 2: not a decision: is_look is 'yes'"),
+        (_edit(3, details=[1]), r"line 2: not a decision: details is \[1\]"),
+        (_edit(3, outcome=["promote"]), "line 2: .*not an outcome"),
+        (_edit(3, reason="\ud800"), "line 2: .*surrogates not allowed"),
+        ("[" * 100_000, "line 2: not a decision: nested too deeply"),
         (_entry(3).to_json().replace("not_better", "postponed", 1), "line 2: postponed: not an outcome"),
         (_entry(3).to_json().replace(f"{3:032x}", f"{4:032x}", 1), "line 2: its id .* is not that of"),
     ],

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Register the model of HEAD, and make it the champion where a decision of the ledger says so. Pushes the tags.
-# Needs git and the POSIX tools only, for a job that installs nothing. It creates the tags that `sentiment promote` and
+# Needs git, md5sum and the POSIX tools only, for a job that installs nothing. It creates the tags that `sentiment promote` and
 # docs/registry.md describe.
 #
 # The model is the MD5 of models/selected in dvc.lock. If the ledger has the decision to promote it in place of the
@@ -34,6 +34,10 @@ read_detail() { git for-each-ref --format='%(contents:body)' "refs/tags/$1" | se
 # The model of HEAD.
 git cat-file -e "$head:dvc.lock" 2> /dev/null || fail "this commit has no dvc.lock"
 metrics=$(git show "$head:metrics/evaluate.json") || fail "this commit has no metrics/evaluate.json"
+# The limits that the model violates are in this file: one that was edited, or comes from another run, says nothing.
+metrics_md5=$(git cat-file blob "$head:metrics/evaluate.json" | md5sum | cut -d ' ' -f 1)
+[ "$metrics_md5" = "$(read_md5 "$head" metrics/evaluate.json)" ] ||
+  fail "metrics/evaluate.json is not the file that dvc.lock of this commit records; commit the results of one \`dvc repro\`"
 candidate=$(sed -n 's/.*"selected": *"\([a-z]*\)".*/\1/p' <<< "$metrics")
 artifact_md5=$(read_md5 "$head" models/selected)
 model_md5=$(read_md5 "$head" "models/$candidate/model.safetensors")

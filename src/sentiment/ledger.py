@@ -11,7 +11,9 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from itertools import chain
+from types import UnionType
 from typing import Any, Literal, get_args
 
 from sentiment.errors import UserError
@@ -57,6 +59,14 @@ FIELDS = (
     "details",
 )
 """Fields of a line, in order."""
+
+FIELD_TYPES: Mapping[str, type | UnionType] = {
+    **dict.fromkeys(("outcome", "reason", "test", "commit", "created"), str),
+    **dict.fromkeys(("champion", "challenger", "batch", "verdict"), str | None),
+    "is_look": bool,
+    "details": Mapping,
+}
+"""Types of the fields of a line, but for the id."""
 
 TIMEOUT_S = 30
 """Seconds after which the remote counts as unreachable."""
@@ -145,7 +155,13 @@ class LedgerEntry:
         Raises:
             ValueError: it is not JSON, is not a decision, or was edited.
         """
-        content = json.loads(line)
+        try:
+            return cls._from_content(json.loads(line))
+        except RecursionError:
+            raise ValueError("not a decision: nested too deeply") from None
+
+    @classmethod
+    def _from_content(cls, content: object) -> "LedgerEntry":
         if not isinstance(content, dict):
             raise ValueError("not a decision: not a JSON object")  # noqa: TRY004
         known = {item.name for item in fields(cls)}
@@ -153,9 +169,19 @@ class LedgerEntry:
             entry = cls(**{name: value for name, value in content.items() if name in known})
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a decision: {error}") from None
+        entry._require_types()
         if content.get("id", entry.id) != entry.id:
             raise ValueError(f"its id {content['id']} is not that of its models and test split")
         return entry
+
+    def _require_types(self) -> None:
+        """Raise ValueError if a field that was read has another type, or cannot be written again."""
+        for name, types in FIELD_TYPES.items():
+            if not isinstance(getattr(self, name), types):
+                raise ValueError(f"not a decision: {name} is {getattr(self, name)!r:.80}")  # noqa: TRY004
+        if datetime.fromisoformat(self.created).tzinfo is None:
+            raise ValueError(f"not a decision: created has no time zone: {self.created}")
+        self.to_json().encode()
 
 
 def read_ledger() -> list[LedgerEntry]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +19,10 @@ from sentiment.errors import UserError
 from sentiment.settings import repository_root
 
 logger = logging.getLogger(__name__)
+
+
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"/?#]*)([^\s'\"?#]*)([^\s'\"]*)")
+"""A URL in a message: scheme, host with user, path, query with fragment."""
 
 
 def run_git(*arguments: str, root: Path | None = None) -> bytes | None:
@@ -72,8 +77,21 @@ def require_git(
     except OSError as error:
         raise UserError(f"cannot run git, in which the registry and the ledger are: {error}") from None
     if process.returncode != 0:
-        raise UserError(process.stderr.strip() or f"git {arguments[0]} exited with {process.returncode}")
+        error_message = redact_urls(process.stderr.strip())
+        raise UserError(error_message or f"git {arguments[0]} exited with {process.returncode}")
     return process.stdout
+
+
+def redact_urls(text: str) -> str:
+    """Remove user, password, query and fragment from the URLs in a message of git: they may have a token."""
+    return URL.sub(_redact_url, text)
+
+
+def _redact_url(match: re.Match[str]) -> str:
+    scheme, host, path, query = match.groups()
+    if "@" in path + query:  # a password may contain a slash or a question mark
+        return f"{scheme}…"
+    return f"{scheme}{host.rpartition('@')[2]}{path}"
 
 
 def is_revision(name: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sentiment.errors import UserError
+from sentiment.ledger import read_ledger
 from sentiment.registry.origin import build_push_command, push_tags, require_complete_tags
 from sentiment.registry.state import open_registry
 from tests.registry.repositories import Repository, add_origin, clone, make_repository
@@ -117,6 +118,32 @@ def test_without_a_reachable_origin_the_local_tags_count_with_a_warning(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert ("cannot read the tags of origin" if address else "no remote origin") in record.message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/x.git?token=SECRET",
+        "http://SECRET@127.0.0.1:1/x.git",
+        "http://ada:SECRET@127.0.0.1:1/x.git#SECRET",
+        "http://ada:p/SECRET@127.0.0.1:1/x.git?SECRET",
+    ],
+)
+def test_warnings_have_no_token_of_the_address(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    repository.git("remote", "add", "origin", address)
+    monkeypatch.chdir(repository.root)
+    open_registry()
+    assert read_ledger() == []
+    assert [record.message.split(" of origin")[0] for record in caplog.records] == [
+        "cannot read the tags",
+        "cannot fetch the ledger",
+    ]
+    assert "SECRET" not in caplog.text
+    with pytest.raises(UserError) as caught:
+        push_tags(["sentiment@v1.0.0"])
+    assert "SECRET" not in str(caught.value)
 
 
 def test_tags_are_pushed_all_or_none(

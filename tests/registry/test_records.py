@@ -171,6 +171,21 @@ def test_decision_counts_once(registered: RegisteredProject, origin: Path, tmp_p
     assert "sentiment@v3.0.0 is the champion" in _run_script(runner, commit).stdout
 
 
+def test_script_refuses_metrics_that_the_lock_does_not_record(
+    registered: RegisteredProject, origin: Path, tmp_path: Path
+) -> None:
+    _decide(None, registered.violating, "first champion")
+    runner = clone(origin, tmp_path / "runner")
+    runner.git("checkout", "-q", "--detach", registered.violating)
+    path = runner.root / "metrics" / "evaluate.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"violated_limits": []}))
+    runner.git("commit", "-qam", "edited metrics")
+    done = _run_script(runner, "HEAD")
+    assert done.returncode == 1
+    assert "metrics/evaluate.json is not the file that dvc.lock of this commit records" in done.stderr
+    assert runner.git("tag") == ""
+
+
 def test_script_leaves_no_tag_where_the_push_is_refused(
     registered: RegisteredProject, origin: Path, tmp_path: Path
 ) -> None:
