@@ -6,8 +6,9 @@ import pytest
 from dvc.repo import Repo
 
 from sentiment.errors import UserError
+from sentiment.ledger import LedgerEntry
 from sentiment.registry.git_tags import create_tag, read_tags, resolve_commit
-from sentiment.registry.state import Registry, require_champion
+from sentiment.registry.state import Registry, require_champion, require_complete
 from tests.registry.repositories import Repository, make_repository, run_gto
 
 
@@ -161,3 +162,26 @@ def test_unknown_author_writes_no_tag(repository: Repository, monkeypatch: pytes
     with pytest.raises(UserError, match=r"user\.email"):
         create_tag("sentiment@v1.0.0", commit, "Register", {}, after=0)
     assert repository.git("tag") == ""
+
+
+def test_lost_decision_of_the_champion_is_an_error(repository: Repository) -> None:
+    entry = LedgerEntry(
+        outcome="promote",
+        reason="first champion",
+        test="7" * 32,
+        champion=None,
+        challenger="a1",
+        batch=None,
+        commit="c1",
+        created="2026-11-02T10:00:00+00:00",
+        is_look=False,
+    )
+    commit = repository.commit("model")
+    repository.tag("sentiment@v1.0.0", commit, 1000)
+    repository.tag("sentiment#champion#1", commit, 1000)
+    require_complete([], None)
+    require_complete([], _read().champion)  # promoted without a decision
+    create_tag("sentiment#champion#2", commit, "Assign", {"Ledger-ID": entry.id}, after=1000)
+    require_complete([entry], _read().champion)
+    with pytest.raises(UserError, match=f"lacks the decision {entry.id} by which sentiment@v1.0.0 was"):
+        require_complete([], _read().champion)

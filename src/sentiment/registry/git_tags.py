@@ -24,6 +24,9 @@ CHAMPION = "champion"
 ARTIFACT_MD5 = "Artifact-MD5"
 """Detail of a tag: MD5 of the folder `models/selected` in `dvc.lock`."""
 
+LEDGER_ID = "Ledger-ID"
+"""Detail of a tag: id of the decision of the ledger that promoted the model."""
+
 TAG_PATTERNS = tuple(f"refs/tags/{ARTIFACT}{separator}*" for separator in "@#")
 TAG_NAME = re.compile(
     rf"{ARTIFACT}(?:@v(?P<version>\d+\.\d+\.\d+)|#(?P<stage>[A-Za-z0-9][\w/-]*))(?P<cancelled>!?)"

@@ -16,6 +16,7 @@ from sentiment.registry.git_tags import (
     ARTIFACT,
     ARTIFACT_MD5,
     CHAMPION,
+    LEDGER_ID,
     create_tag,
     read_tags,
     require_free_names,
@@ -44,10 +45,6 @@ logger = logging.getLogger(__name__)
 
 MAX_REASON_CHARACTERS = 1000
 """Maximum length of a reason, which MLflow stores in a description of limited length."""
-
-
-LEDGER_ID = "Ledger-ID"
-"""Detail of a tag: the decision of the ledger that promoted the model."""
 
 
 @dataclass(frozen=True)

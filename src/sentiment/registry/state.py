@@ -1,12 +1,13 @@
 """State of the registry: registered versions, the champion, and the champions before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from sentiment.errors import UserError
-from sentiment.registry.git_tags import ARTIFACT, ARTIFACT_MD5, CHAMPION, RegistryTag, read_tags
+from sentiment.ledger import LedgerEntry
+from sentiment.registry.git_tags import ARTIFACT, ARTIFACT_MD5, CHAMPION, LEDGER_ID, RegistryTag, read_tags
 from sentiment.registry.origin import require_complete_tags
 
 ROLLBACK = "rollback"
@@ -166,6 +167,27 @@ def open_registry() -> Registry:
     """
     require_complete_tags()
     return Registry(read_tags())
+
+
+def require_complete(entries: Iterable[LedgerEntry], champion: Assignment | None) -> None:
+    """Raise UserError if the ledger lacks the decision that promoted the champion: lines were lost.
+
+    A retraining would then not know which models were compared on the test split before.
+
+    Args:
+        entries: the ledger.
+        champion: the champion; None if there is none.
+
+    Raises:
+        UserError: the decision that the champion's tag names is missing.
+    """
+    decision = champion.tag.details.get(LEDGER_ID) if champion else None
+    if champion and decision and all(entry.id != decision for entry in entries):
+        raise UserError(
+            f"the ledger lacks the decision {decision} by which {champion.registration.name} was promoted; "
+            "fetch or restore the branch ledger (`git fetch origin ledger`), or push it from the clone that "
+            "has it (`git push origin ledger`)"
+        )
 
 
 def require_champion(registry: Registry) -> Assignment:

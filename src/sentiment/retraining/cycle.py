@@ -21,7 +21,7 @@ from sentiment.params import Params, load_params
 from sentiment.params.data import DownloadParams
 from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION
 from sentiment.registry.revision import read_registered_model
-from sentiment.registry.state import open_registry
+from sentiment.registry.state import open_registry, require_complete
 from sentiment.repository import DVC_TEMPORARY, run_git
 from sentiment.retraining.changes import (
     compute_inputs_digest,
@@ -132,6 +132,7 @@ class _Cycle:
         self._registry = open_registry()
         self._champion = self._registry.champion
         self._ledger = read_ledger()
+        require_complete(self._ledger, self._champion)
 
     def run(self) -> RetrainingResult:
         """Run the steps until the outcome is known."""
