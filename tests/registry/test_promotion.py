@@ -141,10 +141,7 @@ def test_promotion_without_mlflow_is_mirrored_by_sync(registered: RegisteredProj
     output = registered.project.run(*command, **environment)
     assert "Cannot reach the MLflow tracking store" in output.stderr
     assert "`sentiment registry sync` mirrors them later" in output.stderr
-    assert (
-        "git push --atomic origin refs/tags/sentiment@v1.0.0 'refs/tags/sentiment#champion#1'"
-        in output.stdout
-    )
+    assert "git push" not in output.stdout, "there is no origin to publish the tags to"
 
     failed = registered.project.run("sentiment", "registry", "sync", status=2, **environment)
     assert failed.stderr.splitlines()[-1].startswith("error: Cannot reach the MLflow tracking store")
