@@ -30,12 +30,12 @@ repro: setup  ## validate params.yaml, then run every stage whose parameters, co
 PYTEST := pytest --numprocesses auto --dist worksteal
 # Floor for the coverage of src, lines and branches, in per cent, without code that runs in subprocesses: raise it with
 # the coverage. Measuring doubles the time of tests that start no process, so only test-all does.
-COVERAGE := 50
+COVERAGE := 60
 
 test-fast: setup  ## run tests that start no process and train no model; under 90 s
 	$(PYTEST) -m "not slow and not integration" --timeout 60
 
-test: setup  ## run all tests that need no server and no whole workflow; about 15 minutes
+test: setup  ## run all tests that need no server and no whole workflow; about 10 minutes
 	$(PYTEST) -m "not integration" $(COVER)
 
 test-integration: setup  ## run the other tests: servers, workers, kills and whole workflows
