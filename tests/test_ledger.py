@@ -147,7 +147,7 @@ def test_appends_that_are_killed_and_repeated_lose_and_double_no_line(
 def test_lock_that_a_killed_git_left_is_named(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sentiment.ledger.LOCAL_ATTEMPTS", 2)
+    monkeypatch.setattr("sentiment.ledger.branch.LOCAL_ATTEMPTS", 2)
     lock = repository.root / ".git" / "refs" / "heads" / "ledger.lock"
     lock.touch()
     with pytest.raises(UserError, match=r"cannot append to the branch ledger: (.|\n)*ledger\.lock"):

@@ -17,7 +17,7 @@ from sentiment.evaluation.verdict import compare_scores
 
 RESAMPLINGS = 2_000
 CANDIDATES = 10
-"""As many as `tune.trials`."""
+"""More than `tune.trials`: the more candidates, the more a selection on the same reviews deceives."""
 COMPARED_SHARE = 0.4
 """Share of the reviews that compare; the others select."""
 GROUP_SIZE = 8

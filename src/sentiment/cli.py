@@ -138,7 +138,9 @@ def compare(
 
     Reviews that one of them was trained or validated on are left out.
     """
-    model, reference = _locate_folder(model), _locate_folder(reference)
+    model, reference = (
+        name if name in paths.PIPELINE_MODELS else _locate_folder(name) for name in (model, reference)
+    )
     enter_repository()
     from sentiment.comparison import compare as run
 

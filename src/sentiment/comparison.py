@@ -29,9 +29,6 @@ from sentiment.repository import is_revision, warn_about_revision
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking.provenance import compute_dvc_hashes, find_inputs_missing_from_lock
 
-STAGES = {"train": paths.model("baseline"), "tune": paths.model("tuned"), "evaluate": paths.SELECTED}
-"""Model folder that a stage writes. The folder's own name, such as `baseline`, is accepted as well."""
-
 
 @dataclass(frozen=True)
 class ComparedModel:
@@ -104,9 +101,6 @@ def compare(
     model: str,
     reference: str,
     split: paths.Split,
-    *,
-    confidence_level: float | None = None,
-    margin: float | None = None,
 ) -> ModelComparison:
     """Compare two models on the reviews of a split that neither has learned from.
 
@@ -115,8 +109,6 @@ def compare(
             taken.
         reference: the same, for the model to compare with.
         split: split of the working tree.
-        confidence_level: confidence level of the interval; by default that of params.yaml.
-        margin: AUC by which the model may be lower and still be `no worse`; by default that of params.yaml.
 
     Raises:
         UserError: a model cannot be found or read, does not record what it has learned from, or has learned
@@ -129,8 +121,8 @@ def compare(
         scored.logits[model],
         scored.logits[reference],
         groups=scored.groups,
-        confidence_level=confidence_level or params.confidence_level,
-        margin=margin or params.margin,
+        confidence_level=params.confidence_level,
+        margin=params.margin,
     )
     return ModelComparison(model, reference, split, scored.left_out, comparison)
 
@@ -175,15 +167,16 @@ def _predict_logits(model: ComparedModel, texts: list[str]) -> NDArray[np.float3
 
 @contextmanager
 def _open_model(name: str) -> Iterator[ComparedModel]:
-    folder = STAGES.get(name, Path(name) if (Path(name) / CONFIG_FILE).exists() else paths.MODELS / name)
+    local = Path(name) if (Path(name) / CONFIG_FILE).exists() else paths.MODELS / name
+    folder = paths.PIPELINE_MODELS.get(name, local)  # whatever else has that name
     if (folder / CONFIG_FILE).exists():
         if not Path(name).is_absolute():
             warn_about_revision(name, "model of the working tree")
         yield _load(name, folder)
     elif not is_revision(name):
         raise UserError(
-            f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(STAGES)}, baseline, "
-            "tuned, selected, nor a git revision"
+            f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(paths.PIPELINE_MODELS)}, "
+            "nor a git revision"
         )
     else:
         with tempfile.TemporaryDirectory() as temporary:
@@ -233,9 +226,10 @@ def fetch_output(revision: str, path: Path, target: Path) -> Path:
         [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
     )
     if process.returncode:
-        reason = process.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
+        lines = process.stderr.splitlines()
+        reason = next((line for line in lines if line.startswith("ERROR: ")), "dvc get failed")
         raise UserError(
-            f"{revision}: cannot get {path} of this revision: {reason[0]}; "
+            f"{revision}: cannot get {path} of this revision: {reason.removeprefix('ERROR: ')}; "
             "`dvc fetch --all-commits` downloads the outputs of all commits from a DVC remote"
         )
     return target

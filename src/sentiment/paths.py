@@ -66,3 +66,10 @@ def model(candidate: Candidate) -> Path:
 def metrics(stage: str) -> Path:
     """Return the file with the metrics that a stage reports to DVC."""
     return METRICS / f"{stage}.json"
+
+
+PIPELINE_MODELS: dict[str, Path] = {
+    **{name: model(candidate) for candidate, stage in CANDIDATES.items() for name in (candidate, stage)},
+    **dict.fromkeys(("selected", "evaluate"), SELECTED),
+}
+"""Folders of the pipeline's models, by the model's name and by the stage that writes it."""

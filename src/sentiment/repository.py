@@ -128,14 +128,18 @@ DVC_TEMPORARY = Path(".dvc/tmp")
 """DVC's folder for temporary files: its locks and, in `exps`, the copies of its experiments."""
 
 DVC_LOCK = DVC_TEMPORARY / "lock"
+RETRAIN_LOCK = DVC_TEMPORARY / "retrain.lock"
+"""Lock file of `sentiment retrain`, which between two stages is no process of DVC."""
 LOCKS = (
     str(DVC_LOCK),
+    str(RETRAIN_LOCK),
     f"{DVC_TEMPORARY}/exps/**/lock",
     f"{paths.CHECKPOINTS}/*/.lock",
     f"{paths.STUDIES}/*/*.lock",
     ".cache/downloads/*/.lock",
 )
-"""Lock files of DVC, trainings, studies and downloads; the system unlocks them when the process ends."""
+"""Lock files of DVC, retrainings, trainings, studies and downloads; the system unlocks them when a process
+ends."""
 
 
 def require_idle(root: Path, *, holds_dvc_lock: bool = False) -> None:

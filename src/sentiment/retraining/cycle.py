@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from sentiment.params.data import DownloadParams
 from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION
 from sentiment.registry.revision import read_registered_model
 from sentiment.registry.state import open_registry, require_complete
-from sentiment.repository import DVC_TEMPORARY, run_git
+from sentiment.repository import RETRAIN_LOCK, run_git
 from sentiment.retraining.changes import (
     compute_inputs_digest,
     compute_test_digest,
@@ -54,8 +55,6 @@ CHALLENGER = str(paths.SELECTED)
 
 DVC_CONFIGS = (".dvc/config", ".dvc/config.local")
 
-LOCK = DVC_TEMPORARY / "retrain.lock"
-
 
 def retrain(*, push: bool = False) -> RetrainingResult:
     """Run one retraining, and write its outcome to `reports`.
@@ -72,7 +71,6 @@ def retrain(*, push: bool = False) -> RetrainingResult:
         UserError: a source, a parameter or a stage fails, or git cannot read a commit.
         TrainingDivergedError: a training diverged.
     """
-    _resolve_head()
     with _one_at_a_time():
         params, commit = load_params(), _resolve_head()
         for path in (REPORT, RESULT, DECISION):
@@ -95,7 +93,7 @@ def _resolve_head() -> str:
         UserError: there is none.
     """
     commit = run_git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    config = configparser.ConfigParser()
+    config = configparser.ConfigParser(interpolation=None, strict=False)
     config.read(DVC_CONFIGS)
     if commit is None or config.getboolean("core", "no_scm", fallback=False):
         raise UserError(
@@ -110,8 +108,8 @@ def _resolve_head() -> str:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Wait until no other retraining runs in this repository."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(LOCK)
+    RETRAIN_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(RETRAIN_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -141,7 +139,7 @@ class _Cycle:
         if gate is not None and gate.is_stopped:
             entry = self._record("data_stopped", gate.reason, gate=gate)
             return self._finish(pipeline, gate, entry=entry)
-        pipeline += run_pipeline()
+        pipeline += _run_other_stages()
         if reason := self._find_nothing_new():
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
@@ -159,7 +157,7 @@ class _Cycle:
             self._champion,
             find_anchor(self._registry),
             data_changed=gate is not None and gate.batch is not None,
-            looks=count_looks(self._ledger, compute_test_digest()),
+            looks=count_looks(self._ledger, self._test_digest),
             params=self._params,
         )
 
@@ -168,9 +166,14 @@ class _Cycle:
         """Whether the models learn from other reviews than the champion."""
         return self._champion is not None and has_data_changed(self._champion.tag.commit)
 
-    @property
+    @cached_property
     def _champion_md5(self) -> str | None:
         return read_registered_model(self._champion.tag).artifact_md5 if self._champion else None
+
+    @cached_property
+    def _test_digest(self) -> str:
+        """Digest of the test split that download has written."""
+        return compute_test_digest()
 
     def _check_data(self) -> "DataGateResult | None":
         """Check the new rows against the champion; None if there are none, or no champion."""
@@ -224,9 +227,13 @@ class _Cycle:
         One that was promoted there is compared again, since its files may not be here. Decisions without a
         comparison are made again, since they depend on limits in params.yaml.
         """
-        test, challenger, inputs = compute_test_digest(), read_selected_md5(), compute_inputs_digest()
+        challenger, inputs = read_selected_md5(), compute_inputs_digest()
         for entry in self._ledger:
-            if (entry.test, entry.champion, entry.is_look) == (test, self._champion_md5, True) and (
+            if (entry.test, entry.champion, entry.is_look) == (
+                self._test_digest,
+                self._champion_md5,
+                True,
+            ) and (
                 entry.challenger == challenger
                 or (entry.details.get("inputs") == inputs and entry.outcome != "promote")
             ):
@@ -246,7 +253,7 @@ class _Cycle:
         entry = LedgerEntry(
             outcome=outcome,
             reason=reason,
-            test=compute_test_digest(),
+            test=self._test_digest,
             champion=self._champion_md5,
             challenger=read_selected_md5() if decision else None,
             batch=gate.batch.digest if gate and gate.batch else None,
@@ -314,6 +321,21 @@ def _refresh_data(params: DownloadParams) -> PipelineRun:
     # DVC detects changes of data/incoming only.
     force = _has_mutable_url(params) or find_changed_files(params)
     return run_pipeline(*(["--force"] if force else []), "--single-item", "download")
+
+
+def _run_other_stages() -> PipelineRun:
+    """Run the stages after download whose inputs changed.
+
+    Raises:
+        UserError: download ran again: the data changed after the data gate, or a stage fails.
+    """
+    pipeline = run_pipeline()
+    if "download" in pipeline.seconds or "download" in pipeline.restored:
+        raise UserError(
+            "the data changed while the retraining ran, and the data gate has not checked the change: run "
+            "`sentiment retrain` again"
+        )
+    return pipeline
 
 
 def _has_mutable_url(params: DownloadParams) -> bool:
