@@ -2,12 +2,13 @@
 
 import http.server
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.http_server import running
 
 CHUNK = 1 << 14
 SECONDS_BEFORE_DROP = 0.05
@@ -47,19 +48,8 @@ class Served:
 @contextmanager
 def serving(content: bytes, **options: Any) -> Iterator[Served]:
     served = Served(content, **options)
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", served.port), type("Handler", (_Handler,), {"served": served})
-    )
-    server.daemon_threads = True
-    served.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with running(_Handler, served):
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

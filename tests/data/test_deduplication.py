@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sentiment.data.build import NO_LABEL
 from sentiment.data.deduplication import DIGEST, SPLIT_PRECEDENCE, Duplicates, find_duplicates, hash_texts
+from sentiment.data.row_spool import NO_LABEL
 
 
 def found(*rows: str) -> Duplicates:

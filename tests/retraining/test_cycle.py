@@ -117,6 +117,17 @@ def test_limit_that_was_lifted_is_decided_again(retraining: RetrainingProject) -
     assert len(retraining.ledger) == 2
 
 
+def test_data_that_change_after_the_data_gate_are_not_decided_on(retraining: RetrainingProject) -> None:
+    retraining.add_batch(take_reviews(6000, 60))
+    code = "from sentiment.retraining.cycle import _run_other_stages; _run_other_stages()"
+    assert (
+        "the data gate has not checked the change"
+        in retraining.project.run("python", "-c", code, status=1).stderr
+    )
+    retraining.retrain()
+    assert retraining.result["data_gate"]["batch"]["rows"] > 40
+
+
 def test_two_at_once_decide_once(retraining: RetrainingProject) -> None:
     retraining.project.set_params({"train.epochs": 1})
     processes = [retraining.project.start("sentiment", "retrain") for _ in range(2)]

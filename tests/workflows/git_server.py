@@ -6,12 +6,13 @@ Git itself answers (`git http-backend`), so that fetches from shallow clones and
 import base64
 import http.server
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.http_server import running
 
 
 @dataclass
@@ -40,19 +41,8 @@ class GitServer:
 def serving_git(folder: Path) -> Iterator[GitServer]:
     """Serve the repositories below a folder on a free port of this machine."""
     served = GitServer(folder)
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Handler", (_Handler,), {"served": served})
-    )
-    server.daemon_threads = True
-    served.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with running(_Handler, served):
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
