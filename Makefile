@@ -4,7 +4,7 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
+.PHONY: help setup setup-ray repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
 	bench-quality bench-retrain bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
@@ -23,6 +23,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+setup-ray: $(VENV)/.ray  ## install the extra that runs a search or a training on several machines
+
+$(VENV)/.ray: requirements-ray.lock $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<
+	touch $@
+
 repro: setup  ## validate params.yaml, then run every stage whose parameters, code or data changed
 	sentiment check
 	dvc repro
@@ -38,7 +44,7 @@ test-fast: setup  ## run tests that start no process and train no model; under 9
 test: setup  ## run all tests that need no server and no whole workflow; about 10 minutes
 	$(PYTEST) -m "not integration" $(COVER)
 
-test-integration: setup  ## run the other tests: servers, workers, kills and whole workflows
+test-integration: setup setup-ray  ## run the other tests: servers, workers, kills and whole workflows
 	$(PYTEST) -m integration
 
 # The second part runs whatever the first one finds, so that one run reports every failure.
@@ -115,11 +121,14 @@ clean: setup  ## list files in caches and stores that recent commits and searche
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate
 
-lock: setup  ## resolve pyproject.toml into requirements.lock, requirements-bench.lock and environment.yaml
+lock: setup  ## resolve pyproject.toml into the requirements*.lock files and environment.yaml
 	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements.lock  # any build of that version
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock pyproject.toml
-	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements-bench.lock
-	grep -vxFf requirements.lock requirements-bench.lock > requirements-bench.part  # only what requirements.lock lacks
-	mv requirements-bench.part requirements-bench.lock
+	$(COMPILE) --extra ray --constraint requirements.lock --output-file requirements-ray.lock pyproject.toml
+	for extra in bench ray; do \
+		sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements-$$extra.lock; \
+		grep -vxFf requirements.lock requirements-$$extra.lock > requirements.part; \
+		mv requirements.part requirements-$$extra.lock; \
+	done  # only what requirements.lock lacks
 	python -m sentiment.environment  # environment.yaml, the versions that stages depend on
