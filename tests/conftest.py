@@ -30,6 +30,7 @@ SLOW = (
     "tests/bench/test_own.py",
     "tests/bench/test_peers.py",
     "tests/data/test_duplicate_keys.py",
+    "tests/data/test_invalid_sources.py",
     "tests/inputs/test_lines.py",
     "tests/model/test_devices.py",
     "tests/pipeline/",
