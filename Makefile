@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup setup-ray repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
-	bench-quality bench-retrain bench-train bench-tune bench-verdict retrain clean lock
+	bench-quality bench-retrain bench-scale bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -99,6 +99,9 @@ bench-verdict: setup  ## false and true verdicts on two models, by simulation; P
 
 bench-retrain: setup  ## the gates of `sentiment retrain`: good and bad data, nothing new, kills, years without a true gain; PARTS=year runs one part
 	python -m bench.retrain $(if $(PARTS),--parts $(PARTS))
+
+bench-scale: setup-ray  ## beyond one machine: equal results, speed-up, limits; PARTS=simulated runs one part
+	python -m bench.scale $(if $(PARTS),--parts $(PARTS))
 
 bench-gpu: setup  ## reproducibility, speed and the largest useful model on a GPU; ARCHIVE=path of the review archive
 	bench/gpu/run.sh --check

@@ -1,0 +1,1 @@
+"""Search, training and tokenization beyond one machine: equal results, speed-up, and the first limits."""

@@ -1,0 +1,30 @@
+"""Beyond one machine: equal results whatever runs the work, what more machines gain, and the limits.
+
+- shards: tokenization and prediction by shards: equal bytes; time and memory up to 10⁶ reviews.
+- simulated: searches with 8, 64 and 512 workers, simulated from recorded trials and measured costs.
+
+`--parts shards` runs this part alone. Parts that start a Ray cluster need `make setup-ray`.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from bench.bars import Bar, report_bars
+from sentiment.errors import exits_cleanly
+
+PARTS: dict[str, Callable[[], list[Bar]]] = {}
+"""Part by name: measures, prints its tables, and returns its bars."""
+
+
+@exits_cleanly
+def main(parts: Sequence[str]) -> None:
+    """Run the parts and print their bars; exit with 1 if a bar is missed."""
+    raise SystemExit(report_bars([bar for part in parts for bar in PARTS[part]()]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    main(parser.parse_args().parts)
