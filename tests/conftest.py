@@ -48,6 +48,7 @@ SLOW = (
 """Folders and files of which every test is marked `slow`."""
 
 INTEGRATION = (
+    "tests/cluster/",
     "tests/pipeline/test_experiments.py",
     "tests/pipeline/test_incoming.py",
     "tests/pipeline/test_relock.py",

@@ -44,6 +44,14 @@ class Settings(LogSettings):
     tune_workers: PositiveInt | None = None
     """Number of processes that run trials in parallel, at most `tune.max_parallel`; by default as many as
     have `tune.threads` cores each, or one on a GPU."""
+    ray_address: str | None = None
+    """Head node of a Ray cluster that runs trials and other tasks: HOST:PORT, or `auto` on one of its nodes;
+    by default everything runs on this machine."""
+    ray_checkpoints: SecretStr | None = None
+    """Storage that all nodes can write to, as an address of fsspec: a task whose node died resumes there. By
+    default it starts again. It may contain a password."""
+    ray_task_memory_gb: PositiveFloat | None = None
+    """Memory in gigabytes (10^9 bytes) that each task declares to Ray; by default none."""
     retrain_notify_url: SecretStr | None = None
     """Address to which `sentiment retrain` posts its outcome as JSON, such as a chat's webhook, which may
     contain a secret; by default it posts nothing."""
