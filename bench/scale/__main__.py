@@ -10,9 +10,10 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
+from bench.scale.shards import shards_bars
 from sentiment.errors import exits_cleanly
 
-PARTS: dict[str, Callable[[], list[Bar]]] = {}
+PARTS: dict[str, Callable[[], list[Bar]]] = {"shards": shards_bars}
 """Part by name: measures, prints its tables, and returns its bars."""
 
 

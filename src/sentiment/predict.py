@@ -5,16 +5,23 @@ import os
 import re
 import select
 import signal
+import stat
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sentiment import paths
 from sentiment.errors import UserError
+from sentiment.model.model_config import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from sentiment.settings import load_settings
+
+if TYPE_CHECKING:
+    from sentiment.model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +42,10 @@ MAX_WAIT_S = 0.5
 """Maximum seconds that a line waits for its window to fill while input arrives slowly."""
 
 READ_BYTES = 1 << 16
+
+CLUSTER_BYTES = WINDOW_BYTES
+"""Size of an input file from which a cluster is used, if there is one: less is predicted in the time that it
+takes to connect."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -173,16 +184,68 @@ def predict(arguments: Sequence[str] | None, folder: Path) -> None:
             f"{folder.absolute()}: contains no model with its tokenizer; `dvc repro` writes {paths.SELECTED}"
         )
 
+    predict_windows = _predict_on_cluster if not arguments and _uses_cluster() else _predict_here
+    for lines in predict_windows(folder, windows):
+        _write(lines)
+
+
+def _uses_cluster() -> bool:
+    """Return whether standard input is a large file, and the environment has the address of a cluster.
+
+    Lines of a pipe may arrive slowly, and their writer may wait for the results.
+    """
+    status = os.fstat(sys.stdin.fileno())
+    is_large = stat.S_ISREG(status.st_mode) and status.st_size > CLUSTER_BYTES
+    return is_large and load_settings().ray_address is not None
+
+
+def _predict_here(folder: Path, windows: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """Yield the output of each window; the next windows are read and encoded in the meantime."""
+    predictor = _load_predictor(folder)
+    encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
+    for reviews, encoded in read_ahead(encoded_windows):
+        yield _format_lines(predictor.predict_encoded(encoded), reviews)
+
+
+def _predict_on_cluster(folder: Path, windows: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """Yield the output of each window, in order; each window is predicted by a task on the Ray cluster."""
+    from sentiment.shards.choice import open_shard_maps
+
+    _load_predictor(folder)  # raises an error for an invalid model, before a cluster is asked for anything
+    files = {name: (folder / name).read_bytes() for name in (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE)}
+    with open_shard_maps(load_settings(), "the prediction of 1,024 reviews") as choose_map:
+        yield from choose_map(WINDOW_LINES).map(_WindowPredictor, files, windows)
+
+
+class _WindowPredictor:
+    """Predicts windows of reviews, in any process.
+
+    Args:
+        files: content of the files of the model, by name.
+    """
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory(prefix="sentiment-model-") as name:
+            for file, content in files.items():
+                (Path(name) / file).write_bytes(content)
+            self._predictor = _load_predictor(Path(name))
+
+    def __call__(self, windows: Iterable[Sequence[str]]) -> bytes:
+        """Return the output of windows. Each of them is predicted by itself, so that batches are the same."""
+        return b"".join(_format_lines(self._predictor.predict(window), window) for window in windows)
+
+
+def _load_predictor(folder: Path) -> "Predictor":
     from sentiment.model.predictor import Predictor  # importing torch takes seconds: after all checks
     from sentiment.training.runtime import configure_allocator
 
     configure_allocator()  # otherwise mapping and zeroing pages takes an eighth of the time
-    predictor = Predictor.load(folder)
-    encoded_windows = ((reviews, predictor.encode(reviews)) for reviews in windows)
-    for reviews, encoded in read_ahead(encoded_windows):
-        probabilities = predictor.predict_encoded(encoded)
-        lines = (f"{p:.4f}\t{escape(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
-        _write("".join(lines).encode("utf-8"))
+    return Predictor.load(folder)
+
+
+def _format_lines(probabilities: Iterable[float], reviews: Sequence[str]) -> bytes:
+    lines = (f"{p:.4f}\t{escape(review)}\n" for p, review in zip(probabilities, reviews, strict=True))
+    return "".join(lines).encode("utf-8")
 
 
 def escape(text: str) -> str:

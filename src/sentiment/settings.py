@@ -44,6 +44,9 @@ class Settings(LogSettings):
     tune_workers: PositiveInt | None = None
     """Number of processes that run trials in parallel, at most `tune.max_parallel`; by default as many as
     have `tune.threads` cores each, or one on a GPU."""
+    data_workers: PositiveInt | None = None
+    """Maximum number of processes that tokenize reviews; by default the number of cores. Each one gets at
+    least 25,000 reviews."""
     ray_address: str | None = None
     """Head node of a Ray cluster that runs trials and other tasks: HOST:PORT, or `auto` on one of its nodes;
     by default everything runs on this machine."""

@@ -23,6 +23,7 @@ INFRASTRUCTURE = (
     "paths",
     "repository",
     "settings",
+    "shards",
     "stage_inputs",
     "tracking",
 )

@@ -10,14 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
 
 from sentiment.data import parquet as storage
 from sentiment.data.parquet import read_reviews, stream_reviews, write_reviews
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams
+from sentiment.shards.processes import Processes
+from sentiment.shards.shard_map import InProcess, ShardMap
 from sentiment.tokens.encoding import encode, encode_to_folder, iter_texts
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, open_token_writer
-from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
+from sentiment.tokens.vocabulary import PADDING, UNKNOWN, TextEncoder, train_tokenizer
 from tests.project import ROOT
 
 WORD = TokenizeParams(kind="word", vocabulary_size=500, min_frequency=2, lowercase=True, oov_rate=1.0)
@@ -66,6 +70,45 @@ def test_output_does_not_depend_on_the_batch_size(
     assert _files(tmp_path / "streamed") == _files(tmp_path / "whole")
     assert metrics == whole.describe()
     assert len(TokenizedReviews.open(tmp_path / "streamed")[7]) == 0
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [InProcess(200), InProcess(50), InProcess(13), pytest.param(Processes(2, 13), marks=pytest.mark.slow)],
+)
+def test_output_does_not_depend_on_the_shards(
+    shards: ShardMap, parquet: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "BATCH_ROWS", 5)
+    stream = stream_reviews(parquet)
+    encode_to_folder(tmp_path / "streamed", tokenizer, stream, "tokenize")
+    metrics = encode_to_folder(tmp_path / "sharded", tokenizer, stream, "tokenize", shards)
+    assert _files(tmp_path / "sharded") == _files(tmp_path / "streamed")
+    assert metrics == TokenizedReviews.open(tmp_path / "sharded").describe()
+    texts = iter_texts(stream, "train")
+    assert (
+        train_tokenizer(texts, WORD, shards).to_str()
+        == train_tokenizer(iter_texts(stream, ""), WORD).to_str()
+    )
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize(("size", "min_frequency"), [(500, 2), (100_000, 1), (3, 1), (500, 10_000)])
+def test_vocabulary_of_words_is_that_of_the_library(
+    size: int, min_frequency: int, lowercase: bool, reviews: pa.Table
+) -> None:
+    texts = [*reviews["text"].to_pylist(), "", "naïve Ünïcode", "<pad> <unk>", "a\x85b \u2028 İstanbul ﬁne"]
+    params = TokenizeParams(
+        kind="word", vocabulary_size=size, min_frequency=min_frequency, lowercase=lowercase, oov_rate=1.0
+    )
+    ours = train_tokenizer(texts, params)
+    library = Tokenizer(WordLevel(unk_token=UNKNOWN))
+    library.normalizer, library.pre_tokenizer = ours.normalizer, ours.pre_tokenizer
+    trainer = WordLevelTrainer(
+        vocab_size=size, min_frequency=min_frequency, special_tokens=[PADDING, UNKNOWN], show_progress=False
+    )
+    library.train_from_iterator(texts, trainer)
+    assert ours.to_str() == library.to_str()
 
 
 def test_files_equal_those_of_numpy(parquet: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 from sentiment.data.parquet import BATCH_ROWS, ReviewStream, read_origins
 from sentiment.errors import UserError
 from sentiment.logs import progress
+from sentiment.shards.shard_map import IN_PROCESS, ShardMap
 from sentiment.tokens.token_store import NO_LABEL, TokenizedReviews, open_token_writer
-from sentiment.tokens.vocabulary import UNKNOWN_ID, TextEncoder
+from sentiment.tokens.vocabulary import UNKNOWN_ID, TextEncoder, parse_tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,35 @@ class EncodedBatch:
 
 EMPTY_BATCH = EncodedBatch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8))
 
+BATCH_ARRAYS = ("ids", "lengths", "labels")
+"""Arrays of an `EncodedBatch`, in the order of its fields."""
+
 MAX_LISTED_REVIEWS = 10
 """Maximum number of reviews listed in the error about a high out-of-vocabulary rate."""
+
+
+class ShardEncoder:
+    """Tokenizes shards of reviews, in any process.
+
+    Args:
+        tokenizer: trained tokenizer, as JSON.
+    """
+
+    def __init__(self, tokenizer: str) -> None:
+        self._encode_texts = TextEncoder(parse_tokenizer(tokenizer))
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> EncodedBatch:
+        """Tokenize batches with the columns `text` and `label`, one after the other."""
+        encoded = [EMPTY_BATCH, *map(self._encode, batches)]
+        return EncodedBatch(
+            *(np.concatenate([getattr(batch, name) for batch in encoded]) for name in BATCH_ARRAYS)
+        )
+
+    def _encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+        token_ids = self._encode_texts(batch["text"].to_pylist())
+        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
+        ids = np.fromiter(chain.from_iterable(token_ids), np.int32, int(lengths.sum()))
+        return EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
 
 
 class OOVCounter:
@@ -97,13 +125,10 @@ def encode(tokenizer: Tokenizer, reviews: pa.Table, description: str = "tokenize
         reviews: table with the columns `text` and `label`.
         description: label of the progress bar.
     """
-    batches = reviews.to_batches(BATCH_ROWS)
-    encoded = [
-        EMPTY_BATCH,
-        *_encode_batches(tokenizer, _show_progress(batches, reviews.num_rows, description)),
-    ]
+    batches = _show_progress(reviews.to_batches(BATCH_ROWS), reviews.num_rows, description)
+    encoded = [EMPTY_BATCH, *IN_PROCESS.map(ShardEncoder, tokenizer.to_str(), batches)]
     ids, lengths, labels = (
-        np.concatenate([getattr(batch, name) for batch in encoded]) for name in ("ids", "lengths", "labels")
+        np.concatenate([getattr(batch, name) for batch in encoded]) for name in BATCH_ARRAYS
     )
     return TokenizedReviews.from_arrays(ids, lengths, labels)
 
@@ -113,15 +138,19 @@ def encode_to_folder(
     tokenizer: Tokenizer,
     reviews: ReviewStream,
     description: str,
+    shards: ShardMap = IN_PROCESS,
     oov_rate: float = 1.0,
 ) -> dict[str, Any]:
-    """Tokenize a split and write its token arrays, with one batch in memory at a time.
+    """Tokenize a split and write its token arrays, with few batches in memory at a time.
+
+    The arrays do not depend on the shards.
 
     Args:
         folder: output folder, which is written atomically.
         tokenizer: trained tokenizer.
         reviews: reviews of the split.
         description: label of the progress bar.
+        shards: where the reviews are tokenized.
         oov_rate: maximum fraction of out-of-vocabulary tokens.
 
     Returns:
@@ -131,8 +160,9 @@ def encode_to_folder(
         UserError: the reviews cannot be read, or the out-of-vocabulary rate is above the maximum.
     """
     counter = OOVCounter()
+    batches = _show_progress(reviews, reviews.num_rows, description)
     with open_token_writer(folder) as writer:
-        for batch in _encode_batches(tokenizer, _show_progress(reviews, reviews.num_rows, description)):
+        for batch in shards.map(ShardEncoder, tokenizer.to_str(), batches):
             writer.append(batch.ids, batch.lengths, batch.labels)
             counter.update(batch.ids, batch.lengths)
         counter.require_at_most(oov_rate, reviews.path)
@@ -143,15 +173,6 @@ def iter_texts(reviews: ReviewStream, description: str) -> Iterator[list[str]]:
     """Yield one list of texts per batch of reviews; a progress bar has the description as its label."""
     for batch in _show_progress(reviews, reviews.num_rows, description):
         yield batch["text"].to_pylist()
-
-
-def _encode_batches(tokenizer: Tokenizer, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
-    encode_texts = TextEncoder(tokenizer)
-    for batch in batches:
-        token_ids = encode_texts(batch["text"].to_pylist())
-        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
-        ids = np.fromiter(chain.from_iterable(token_ids), np.int32, int(lengths.sum()))
-        yield EncodedBatch(ids, lengths, batch["label"].fill_null(NO_LABEL).to_numpy())
 
 
 def _show_progress(
