@@ -34,7 +34,9 @@ def main() -> None:
             folder, description = paths.tokens(split), f"tokenize {split}"
             return encode_to_folder(folder, tokenizer, stream, description, shards(stream.num_rows), oov_rate)
 
-        metrics = {split: tokenize(split, stream, params.oov_rate) for split, stream in reviews.items()}
+        metrics: dict[str, Any] = {
+            split: tokenize(split, stream, params.oov_rate) for split, stream in reviews.items()
+        }
         metrics["unlabelled"] = tokenize("unlabelled", unlabelled, 1.0)
     write_json(paths.metrics("tokenize"), {"vocabulary_size": tokenizer.get_vocab_size(), **metrics})
 

@@ -74,7 +74,7 @@ def test_results_before_a_fault_in_the_input_are_yielded(shards: ShardMap) -> No
 def test_error_of_a_shard_keeps_its_message(shards: ShardMap) -> None:
     results = shards.map(Summing, (4, None), BATCHES)
     assert next(results) == 6
-    with pytest.raises(UserError, match="^4 is not a number that can be added$"):
+    with pytest.raises(UserError, match=r"^4 is not a number that can be added$"):
         next(results)
 
 

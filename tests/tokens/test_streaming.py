@@ -93,7 +93,7 @@ def test_output_does_not_depend_on_the_shards(
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-@pytest.mark.parametrize(("size", "min_frequency"), [(500, 2), (100_000, 1), (3, 1), (500, 10_000)])
+@pytest.mark.parametrize(("size", "min_frequency"), [(500, 2), (100_000, 1), (100, 1), (500, 10_000)])
 def test_vocabulary_of_words_is_that_of_the_library(
     size: int, min_frequency: int, lowercase: bool, reviews: pa.Table
 ) -> None:
