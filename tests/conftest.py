@@ -73,6 +73,7 @@ INTEGRATION = (
     "tests/tuning/test_dashboard.py",
     "tests/tuning/test_deletion.py",
     "tests/workflows/test_cycles.py",
+    "tests/workflows/test_faults.py",
 )
 """Folders and files of which every test is marked `integration`."""
 

@@ -12,6 +12,15 @@ from bench.retrain.cycle import EASY
 from tests.project import Project, kill
 from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
+GONE = {
+    "kind": "files",
+    "name": "gone",
+    "paths": ["gone/*.csv"],
+    "columns": {"text": "text", "label": "label"},
+    "labels": {"0": 0, "1": 1},
+}
+"""A source whose files do not exist."""
+
 
 def test_first_model_is_proposed(project: Project) -> None:
     project.set_params(EASY)
@@ -72,6 +81,34 @@ def test_flipped_labels_stop_before_training(retraining: RetrainingProject) -> N
     assert len(retraining.ledger) == 2
 
 
+def test_data_that_download_refuses_are_stopped(retraining: RetrainingProject) -> None:
+    champion = retraining.champion
+    batch = retraining.root / "data/incoming/batch.csv"
+    batch.write_text("review,label\na fine film,1\n")
+    retraining.project.commit("another column")
+    for _ in range(2):
+        retraining.retrain(13, "--exit-code")
+    assert retraining.report.startswith(
+        "# Retraining: stopped by the data gate\n\ndata/incoming/batch.csv: no column text"
+    )
+    assert [line["outcome"] for line in retraining.ledger] == ["data_stopped"]
+
+    retraining.add_batch(take_reviews(6000, 60) * 2)
+    retraining.retrain(13, "--exit-code")
+    reason = retraining.result["reason"]
+    assert "are duplicates, more than download.checks.duplicates (5.0%); correct the rows" in reason
+    assert "data/incoming/batch.csv row" in retraining.report
+    assert len(retraining.ledger) == 2
+    assert retraining.champion == champion
+
+    retraining.project.set_params({"download.sources": [GONE]})
+    retraining.retrain(2)
+    assert retraining.report.startswith("# Retraining: failed\n\n")
+    assert "gone/*.csv: matches no file" in retraining.report
+    assert not (retraining.root / "reports/retrain.json").exists()
+    assert len(retraining.ledger) == 2
+
+
 def test_good_batch_is_compared_with_a_margin(retraining: RetrainingProject) -> None:
     retraining.add_batch(take_reviews(6000, 600))
     retraining.retrain()
@@ -119,7 +156,7 @@ def test_limit_that_was_lifted_is_decided_again(retraining: RetrainingProject) -
 
 def test_data_that_change_after_the_data_gate_are_not_decided_on(retraining: RetrainingProject) -> None:
     retraining.add_batch(take_reviews(6000, 60))
-    code = "from sentiment.retraining.cycle import _run_other_stages; _run_other_stages()"
+    code = "from sentiment.retraining.refresh import run_other_stages; run_other_stages()"
     assert (
         "the data gate has not checked the change"
         in retraining.project.run("python", "-c", code, status=1).stderr

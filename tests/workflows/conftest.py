@@ -28,13 +28,19 @@ BATCH = 300
 PARAMS: dict[str, Any] = {
     **SMALL,
     "download.limit": LIMIT,
-    "download.checks.duplicates": 0.5,  # so that the data gate says what is wrong, and download does not fail
     # A model that trains in seconds passes no behavioural test.
     **{
         f"evaluate.limits.behaviour.{name}": 0.01
         for name in ("minimum_functionality", "negation", "names", "case", "html", "typos", "unusual_inputs")
     },
 }
+
+ALARMS = {
+    "data_stopped": "Retraining: the new rows were stopped",
+    "failed": "Retraining: failed",
+    "unpublished": "Retraining: the result could not be published",
+}
+"""Titles of the issues that the job `alarm` opens."""
 
 Rows = Sequence[tuple[str, int]]
 """Texts and labels."""
@@ -93,6 +99,14 @@ def write_batch(project: Project, name: str, rows: Rows) -> None:
         writer.writerow(("text", "label"))
         writer.writerows(rows)
     project.commit(f"{name}: {len(rows)} reviews")
+
+
+def push_batch(site: Site, folder: Path, rows: Rows, name: str = "second.csv") -> Project:
+    """Let a colleague, whose clone goes to the folder, push a new file of reviews."""
+    colleague = site.colleague(folder)
+    write_batch(colleague, name, rows)
+    assert site.forge.push(colleague) == [], "no workflow runs where dvc.lock stays the same"
+    return colleague
 
 
 def read_report(run: WorkflowRun) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -10,28 +12,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from sentiment.data.imdb import find_package_file
-from tests.project import Project
 from tests.workflows.actions import link_environment
-from tests.workflows.conftest import BATCH, Rows, Site, read_report, write_batch
+from tests.workflows.conftest import ALARMS, BATCH, Rows, Site, push_batch, read_report, write_batch
 
 pytestmark = pytest.mark.timeout(1800)  # the first test also makes the first champion
 
-ALARMS = {
-    "data_stopped": "Retraining: the new rows were stopped",
-    "failed": "Retraining: failed",
-    "unpublished": "Retraining: the result could not be published",
-}
+REVISION_OF_MLFLOW_3_16 = "b7e2c1a4d9f3"
+"""Schema of the databases of MLflow 3.16.0, as its wheel has it: the last of its migrations."""
 
 
-def _flip(rows: Rows) -> Rows:
-    return [(text, 1 - label) for text, label in rows]
-
-
-def _push_batch(site: Site, folder: Path, rows: Rows, name: str = "second.csv") -> Project:
-    colleague = site.colleague(folder)
-    write_batch(colleague, name, rows)
-    assert site.forge.push(colleague) == [], "no workflow runs where dvc.lock stays the same"
-    return colleague
+def _flip(rows: Rows, every: int = 1) -> Rows:
+    """Return rows of which every n-th has the other label."""
+    return [(text, label if number % every else 1 - label) for number, (text, label) in enumerate(rows)]
 
 
 def test_first_champion(site: Site) -> None:
@@ -74,7 +66,7 @@ def test_second_schedule_only_keeps_the_caches(site: Site) -> None:
 
 def test_good_batch_is_proposed_and_promoted_by_its_merge(site: Site, tmp_path: Path) -> None:
     before = site.champion
-    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    push_batch(site, tmp_path / "colleague", site.batches[0])
     run = site.retrain().require(train="success", record="success", propose="success", alarm="skipped")
     outcome, reason = read_report(run)
     assert outcome == "promote"
@@ -111,21 +103,28 @@ def _check_rollback(site: Site, before: str | None, folder: Path) -> None:
     assert (site.champion, site.forge.open_pulls) == (before, [])
 
 
-@pytest.mark.parametrize("kind", ["flipped", "lost", "test rows", "another domain", "upper case"])
+@pytest.mark.parametrize(
+    "kind",
+    ["flipped", "flipped 25%", "flipped 10%", "lost", "test rows", "copies", "another domain", "upper case"],
+)
 def test_bad_data_is_stopped(kind: str, site: Site, tmp_path: Path) -> None:
     champion, branches = site.champion, site.forge.git("branch", "--list", "retrain/*")
     colleague = site.colleague(tmp_path / "colleague")
     first = colleague.root / "data/incoming/first.csv"
-    if kind == "flipped":
-        write_batch(colleague, "second.csv", _flip(site.batches[0]))
-        words = ["label"]
+    if kind.startswith("flipped"):
+        every = {"flipped 10%": 10, "flipped 25%": 4}.get(kind, 1)
+        write_batch(colleague, "second.csv", _flip(site.batches[0], every))
+        words = ["gives the label"]
     elif kind == "lost":
         first.unlink()
         colleague.commit("lost file")
         words = ["in no split any more"]
     elif kind == "test rows":
+        write_batch(colleague, "second.csv", _read_test_rows(site)[:20] + list(site.batches[0])[:280])
+        words = ["duplicates of test reviews"]
+    elif kind == "copies":  # at which download itself stops
         write_batch(colleague, "second.csv", _read_test_rows(site) + list(site.batches[0])[:50])
-        words = ["duplicate"]
+        words = ["are duplicates, more than download.checks.duplicates"]
     elif kind == "upper case":
         write_batch(colleague, "second.csv", [(text.upper(), label) for text, label in site.batches[0]])
         words = ["upper case"]
@@ -169,35 +168,9 @@ def _read_snippets() -> list[tuple[str, int]]:
     return [(str(text), int(label)) for text, label in zip(snippets["text"], snippets["label"], strict=True)]
 
 
-def test_dvc_file_without_its_data_is_a_fault(site: Site, tmp_path: Path) -> None:
-    champion, ledger = site.champion, site.ledger
-    colleague = site.colleague(tmp_path / "colleague")
-    write_batch(colleague, "second.csv", site.batches[0])
-    colleague.run("git", "rm", "-q", "--cached", "data/incoming/second.csv")
-    colleague.run("dvc", "add", "data/incoming/second.csv")  # and never `dvc push`
-    colleague.commit("track the reviews with DVC")
-    site.forge.push(colleague)
-    run = site.retrain().require(train="failure", record="skipped", propose="skipped", alarm="success")
-    assert "second.csv" in run.log
-    (issue,) = site.forge.open_issues
-    assert issue["title"] == ALARMS["failed"]
-    assert (site.champion, site.ledger, site.forge.open_pulls) == (champion, ledger, [])
-
-
-def test_unreachable_tracking_server_is_a_fault(site: Site, tmp_path: Path) -> None:
-    champion, ledger = site.champion, site.ledger
-    _push_batch(site, tmp_path / "colleague", site.batches[0])
-    site.forge.secrets["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
-    site.forge.variables["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    run = site.retrain().require(train="failure", record="skipped", propose="skipped", alarm="success")
-    assert "MLFLOW_TRACKING_URI" in run.log
-    assert [issue["title"] for issue in site.forge.open_issues] == [ALARMS["failed"]]
-    assert (site.champion, site.ledger, site.forge.open_pulls) == (champion, ledger, [])
-
-
 def test_what_was_not_published_is_published_later(site: Site, tmp_path: Path) -> None:
     champion, forge = site.champion, site.forge
-    _push_batch(site, tmp_path / "colleague", site.batches[0])
+    push_batch(site, tmp_path / "colleague", site.batches[0])
     with forge.refusing_pushes("refs/heads/ledger"):
         run = site.retrain().require(train="success", record="failure", propose="skipped", alarm="success")
     assert "could not be recorded" in run.summary
@@ -235,6 +208,49 @@ def test_what_was_not_published_is_published_later(site: Site, tmp_path: Path) -
     outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
     for path in ("models/selected", "data/reviews/train.parquet"):
         assert (tmp_path / "remote/files/md5" / outs[path][:2] / outs[path][2:]).is_file()
+
+
+def test_store_of_an_older_mlflow_is_upgraded(site: Site, tmp_path: Path) -> None:
+    from alembic import command  # deptry: ignore[DEP003]  # MLflow has no command that downgrades
+    from mlflow.store.db.utils import _get_alembic_config
+
+    config = _get_alembic_config(f"sqlite:///{_find_database(site)}")  # type: ignore[no-untyped-call]
+    command.downgrade(config, REVISION_OF_MLFLOW_3_16)
+    runs = _query(site, "SELECT run_uuid FROM runs")
+    champion = site.champion
+    colleague = site.colleague(tmp_path / "colleague")
+    colleague.set_params({"evaluate.threshold.value": 0.45})
+    colleague.commit("another threshold")
+    site.forge.push(colleague)
+    run = site.retrain().require(train="success", record="success", propose="skipped", alarm="skipped")
+    assert read_report(run)[0] == "not_better"
+    assert "Running stage 'train'" not in run.log
+    assert f"mlflow.db.{REVISION_OF_MLFLOW_3_16}" in run.log, "the database from before stays"
+    assert _query(site, "SELECT version_num FROM alembic_version") != [(REVISION_OF_MLFLOW_3_16,)]
+    assert set(_query(site, "SELECT run_uuid FROM runs")) > set(runs)
+    assert site.champion == champion
+
+
+def _find_database(site: Site) -> Path:
+    """Return the MLflow database in the newest entry of the Actions cache."""
+    return sorted(site.forge.folder.glob("caches/*/content/mlruns/mlflow.db"))[-1]
+
+
+def _query(site: Site, query: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(_find_database(site))) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_model_of_another_processor_is_not_proposed(site: Site) -> None:
+    champion = site.champion
+    shutil.rmtree(site.forge.folder / "caches")  # otherwise nothing is trained
+    site.forge.variables |= {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    run = site.retrain().require(train="success", record="skipped", propose="skipped", alarm="skipped")
+    assert "Running stage 'train'" in run.log
+    outcome, reason = read_report(run)
+    assert outcome == "nothing_new"
+    assert "rounding of another processor" in reason
+    assert (site.champion, site.forge.open_pulls, len(site.ledger)) == (champion, [], 1)
 
 
 def test_lock_that_a_colleague_changed_is_only_registered(site: Site, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class LedgerEntry:
     Attributes:
         outcome: outcome of the retraining; never `nothing_new`, which decides nothing.
         reason: why, in one sentence.
-        test: digest of the texts and labels of the test split.
+        test: digest of the texts and labels of the test split; empty if download stopped, and so wrote none.
         champion: MD5 of the champion's folder `models/selected`, as in dvc.lock; None for the first champion.
         challenger: the same of the new model; None where the data gate stopped.
         batch: digest of the batch of new rows; None where there is none.

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from sentiment import paths
-from sentiment.data.locations import to_local_path
-from sentiment.data.recorded_files import find_changed_files, require_tracked_files
-from sentiment.errors import UserError
+from sentiment.errors import UserError, translated_errors
 from sentiment.files import write_json, write_text
 from sentiment.ledger import LedgerEntry, Outcome, append, count_looks, push_ledger, read_ledger
 from sentiment.params import Params, load_params
-from sentiment.params.data import DownloadParams
 from sentiment.registry.git_tags import ARTIFACT_MD5, CHAMPION
 from sentiment.registry.revision import read_registered_model
 from sentiment.registry.state import open_registry, require_complete
@@ -32,8 +29,9 @@ from sentiment.retraining.changes import (
     read_selected_md5,
 )
 from sentiment.retraining.notification import notify
-from sentiment.retraining.pipeline import PipelineRun, run_pipeline
-from sentiment.retraining.report import render_report
+from sentiment.retraining.pipeline import NOTHING_RAN, PipelineRun, StageMistakeError
+from sentiment.retraining.refresh import refresh_data, run_other_stages
+from sentiment.retraining.report import render_failure, render_report
 from sentiment.retraining.result import RetrainingResult
 from sentiment.stage_inputs import CommitTree, read_yaml
 
@@ -62,7 +60,7 @@ def retrain(*, push: bool = False) -> RetrainingResult:
     Refreshes the sources, checks new rows against the champion, runs the stages that changed, and compares
     the selected model with the champion on the test split. A second call with the same inputs, or one after
     a kill, ends with the same outcome and the same line of the ledger; two calls at once run one after the
-    other.
+    other. If it fails, the report has the cause.
 
     Args:
         push: push the branch `ledger` to origin.
@@ -72,10 +70,15 @@ def retrain(*, push: bool = False) -> RetrainingResult:
         TrainingDivergedError: a training diverged.
     """
     with _one_at_a_time():
-        params, commit = load_params(), _resolve_head()
+        commit = _resolve_head()
         for path in (REPORT, RESULT, DECISION):
             path.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
-        result = _Cycle(params, commit).run()
+        try:
+            with translated_errors():
+                result = _Cycle(load_params(), commit).run()
+        except UserError as error:
+            write_text(REPORT, render_failure(error))
+            raise
         write_json(RESULT, result.to_dict())
         write_text(REPORT, report := render_report(result))
         if result.entry is not None:
@@ -134,12 +137,18 @@ class _Cycle:
 
     def run(self) -> RetrainingResult:
         """Run the steps until the outcome is known."""
-        pipeline = _refresh_data(self._params.download)
+        try:
+            pipeline = refresh_data(self._params.download)
+        except StageMistakeError as error:
+            if gate := self._check_stopped_download(error):
+                entry = self._record("data_stopped", gate.reason, gate=gate)
+                return self._finish(NOTHING_RAN, gate, entry=entry)
+            raise
         gate = self._check_data()
         if gate is not None and gate.is_stopped:
             entry = self._record("data_stopped", gate.reason, gate=gate)
             return self._finish(pipeline, gate, entry=entry)
-        pipeline += _run_other_stages()
+        pipeline += run_other_stages()
         if reason := self._find_nothing_new():
             return self._finish(pipeline, gate, reason=reason)
         if earlier := self._find_earlier_decision():
@@ -174,6 +183,18 @@ class _Cycle:
     def _test_digest(self) -> str:
         """Digest of the test split that download has written."""
         return compute_test_digest()
+
+    def _check_stopped_download(self, error: StageMistakeError) -> "DataGateResult | None":
+        """Return the data gate's result where download stopped because of the data.
+
+        None if the cause is another one, or if there is no champion, without which data are wrong before they
+        are new.
+        """
+        if self._champion is None:
+            return None
+        from sentiment.retraining.stopped_download import check_stopped_download
+
+        return check_stopped_download(error.lines, self._params.download)
 
     def _check_data(self) -> "DataGateResult | None":
         """Check the new rows against the champion; None if there are none, or no champion."""
@@ -253,7 +274,7 @@ class _Cycle:
         entry = LedgerEntry(
             outcome=outcome,
             reason=reason,
-            test=self._test_digest,
+            test="" if gate and gate.advice else self._test_digest,
             champion=self._champion_md5,
             challenger=read_selected_md5() if decision else None,
             batch=gate.batch.digest if gate and gate.batch else None,
@@ -284,10 +305,13 @@ class _Cycle:
             outcome=entry.outcome if entry else "nothing_new",
             reason=entry.reason if entry else reason,
             commit=self._commit,
-            champion=self._champion,
+            champions=self._registry.champions,
             entry=entry,
             is_repeated=is_repeated,
-            changes=find_changes(self._champion.tag.commit) if self._champion else None,
+            # After a download that stopped, its metrics are gone.
+            changes=find_changes(self._champion.tag.commit)
+            if self._champion and paths.metrics("download").is_file()
+            else None,
             pipeline=pipeline,
             data_gate=gate,
             last_decision=max((other.created for other in self._ledger), default=None),
@@ -309,42 +333,6 @@ class _Cycle:
         except UserError as error:  # the models have learned from most of these rows
             logger.warning("the models are not compared on fresh rows: %s", error)
             return None
-
-
-def _refresh_data(params: DownloadParams) -> PipelineRun:
-    """Run download if a source may have changed.
-
-    Raises:
-        UserError: a file that a `.dvc` file names is missing everywhere, or a source fails.
-    """
-    require_tracked_files(paths.INCOMING)
-    # DVC detects changes of data/incoming only.
-    force = _has_mutable_url(params) or find_changed_files(params)
-    return run_pipeline(*(["--force"] if force else []), "--single-item", "download")
-
-
-def _run_other_stages() -> PipelineRun:
-    """Run the stages after download whose inputs changed.
-
-    Raises:
-        UserError: download ran again: the data changed after the data gate, or a stage fails.
-    """
-    pipeline = run_pipeline()
-    if "download" in pipeline.seconds or "download" in pipeline.restored:
-        raise UserError(
-            "the data changed while the retraining ran, and the data gate has not checked the change: run "
-            "`sentiment retrain` again"
-        )
-    return pipeline
-
-
-def _has_mutable_url(params: DownloadParams) -> bool:
-    """Return whether a source is read from a URL whose content may change."""
-    return any(
-        source.kind in ("files", "imdb") and source.checksum is None and to_local_path(location) is None
-        for source in params.sources
-        for location in source.locations
-    )
 
 
 def _read_committed_accept() -> tuple[str, ...]:

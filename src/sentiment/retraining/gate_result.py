@@ -1,7 +1,7 @@
 """Result of the model gate, as the report and the ledger have it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentiment.evaluation.verdict import Comparison
@@ -59,6 +59,8 @@ class GateResult:
         violations: limits that the challenger violates, one sentence each.
         left_out: test reviews that one of the models has learned from.
         rows_missing: for `cannot_tell`, about how many more test reviews would decide; None if unknown.
+        roc: true positive rates of champion and challenger on the reviews of the comparison, as
+            `report_plots.compute_roc` returns them; empty without a comparison.
     """
 
     outcome: Outcome
@@ -74,6 +76,7 @@ class GateResult:
     violations: Sequence[str] = ()
     left_out: int = 0
     rows_missing: int | None = None
+    roc: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def moved_slices(self) -> list[SliceDifference]:
@@ -96,4 +99,5 @@ class GateResult:
             "violations": list(self.violations),
             "left_out": self.left_out,
             "rows_missing": self.rows_missing,
+            "roc": {name: list(rates) for name, rates in self.roc.items()},
         }

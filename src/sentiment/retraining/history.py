@@ -82,7 +82,7 @@ def _describe_entry(entry: LedgerEntry, names: dict[str, str]) -> Decision:
     return Decision(
         created=entry.created,
         decision=entry.outcome,
-        model=names.get(md5, md5[:7] if entry.challenger else f"batch {md5[:7]}"),
+        model=names.get(md5, md5[:7] if entry.challenger or not md5 else f"batch {md5[:7]}"),
         verdict=entry.verdict,
         difference=comparison.get("difference"),
         low=interval.get("low"),

@@ -31,6 +31,7 @@ from sentiment.registry.git_tags import CHAMPION
 from sentiment.registry.revision import read_outputs
 from sentiment.registry.state import FIRST_CHAMPION, ROLLBACK, Assignment, Registry
 from sentiment.retraining.gate_result import GateComparison, GateResult, Role
+from sentiment.retraining.report_plots import compute_roc
 from sentiment.retraining.slice_differences import compare_slices, find_worse_slices
 
 LEVEL = 0.025
@@ -135,6 +136,10 @@ def decide_on_model(
         violations=violations,
         left_out=scored.left_out,
         rows_missing=rows_missing,
+        roc={
+            "champion": compute_roc(scored.labels, scored.logits[names["champion"]]),
+            "challenger": compute_roc(scored.labels, scored.logits[str(challenger)]),
+        },
     )
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sentiment.errors import TrainingDivergedError, UserError
 
@@ -17,8 +17,28 @@ STAGE_RESTORED_LINE = re.compile(r"^Stage '([^']+)' is cached")
 
 STAGE_FAILED_LINE = re.compile(r"failed to reproduce '([^']+)'")
 STAGE_STATUS = re.compile(r"exited with (-?\d+)")
+STAGE_MESSAGE = "error: "
+"""Prefix of the message with which a stage ends, as `errors.exits_cleanly` prints it."""
+
+CONTINUATION = "  "
+"""Prefix of its other lines."""
+
 INTERRUPTED = 130
 """Exit status of a stage after Ctrl-C or SIGTERM."""
+
+
+class StageMistakeError(UserError):
+    """A stage reported a mistake that the user can correct.
+
+    Attributes:
+        stage: name of the stage.
+        lines: the stage's message; the first line has the cause, and others have examples.
+    """
+
+    def __init__(self, stage: str, status: int, lines: Sequence[str]) -> None:
+        self.stage = stage
+        self.lines = lines or ("its message is above",)
+        super().__init__("\n  ".join([f"{stage} failed with status {status}: {self.lines[0]}", *lines[1:]]))
 
 
 class StageFailedError(UserError):
@@ -44,6 +64,9 @@ class PipelineRun:
         return PipelineRun({**self.seconds, **later.seconds}, [*self.restored, *later.restored])
 
 
+NOTHING_RAN = PipelineRun({}, ())
+
+
 def run_pipeline(*arguments: str) -> PipelineRun:
     """Run `dvc repro`, and print its output line by line as it appears.
 
@@ -52,13 +75,14 @@ def run_pipeline(*arguments: str) -> PipelineRun:
 
     Raises:
         TrainingDivergedError: a training diverged.
-        UserError: a stage reported a mistake of the user, after it has printed the reason.
+        StageMistakeError: a stage reported a mistake of the user.
         StageFailedError: a stage failed otherwise, for example by a signal.
+        UserError: DVC failed itself.
     """
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     starts: list[tuple[str, float]] = []
     restored: list[str] = []
-    failed, status = None, None
+    failure = _Failure()
     # In one pipe with standard error, to which DVC writes the status with which a stage failed.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for raw in process.stdout or ():
@@ -69,31 +93,52 @@ def run_pipeline(*arguments: str) -> PipelineRun:
                 starts.append((match[1], time.monotonic()))
             elif match := STAGE_RESTORED_LINE.match(line):
                 restored.append(match[1])
-            if match := STAGE_FAILED_LINE.search(line):
-                failed = match[1]
-            if match := STAGE_STATUS.search(line):
-                status = int(match[1])
+            failure.read(line.rstrip())
     if process.returncode:
-        raise _describe_failure(failed, status, process.returncode)
+        raise failure.to_exception(process.returncode)
     ends = [*(start for _, start in starts[1:]), time.monotonic()]
     return PipelineRun(
         {name: end - start for (name, start), end in zip(starts, ends, strict=False)}, restored
     )
 
 
-def _describe_failure(stage: str | None, status: int | None, dvc_status: int) -> BaseException:
-    """Return the exception for a failed `dvc repro`.
+@dataclass
+class _Failure:
+    """What the output of `dvc repro` tells about the stage that failed.
 
-    Args:
-        stage: stage that failed; None if DVC failed itself.
-        status: exit status of the stage.
-        dvc_status: exit status of DVC.
+    Attributes:
+        stage: its name; None if DVC failed itself.
+        status: its exit status.
+        message: lines of the last message with which a stage ended.
     """
-    if stage is None or status is None:
-        return UserError(f"`dvc repro` failed with status {dvc_status}; its message is above")
-    if status == INTERRUPTED:
-        return KeyboardInterrupt()
-    message = f"{stage} failed with status {status}; its message is above"
-    if status == TrainingDivergedError.exit_status:
-        return TrainingDivergedError(message)
-    return UserError(message) if status == UserError.exit_status else StageFailedError(message)
+
+    stage: str | None = None
+    status: int | None = None
+    message: list[str] = field(default_factory=list)
+    _is_message: bool = False
+
+    def read(self, line: str) -> None:
+        """Read the next line of the output."""
+        if line.startswith(STAGE_MESSAGE):
+            self.message = [line.removeprefix(STAGE_MESSAGE)]
+            self._is_message = True
+        elif self._is_message and line.startswith(CONTINUATION):
+            self.message.append(line.removeprefix(CONTINUATION))
+        else:
+            self._is_message = False
+        if match := STAGE_FAILED_LINE.search(line):
+            self.stage = match[1]
+        if match := STAGE_STATUS.search(line):
+            self.status = int(match[1])
+
+    def to_exception(self, dvc_status: int) -> BaseException:
+        """Return the exception for a `dvc repro` that failed with a status."""
+        if self.stage is None or self.status is None:
+            return UserError(f"`dvc repro` failed with status {dvc_status}; its message is above")
+        if self.status == INTERRUPTED:
+            return KeyboardInterrupt()
+        if self.status == UserError.exit_status:
+            return StageMistakeError(self.stage, self.status, self.message)
+        reason = self.message[0] if self.message else "its message is above"
+        kind = TrainingDivergedError if self.status == TrainingDivergedError.exit_status else StageFailedError
+        return kind(f"{self.stage} failed with status {self.status}: {reason}")

@@ -1,12 +1,15 @@
 """`reports/retrain.md`: the outcome and its reason first, then what changed; details are folded."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sentiment import paths
+from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.ledger import Outcome
 from sentiment.repository import run_git
+from sentiment.retraining.report_plots import render_history, render_roc
 from sentiment.retraining.result import RetrainingResult
 
 TITLES: dict[Outcome, str] = {
@@ -46,13 +49,32 @@ def render_report(result: RetrainingResult) -> str:
         _render_changes(result),
         *_render_data_gate(result),
         _render_details(result),
+        _render_plots(result),
         _render_instructions(result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def render_failure(error: UserError) -> str:
+    """Render a retraining without an outcome: the cause, and the other lines of its message, folded."""
+    title = "training diverged" if isinstance(error, TrainingDivergedError) else "failed"
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    parts = [f"# Retraining: {title}\n\n{_to_sentence(first)}"]
+    if others:
+        parts.append(_fold("The whole message", "\n".join(["```", *others, "```"])))
+    return "\n\n".join(parts) + "\n"
+
+
+def _to_sentence(text: str) -> str:
+    """Return a message as a sentence, in which a value from a file is neither HTML nor notifies a user."""
+    text = re.sub(r"(?<!\w)@", "@\u200b", text).replace("<", "&lt;")
+    if not {"/", "."} & set(text.partition(" ")[0].rstrip(":.")):  # neither a path nor a parameter
+        text = text[:1].upper() + text[1:]
+    return text.rstrip(".:") + "."
+
+
 def _state_reason(result: RetrainingResult) -> str:
-    reason = result.reason[:1].upper() + result.reason[1:].rstrip(".") + "."
+    reason = _to_sentence(result.reason)
     if result.is_repeated and result.entry:
         reason += f" This was decided on {result.entry.created}, and is not decided again."
     return reason
@@ -152,7 +174,8 @@ def _render_data_gate(result: RetrainingResult) -> Iterable[str]:
         f"| {name.replace('_', ' ')} | {_format_measurement(value)} |"
         for name, value in gate.measurements.items()
     ]
-    yield _fold("Data gate", "\n".join(["| measurement | value |", "| --- | --- |", *rows]))
+    if rows:
+        yield _fold("Data gate", "\n".join(["| measurement | value |", "| --- | --- |", *rows]))
 
 
 def _format_measurement(value: Any) -> str:
@@ -170,6 +193,22 @@ def _render_details(result: RetrainingResult) -> str:
         return ""
     header = ["| part | reviews | challenger less champion |", "| --- | --- | --- |"]
     return _fold("Parts of the test split", "\n".join([*header, *rows]))
+
+
+def _render_plots(result: RetrainingResult) -> str:
+    """Render the ROC curves that the model gate compared, and the AUCs of the champions so far."""
+    if result.entry is None or result.entry.challenger is None or not result.champions:
+        return ""
+    metrics = {
+        assignment.registration.name.partition("@")[2]: _read_test_metrics(assignment.tag.commit)
+        for assignment in result.champions
+    }
+    metrics["challenger"] = _read_test_metrics(None)
+    aucs = {name: float(content["auc"]) for name, content in metrics.items() if "auc" in content}
+    charts = [render_history(aucs)] if len(aucs) > 1 else []
+    if curves := _get_model_gate(result).get("roc"):
+        charts.append(render_roc(curves))
+    return _fold("Plots", "\n\n".join(charts)) if charts else ""
 
 
 def _fold(title: str, content: str) -> str:

@@ -1,6 +1,7 @@
 """Result of a retraining, as `reports/retrain.json` has it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ class RetrainingResult:
         outcome: the outcome.
         reason: why, in one sentence.
         commit: commit on which it started.
-        champion: the champion at that time; None if there was none.
+        champions: the champion at that time, last, and the ones before it; empty if there was none.
         entry: line of the ledger, whose details have the measurements; None for `nothing_new`.
         is_repeated: whether the decision is that of an earlier retraining.
         changes: what changed since the champion; None without one.
@@ -33,13 +34,18 @@ class RetrainingResult:
     outcome: Outcome
     reason: str
     commit: str
-    champion: Assignment | None
+    champions: Sequence[Assignment]
     entry: LedgerEntry | None
     is_repeated: bool
     changes: Changes | None
     pipeline: PipelineRun
     data_gate: "DataGateResult | None"
     last_decision: str | None
+
+    @property
+    def champion(self) -> Assignment | None:
+        """The champion at the start; None if there was none."""
+        return self.champions[-1] if self.champions else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as it is written to `reports/retrain.json`."""
