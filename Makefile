@@ -4,7 +4,7 @@ ARCHIVE ?= aclImdb_v1.tar.gz
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup setup-ray repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
+.PHONY: help setup setup-ray setup-remotes repro test test-all test-fast test-integration lint ui dashboard bench-data bench-evaluate bench-faults bench-gpu bench-linear bench-predict \
 	bench-quality bench-retrain bench-scale bench-train bench-tune bench-verdict retrain clean lock
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 setup-ray: $(VENV)/.ray  ## install the extra that runs a search or a training on several machines
 
 $(VENV)/.ray: requirements-ray.lock $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<
+	touch $@
+
+setup-remotes: $(VENV)/.remotes  ## install what DVC needs for remotes at S3 or over SSH
+
+$(VENV)/.remotes: requirements-remotes.lock $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement $<
 	touch $@
 
@@ -129,7 +135,8 @@ lock: setup  ## resolve pyproject.toml into the requirements*.lock files and env
 	sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements.lock  # any build of that version
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock pyproject.toml
 	$(COMPILE) --extra ray --constraint requirements.lock --output-file requirements-ray.lock pyproject.toml
-	for extra in bench ray; do \
+	$(COMPILE) --extra remotes --constraint requirements.lock --output-file requirements-remotes.lock pyproject.toml
+	for extra in bench ray remotes; do \
 		sed -i 's/^\(torch==[0-9.]*\)+[a-z0-9]*$$/\1/' requirements-$$extra.lock; \
 		grep -vxFf requirements.lock requirements-$$extra.lock > requirements.part; \
 		mv requirements.part requirements-$$extra.lock; \
