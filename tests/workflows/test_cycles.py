@@ -216,7 +216,7 @@ def test_store_of_an_older_mlflow_is_upgraded(site: Site, tmp_path: Path) -> Non
 
     config = _get_alembic_config(f"sqlite:///{_find_database(site)}")  # type: ignore[no-untyped-call]
     command.downgrade(config, REVISION_OF_MLFLOW_3_16)
-    runs = _query(site, "SELECT run_uuid FROM runs")
+    runs, tags = (_query(site, f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("runs", "tags"))
     champion = site.champion
     colleague = site.colleague(tmp_path / "colleague")
     colleague.set_params({"evaluate.threshold.value": 0.45})
@@ -227,7 +227,8 @@ def test_store_of_an_older_mlflow_is_upgraded(site: Site, tmp_path: Path) -> Non
     assert "Running stage 'train'" not in run.log
     assert f"mlflow.db.{REVISION_OF_MLFLOW_3_16}" in run.log, "the database from before stays"
     assert _query(site, "SELECT version_num FROM alembic_version") != [(REVISION_OF_MLFLOW_3_16,)]
-    assert set(_query(site, "SELECT run_uuid FROM runs")) > set(runs)
+    assert _query(site, "SELECT * FROM runs ORDER BY 1, 2") == runs
+    assert _query(site, "SELECT * FROM tags ORDER BY 1, 2") != tags, "evaluate logs to the runs of the models"
     assert site.champion == champion
 
 
