@@ -20,6 +20,9 @@ pytestmark = pytest.mark.timeout(1800)  # the first test also makes the first ch
 REVISION_OF_MLFLOW_3_16 = "b7e2c1a4d9f3"
 """Schema of the databases of MLflow 3.16.0, as its wheel has it: the last of its migrations."""
 
+RUNS = "SELECT run_uuid FROM runs ORDER BY 1"
+TAGS = "SELECT run_uuid, key, value FROM tags ORDER BY 1, 2"
+
 
 def _flip(rows: Rows, every: int = 1) -> Rows:
     """Return rows of which every n-th has the other label."""
@@ -216,7 +219,7 @@ def test_store_of_an_older_mlflow_is_upgraded(site: Site, tmp_path: Path) -> Non
 
     config = _get_alembic_config(f"sqlite:///{_find_database(site)}")  # type: ignore[no-untyped-call]
     command.downgrade(config, REVISION_OF_MLFLOW_3_16)
-    runs, tags = (_query(site, f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("runs", "tags"))
+    runs, tags = _query(site, RUNS), _query(site, TAGS)
     champion = site.champion
     colleague = site.colleague(tmp_path / "colleague")
     colleague.set_params({"evaluate.threshold.value": 0.45})
@@ -227,8 +230,8 @@ def test_store_of_an_older_mlflow_is_upgraded(site: Site, tmp_path: Path) -> Non
     assert "Running stage 'train'" not in run.log
     assert f"mlflow.db.{REVISION_OF_MLFLOW_3_16}" in run.log, "the database from before stays"
     assert _query(site, "SELECT version_num FROM alembic_version") != [(REVISION_OF_MLFLOW_3_16,)]
-    assert _query(site, "SELECT * FROM runs ORDER BY 1, 2") == runs
-    assert _query(site, "SELECT * FROM tags ORDER BY 1, 2") != tags, "evaluate logs to the runs of the models"
+    assert _query(site, RUNS) == runs
+    assert _query(site, TAGS) != tags, "evaluate logs to the runs of the models"
     assert site.champion == champion
 
 
