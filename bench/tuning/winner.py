@@ -37,6 +37,7 @@ TRAIN_BEFORE: dict[str, Any] = {
     "device": "auto",
     "precision": "auto",
     "threads": 2,
+    "ranks": 1,
     "optimizer": {"kind": "adamw", "learning_rate": 5.5e-3, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "cosine", "warmup_steps": 50, "end_factor": 0.0},
     "clip": {"kind": "norm", "threshold": 0.4},

@@ -33,6 +33,7 @@ TRAIN: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
     "threads": 1,
+    "ranks": 1,
     "optimizer": {"kind": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "l1": 0.0},
     "schedule": {"kind": "constant", "warmup_steps": 0},
     "clip": {"kind": "norm", "threshold": 1.0},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sentiment.errors import UserError
 from sentiment.logs import progress
+from sentiment.model.dropout import BatchPart, draw_per_channel, draw_per_token
 from sentiment.model.lstm import LSTMLayers
 from sentiment.model.ngram_branch import NGramBranch
 from sentiment.model.pooling import Chunks, Pooling
@@ -39,6 +40,7 @@ class ModelInputs(NamedTuple):
     lengths: Tensor
     """Number of tokens in each review; on the CPU, since the shapes of other tensors depend on it."""
     ngrams: tuple[Tensor, Tensor] | None
+    part: BatchPart | None = None
 
 
 def build_inputs(batch: Batch, device: torch.device) -> ModelInputs:
@@ -46,7 +48,10 @@ def build_inputs(batch: Batch, device: torch.device) -> ModelInputs:
     ngrams = None
     if batch.ngrams is not None:
         ngrams = _to_tensor(batch.ngrams.indices, device), _to_tensor(batch.ngrams.offsets, device)
-    return ModelInputs(_to_tensor(batch.ids, device), torch.from_numpy(batch.lengths), ngrams)
+    part = None
+    if batch.shard is not None:
+        part = BatchPart(torch.from_numpy(batch.whole.lengths), batch.shard.start)
+    return ModelInputs(_to_tensor(batch.ids, device), torch.from_numpy(batch.lengths), ngrams, part)
 
 
 def _to_tensor(array: NDArray[np.int32 | np.int64], device: torch.device) -> Tensor:
@@ -88,7 +93,13 @@ class SentimentClassifier(nn.Module):
         """Device of the weights; the inputs must be on the same device."""
         return self.embedding.weight.device
 
-    def forward(self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        ngrams: tuple[Tensor, Tensor] | None = None,
+        part: BatchPart | None = None,
+    ) -> Tensor:
         """Compute the logits of reviews.
 
         Args:
@@ -96,6 +107,8 @@ class SentimentClassifier(nn.Module):
             lengths: number of tokens in each review, shape (reviews,), preferably on the CPU, since the
                 shapes of other tensors depend on it. An empty review counts as one padding token.
             ngrams: arguments of `NGramBranch.forward`; required if the model has an n-gram branch.
+            part: the larger batch that the reviews are a part of, for which dropout masks are drawn; None if
+                they are a whole batch.
 
         Returns:
             Logits, float32, shape (reviews,).
@@ -103,10 +116,14 @@ class SentimentClassifier(nn.Module):
         Raises:
             ValueError: the model has an n-gram branch and `ngrams` is None.
         """
-        return self.combine_branch_logits(self.compute_branch_logits(ids, lengths, ngrams))
+        return self.combine_branch_logits(self.compute_branch_logits(ids, lengths, ngrams, part))
 
     def compute_branch_logits(
-        self, ids: Tensor, lengths: Tensor, ngrams: tuple[Tensor, Tensor] | None = None
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        ngrams: tuple[Tensor, Tensor] | None = None,
+        part: BatchPart | None = None,
     ) -> Tensor:
         """Compute the logits of each branch: the LSTM and, if present, the n-gram branch.
 
@@ -118,6 +135,7 @@ class SentimentClassifier(nn.Module):
             ids: token ids, see `forward`.
             lengths: number of tokens in each review, see `forward`.
             ngrams: n-grams of the reviews, see `forward`.
+            part: the larger batch that the reviews are a part of, see `forward`.
 
         Returns:
             Logits, float32, shape (branches, reviews).
@@ -125,7 +143,7 @@ class SentimentClassifier(nn.Module):
         Raises:
             ValueError: the model has an n-gram branch and `ngrams` is None.
         """
-        logits = [self._compute_lstm_logits(ids, lengths)]
+        logits = [self._compute_lstm_logits(ids, lengths, part)]
         if self.ngrams is not None:
             if ngrams is None:
                 raise ValueError("the model has an n-gram branch, but the batch has no n-grams")
@@ -147,24 +165,30 @@ class SentimentClassifier(nn.Module):
         """Extract the vocabulary n-grams of reviews; return None if the model has no n-gram branch."""
         return None if self.ngrams is None else self.ngrams.vocabulary.extract(reviews)
 
-    def _compute_lstm_logits(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def _compute_lstm_logits(self, ids: Tensor, lengths: Tensor, part: BatchPart | None) -> Tensor:
         chunk_tokens = None if self.params.carry_state else self.params.chunk_tokens
         chunks = Chunks.split(lengths.clamp(min=1), chunk_tokens).to(ids.device)
-        states = self.layers(self._embed(ids, chunks), chunks.lengths)
-        logits: Tensor = self.head(self.pooling(states, chunks)).squeeze(-1)
-        return logits.float()
+        states = self.layers(self._embed(ids, chunks, part), chunks.lengths, part)
+        pooled = self.pooling(states, chunks)
+        if self.training and part is not None:
+            pooled = part.drop_pooled(pooled, self.params.dropout.head)
+            logits: Tensor = self.head[1:](pooled)
+        else:
+            logits = self.head(pooled)
+        # Autocast computes them in bfloat16. A model in float64, with which tests compare, keeps its precision.
+        return logits.squeeze(-1).to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _embed(self, ids: Tensor, chunks: Chunks) -> Tensor:
+    def _embed(self, ids: Tensor, chunks: Chunks, part: BatchPart | None) -> Tensor:
         """Return the embedded tokens after dropout, shape (tokens, chunks, embedding dimension)."""
         dropout = self.params.dropout
         if self.training and dropout.words:
-            dropped = (torch.rand(ids.shape, device=ids.device) < dropout.words) & (ids != PADDING_ID)
+            dropped = (draw_per_token(ids, part) < dropout.words) & (ids != PADDING_ID)
             ids = ids.masked_fill(dropped, UNKNOWN_ID)
         embedded: Tensor = self.embedding(chunks.gather_tokens(ids))
         if torch.is_autocast_enabled(ids.device.type):  # cast once instead of once per direction
             embedded = embedded.to(torch.get_autocast_dtype(ids.device.type))
         if self.training and dropout.embeddings:
-            retained = torch.rand(len(ids), embedded.shape[2], device=ids.device) >= dropout.embeddings
+            retained = draw_per_channel(ids, embedded.shape[2], part) >= dropout.embeddings
             embedded = embedded * chunks.expand_to_chunks(retained) / (1 - dropout.embeddings)
         return embedded
 
@@ -200,6 +224,7 @@ def predict_logits(
     reviews: TokenizedReviews,
     description: str | None = "predict",
     ngrams: ReviewNGrams | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> NDArray[np.float32]:
     """Compute the logits of reviews in evaluation mode, on the device of the model.
 
@@ -212,6 +237,8 @@ def predict_logits(
         description: label of the progress bar; None shows no bar.
         ngrams: n-grams of the reviews, as `model.extract_ngrams` returns them, for callers that predict the
             same reviews repeatedly; None extracts them.
+        part: index of the first batch to compute, and the number of batches from one computed batch to the
+            next; the logits of the other batches are 0.
 
     Returns:
         Logits, shape (reviews,), in the order of the reviews.
@@ -222,16 +249,16 @@ def predict_logits(
     check_token_ids(reviews, model.vocabulary_size, description or "reviews")
     truncation = Truncation(model.params.max_tokens, model.params.truncation)
     ngrams = model.extract_ngrams(reviews) if ngrams is None else ngrams
-    logits = np.empty(len(reviews), dtype=np.float32)
+    logits = np.zeros(len(reviews), dtype=np.float32)
     was_training = model.training
     model.eval()
     on_gpu = model.device.type == "cuda"
     batch_size = GPU_INFERENCE_BATCH_SIZE if on_gpu else INFERENCE_BATCH_SIZE
-    batches = iter_sorted_batches(reviews, truncation, batch_size, ngrams)
+    batches = iter_sorted_batches(reviews, truncation, batch_size, ngrams, part)
     if on_gpu:
         batches = prefetch(batches)
     if description is not None:
-        batches = progress(batches, math.ceil(len(reviews) / batch_size), description)
+        batches = progress(batches, math.ceil(len(reviews) / batch_size / part[1]), description)
     with torch.inference_mode():
         for batch in batches:
             logits[batch.rows] = model(*build_inputs(batch, model.device)).cpu().numpy()

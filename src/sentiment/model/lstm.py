@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from sentiment.model.dropout import BatchPart
 from sentiment.params.model import ModelParams
 
 State = tuple[Tensor, Tensor]
@@ -28,8 +29,9 @@ class LSTMLayers(nn.ModuleList):
         self.output_units = output_units
         self.dropout = params.dropout.layers
         self.bptt_length = params.chunk_tokens if params.carry_state else None
+        self.chunk_tokens = None if params.carry_state else params.chunk_tokens
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, lengths: Tensor, part: BatchPart | None = None) -> Tensor:
         """Return the hidden states of the last layer, shape (tokens, sequences, output units).
 
         States past the end of a sequence are undefined.
@@ -37,10 +39,14 @@ class LSTMLayers(nn.ModuleList):
         Args:
             inputs: embedded tokens, shape (tokens, sequences, embedding dimension).
             lengths: number of tokens in each sequence, at least 1, shape (sequences,).
+            part: the larger batch that the sequences are a part of, for which dropout masks are drawn; None
+                if they are a whole batch.
         """
         states = inputs
         for depth, layer in enumerate(self):
-            if depth:
+            if depth and self.training and part is not None:
+                states = part.drop_states(states, self.dropout, self.chunk_tokens)
+            elif depth:
                 states = nn.functional.dropout(states, self.dropout, self.training)
             states = layer(states, lengths, self.bptt_length)
         return states

@@ -47,6 +47,7 @@ _NO_HOLDOUT_FOLD = (
 HINTS = {
     "download.split.holdout": "; it is the fraction of reviews on which the baseline and the tuned model are "
     "compared, as in train: 0.64, validation: 0.06, holdout: 0.1, test: 0.2",
+    "train.ranks": "; 1 trains in one process, as before this key existed",
     "tune.holdout": _NO_HOLDOUT_FOLD,
     "tune.confirm": _NO_HOLDOUT_FOLD,
 }

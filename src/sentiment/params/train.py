@@ -180,6 +180,9 @@ class TrainParams(Section):
     is logged."""
     threads: PositiveInt
     """CPU threads of torch. They are a parameter, since another number of threads rounds sums differently."""
+    ranks: PositiveInt
+    """Processes that train one model together, each on its part of every batch (data parallelism), with
+    `threads` threads or one GPU each. They are a parameter, since a sum over other parts rounds differently."""
     optimizer: Optimizer
     """Optimizer and its hyperparameters."""
     schedule: LearningRateSchedule
@@ -189,6 +192,15 @@ class TrainParams(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Decay per step of the exponential moving average of the weights, which becomes the model. 0: no
     averaging. The average is updated every fourth step, with the decay of four steps."""
+
+    @model_validator(mode="after")
+    def _validate_ranks(self) -> Self:
+        if self.ranks > self.batch_size:
+            raise ValueError(
+                f"ranks ({self.ranks}) must not be greater than batch_size ({self.batch_size}), since each rank "
+                "trains on a part of every batch"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validate_step_schedule(self) -> Self:

@@ -65,11 +65,52 @@ class Batch:
     """Labels, shape (reviews,): 0 is negative, 1 positive; pseudo-labels are probabilities in between."""
     ngrams: ReviewNGrams | None = None
     """N-grams of the reviews before truncation; None if the model has no n-gram branch."""
+    shard: "Shard | None" = None
+    """Which part of a larger batch this batch is; None if it is a whole batch."""
 
     @property
     def tokens(self) -> int:
         """Total number of tokens, without padding."""
         return int(self.lengths.sum())
+
+    @property
+    def whole(self) -> "Batch":
+        """The batch that this batch is a part of, or this batch itself."""
+        return self.shard.whole if self.shard else self
+
+    @property
+    def weight(self) -> float:
+        """Weight of this batch's mean loss in the mean loss of the whole batch."""
+        return self.shard.weight if self.shard else 1.0
+
+    def take(self, start: int, stop: int) -> "Batch":
+        """Return consecutive reviews of this batch as a batch, padded to the longest of them.
+
+        If there are none, the batch is a single review of weight 0, since a model cannot read an empty batch.
+
+        Args:
+            start: position of the first review.
+            stop: position after the last review.
+        """
+        weight = (stop - start) / len(self.labels)
+        first = min(start, len(self.labels) - 1)
+        taken = slice(first, max(stop, first + 1))
+        lengths = self.lengths[taken]
+        ids = np.ascontiguousarray(self.ids[taken, : max(1, int(lengths.max()))])
+        ngrams = None if self.ngrams is None else self.ngrams.take(np.arange(taken.start, taken.stop))
+        shard = Shard(self, first, weight)
+        return Batch(self.rows[taken], ids, lengths, self.labels[taken], ngrams, shard)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Position of a batch in the whole batch that it is a part of."""
+
+    whole: Batch
+    start: int
+    """Position of the first review in the whole batch; the others follow it."""
+    weight: float
+    """Fraction of the whole batch's reviews; 0 if the part is empty and holds a review of another part."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +165,11 @@ def iter_shuffled_batches(
 
 
 def iter_sorted_batches(
-    reviews: TokenizedReviews, truncation: Truncation, batch_size: int, ngrams: ReviewNGrams | None = None
+    reviews: TokenizedReviews,
+    truncation: Truncation,
+    batch_size: int,
+    ngrams: ReviewNGrams | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield every review once, shortest first. Meant for inference, where the order has no effect.
 
@@ -133,9 +178,11 @@ def iter_sorted_batches(
         truncation: truncation of each review.
         batch_size: number of reviews per batch; the last batch may be smaller.
         ngrams: n-grams of the reviews, added to the batches; None if the model has no n-gram branch.
+        part: index of the first batch to yield, and the number of batches from one yielded batch to the next.
     """
     sorted_rows = np.argsort(reviews.lengths, kind="stable")
-    for rows in _split_rows(sorted_rows, batch_size):
+    first, step = part
+    for rows in _split_rows(sorted_rows, batch_size)[first::step]:
         yield _collate(reviews, truncation, rows, ngrams)
 
 

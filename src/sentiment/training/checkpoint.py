@@ -48,8 +48,7 @@ def write_checkpoint_file(path: Path, state: Mapping[str, Any]) -> None:
 
     The state is a nested dictionary with string keys, whose values are tensors and JSON values.
     """
-    tensors: dict[str, Tensor] = {}
-    content = json.dumps(_extract_tensors(state, "", tensors))
+    content, tensors = split_state(state)
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, {"content": content, "checksum": _compute_checksum(content, tensors)})
         _fsync(temporary)
@@ -72,9 +71,20 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if header["checksum"] != _compute_checksum(header["content"], tensors):
             raise CorruptCheckpointError(f"{path}: the checksum does not match")
-        return dict(json.loads(header["content"], object_hook=lambda value: _insert_tensor(value, tensors)))
+        return join_state(header["content"], tensors)
     except (SafetensorError, KeyError, ValueError) as error:
         raise CorruptCheckpointError(f"{path}: {error}") from None
+
+
+def split_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """Split a nested dictionary of tensors and JSON values into JSON with placeholders and named tensors."""
+    tensors: dict[str, Tensor] = {}
+    return json.dumps(_extract_tensors(state, "", tensors)), tensors
+
+
+def join_state(content: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Invert `split_state`."""
+    return dict(json.loads(content, object_hook=lambda value: _insert_tensor(value, tensors)))
 
 
 class Checkpoint:

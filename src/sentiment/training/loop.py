@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sentiment.errors import TrainingDivergedError
 from sentiment.logs import progress
-from sentiment.model.classifier import SentimentClassifier, build_inputs, check_token_ids, predict_logits
+from sentiment.model.classifier import SentimentClassifier, build_inputs, check_token_ids
 from sentiment.model.diagnostics import measure_gate_saturation
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.model import ModelParams
@@ -39,6 +39,7 @@ from sentiment.training.gradients import (
     require_finite,
 )
 from sentiment.training.optimization import compute_learning_rate_factor, validate_schedule
+from sentiment.training.ranks import SINGLE, Ranks, share_state
 from sentiment.training.runtime import (
     Precision,
     configure_allocator,
@@ -71,8 +72,11 @@ def fit(
     description: str = "train",
     checkpoint: Checkpoint | None = None,
     evaluations: EvaluationSchedule | None = None,
+    ranks: Ranks = SINGLE,
 ) -> TrainingResult:
     """Train a classifier. On the same machine, equal arguments give bitwise equal weights.
+
+    With several ranks, each calls this function, and all return the same result.
 
     Args:
         model_params: architecture of the model.
@@ -81,14 +85,18 @@ def fit(
         on_epoch: callback that receives the metrics of each epoch; an exception that it raises ends the
             training. It does not receive the epochs that were completed before the run resumed.
         description: name of the run in progress bars.
-        checkpoint: checkpoint from which a killed run resumes, with the same result.
+        checkpoint: checkpoint from which a killed run resumes, with the same result. Only the main rank has
+            one; the others start from the main rank's state.
         evaluations: schedule of the intermediate evaluations, which do not affect the weights.
+        ranks: the `params.ranks` ranks that train together.
 
     Raises:
         UserError: the requested device or precision is not available, the schedule is longer than the run, or
             a token id is not in the vocabulary; raised before the first step.
         TrainingDivergedError: a loss or gradient is not finite; raised before the optimizer takes the step.
     """
+    if ranks.size != params.ranks:
+        raise ValueError(f"{ranks.size} ranks train, but train.ranks is {params.ranks}")
     device = resolve_device(params.device)
     precision = resolve_precision(params.precision, device)
     torch.set_num_threads(params.threads)
@@ -107,9 +115,10 @@ def fit(
     )
     if checkpoint:
         checkpoint.restore(state)
+    share_state(state, ranks)
 
     for epoch in range(state.epoch, params.epochs + 1):
-        batches = _load_batches(reviews.train, train_ngrams, params, state)
+        batches = _load_batches(reviews.train, train_ngrams, params, state, ranks)
         started = time.perf_counter() - state.seconds
         name = f"{description}, epoch {epoch} of {params.epochs}"
         for batch in progress(batches, steps_per_epoch, name, done=len(state.steps)):
@@ -117,13 +126,14 @@ def fit(
                 params.schedule, state.optimizer_steps, steps_per_epoch, params.epochs
             )
             step_meter = meter if is_update_measured(len(state.steps), steps_per_epoch) else None
-            step = take_step(state, batch, learning_rate, precision, step_meter)
+            step = take_step(state, batch, learning_rate, precision, step_meter, ranks)
             state.record_step(step, time.perf_counter() - started)
             if evaluator:  # its duration does not count towards the duration of the epoch
                 started += evaluator.evaluate_if_due(state.evaluated_model, epoch, len(state.steps))
             if checkpoint:
                 checkpoint.save_if_due(state)
-        metrics = _validate_epoch(state, reviews.validation, validation_ngrams, evaluator, description)
+        ranks.require_equal_weights(model, f"the end of epoch {epoch}")
+        metrics = _validate_epoch(state, reviews.validation, validation_ngrams, evaluator, description, ranks)
         release_memory()
         if checkpoint:
             checkpoint.save(state)
@@ -139,15 +149,17 @@ def take_step(
     learning_rate: float,
     precision: Precision,
     meter: UpdateRatioMeter | None = None,
+    ranks: Ranks = SINGLE,
 ) -> StepMetrics:
     """Take one optimizer step: forward pass, backward pass, clipping, update.
 
     Args:
         state: training state, whose model and optimizer are updated; the step is not recorded in it.
-        batch: training reviews.
+        batch: training reviews, of which other ranks have other parts.
         learning_rate: learning rate of this step.
         precision: precision of the forward pass.
         meter: meter of the update ratios; None does not measure them.
+        ranks: the ranks that take the step together.
 
     Raises:
         TrainingDivergedError: the loss or the gradient is not finite; the weights are unchanged.
@@ -155,7 +167,7 @@ def take_step(
     model, optimizer = state.model, state.optimizer
     model.train()
     optimizer.zero_grad()  # before the forward pass, which can then reuse the memory of the gradients
-    objective, loss, correct = _run_backward(model, batch, precision)
+    objective, loss, correct = ranks.sum_gradients(model, batch, _run_backward(model, batch, precision))
     norms = compute_gradient_norms(model)  # the first operation that waits for a GPU
     _require_finite_step(state, objective, norms)
     batch_loss, batch_correct = loss.item(), int(correct)
@@ -168,8 +180,8 @@ def take_step(
     return StepMetrics(
         loss=batch_loss,
         correct=batch_correct,
-        reviews=len(batch.labels),
-        tokens=batch.tokens,
+        reviews=len(batch.whole.labels),
+        tokens=batch.whole.tokens,
         clipping=clipping,
         learning_rate=learning_rate,
         gradient_norms=norms.layers,
@@ -203,37 +215,42 @@ def _load_batches(
     ngrams: ReviewNGrams | None,
     params: TrainParams,
     state: TrainingState,
+    ranks: Ranks,
 ) -> Iterator[Batch]:
-    """Load the remaining batches of the current epoch, in an order that depends on the seed and the epoch."""
+    """Load the remaining batches of the current epoch, in an order that depends on the seed and the epoch.
+
+    With several ranks, load this rank's part of each.
+    """
     rng = np.random.default_rng([params.seed, state.epoch])
     model_params = state.model.params
     truncation = Truncation(model_params.max_tokens, model_params.truncation)
-    batches = iter_shuffled_batches(train, truncation, params.batch_size, rng, ngrams, len(state.steps))
+    whole = iter_shuffled_batches(train, truncation, params.batch_size, rng, ngrams, len(state.steps))
+    batches = (ranks.take_part(batch, model_params) for batch in whole)
     return prefetch(batches) if state.model.device.type == "cuda" else batches
 
 
-def _run_backward(
-    model: SentimentClassifier, batch: Batch, precision: Precision
-) -> tuple[Tensor, Tensor, Tensor]:
+def _run_backward(model: SentimentClassifier, batch: Batch, precision: Precision) -> list[Tensor]:
     """Run the forward and backward passes.
 
     With an n-gram branch, the objective is the sum of two losses, that of the LSTM's logits and that of the
-    n-gram branch's logits, whereas the loss is computed from the combined logits.
+    n-gram branch's logits, whereas the loss is computed from the combined logits. Of a part of a batch, both
+    are weighted, so that their sums over all parts are those of the whole batch.
 
     Returns:
         Three scalars: the objective, the mean loss and the number of correctly classified reviews.
     """
-    labels = torch.from_numpy(batch.labels).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         branch_logits = model.compute_branch_logits(*build_inputs(batch, model.device))
+    labels = torch.from_numpy(batch.labels).to(model.device, branch_logits.dtype)
     losses = binary_cross_entropy_with_logits(
         branch_logits, labels.expand_as(branch_logits), reduction="none"
     )
-    objective = losses.mean(dim=1).sum()
+    objective = losses.mean(dim=1).sum() * batch.weight
     objective.backward()  # type: ignore[no-untyped-call]
     logits = model.combine_branch_logits(branch_logits.detach())
-    loss = binary_cross_entropy_with_logits(logits, labels)
-    return objective, loss, ((logits > 0) == (labels > 0.5)).sum()
+    loss = binary_cross_entropy_with_logits(logits, labels) * batch.weight
+    correct = ((logits > 0) == (labels > 0.5)).sum() * (batch.weight > 0)
+    return [objective.detach(), loss, correct]
 
 
 def _require_finite_step(state: TrainingState, objective: Tensor, norms: GradientNorms) -> None:
@@ -255,6 +272,7 @@ def _validate_epoch(
     ngrams: ReviewNGrams | None,
     evaluator: IntermediateEvaluator | None,
     description: str,
+    ranks: Ranks,
 ) -> EpochMetrics:
     """Validate the current model, compute the epoch's metrics and record them in the state.
 
@@ -264,9 +282,10 @@ def _validate_epoch(
         ngrams: n-grams of the validation reviews; None if the model has no n-gram branch.
         evaluator: evaluator that reports the last intermediate evaluation of the epoch; None reports none.
         description: name of the run in progress bars.
+        ranks: the ranks that validate the model together.
     """
     epoch = state.epoch
-    logits = predict_logits(state.evaluated_model, validation, f"{description}, validation", ngrams)
+    logits = ranks.predict_logits(state.evaluated_model, validation, f"{description}, validation", ngrams)
     # Detects weights that the last step made non-finite; after any other step, the next step detects them.
     require_finite(logits, state.evaluated_model, f"the validation of epoch {epoch}")
     if evaluator:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sentiment.errors import UserError
-from sentiment.model.classifier import check_token_ids, compute_probabilities, predict_logits
+from sentiment.model.classifier import check_token_ids, compute_probabilities
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import TrainingData
@@ -13,6 +13,7 @@ from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.training.checkpoint import Checkpoint
 from sentiment.training.epoch_metrics import EpochMetrics, EvaluationSchedule
 from sentiment.training.loop import TrainingResult, fit
+from sentiment.training.ranks import SINGLE, Ranks
 from sentiment.training.runtime import release_memory, resolve_device
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def fit_with_self_training(
     description: str = "train",
     checkpoint: Checkpoint | None = None,
     evaluations: EvaluationSchedule | None = None,
+    ranks: Ranks = SINGLE,
 ) -> TrainingResult:
     """Train a classifier as `fit` does, with self-training if `params.unlabelled` requests it.
 
@@ -44,6 +46,7 @@ def fit_with_self_training(
         checkpoint: checkpoint of the run. The initial model has a nested checkpoint, so that a run that is
             killed while the final model trains does not train the initial model again.
         evaluations: schedule of the intermediate evaluations of the final model.
+        ranks: the ranks that train both models together.
 
     Returns:
         The final model and the metrics of its training.
@@ -53,21 +56,21 @@ def fit_with_self_training(
         TrainingDivergedError: `fit` raises it.
     """
     if params.unlabelled == "ignore":
-        return fit(model_params, params, reviews, on_epoch, description, checkpoint, evaluations)
+        return fit(model_params, params, reviews, on_epoch, description, checkpoint, evaluations, ranks)
     if not len(reviews.unlabelled):
         raise UserError(
             "train.unlabelled: self_training requires unlabelled reviews, but no source has any; "
             "sources of kind imdb have"
         )
     check_token_ids(reviews.unlabelled, reviews.vocabulary_size, "unlabelled split")
-    train_reviews = _add_pseudo_labels(model_params, params, reviews, description, checkpoint)
+    train_reviews = _add_pseudo_labels(model_params, params, reviews, description, checkpoint, ranks)
     release_memory()
     logger.info(
         f"{description}: training the final model on these and {len(reviews.unlabelled):,} "
         "pseudo-labelled reviews"
     )
     final_reviews = replace(reviews, train=train_reviews)
-    return fit(model_params, params, final_reviews, on_epoch, description, checkpoint, evaluations)
+    return fit(model_params, params, final_reviews, on_epoch, description, checkpoint, evaluations, ranks)
 
 
 def _add_pseudo_labels(
@@ -76,6 +79,7 @@ def _add_pseudo_labels(
     reviews: TrainingData,
     description: str,
     checkpoint: Checkpoint | None,
+    ranks: Ranks,
 ) -> TokenizedReviews:
     """Train the initial model, and return the labelled reviews followed by the pseudo-labelled ones."""
     name = f"{description}, initial model"
@@ -87,8 +91,9 @@ def _add_pseudo_labels(
         on_epoch=lambda epoch: logger.info(f"{name}, {epoch}"),
         description=name,
         checkpoint=checkpoint.open_nested("initial") if checkpoint else None,
+        ranks=ranks,
     )
-    logits = predict_logits(
+    logits = ranks.predict_logits(
         initial.model.to(resolve_device(params.device)), reviews.unlabelled, f"{name}, unlabelled"
     )
     return reviews.train.concatenate(reviews.unlabelled, compute_probabilities(logits))

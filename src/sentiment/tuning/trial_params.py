@@ -159,11 +159,13 @@ def _extend_dimension(dimension: Dimension, start: Any) -> Dimension:
 def apply_values(params: Params, values: Values) -> Params:
     """Return a copy of `params` with the values of a trial, and the number of threads that trials have.
 
+    A trial trains in one process (`train.ranks` 1): cores are used best by training several trials at once.
+
     Raises:
         UserError: the values are an invalid combination.
     """
     try:
-        return replace_values(params, {"train.threads": params.tune.threads, **values})
+        return replace_values(params, {"train.threads": params.tune.threads, **values, "train.ranks": 1})
     except ValidationError as error:
         drawn = ", ".join(f"{name} = {value!r}" for name, value in values.items())
         first = error.errors()[0]
