@@ -1,6 +1,8 @@
 """Train the LSTM that params.yaml describes."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from sentiment import paths
 from sentiment.environment import require_locked_packages
@@ -28,6 +30,8 @@ from sentiment.training.epoch_metrics import (
     build_training_metrics,
 )
 from sentiment.training.fingerprint import compute_fingerprint
+from sentiment.training.launch import are_ranks_missing, join_ranks, start_ranks
+from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
@@ -40,12 +44,31 @@ FLOAT_FORMAT = "%.4g"
 def main() -> None:
     """Train the baseline model; write the model, its metrics and history, and log them to an MLflow run.
 
-    A run that is killed resumes from its last checkpoint, in the same MLflow run.
+    A run that is killed resumes from its last checkpoint, in the same MLflow run. With several ranks
+    (`train.ranks`), rank 0 logs and writes; the others only train.
     """
     require_locked_packages("train")
     require_incoming_in_copy()
     params = load_params()
-    reviews = TrainingData.open()
+    if are_ranks_missing(params.train):
+        start_ranks("stages.train", params.train.ranks)
+        return
+    with join_ranks(params.train) as ranks:
+        reviews = TrainingData.open()
+        if ranks.is_main:
+            _train(params, reviews, partial(fit_with_self_training, ranks=ranks))
+        else:
+            fit_with_self_training(params.model, params.train, reviews, lambda _: None, ranks=ranks)
+
+
+def _train(params: Params, reviews: TrainingData, fit: Callable[..., TrainingResult]) -> None:
+    """Train, log and write.
+
+    Args:
+        params: all parameters of params.yaml.
+        reviews: training data.
+        fit: function that trains, with the parameters of `fit_with_self_training`.
+    """
     origin = build_origin(params, reviews)
     fingerprint = compute_fingerprint(params.model, params.train, reviews)
     folder, minutes = repository_root() / paths.CHECKPOINTS, load_settings().checkpoint_minutes
@@ -62,7 +85,7 @@ def main() -> None:
             run.log_epoch(epoch)
             logger.info(str(epoch))
 
-        result = fit_with_self_training(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
+        result = fit(params.model, params.train, reviews, on_epoch, checkpoint=checkpoint)
         save_model(paths.model("baseline"), result.model, origin)
         write_csv(paths.PLOTS / "train.csv", build_history_table(result.epochs))
         write_csv(paths.PLOTS / "gradients.csv", build_gradients_table(result.epochs), numbers=FLOAT_FORMAT)

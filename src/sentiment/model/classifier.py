@@ -175,7 +175,7 @@ class SentimentClassifier(nn.Module):
             logits: Tensor = self.head[1:](pooled)
         else:
             logits = self.head(pooled)
-        # Autocast computes them in bfloat16. A model in float64, with which tests compare, keeps its precision.
+        # Autocast computes them in bfloat16. A float64 model, with which tests compare, keeps its precision.
         return logits.squeeze(-1).to(torch.promote_types(logits.dtype, torch.float32))
 
     def _embed(self, ids: Tensor, chunks: Chunks, part: BatchPart | None) -> Tensor:

@@ -181,8 +181,8 @@ class TrainParams(Section):
     threads: PositiveInt
     """CPU threads of torch. They are a parameter, since another number of threads rounds sums differently."""
     ranks: PositiveInt
-    """Processes that train one model together, each on its part of every batch (data parallelism), with
-    `threads` threads or one GPU each. They are a parameter, since a sum over other parts rounds differently."""
+    """Processes that train one model together, each on its part of every batch (data parallelism). Each has
+    `threads` threads or one GPU. They are a parameter, since another number rounds sums differently."""
     optimizer: Optimizer
     """Optimizer and its hyperparameters."""
     schedule: LearningRateSchedule
@@ -197,7 +197,7 @@ class TrainParams(Section):
     def _validate_ranks(self) -> Self:
         if self.ranks > self.batch_size:
             raise ValueError(
-                f"ranks ({self.ranks}) must not be greater than batch_size ({self.batch_size}), since each rank "
+                f"ranks ({self.ranks}) must not be greater than batch_size ({self.batch_size}): each rank "
                 "trains on a part of every batch"
             )
         return self

@@ -1,8 +1,8 @@
 """Data-parallel training: processes (ranks) that train one model together, each on its part of every batch.
 
-All ranks hold the same weights, optimizer and random states, and see the same sequence of batches. In a step,
-each computes the gradient of its reviews; the sum over the ranks is the gradient of the whole batch, from which
-all take the same step. The number of ranks therefore changes how sums are rounded, and nothing else.
+All ranks have the same weights, optimizer and random states, and see the same sequence of batches. In a
+step, each computes the gradient of its reviews; the sum over the ranks is the gradient of the whole batch,
+with which all take the same step. The number of ranks changes how sums are rounded, and nothing else.
 """
 
 import zlib
@@ -55,8 +55,8 @@ class Ranks:
     def sum_gradients(self, model: SentimentClassifier, batch: Batch, scalars: list[Tensor]) -> list[Tensor]:
         """Sum the gradients of a model over the ranks, in place, and some scalars with them.
 
-        Of the embedding and of the n-gram weights, only the rows that occur in the whole batch have a gradient.
-        Only they are exchanged: with the default parameters, a sixth of all values.
+        Of the embedding and of the n-gram weights, only the rows that occur in the whole batch have a
+        gradient, and only they are exchanged.
 
         Args:
             model: model whose gradients to sum.
@@ -75,7 +75,8 @@ class Ranks:
             name: torch.from_numpy(occurring).to(model.device)
             for name, occurring in _find_occurring_rows(model, batch.whole).items()
         }
-        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        parameters = model.named_parameters()
+        gradients = {name: weight.grad for name, weight in parameters if weight.grad is not None}
         parts = [
             gradient.index_select(0, rows[name]) if name in rows else gradient
             for name, gradient in gradients.items()
@@ -83,7 +84,7 @@ class Ranks:
         values = [*(part.flatten() for part in parts), torch.stack([s.to(parts[0].dtype) for s in scalars])]
         sums = torch.cat(values)
         self._communicate(lambda: dist.all_reduce(sums))
-        *summed_parts, summed_scalars = sums.split([len(part) for part in values])
+        *summed_parts, summed_scalars = torch.split(sums, [len(part) for part in values])
         for (name, gradient), part, summed in zip(gradients.items(), parts, summed_parts, strict=True):
             if name in rows:
                 gradient.index_copy_(0, rows[name], summed.view_as(part))
@@ -183,15 +184,15 @@ def split_evenly(lengths: NDArray[np.int64], chunk_tokens: int | None, ranks: in
     reviews = np.maximum(lengths, 1)
     chunks = np.ones_like(reviews) if chunk_tokens is None else -(-reviews // chunk_tokens)
     chunk_lengths = -(-reviews // chunks)
+    bounds = [0, *[len(reviews)] * ranks]  # all reviews in the first part
     low, high = 1, int(chunk_lengths.max() * chunks.sum())
     while low < high:  # the smallest largest part, by bisection
         largest = (low + high) // 2
-        if _fill_parts(chunks, chunk_lengths, largest, ranks) is None:
+        filled = _fill_parts(chunks, chunk_lengths, largest, ranks)
+        if filled is None:
             low = largest + 1
         else:
-            high = largest
-    bounds = _fill_parts(chunks, chunk_lengths, low, ranks)
-    assert bounds is not None  # the last bisection found them
+            bounds, high = filled, largest
     return bounds
 
 
