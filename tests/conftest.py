@@ -43,6 +43,7 @@ SLOW = (
     "tests/training/test_checkpoints.py",
     "tests/training/test_intermediate_evaluations.py",
     "tests/training/test_loop.py",
+    "tests/training/test_ranks.py",
     "tests/training/test_self_training.py",
 )
 """Folders and files of which every test is marked `slow`."""

@@ -18,7 +18,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 from sentiment.errors import UserError
 from sentiment.logs import silence
 from sentiment.params.train import TrainParams
-from sentiment.training.ranks import SINGLE, LostRankError, Ranks
+from sentiment.training.ranks import SINGLE, LostRankError, Ranks, communicate
 from sentiment.training.runtime import resolve_device
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,12 @@ def open_process_group(
         backend = "cpu:gloo,cuda:nccl"
     else:
         backend = "gloo"
-    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT)
+    communicate(
+        ranks,
+        lambda: dist.init_process_group(
+            backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT
+        ),
+    )
     try:
         yield ranks
     finally:
@@ -127,12 +132,12 @@ def start_ranks(module: str, count: int) -> None:
         UserError: ranks were killed repeatedly.
         SystemExit: a rank ended with an error, which it has reported; the exit status is that of the rank.
     """
-    # The store outlives the ranks. It listens on loopback, at a port that the system chooses.
-    store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
     interrupt = signal.signal(signal.SIGINT, lambda *_: None)  # rank 0 gets it as well, and ends the training
     try:
-        for start in range(MAX_STARTS):
-            ranks = [_start_rank(module, rank, count, store.port, start) for rank in range(count)]
+        for _ in range(MAX_STARTS):
+            # In the store, the ranks find each other. It listens at a port that the system chooses.
+            store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+            ranks = [_start_rank(module, rank, count, store.port) for rank in range(count)]
             statuses = _wait(ranks)
             if not any(statuses):
                 return
@@ -149,7 +154,7 @@ def start_ranks(module: str, count: int) -> None:
     )
 
 
-def _start_rank(module: str, rank: int, count: int, port: int, start: int) -> "subprocess.Popen[bytes]":
+def _start_rank(module: str, rank: int, count: int, port: int) -> "subprocess.Popen[bytes]":
     """Start a rank with the environment variables of torchrun, which `init_process_group` reads."""
     environment = {
         "RANK": rank,
@@ -159,7 +164,6 @@ def _start_rank(module: str, rank: int, count: int, port: int, start: int) -> "s
         "MASTER_ADDR": LOOPBACK,
         "MASTER_PORT": port,
         "TORCHELASTIC_USE_AGENT_STORE": True,  # the store is in this process, not in rank 0
-        "TORCHELASTIC_RESTART_COUNT": start,  # the keys of each start have a prefix of their own
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
         PARENT: os.getpid(),
     }

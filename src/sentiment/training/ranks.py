@@ -83,7 +83,7 @@ class Ranks:
         ]
         values = [*(part.flatten() for part in parts), torch.stack([s.to(parts[0].dtype) for s in scalars])]
         sums = torch.cat(values)
-        self._communicate(lambda: dist.all_reduce(sums))
+        communicate(self, lambda: dist.all_reduce(sums))
         *summed_parts, summed_scalars = torch.split(sums, [len(part) for part in values])
         for (name, gradient), part, summed in zip(gradients.items(), parts, summed_parts, strict=True):
             if name in rows:
@@ -105,7 +105,7 @@ class Ranks:
         """
         logits = predict_logits(model, reviews, description, ngrams, part=(self.rank, self.size))
         if self.size > 1:  # the logits of other ranks' batches are 0
-            self._communicate(lambda: dist.all_reduce(torch.from_numpy(logits)))
+            communicate(self, lambda: dist.all_reduce(torch.from_numpy(logits)))
         return logits
 
     def broadcast(self, content: bytes) -> bytes:
@@ -113,11 +113,11 @@ class Ranks:
         if self.size == 1:
             return content
         size = torch.tensor([len(content)])
-        self._communicate(lambda: dist.broadcast(size, 0))
+        communicate(self, lambda: dist.broadcast(size, 0))
         buffer = torch.empty(int(size), dtype=torch.uint8)
         if self.is_main:
             buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        self._communicate(lambda: dist.broadcast(buffer, 0))
+        communicate(self, lambda: dist.broadcast(buffer, 0))
         return buffer.numpy().tobytes()
 
     def require_equal_weights(self, model: SentimentClassifier, where: str) -> None:
@@ -136,19 +136,25 @@ class Ranks:
         for weight in model.state_dict().values():
             digest = zlib.crc32(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, digest)
         extremes = torch.tensor([digest, -digest])
-        self._communicate(lambda: dist.all_reduce(extremes, dist.ReduceOp.MAX))
+        communicate(self, lambda: dist.all_reduce(extremes, dist.ReduceOp.MAX))
         if int(extremes.sum()) != 0:
             raise UserError(
                 f"{where}: the weights of the {self.size} ranks differ, although all take the same steps; "
                 "use machines with processors or GPUs of the same type, or set train.ranks to 1"
             )
 
-    def _communicate(self, operation: Callable[[], object]) -> None:
-        try:
-            operation()
-        except RuntimeError as error:  # of gloo or NCCL: a connection was closed or timed out
-            line, *_ = str(error).splitlines() or [""]
-            raise LostRankError(f"rank {self.rank} of {self.size} lost the other ranks: {line}") from None
+
+def communicate(ranks: Ranks, operation: Callable[[], object]) -> None:
+    """Call a function that exchanges data with other ranks.
+
+    Raises:
+        LostRankError: another rank ended or cannot be reached.
+    """
+    try:
+        operation()
+    except RuntimeError as error:  # of gloo or NCCL: a connection was closed or timed out
+        line, *_ = str(error).splitlines() or [""]
+        raise LostRankError(f"rank {ranks.rank} of {ranks.size} lost the other ranks: {line}") from None
 
 
 SINGLE = Ranks()
