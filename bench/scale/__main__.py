@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
 from bench.scale.shards import shards_bars
+from bench.scale.simulated import simulated_bars
 from sentiment.errors import exits_cleanly
 
-PARTS: dict[str, Callable[[], list[Bar]]] = {"shards": shards_bars}
+PARTS: dict[str, Callable[[], list[Bar]]] = {"shards": shards_bars, "simulated": simulated_bars}
 """Part by name: measures, prints its tables, and returns its bars."""
 
 
