@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import copyfile
 
@@ -78,7 +79,7 @@ def measure_driver_costs() -> DriverCosts:
         many_loads, _ = _time_journal(Path(name) / "many.journal", many)
         track = _time_tracking(Path(name))
     return DriverCosts(
-        draw=Linear.fit(*(_shortest(lambda t=trials: _draw(params, t)) for trials in (few, many))),
+        draw=Linear.fit(*(_shortest(partial(_draw, params, trials)) for trials in (few, many))),
         load=Linear.fit(few_loads, many_loads),
         decide=Linear.fit(*(_time_decision(params, trials) for trials in (few, many))),
         write=write,

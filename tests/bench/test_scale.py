@@ -17,7 +17,7 @@ def test_simulated_prunings_are_those_of_the_search() -> None:
     pruner = build_pruner(load_params())
     rng = np.random.default_rng(0)
     decisions = []
-    for _ in range(300):
+    for _ in range(100):
         count = int(rng.integers(1, 9))
         last = int(rng.integers(1, EVALUATIONS))
         made = rng.integers(0, EVALUATIONS + 1, count)  # reports that each trial has made
