@@ -1,5 +1,6 @@
 """Beyond one machine: equal results whatever runs the work, what more machines gain, and the limits.
 
+- ranks: data-parallel training: speed of two ranks, and the difference of their weights from those of one.
 - shards: tokenization and prediction by shards: equal bytes; time and memory up to 10⁶ reviews.
 - simulated: searches with 8, 64 and 512 workers, simulated from recorded trials and measured costs.
 
@@ -10,11 +11,16 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from bench.bars import Bar, report_bars
+from bench.scale.ranks import ranks_bars
 from bench.scale.shards import shards_bars
 from bench.scale.simulated import simulated_bars
 from sentiment.errors import exits_cleanly
 
-PARTS: dict[str, Callable[[], list[Bar]]] = {"shards": shards_bars, "simulated": simulated_bars}
+PARTS: dict[str, Callable[[], list[Bar]]] = {
+    "ranks": ranks_bars,
+    "shards": shards_bars,
+    "simulated": simulated_bars,
+}
 """Part by name: measures, prints its tables, and returns its bars."""
 
 
