@@ -28,6 +28,7 @@ BATCH = 300
 PARAMS: dict[str, Any] = {
     **SMALL,
     "download.limit": LIMIT,
+    "tune.trials": 1,
     # A model that trains in seconds passes no behavioural test.
     **{
         f"evaluate.limits.behaviour.{name}": 0.01

@@ -18,7 +18,7 @@ from tests.workflows.conftest import ALARMS, BATCH, Rows, Site, push_batch, read
 pytestmark = pytest.mark.timeout(1800)  # the first test also makes the first champion
 
 REVISION_OF_MLFLOW_3_16 = "b7e2c1a4d9f3"
-"""Schema of the databases of MLflow 3.16.0, as its wheel has it: the last of its migrations."""
+"""Revision of the schema in a database that MLflow 3.16.0 created."""
 
 RUNS = "SELECT run_uuid FROM runs ORDER BY 1"
 TAGS = "SELECT run_uuid, key, value FROM tags ORDER BY 1, 2"

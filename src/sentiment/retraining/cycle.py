@@ -77,7 +77,8 @@ def retrain(*, push: bool = False) -> RetrainingResult:
             with translated_errors():
                 result = _Cycle(load_params(), commit).run()
         except UserError as error:
-            write_text(REPORT, render_failure(error))
+            write_text(REPORT, report := render_failure(error))
+            notify("failed", str(error).partition("\n")[0], report)
             raise
         write_json(RESULT, result.to_dict())
         write_text(REPORT, report := render_report(result))
