@@ -275,7 +275,7 @@ class _Cycle:
         entry = LedgerEntry(
             outcome=outcome,
             reason=reason,
-            test="" if gate and gate.advice else self._test_digest,
+            test=self._test_digest if gate is None or gate.has_downloaded else "",
             champion=self._champion_md5,
             challenger=read_selected_md5() if decision else None,
             batch=gate.batch.digest if gate and gate.batch else None,

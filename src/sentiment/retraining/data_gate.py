@@ -59,14 +59,14 @@ class DataGateResult:
         measurements: what was measured, by name; NOT_KNOWN where it could not be.
         violations: limits that are exceeded, the clearest first.
         accepted: whether `retrain.accept` lists the batch.
-        advice: what to do, if download itself stopped, so that there is no batch to accept.
+        has_downloaded: False if download itself stopped, so that there is no batch to accept.
     """
 
     batch: Batch | None
     measurements: Mapping[str, Any]
     violations: Sequence[Violation]
     accepted: bool
-    advice: str | None = None
+    has_downloaded: bool = True
 
     @property
     def is_stopped(self) -> bool:
@@ -76,8 +76,8 @@ class DataGateResult:
     @property
     def reason(self) -> str:
         """One sentence for the report: what was found, and how to accept it."""
-        if self.advice and self.violations:
-            return f"{self.violations[0].message}; {self.advice}"
+        if not self.has_downloaded:
+            return self.violations[0].message
         if not self.batch and self.violations:
             return (
                 f"{self.violations[0].message}; the rows that the champion has learned from are neither in "

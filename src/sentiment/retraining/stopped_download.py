@@ -1,5 +1,6 @@
 """Data at which the stage download stops, before the data gate can compare them with the champion's."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -17,6 +18,8 @@ WHOLE_DATA = "reviews: "
 """Prefix of download's messages on all rows, such as more duplicates than `download.checks` allows."""
 
 EXAMPLES_FOLLOW = "; for example:"
+HAS_ADVICE = re.compile("correct them|increase|add reviews")
+"""What messages on all rows say if they also say what to do."""
 
 
 def check_stopped_download(message: Sequence[str], params: DownloadParams) -> DataGateResult | None:
@@ -32,13 +35,16 @@ def check_stopped_download(message: Sequence[str], params: DownloadParams) -> Da
     """
     first, *examples = message
     if first.startswith(WHOLE_DATA):
-        advice = "correct the rows, or change download.checks in params.yaml"
+        advice = (
+            None if HAS_ADVICE.search(first) else "correct the rows, or change download.checks in params.yaml"
+        )
     elif any(first.startswith((f"{file}:", f"{file},", f"{file} ")) for file in _list_files(params)):
         advice = "correct the file"
     else:
         return None
-    violation = Violation(CHECK, first.removesuffix(EXAMPLES_FOLLOW), examples)
-    return DataGateResult(None, {}, [violation], accepted=False, advice=advice)
+    cause = first.removesuffix(EXAMPLES_FOLLOW)
+    violation = Violation(CHECK, f"{cause}; {advice}" if advice else cause, examples)
+    return DataGateResult(None, {}, [violation], accepted=False, has_downloaded=False)
 
 
 def _list_files(params: DownloadParams) -> Iterator[str]:
