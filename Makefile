@@ -58,7 +58,7 @@ test-all: setup  ## run `make test` and then `make test-integration`, with cover
 	$(MAKE) --no-print-directory --keep-going test test-integration \
 		COVER="--cov --cov-report term:skip-covered --cov-fail-under $(COVERAGE)"
 
-lint: setup  ## check format, rules, types, imports, dependencies, private words, workflows
+lint: setup  ## check format, rules, types, imports, dependencies, private words, workflows, scripts
 	ruff format --check .
 	ruff check .
 	mypy
@@ -68,6 +68,7 @@ lint: setup  ## check format, rules, types, imports, dependencies, private words
 	python .ci/private_words.py
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/promote.yml .github/workflows/retrain.yml .github/workflows/test.yml
 	check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
+	shellcheck .github/scripts/*.sh bench/gpu/*.sh slurm/*.sbatch
 	zizmor --offline --quiet .github/workflows
 
 ui: PORT ?= 5000

@@ -4,7 +4,7 @@
 # `make setup` calls it. A repository without the branch, without origin or without network is fine: then
 # nothing changes. It always succeeds, because without the models the pipeline still runs. The folder is a copy and
 # no git worktree, since the links of a worktree break when the repository is moved.
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 0
 git rev-parse --git-dir > /dev/null 2>&1 || exit 0
 
 # A runner has fetched all branches, perhaps with a token that it has no more: then what it fetched is taken.

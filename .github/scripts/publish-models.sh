@@ -42,7 +42,7 @@ unset GIT_INDEX_FILE
 
 if [ -n "$old" ]; then
   git fetch --quiet --no-tags origin "$BRANCH" || fail "origin's branch models cannot be fetched"
-  if [ "$(git rev-parse FETCH_HEAD^{tree})" = "$tree" ]; then
+  if [ "$(git rev-parse 'FETCH_HEAD^{tree}')" = "$tree" ]; then
     echo "publish-models: the branch has these models already"
     exit 0
   fi
