@@ -1,12 +1,14 @@
 """Train the LSTM that params.yaml describes."""
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 
 from sentiment import paths
+from sentiment.cluster import Needs, connect, read_task_memory
 from sentiment.environment import require_locked_packages
-from sentiment.errors import exits_cleanly
+from sentiment.errors import UserError, exits_cleanly
 from sentiment.files import write_csv, write_json
 from sentiment.lineage import (
     TRAINING_INPUTS,
@@ -19,7 +21,7 @@ from sentiment.lineage import (
 from sentiment.model.model_files import save_model
 from sentiment.params import Params, load_params
 from sentiment.repository import require_incoming_in_copy
-from sentiment.settings import load_settings, repository_root
+from sentiment.settings import Settings, load_settings, repository_root
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking.provenance import log_provenance
 from sentiment.training.checkpoint import open_checkpoint
@@ -32,6 +34,7 @@ from sentiment.training.epoch_metrics import (
 from sentiment.training.fingerprint import compute_fingerprint
 from sentiment.training.launch import are_ranks_missing, join_ranks, start_ranks
 from sentiment.training.loop import TrainingResult
+from sentiment.training.runtime import resolve_device
 from sentiment.training.self_training import fit_with_self_training
 
 logger = logging.getLogger(__name__)
@@ -45,11 +48,16 @@ def main() -> None:
     """Train the baseline model; write the model, its metrics and history, and log them to an MLflow run.
 
     A run that is killed resumes from its last checkpoint, in the same MLflow run. With several ranks
-    (`train.ranks`), rank 0 logs and writes; the others only train.
+    (`train.ranks`), rank 0 logs and writes; the others only train. With RAY_ADDRESS set, the ranks train on
+    the nodes of that Ray cluster.
     """
     require_locked_packages("train")
     require_incoming_in_copy()
     params = load_params()
+    settings = load_settings()
+    if settings.ray_address:
+        _train_on_ray(params, settings)
+        return
     if are_ranks_missing(params.train):
         start_ranks("stages.train", params.train.ranks)
         return
@@ -59,6 +67,27 @@ def main() -> None:
             _train(params, reviews, partial(fit_with_self_training, ranks=ranks))
         else:
             fit_with_self_training(params.model, params.train, reviews, lambda _: None, ranks=ranks)
+
+
+def _train_on_ray(params: Params, settings: Settings) -> None:
+    """Train with the ranks on the nodes of a Ray cluster; this process logs and writes.
+
+    Raises:
+        UserError: torchrun has started this process, or the cluster cannot run the ranks.
+    """
+    if "RANK" in os.environ:
+        raise UserError(
+            "RAY_ADDRESS is set, but torchrun has started this process (RANK): unset RAY_ADDRESS, or start "
+            "the stage without torchrun"
+        )
+    on_gpu = resolve_device(params.train.device).type == "cuda"
+    needs = Needs(params.train.threads, int(on_gpu), read_task_memory(settings))
+    with connect(needs, "a rank", settings=settings) as cluster:
+        from sentiment.training.on_ray import fit_on_ray, require_places  # imports Ray, an optional extra
+
+        require_places(cluster, needs, params.train.ranks)
+        fit = partial(fit_on_ray, cluster, needs, settings.checkpoint_minutes)
+        _train(params, TrainingData.open(), fit)
 
 
 def _train(params: Params, reviews: TrainingData, fit: Callable[..., TrainingResult]) -> None:
