@@ -14,6 +14,7 @@ STAGES = ("download", "tokenize", "train", "tune", "evaluate")
 
 INFRASTRUCTURE = (
     "__init__",
+    "cluster",
     "environment",
     "errors",
     "files",

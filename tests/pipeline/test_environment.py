@@ -31,6 +31,7 @@ EXCLUDED = {
     "plotly": "draws the page of a search, which only MLflow gets",
     "psutil": "finds running processes",
     "pydantic-settings": "reads settings, which do not affect results",
+    "ray": "runs parts of a stage on other machines; docs/scaling.md: equal results",
     "requests": "its errors",
     "sqlalchemy": "stores studies; the values in them are Optuna's",
     "tenacity": "repeats a failed transfer",
