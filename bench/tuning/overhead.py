@@ -18,9 +18,10 @@ from sentiment.tracking import open_store
 from sentiment.training.epoch_metrics import EpochMetrics, IntermediateEvaluator
 from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning import trial as trials
+from sentiment.tuning.executors import open_executor
+from sentiment.tuning.run_search import run_search
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
-from sentiment.tuning.workers import run_search
 
 TRIALS = 3
 BAR = 0.03
@@ -67,13 +68,15 @@ def _seconds(root: Path) -> tuple[float, float]:
         finally:
             training += time.perf_counter() - start
 
-    search = open_search(load_params(), TrainingData.open())
+    params = load_params()
+    search = open_search(params, TrainingData.open())
     with (
         patch.object(trials, "fit_with_self_training", timed),
         timed_calls(IntermediateEvaluator, "evaluate_if_due") as looking,
         timed_calls(IntermediateEvaluator, "evaluate_epoch_end") as ending,
+        open_executor(params) as executor,
         open_search_run(open_store(), search) as run,
     ):
         start = time.perf_counter()
-        run_search(search, run)
+        run_search(search, run, executor)
         return time.perf_counter() - start, training - sum(looking) - sum(ending)

@@ -33,7 +33,7 @@ INTERRUPTED = 130
 POLL_SECONDS = 0.2
 RESULTS = ("reports", "models/tuned", "metrics/tune.json")
 """Files and folders that the stage tune writes."""
-PLACES = ("DVC_", "MLFLOW_", "TUNE_")
+PLACES = ("DVC_", "MLFLOW_", "RAY_", "TUNE_")
 """Prefixes of variables that set where the pipeline runs: the measured one runs in its own folder."""
 
 
@@ -74,22 +74,33 @@ class SearchProject:
         shutil.copytree(self.root, root, ignore=left_out)
         return type(self)(root)
 
-    def start(self, workers: int) -> subprocess.Popen[bytes]:
-        """Start the stage in its own process group."""
+    def start(self, workers: int | None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the stage in its own process group.
+
+        Args:
+            workers: value of TUNE_WORKERS; None sets none.
+            environment: other variables.
+        """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PLACES)}
+        if workers is not None:
+            environment["TUNE_WORKERS"] = str(workers)
         modules = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
         with (self.root / LOG).open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "stages.tune"],
                 cwd=self.root,
-                env={**kept, "PYTHONPATH": modules, "TUNE_WORKERS": str(workers)},
+                env={**kept, "PYTHONPATH": modules, **environment},
                 stderr=log,
                 start_new_session=True,
             )
 
-    def finish(self, workers: int) -> None:
+    def finish(self, workers: int | None, **environment: str) -> None:
         """Run the stage to its end. Raises RuntimeError if it fails."""
-        self._require_status(self.start(workers).wait(), 0)
+        self.require_success(self.start(workers, **environment))
+
+    def require_success(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for a started stage. Raises RuntimeError if it fails."""
+        self._require_status(process.wait(), 0)
 
     def kill(self, workers: int, seconds: float, reports: float) -> bool:
         """Start the stage and kill its process group.

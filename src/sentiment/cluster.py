@@ -5,6 +5,7 @@ of a run on one machine.
 """
 
 import hashlib
+import importlib
 import importlib.metadata
 import logging
 import platform
@@ -242,13 +243,13 @@ def _find_cluster(requested: str) -> str:
 
 def _require_ray(address: str) -> None:
     """Raise a UserError unless the server at an address is one of Ray."""
-    from ray import _raylet
+    raylet: Any = importlib.import_module("ray._raylet")
 
     answered = threading.Event()
 
     def ask() -> None:
         with suppress(Exception):
-            _raylet.GcsClient(address=address)
+            raylet.GcsClient(address=address)
             answered.set()
 
     threading.Thread(target=ask, daemon=True).start()  # Ray's client repeats its attempts for 40 s

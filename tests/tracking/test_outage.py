@@ -21,8 +21,10 @@ from sentiment.tracking import open_store, start_run
 from sentiment.training.checkpoint import STATE_FILE, Checkpoint
 from sentiment.tuning import trial as trials
 from sentiment.tuning.active_trial import acquire_trial
+from sentiment.tuning.executors import in_process
 from sentiment.tuning.storage import open_journal
 from sentiment.tuning.study import open_search
+from sentiment.tuning.trainer import TrialSuspended
 from sentiment.tuning.trial_records import open_search_run
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 from tests.tuning import postgres
@@ -184,7 +186,7 @@ def test_failed_trial_stays_running_in_the_study_if_its_run_cannot_be_updated(
         raise TrainingDivergedError("the loss is nan")
 
     # No training diverges at will between two words to the store.
-    monkeypatch.setattr(trials, "_fit", diverge)
+    monkeypatch.setattr(in_process, "fit_trial", diverge)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
     search = open_search(searched_params(), TrainingData(10, split, split))
@@ -192,23 +194,25 @@ def test_failed_trial_stays_running_in_the_study_if_its_run_cannot_be_updated(
     with acquire_trial(search) as trial:
         assert trial is not None
         with pytest.raises(UserError, match="Cannot reach"), translated_errors():
-            trials.run_trial(trial, parent)
+            trials.run_trial(trial, parent, in_process.LocalTrainer())
     assert search.load_trials()[0].state == TrialState.RUNNING
 
 
 @pytest.mark.usefixtures("alone")
 def test_suspended_trial_retains_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    def suspend(trial: object, run: object, params: object, checkpoint: Checkpoint, *_: object) -> None:
+    def suspend(params: object, reviews: object, number: int, checkpoint: Checkpoint, *_: object) -> None:
         (checkpoint.folder / STATE_FILE).touch()
-        raise trials._TrialSuspended
+        raise TrialSuspended
 
-    monkeypatch.setattr(trials, "_fit", suspend)  # no worker crashes at will while another trial waits for it
+    monkeypatch.setattr(
+        in_process, "fit_trial", suspend
+    )  # no worker crashes at will while another trial waits for it
     split = TokenizedReviews.from_lists([[2, 3], [4, 5]], [0, 1])
     search = open_search(searched_params(), TrainingData(10, split, split))
     parent = open_search_run(open_store(), search)
     with acquire_trial(search) as trial:
         assert trial is not None
-        trials.run_trial(trial, parent)
+        trials.run_trial(trial, parent, in_process.LocalTrainer())
     assert search.load_trials()[0].state == TrialState.RUNNING
     assert list(search.trial_folder(0).rglob(STATE_FILE))
 

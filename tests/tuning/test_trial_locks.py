@@ -96,9 +96,9 @@ def test_trial_makes_way_for_one_whose_worker_died() -> None:
         assert second is not None
         second.report(4, 0.7)
         assert second.decide_pruning() is None
-        assert not second.waits_for_abandoned_trial()
+        assert second.find_missing_reports() == ([0], False)
     with trial_lock(search, 1):
-        assert second.waits_for_abandoned_trial()
+        assert second.find_missing_reports() == ([0], True)
 
 
 def test_ended_trial_is_not_acquired(search: Search) -> None:

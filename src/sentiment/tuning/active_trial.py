@@ -52,11 +52,15 @@ class ActiveTrial:
         pruner = build_pruner(self.search.params)
         return decide_pruning(pruner, self.search.load_trials(), self.number)
 
-    def waits_for_abandoned_trial(self) -> bool:
-        """Return whether a trial that the pruning decision needs is run by no process, after a crash."""
+    def find_missing_reports(self) -> tuple[list[int], bool]:
+        """Find the trials whose reports the pruning decision needs.
+
+        Returns:
+            Their numbers, and whether one of them is run by no worker, after a crash.
+        """
         with self.search.study_lock:
             pending = find_pending(self.search.load_trials(), self.number)
-            return any(_is_unlocked(self.search, number) for number in pending)
+            return pending, any(_is_unlocked(self.search, number) for number in pending)
 
     def record_outcome(self, state: TrialState, auc: float | None = None) -> FrozenTrial:
         """Record the outcome of the trial, with its AUC if it is complete."""

@@ -33,6 +33,7 @@ FINGERPRINTED_CODE = (
     "tuning/trial_params.py",
     "tuning/sampling.py",
     "tuning/pruning.py",
+    "tuning/reporter.py",
     "tuning/trial.py",
 )
 """Files whose code determines the results of a trial. A change of other code does not lead to a new study."""

@@ -1,4 +1,4 @@
-"""Worker processes that run the trials of a search: the current process, or several child processes."""
+"""Trials in several child processes on this machine."""
 
 import logging
 import multiprocessing
@@ -18,23 +18,20 @@ import torch
 from filelock import Timeout
 
 from sentiment.errors import UserError, translated_errors
-from sentiment.lineage import TRAINING_INPUTS, log_datasets
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import load_settings
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run, open_store
-from sentiment.tracking.provenance import log_provenance
 from sentiment.training.runtime import resolve_device
 from sentiment.tuning.active_trial import trial_lock
+from sentiment.tuning.executors.in_process import LocalTrainer
 from sentiment.tuning.storage import open_storage
-from sentiment.tuning.study import LIMITS, Search
+from sentiment.tuning.study import Search
 from sentiment.tuning.trial import MAX_ATTEMPTS, build_attempts_error, describe_outcome, run_available_trials
-from sentiment.tuning.trial_records import delete_surplus_models, open_trial_run
+from sentiment.tuning.trial_records import open_trial_run
 
 logger = logging.getLogger(__name__)
-
-WORKERS_TAG, TRIALS_TAG, MAX_FAILED_TAG = "tune.workers", "tune.trials", "tune.max_failed"
 
 POLL_SECONDS = 0.5
 """Interval at which workers and their trials are polled."""
@@ -43,37 +40,7 @@ GRACE_SECONDS = 20
 """Time limit for a terminated worker to end its MLflow run, after which it is killed."""
 
 
-def run_search(search: Search, run: Run) -> None:
-    """Run trials in `TUNE_WORKERS` processes until `tune.trials` trials have ended.
-
-    Trials that have ended do not run again. The results depend neither on the number of workers nor on
-    whether the search was killed and resumed.
-
-    Args:
-        search: search to run or resume.
-        run: MLflow run of the search.
-
-    Raises:
-        UserError: too many trials failed, none finished, a trial could not be completed in `MAX_ATTEMPTS`
-            attempts, or a worker met an error that the user can fix.
-    """
-    tune, workers = search.params.tune, _count_workers(search.params)
-    log_provenance(run, "tune", TRAINING_INPUTS)
-    # The limits may change while the study stays the same, but a run's parameters may not: log them as tags.
-    run.log_params(search.params.model_dump(exclude={"tune": LIMITS}))
-    log_datasets(run, search.params, search.reviews)
-    run.tag({TRIALS_TAG: str(tune.trials), MAX_FAILED_TAG: str(tune.max_failed), WORKERS_TAG: str(workers)})
-    ended_count = sum(trial.state.is_finished() for trial in search.load_trials())
-    if ended_count:
-        logger.info(f"{search.name}: {ended_count} of {search.trial_count} trials are done")
-    if workers == 1:
-        run_available_trials(search, run)
-    elif not search.is_finished():
-        run_workers(search, run, workers)
-    delete_surplus_models(search)  # a process may have been killed after a trial ended and before this call
-
-
-def _count_workers(params: Params) -> int:
+def count_workers(params: Params) -> int:
     """Return the number of worker processes: `TUNE_WORKERS`, but at most `tune.max_parallel`.
 
     By default, the workers occupy all cores if they train on the CPU; a GPU has one worker.
@@ -87,19 +54,35 @@ def _count_workers(params: Params) -> int:
     return min(requested, most)
 
 
-def run_workers(search: Search, run: Run, count: int) -> None:
-    """Run the remaining trials of a search in `count` processes; return when the search is finished.
+@dataclass(frozen=True)
+class Processes:
+    """Runs a search in several child processes.
 
-    A worker that crashes is replaced, until workers have crashed `MAX_ATTEMPTS` times during the same trial.
-
-    Args:
-        search: search whose trials to run.
-        run: MLflow run of the search.
-        count: number of worker processes.
-
-    Raises:
-        UserError: a worker raised an error that the user can fix, or workers crashed repeatedly.
+    Attributes:
+        count: number of processes.
     """
+
+    count: int
+
+    @property
+    def description(self) -> str:
+        """Number of processes."""
+        return str(self.count)
+
+    def run(self, search: Search, run: Run) -> None:
+        """Run the remaining trials of a search.
+
+        A worker that crashes is replaced, until workers have crashed `MAX_ATTEMPTS` times during the same
+        trial.
+
+        Raises:
+            UserError: a worker raised an error that the user can fix, or workers crashed repeatedly.
+        """
+        if not search.is_finished():
+            _run_workers(search, run, self.count)
+
+
+def _run_workers(search: Search, run: Run, count: int) -> None:
     crashes_by_trial: Counter[int | None] = Counter()
     ended_trials = {trial.number for trial in search.load_trials() if trial.state.is_finished()}
     workers = [_start_worker(search, run) for _ in range(count)]
@@ -191,7 +174,7 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
     try:
         with translated_errors():
             search = Search(params, TrainingData.open(), open_storage(), name)
-            run_available_trials(search, Run(open_store(), run_id), on_start=messages.send)
+            run_available_trials(search, Run(open_store(), run_id), LocalTrainer(), on_start=messages.send)
     except UserError as error:
         messages.send(str(error))
         raise SystemExit(UserError.exit_status) from None
