@@ -10,7 +10,7 @@ from sentiment.params import load_params
 from sentiment.repository import require_incoming_in_copy
 from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import VALIDATION_AUC, open_store
-from sentiment.tuning.executors import open_executor
+from sentiment.tuning.executors.selection import open_executor
 from sentiment.tuning.report_page import render_search_page
 from sentiment.tuning.report_tables import write_tables
 from sentiment.tuning.run_search import run_search

@@ -2,14 +2,19 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import psutil
 
 STORE_BYTES = 200_000_000
 """Object store of each node; its memory is reserved in /dev/shm as it is used."""
 
 HOST = "127.0.0.2"
 """Loopback. Ray would replace 127.0.0.1 by an address that other machines reach."""
+
+TRAINING = "ray::train_on_node"
+"""Name of a process while it trains a trial."""
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when a head node starts
 
@@ -58,9 +63,23 @@ class LoopbackCluster:
         """Kill all processes of a node with SIGKILL; its workers exit when they miss it."""
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def find_busy(self) -> list[Any]:
+        """Return the nodes that run a training of a search at present."""
+        return [node for node in self._cluster.worker_nodes if _list_trainings(node)]
+
     def stop(self) -> None:
         """End the processes of all nodes."""
         self._cluster.shutdown()
+
+
+def _list_trainings(node: Any) -> list[psutil.Process]:
+    """Return the processes of a node that run a training; Ray names a process after its task."""
+    found = []
+    for raylet in node.all_processes["raylet"]:
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(raylet.process.pid).children()
+            found += [child for child in children if child.cmdline()[:1] == [TRAINING]]
+    return found
 
 
 @contextmanager

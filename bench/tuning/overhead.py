@@ -17,8 +17,8 @@ from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import open_store
 from sentiment.training.epoch_metrics import EpochMetrics, IntermediateEvaluator
 from sentiment.training.self_training import fit_with_self_training
-from sentiment.tuning import trial as trials
-from sentiment.tuning.executors import open_executor
+from sentiment.tuning import trial_training
+from sentiment.tuning.executors.selection import open_executor
 from sentiment.tuning.run_search import run_search
 from sentiment.tuning.study import open_search
 from sentiment.tuning.trial_records import open_search_run
@@ -71,7 +71,7 @@ def _seconds(root: Path) -> tuple[float, float]:
     params = load_params()
     search = open_search(params, TrainingData.open())
     with (
-        patch.object(trials, "fit_with_self_training", timed),
+        patch.object(trial_training, "fit_with_self_training", timed),
         timed_calls(IntermediateEvaluator, "evaluate_if_due") as looking,
         timed_calls(IntermediateEvaluator, "evaluate_epoch_end") as ending,
         open_executor(params) as executor,

@@ -5,7 +5,7 @@ import logging
 from sentiment.lineage import TRAINING_INPUTS, log_datasets
 from sentiment.tracking import Run
 from sentiment.tracking.provenance import log_provenance
-from sentiment.tuning.executors import Executor
+from sentiment.tuning.executors.executor import Executor
 from sentiment.tuning.study import LIMITS, Search
 from sentiment.tuning.trial_records import delete_surplus_models
 

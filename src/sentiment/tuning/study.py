@@ -35,6 +35,7 @@ FINGERPRINTED_CODE = (
     "tuning/pruning.py",
     "tuning/reporter.py",
     "tuning/trial.py",
+    "tuning/trial_training.py",
 )
 """Files whose code determines the results of a trial. A change of other code does not lead to a new study."""
 

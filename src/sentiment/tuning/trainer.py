@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sentiment.params import Params
-from sentiment.training.epoch_metrics import EpochMetrics, IntermediateEvaluation
 from sentiment.training.fingerprint import TrainingFingerprint
 from sentiment.training.loop import TrainingResult
 from sentiment.tuning.active_trial import ActiveTrial
+from sentiment.tuning.trial_training import Reports
 
 POLL_SECONDS = 0.1
 """Interval at which a worker looks for an available trial, and a trial for the reports that it needs."""
@@ -16,19 +16,6 @@ POLL_SECONDS = 0.1
 
 class TrialSuspended(Exception):  # noqa: N818
     """A trial waits for an earlier one that is not running, and makes way for it."""
-
-
-class Reports(Protocol):
-    """Receives what a training reports. An exception that a method raises ends the training."""
-
-    def log_restored_epochs(self, epochs: Sequence[EpochMetrics]) -> None:
-        """Receive the epochs of the checkpoint from which the training resumes; maybe none."""
-
-    def on_evaluation(self, evaluation: IntermediateEvaluation) -> None:
-        """Receive an intermediate evaluation."""
-
-    def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Receive the metrics of an epoch."""
 
 
 class Training(Protocol):

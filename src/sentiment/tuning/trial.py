@@ -11,19 +11,13 @@ from optuna.trial import TrialState
 
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.lineage import build_origin, log_configuration
-from sentiment.params import Params
-from sentiment.tokens.batches import TrainingData
 from sentiment.tracking import Run
-from sentiment.training.checkpoint import Checkpoint
-from sentiment.training.epoch_metrics import EvaluationSchedule
 from sentiment.training.fingerprint import compute_fingerprint
-from sentiment.training.loop import TrainingResult
 from sentiment.training.runtime import release_memory
-from sentiment.training.self_training import fit_with_self_training
 from sentiment.tuning.active_trial import ActiveTrial, acquire_trial
 from sentiment.tuning.reporter import Reporter, Stopwatch
 from sentiment.tuning.study import Search
-from sentiment.tuning.trainer import Reports, Trainer, TrialSuspended
+from sentiment.tuning.trainer import Trainer, TrialSuspended
 from sentiment.tuning.trial_params import ERROR, apply_values, get_error
 from sentiment.tuning.trial_records import delete_surplus_models, open_trial_run, retain_model
 
@@ -159,27 +153,3 @@ def describe_outcome(trial: optuna.trial.FrozenTrial) -> str:
             return "pruned"
         case _:
             return f"failed: {get_error(trial)}"
-
-
-def fit_trial(
-    params: Params, reviews: TrainingData, number: int, checkpoint: Checkpoint | None, reports: Reports
-) -> TrainingResult:
-    """Report the epochs of the checkpoint, then start or resume the training of a trial in this process.
-
-    Args:
-        params: parameters with the values of the trial.
-        reviews: training data.
-        number: trial number, for messages.
-        checkpoint: checkpoint of the training; None trains without one.
-        reports: receives the metrics.
-    """
-    reports.log_restored_epochs(checkpoint.epochs if checkpoint else [])
-    return fit_with_self_training(
-        params.model,
-        params.train,
-        reviews,
-        reports.on_epoch,
-        f"trial {number}",
-        checkpoint,
-        EvaluationSchedule(params.tune.evaluations_per_epoch, reports.on_evaluation),
-    )

@@ -15,9 +15,10 @@ from sentiment.training.fingerprint import TrainingFingerprint
 from sentiment.training.loop import TrainingResult
 from sentiment.tuning.active_trial import ActiveTrial
 from sentiment.tuning.study import Search
-from sentiment.tuning.trainer import POLL_SECONDS, Reports
-from sentiment.tuning.trial import fit_trial, run_available_trials
+from sentiment.tuning.trainer import POLL_SECONDS
+from sentiment.tuning.trial import run_available_trials
 from sentiment.tuning.trial_records import CHECKPOINTS
+from sentiment.tuning.trial_training import Reports, fit_trial
 
 logger = logging.getLogger(__name__)
 

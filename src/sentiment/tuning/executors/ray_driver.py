@@ -153,12 +153,11 @@ class Driver:
 def _select_reviews(search: Search) -> TrainingData:
     """Return the reviews that trials read, as arrays that Ray shares between the tasks of a node."""
     params, reviews = search.params, search.reviews
-    if params.train.unlabelled == "ignore" and "train.unlabelled" not in params.tune.space:
-        reviews = replace(reviews, unlabelled=TokenizedReviews.from_lists([], []))
-    splits = {
-        name: _to_plain_arrays(tokens) for name, tokens in reviews.select_splits(unlabelled=True).items()
-    }
-    return replace(reviews, **splits)
+    reads_unlabelled = params.train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
+    unlabelled = reviews.unlabelled if reads_unlabelled else TokenizedReviews.from_lists([], [])
+    return TrainingData(
+        reviews.vocabulary_size, *map(_to_plain_arrays, (reviews.train, reviews.validation, unlabelled))
+    )
 
 
 def _to_plain_arrays(tokens: TokenizedReviews) -> TokenizedReviews:

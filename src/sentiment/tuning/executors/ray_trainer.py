@@ -12,7 +12,8 @@ from sentiment.training.loop import TrainingResult
 from sentiment.tuning.active_trial import ActiveTrial
 from sentiment.tuning.executors.ray_driver import Driver, TaskLost
 from sentiment.tuning.executors.remote_training import Message, Restored, Started
-from sentiment.tuning.trainer import Reports, TrialSuspended
+from sentiment.tuning.trainer import TrialSuspended
+from sentiment.tuning.trial_training import Reports
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from sentiment.training.fingerprint import collect_numerics, compute_fingerprint
 from sentiment.training.loop import TrainingResult
 from sentiment.training.runtime import release_memory
 from sentiment.tuning.executors.shared_checkpoint import CheckpointStore, SharedCheckpoint
-from sentiment.tuning.trial import fit_trial
+from sentiment.tuning.trial_training import fit_trial
 
 
 @dataclass(frozen=True)
