@@ -1,6 +1,7 @@
 """A real Ray cluster of several nodes on this machine, for benchmarks and tests."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +13,8 @@ STORE_BYTES = 200_000_000
 
 HOST = "127.0.0.2"
 """Loopback. Ray would replace 127.0.0.1 by an address that other machines reach."""
+
+POLL_SECONDS = 0.2
 
 TRAINING = "ray::train_on_node"
 """Name of a process while it trains a trial."""
@@ -64,7 +67,8 @@ class LoopbackCluster:
         self._cluster.remove_node(node, allow_graceful=False)
 
     def find_busy(self) -> list[Any]:
-        """Return the nodes that run a training of a search at present."""
+        """Return the nodes that run a training of a search at present, after a pause: callers poll."""
+        time.sleep(POLL_SECONDS)
         return [node for node in self._cluster.worker_nodes if _list_trainings(node)]
 
     def stop(self) -> None:
