@@ -19,7 +19,9 @@ POLL_SECONDS = 0.2
 TRAINING = "ray::train_on_node"
 """Name of a process while it trains a trial."""
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when a head node starts
+# Both are read when a node starts. By default, tasks have a lower priority than all other processes.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 class LoopbackCluster:

@@ -27,7 +27,7 @@ from sentiment.params import load_params
 from sentiment.params.tune import MedianPruning
 from sentiment.tuning.pruning import HIGHEST_AUC, LOWEST_AUC
 from sentiment.tuning.sampling import count_known_results
-from sentiment.tuning.trial import POLL_SECONDS
+from sentiment.tuning.trainer import POLL_SECONDS
 
 logger = logging.getLogger(__name__)
 
