@@ -83,15 +83,19 @@ class TrackingServer:
 
 @contextmanager
 def tracking_server(
-    folder: Path, log: Path | None = None, database: str | None = None
+    folder: Path, log: Path | None = None, database: str | None = None, *, is_down: bool = False
 ) -> Iterator[TrackingServer]:
-    """Yield a server that answers; folder: a new one for what it keeps; the rest: as in `TrackingServer`."""
+    """Yield a server that answers, or one that is not started yet.
+
+    folder: a new one for what it keeps; the rest: as in `TrackingServer`.
+    """
     folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = TrackingServer(folder, probe.getsockname()[1], log=log, database=database)
     try:
-        server.start()
+        if not is_down:
+            server.start()
         yield server
     finally:
         server.kill()

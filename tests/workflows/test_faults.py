@@ -104,7 +104,7 @@ def test_tracking_server_that_is_down_before_during_and_after_the_training(
         address = f"{USER}:{quote(PASSWORD)}@127.0.0.1:{port}/postgres"
         database = f"postgresql+psycopg://{address}"
         with (
-            tracking_server(tmp_path / "server", tmp_path / "log", database) as server,
+            tracking_server(tmp_path / "server", tmp_path / "log", database, is_down=True) as server,
             psycopg.connect(f"postgresql://{address}", autocommit=True) as connection,
         ):
             forge.secrets["MLFLOW_TRACKING_URI"] = server.address
@@ -114,10 +114,8 @@ def test_tracking_server_that_is_down_before_during_and_after_the_training(
                 row = connection.execute(RUNS_OF_STAGE, (stage, status)).fetchone()
                 return row is not None and row[0] > 0
 
-            server.kill()
-            down = site.retrain()
-            runs = [down]
-            _require_fault(site, down, "Cannot reach the MLflow tracking store")
+            runs = [site.retrain()]
+            _require_fault(site, runs[-1], "Cannot reach the MLflow tracking store")
             for stage, status in (("train", "RUNNING"), ("tune", "FINISHED")):
                 server.start()
                 with _killing(server, partial(has_run, stage, status)):
