@@ -65,5 +65,8 @@ def test_commit_hooks_run_what_lint_runs() -> None:
     hooks = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"]
     assert [repository["repo"] for repository in hooks] == ["local"]
     recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0].splitlines()[1:]
-    entries = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks[0]["hooks"]]
-    assert entries == [line.strip() for line in recipe]
+    for hook, line in zip(hooks[0]["hooks"], recipe, strict=True):
+        entry, command = hook["entry"].removeprefix(".venv/bin/"), line.strip()
+        if hook.get("pass_filenames", True):  # then the hook has no patterns of files
+            command = command.partition(" ")[0]
+        assert entry == command
