@@ -37,7 +37,8 @@ COUNTS = (1, 4, 16)
 SIZES = (10_000, 100_000, 1_000_000)
 WORKERS = 2
 LINEAR_BAR = 0.15
-"""Largest difference between the processor time per review at any two sizes, except for the smallest."""
+"""Largest growth of the processor time per review from 100,000 reviews to a million; it falls with the start
+of the processes, which is a smaller part of it."""
 TARGET = 100_000_000
 WORKER_COUNTS = (1, 2, 8, 32, 128)
 
@@ -69,7 +70,8 @@ def shards_bars() -> list[Bar]:
     """Compare outputs by the number of shards and by where they run; measure up to a million reviews."""
     with tempfile.TemporaryDirectory(prefix="bench-shards-") as name:
         folder = Path(name)
-        return [*_equality_bars(folder), *_linear_bars(folder)]
+        # In a process of its own, so that this one stays small: the measured ones take over its peak memory.
+        return [*in_fresh_process(_equality_bars, folder), *_linear_bars(folder)]
 
 
 def _equality_bars(folder: Path) -> list[Bar]:
@@ -125,14 +127,14 @@ def _linear_bars(folder: Path) -> list[Bar]:
     _print_extrapolation(costs[max(SIZES)], max(SIZES))
     large = {size: cost for size, cost in costs.items() if size > min(SIZES)}
     per_review = [1e6 * (cost.driver + cost.workers) / size for size, cost in large.items()]
-    spread = max(per_review) / min(per_review) - 1
-    sizes = " and ".join(f"{size:,}" for size in large)
+    growth = per_review[-1] / per_review[0] - 1
+    sizes = " to ".join(f"{size:,}" for size in large)
     return [
         Bar(
-            f"tokenize {sizes} reviews: processor time per review apart",
-            f"{spread:.1%}",
+            f"tokenize {sizes} reviews: growth of the processor time per review",
+            f"{growth:+.1%}",
             f"≤ {LINEAR_BAR:.0%}",
-            spread <= LINEAR_BAR,
+            growth <= LINEAR_BAR,
         )
     ]
 

@@ -90,6 +90,8 @@ class Outcome:
     waiting: float
     """Share of the workers' time in which they wait for earlier trials' reports."""
     pruned: float
+    windowed: bool
+    """Whether `tune.max_parallel` delays the draw of some trials."""
 
     @property
     def limit(self) -> str:
@@ -98,9 +100,9 @@ class Outcome:
         busiest = max(loads, key=lambda name: loads[name])
         if loads[busiest] >= SATURATED:
             return busiest
-        return (
-            "waits of prunings" if self.waiting > 1 - self.utilisation - self.waiting else "tune.max_parallel"
-        )
+        if self.waiting > 1 - self.utilisation - self.waiting:
+            return "waiting for reports"
+        return "tune.max_parallel" if self.windowed else "longest trials"
 
 
 def simulated_bars() -> list[Bar]:
@@ -187,6 +189,7 @@ class _Simulation:
             tracking_requests=self.tracking.requests / seconds,
             waiting=self.waiting / (seconds * self.workers),
             pruned=self.pruned / len(self.trials),
+            windowed=self.max_parallel < len(self.trials),
         )
 
     def _at(self, when: float, action: Callable[[], None]) -> None:
