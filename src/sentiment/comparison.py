@@ -25,7 +25,8 @@ from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE
 from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
-from sentiment.repository import is_revision, warn_about_revision
+from sentiment.repository import get_commit, is_revision, run_git, warn_about_revision
+from sentiment.stage_inputs import parse_lock
 from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.tracking.provenance import compute_dvc_hashes, find_inputs_missing_from_lock
 
@@ -173,10 +174,12 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
         if not Path(name).is_absolute():
             warn_about_revision(name, "model of the working tree")
         yield _load(name, folder)
+    elif name in paths.PIPELINE_MODELS:
+        raise UserError(f"{name}: {folder} does not exist yet; `dvc repro` writes it")
     elif not is_revision(name):
         raise UserError(
             f"{name}: neither a folder with a {CONFIG_FILE}, nor one of {', '.join(paths.PIPELINE_MODELS)}, "
-            "nor a git revision"
+            "nor a git revision, nor a DVC experiment"
         )
     else:
         with tempfile.TemporaryDirectory() as temporary:
@@ -203,15 +206,36 @@ def _load(name: str, folder: Path) -> ComparedModel:
 
 
 def fetch_model(revision: str, target: Path) -> Path:
-    """Copy `models/selected` of a git revision to a folder, as `fetch_output`."""
+    """Copy `models/selected` of a git revision or a DVC experiment to a folder, as `fetch_output`.
+
+    Raises:
+        UserError: neither cache nor remote has it, the revision has none, or only stages before evaluate ran
+            in the revision, so that the model is older than the candidates.
+    """
+    _require_evaluated(revision)
     return fetch_output(revision, paths.SELECTED, target)
+
+
+def _require_evaluated(revision: str) -> None:
+    """Raise UserError if evaluate did not run on the candidates that `dvc.lock` of a revision records."""
+    lock = parse_lock((run_git("show", f"{get_commit(revision)}:./{paths.LOCK}") or b"").decode())
+    written = {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
+    read = {dep["path"]: dep.get("md5") for dep in lock.get("evaluate", {}).get("deps") or ()}
+    for candidate in paths.CANDIDATES:
+        path = paths.model(candidate).as_posix()
+        if read.get(path) != written.get(path):
+            raise UserError(
+                f"{revision}: evaluate has not run since {path} was trained, so {paths.SELECTED} of this "
+                "revision is an older model; run the whole pipeline in it (`dvc exp run` without the name of "
+                "a stage), or compare the folders of two working trees"
+            )
 
 
 def fetch_output(revision: str, path: Path, target: Path) -> Path:
     """Copy a file or folder that DVC tracks in a git revision from DVC's cache or remote.
 
     Args:
-        revision: git revision.
+        revision: git revision or DVC experiment.
         path: path of the file or folder in the revision.
         target: path to write, which must not exist.
 
@@ -221,7 +245,8 @@ def fetch_output(revision: str, path: Path, target: Path) -> Path:
     Raises:
         UserError: neither cache nor remote has it, or the revision has none.
     """
-    command = ["get", ".", str(path), "--rev", revision, "--out", str(target), "--quiet"]
+    rev = get_commit(revision) or revision
+    command = ["get", ".", str(path), "--rev", rev, "--out", str(target), "--quiet"]
     process = subprocess.run(
         [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
     )

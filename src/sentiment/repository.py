@@ -20,6 +20,8 @@ from sentiment.settings import repository_root
 
 logger = logging.getLogger(__name__)
 
+EXPERIMENTS = "refs/exps"
+"""Namespace of the commits of DVC's experiments; the name is the last part."""
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"/?#]*)([^\s'\"?#]*)([^\s'\"]*)")
 """A URL in a message: scheme, host with user, path, query with fragment."""
@@ -94,9 +96,21 @@ def _redact_url(match: re.Match[str]) -> str:
     return f"{scheme}{host.rpartition('@')[2]}{path}"
 
 
+def get_commit(revision: str = "HEAD") -> str | None:
+    """Return the commit of a revision or of a DVC experiment; None if there is none."""
+    if revision.startswith("-"):
+        return None
+    output = run_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if output is None:
+        listed = (run_git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b"").decode()
+        names = {line.rpartition("/")[2]: line.partition(" ")[0] for line in listed.splitlines()}
+        return names.get(revision)
+    return output.decode().strip()
+
+
 def is_revision(name: str) -> bool:
-    """Return whether a name is that of a commit, branch or tag."""
-    return run_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") is not None
+    """Return whether a name is that of a commit, branch, tag or DVC experiment."""
+    return get_commit(name) is not None
 
 
 def warn_about_revision(name: str, taken: str) -> None:

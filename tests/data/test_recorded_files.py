@@ -59,10 +59,16 @@ def test_changed_new_and_missing_files_are_reported(folder: Path) -> None:
     assert _changed() == ["mine/a.csv: missing", "mine/b.csv: missing"]
 
 
-def test_nothing_is_reported_without_a_record(folder: Path) -> None:
+def test_nothing_is_reported_with_a_record_of_no_files(folder: Path) -> None:
     Path("metrics/download.json").write_text("{}")
     assert _changed() == []
+
+
+def test_missing_record_is_reported_since_dvc_may_restore_older_reviews(folder: Path) -> None:
     Path("metrics/download.json").unlink()
+    (line,) = _changed()
+    assert line.startswith("metrics/download.json: missing, for example since download failed")
+    write_params(Path(), download_section())
     assert _changed() == []
 
 

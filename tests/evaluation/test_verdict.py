@@ -54,6 +54,13 @@ def test_better_model_is_better_and_the_other_worse() -> None:
     assert compare_scores(labels, second, first, **SETTINGS).verdict == "worse"
 
 
+def test_equal_scores_are_no_worse_even_on_few_reviews() -> None:
+    labels, scores, _ = draw_scores(20, seed=2)
+    comparison = compare_scores(labels, scores, scores.copy(), **SETTINGS)
+    assert comparison.rows_needed is None
+    assert str(comparison) == "no worse: equal scores on all 20 reviews"
+
+
 @pytest.mark.parametrize(("positive", "verdict", "more"), [(24, "cannot tell", 3), (25, "better", None)])
 def test_fewer_than_25_reviews_of_a_class_do_not_decide(
     positive: int, verdict: Verdict, more: int | None

@@ -18,8 +18,17 @@ def test_temporary_experiment_logs_to_the_main_store(project: Project) -> None:
     # Its outputs are in the cache, and its models in no branch.
     for name in ("gentle", runs[0].info.run_id):
         assert project.run("sentiment", "verify", name).stdout.endswith("all checks agree\n")
+    assert "gentle over selected" in project.run("sentiment", "compare", "gentle", "selected").stdout
     own = project.run("sentiment", "verify", status=1).stdout  # this store has no run of the original
     assert own.endswith("working tree: 1 not known\n")
+
+
+def test_experiment_without_evaluate_has_no_model_to_compare(project: Project) -> None:
+    project.run(
+        "dvc", "exp", "run", "--temp", "--name", "half", "-S", "train.optimizer.learning_rate=0.02", "train"
+    )
+    failed = project.run("sentiment", "compare", "half", "selected", status=2)
+    assert "half: evaluate has not run since models/baseline was trained" in failed.stderr
 
 
 def test_temporary_experiment_takes_the_code_of_its_copy(project: Project) -> None:

@@ -117,12 +117,18 @@ def _open_repository() -> Iterator["Repo"]:
 def find_changed_files(params: DownloadParams) -> list[str]:
     """Return a message for every local file that changed since the download stage read it.
 
-    Files in `data/incoming` are not included, because DVC detects their changes.
+    Files in `data/incoming` are not included, because DVC detects their changes. If the record is missing,
+    all files may have changed: DVC deletes it before it runs the stage, which may fail.
     """
+    current = {name: path for source in params.sources for name, path in _list_local_files(source)}
+    if current.keys() - {PACKAGE_FILE} and not paths.metrics("download").exists():
+        return [
+            f"{paths.metrics('download')}: missing, for example since download failed; DVC may restore the "
+            "reviews of an earlier run, although the source files have changed"
+        ]
     recorded = _parse_file_records(_read_bytes(paths.metrics("download")))
     if not recorded:
         return []
-    current = {name: path for source in params.sources for name, path in _list_local_files(source)}
     lines = []
     for name, path in current.items():
         if name not in recorded:

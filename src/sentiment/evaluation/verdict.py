@@ -55,6 +55,8 @@ class Comparison:
         return self.verdict in ("better", "no worse")
 
     def __str__(self) -> str:
+        if self.difference == self.interval.low == self.interval.high == 0:
+            return f"{self.verdict}: equal scores on all {self.rows:,} reviews"
         bounds = f"{self.interval.low:+.4f} to {self.interval.high:+.4f}"
         line = f"{self.verdict}: AUC {self.difference:+.4f} ({bounds}) on {self.rows:,} reviews"
         return line if self.rows_needed is None else f"{line}; about {self.rows_needed:,} more would decide"
@@ -105,7 +107,8 @@ def compare_scores(
         margin: AUC by which a model may be lower and still be `no worse`.
 
     Returns:
-        The comparison. It is `cannot tell` with fewer than `MIN_CLASS_SIZE` reviews or groups of a class.
+        The comparison. It is `cannot tell` with fewer than `MIN_CLASS_SIZE` reviews or groups of a class,
+        unless all scores are equal, as those of a search that chose the configuration it started from.
 
     Raises:
         UserError: scores are not finite, shapes differ, a class has fewer than two reviews or groups, or the
@@ -118,7 +121,8 @@ def compare_scores(
     estimate = estimate_auc_difference(labels, scores, reference, groups)
     interval = estimate.compute_interval(confidence_level)
     class_size = _count_smaller_class(labels, groups)
-    verdict = decide(interval, margin) if class_size >= MIN_CLASS_SIZE else "cannot tell"
+    is_decidable = class_size >= MIN_CLASS_SIZE or np.array_equal(scores, reference)
+    verdict = decide(interval, margin) if is_decidable else "cannot tell"
     rows_needed = None
     if verdict == "cannot tell":
         half_width = estimate.compute_half_width(confidence_level)

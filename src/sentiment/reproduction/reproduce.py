@@ -29,6 +29,9 @@ Verdict = Literal["equal", "other hardware", "different"]
 
 DATABASE = Path("mlruns/mlflow.db")
 
+INPUTS = ("params.yaml", "dvc.yaml", "environment.yaml", "src", "stages", "data")
+"""Files of the repository that determine the outputs."""
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -144,6 +147,7 @@ def reproduce(revision: str = "HEAD", keep: Path | None = None) -> Reproduction:
         raise UserError(f"--keep: {keep} exists; name a folder that does not exist yet")
     require_commit()
     commit = require_revision(revision)
+    _warn_about_uncommitted_changes(revision)
     project = Project(CommitTree(commit), commit)
     stages = order_stages(project, revision)
     _require_packages(project, revision)
@@ -163,6 +167,14 @@ def reproduce(revision: str = "HEAD", keep: Path | None = None) -> Reproduction:
         if keep is not None:
             _copy_outputs(project, root, keep)
     return result
+
+
+def _warn_about_uncommitted_changes(revision: str) -> None:
+    """Warn that changes of the working tree are not part of HEAD, which a user may have meant to try."""
+    changed = run_git("status", "--porcelain", "--untracked-files=no", "--", *INPUTS) or b""
+    if revision == "HEAD" and changed:
+        names = ", ".join(line[3:] for line in changed.decode().splitlines())
+        logger.warning(f"HEAD is made again, without the changes that are not committed: {names}")
 
 
 def order_stages(project: Project, name: str) -> list[str]:

@@ -6,27 +6,12 @@ import subprocess
 
 from sentiment import paths
 from sentiment.errors import UserError
-from sentiment.repository import run_git
+from sentiment.repository import get_commit, run_git
 from sentiment.verification.checks import Check, report_differences
 
 NETWORK_TIMEOUT_S = 20
 MAX_COMMITS = 1000
 """Maximum number of commits in which the model of a run or folder is looked up."""
-
-EXPERIMENTS = "refs/exps"
-"""Namespace of the commits of DVC's experiments; the name is the last part."""
-
-
-def get_commit(revision: str = "HEAD") -> str | None:
-    """Return the commit of a revision or of a DVC experiment; None if there is none."""
-    if revision.startswith("-"):
-        return None
-    output = run_git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    if output is None:
-        listed = (run_git("for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or b"").decode()
-        names = {line.rpartition("/")[2]: line.partition(" ")[0] for line in listed.splitlines()}
-        return names.get(revision)
-    return output.decode().strip()
 
 
 def require_revision(revision: str) -> str:

@@ -12,6 +12,7 @@ from sentiment import paths
 from sentiment.errors import UserError
 from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, Origin
 from sentiment.paths import Candidate
+from sentiment.repository import get_commit
 from sentiment.stage_inputs import KINDS, CommitTree, Kind, Tree, WorkingTree
 from sentiment.verification.checks import Check, Verification
 from sentiment.verification.git import (
@@ -19,7 +20,6 @@ from sentiment.verification.git import (
     check_working_tree,
     describe_shallow_clone,
     find_commits_with,
-    get_commit,
     require_commit,
     require_revision,
 )
