@@ -61,8 +61,7 @@ def copy_repository(folder: Path, changes: Mapping[str, Any] = SMALL) -> None:
 
 
 def inherited() -> dict[str, str]:
-    """Return this process's environment without what DVC and MLflow read, its own programs first."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "TUNE_"))
-    }
+    """Return this process's environment without what DVC, MLflow and Ray read, its own programs first."""
+    removed = ("DVC_", "MLFLOW_", "RAY_", "TUNE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

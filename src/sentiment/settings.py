@@ -1,6 +1,7 @@
 """Settings of a machine or team, from environment variables or `.env`. None of them changes a result."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,13 +192,17 @@ def load_log_level() -> LogLevel:
     return _load_from_environment(LogSettings).log_level
 
 
+_environment_lock = threading.Lock()
+"""Held while the environment is read as a whole or changed: a change by another thread fails a read."""
+
 SettingsType = TypeVar("SettingsType", bound=LogSettings)
 
 
 def _load_from_environment(settings: type[SettingsType]) -> SettingsType:
     file = repository_root() / ".env"
     try:
-        return settings(_env_file=file)
+        with _environment_lock:
+            return settings(_env_file=file)
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except ValidationError as error:
@@ -208,13 +213,15 @@ def _load_from_environment(settings: type[SettingsType]) -> SettingsType:
 @contextmanager
 def set_environment(**values: str) -> Iterator[None]:
     """Set environment variables in a `with` block; processes that it starts inherit them."""
-    previous = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    with _environment_lock:
+        previous = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in previous.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        with _environment_lock:
+            for name, value in previous.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

@@ -27,8 +27,8 @@ WORKTREES = Path(".cache/worktrees")
 TRACKING_URI = "sqlite:///mlruns/mlflow.db"
 """MLflow store of a worktree, relative to its root."""
 
-REMOVED_VARIABLES = ("DVC_", "MLFLOW_", "GIT_", "TUNE_STORAGE")
-"""Prefixes of environment variables that would connect a worktree with the user's repository or stores."""
+REMOVED_VARIABLES = ("DVC_", "MLFLOW_", "GIT_", "RAY_", "TUNE_STORAGE")
+"""Prefixes of environment variables that connect a worktree with the user's repository, stores or cluster."""
 
 WAIT_S = 10
 """Time limit for terminated processes to end, after which they are killed."""
