@@ -118,15 +118,20 @@ def _render_comparisons(result: RetrainingResult) -> str:
         f"- {role} {comparison['name']}: {_format_comparison(comparison)}, margin {comparison['margin']:.4f}"
         for role, comparison in gate.get("comparisons", {}).items()
     ]
+    if gate.get("is_look"):
+        lines.append(
+            f"- these are {1 - 2 * gate['level']:.2%} intervals, since one test split decides often; "
+            f"this is decision {gate['looks']} on it"
+        )
     if result.entry and (recent := result.entry.details.get("recent")):
         lines.append(f"- fresh rows that no model has learned from: {_format_comparison(recent)}")
+    elif gate.get("is_look"):
+        lines.append("- fresh rows that no model has learned from: too few for a comparison")
     lines += [
         f"- part of the test split that moved: {part['name']}, {_format_difference(part)}"
         for part in gate.get("slices", ())
         if part["has_moved"]
     ]
-    if gate.get("is_look"):
-        lines.append(f"- look {gate['looks']} at this test split, at the one-sided level {gate['level']:.5f}")
     if gate.get("rows_missing"):
         lines.append(f"- about {gate['rows_missing']:,} more test reviews would decide")
     return "\n".join(lines)
@@ -192,7 +197,8 @@ def _render_details(result: RetrainingResult) -> str:
     if not rows:
         return ""
     header = ["| part | reviews | challenger less champion |", "| --- | --- | --- |"]
-    return _fold("Parts of the test split", "\n".join([*header, *rows]))
+    title = "Parts of the test split, with 95% intervals for all of them together"
+    return _fold(title, "\n".join([*header, *rows]))
 
 
 def _render_plots(result: RetrainingResult) -> str:
