@@ -120,7 +120,7 @@ def connect(
         log_to_driver: show what tasks write to standard error.
 
     Raises:
-        UserError: a check failed; the message says what to do.
+        UserError: a check failed; the message names a remedy.
     """
     settings = settings or load_settings()
     ray = _import_ray()
@@ -252,7 +252,7 @@ def _require_ray(address: str) -> None:
             raylet.GcsClient(address=address)
             answered.set()
 
-    threading.Thread(target=ask, daemon=True).start()  # Ray's client repeats its attempts for 40 s
+    threading.Thread(target=ask, daemon=True).start()  # Ray's client retries for 40 s
     if not answered.wait(CONNECT_SECONDS):
         raise UserError(
             f"RAY_ADDRESS: no Ray answers at {address} within {CONNECT_SECONDS} s, although a program "

@@ -104,7 +104,7 @@ def run_pipeline(*arguments: str) -> PipelineRun:
 
 @dataclass
 class _Failure:
-    """What the output of `dvc repro` tells about the stage that failed.
+    """What the output of `dvc repro` contains about the stage that failed.
 
     Attributes:
         stage: its name; None if DVC failed itself.

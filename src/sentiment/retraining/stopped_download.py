@@ -19,7 +19,7 @@ WHOLE_DATA = "reviews: "
 
 EXAMPLES_FOLLOW = "; for example:"
 HAS_ADVICE = re.compile("correct them|increase|add reviews")
-"""What messages on all rows say if they also say what to do."""
+"""What messages on all rows contain if they also name a remedy."""
 
 
 def check_stopped_download(message: Sequence[str], params: DownloadParams) -> DataGateResult | None:

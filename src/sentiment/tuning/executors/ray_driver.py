@@ -179,7 +179,7 @@ class Task:
         self._ended = False
 
     def receive(self, stopping: threading.Event) -> Message | None:
-        """Let the task go on if it waits for an answer, and wait for the next; None: the task has ended.
+        """Let the task continue if it waits for an answer, and wait for the next; None: the task has ended.
 
         Raises:
             KeyboardInterrupt: the search ends.

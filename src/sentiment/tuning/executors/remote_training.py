@@ -76,7 +76,7 @@ class Mailbox:
         self._closed: set[str] = set()
 
     async def send(self, channel: str, message: Message) -> bool:
-        """Send a message to the driver; return its answer, whether to go on."""
+        """Send a message to the driver; return its answer, whether to continue."""
         if channel in self._closed:
             return False
         await self._messages[channel].put(message)
