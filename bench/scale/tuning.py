@@ -18,17 +18,17 @@ from bench.tuning.workers import measure_trials
 
 logger = logging.getLogger(__name__)
 
-REVIEWS = 300
+REVIEWS = 1500
 """Reviews of each split in the search whose results are compared."""
 TRIALS = 8
 NODES = 3
 KILLS = 5
-SECONDS_TO_KILL = (0.5, 3.0)
+SECONDS_TO_KILL = (0.5, 2.0)
 """Range of the time for which a training runs before its node is killed."""
 SEED = 1
 
 EQUAL_TRIALS: Mapping[str, Any] = {
-    "tune.trials": 10,
+    "tune.trials": 8,
     "tune.max_parallel": 2,
     "tune.threads": 1,
     "tune.sampler": {"kind": "random"},
@@ -38,7 +38,7 @@ EQUAL_TRIALS: Mapping[str, Any] = {
     },
 }
 """A search whose trials all take the same time."""
-EQUAL_TRIALS_REVIEWS = 1000
+EQUAL_TRIALS_REVIEWS = 500
 ROUNDS = 2
 """Rounds of all settings by turns, since the speed of a shared machine changes."""
 WARM_UP = 2
