@@ -217,15 +217,14 @@ def fetch_model(revision: str, target: Path) -> Path:
 
 
 def _require_evaluated(revision: str) -> None:
-    """Raise UserError if evaluate did not run on the candidates that `dvc.lock` of a revision records."""
+    """Raise UserError if evaluate did not read what other stages wrote, by `dvc.lock` of a revision."""
     lock = parse_lock((run_git("show", f"{get_commit(revision)}:./{paths.LOCK}") or b"").decode())
     written = {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
     read = {dep["path"]: dep.get("md5") for dep in lock.get("evaluate", {}).get("deps") or ()}
-    for candidate in paths.CANDIDATES:
-        path = paths.model(candidate).as_posix()
-        if read.get(path) != written.get(path):
+    for path, md5 in read.items():
+        if written.get(path, md5) != md5:
             raise UserError(
-                f"{revision}: evaluate has not run since {path} was trained, so {paths.SELECTED} of this "
+                f"{revision}: evaluate has not run since {path} was written, so {paths.SELECTED} of this "
                 "revision is an older model; run the whole pipeline in it (`dvc exp run` without the name of "
                 "a stage), or compare the folders of two working trees"
             )
