@@ -52,6 +52,7 @@ INTEGRATION = (
     "tests/cluster/",
     "tests/pipeline/test_experiments.py",
     "tests/pipeline/test_incoming.py",
+    "tests/pipeline/test_ranks.py",
     "tests/pipeline/test_relock.py",
     "tests/pipeline/test_removal.py",
     "tests/pipeline/test_reproduce.py",

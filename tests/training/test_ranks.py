@@ -90,6 +90,10 @@ def test_ranks_are_started_unless_torchrun_has_started_them(monkeypatch: pytest.
     assert not are_ranks_missing(TrainParams.model_validate(TRAIN))
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="RANK is set, but not MASTER_ADDR and MASTER_PORT"):
+        are_ranks_missing(params)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     assert not are_ranks_missing(params)
 
 

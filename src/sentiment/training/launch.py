@@ -31,6 +31,9 @@ MAX_STARTS = 4
 GRACE_SECONDS = 20.0
 """Time in which the other ranks end by themselves after one ended: they notice at their next step."""
 
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
+"""Environment variables of torchrun with the address where the ranks find each other."""
+
 POLL_SECONDS = 0.1
 """Interval at which the ranks are polled."""
 
@@ -58,6 +61,11 @@ def are_ranks_missing(params: TrainParams) -> bool:
         )
     if params.ranks == 1:
         return False
+    if started is not None and (missing := [name for name in MEETING if name not in os.environ]):
+        raise UserError(
+            f"train.ranks: the environment variable RANK is set, but not {' and '.join(missing)}, with which "
+            "the ranks find each other; start them with torchrun, or unset RANK and WORLD_SIZE"
+        )
     device = resolve_device(params.device)
     if device.type == "mps":
         raise UserError("train.ranks: several ranks train on cpu or cuda, not on mps; set it to 1")
