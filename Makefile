@@ -14,7 +14,7 @@ help:  ## list the targets
 # Other targets need what is installed, but not the newest models.
 setup: $(VENV)/.installed  ## create .venv, install the locked packages, fetch the champion's model
 	@$(if $(filter setup,$(MAKECMDGOALS)),.github/scripts/fetch-models.sh)
-	@$(if $(filter setup,$(MAKECMDGOALS)),echo "installed; next: make repro, or: . $(VENV)/bin/activate")
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo "installed; next: . $(VENV)/bin/activate; dvc repro")
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
