@@ -13,8 +13,9 @@ from bench.training.phases import timed_calls
 from bench.training.task import Task
 from sentiment.lineage import build_origin, log_configuration
 from sentiment.tracking import open_store, start_run
-from sentiment.training import loop
 from sentiment.training.epoch_metrics import EpochMetrics
+from sentiment.training.loop import fit
+from sentiment.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     tokens = task.tokens(np.arange(len(task.reviews.train)))
     costs: list[EpochCost] = []
-    with start_run(open_store(), "train", "bench") as run, timed_calls(loop, "predict_logits") as scoring:
+    with start_run(open_store(), "train", "bench") as run, timed_calls(Ranks, "predict_logits") as scoring:
         begun = time.perf_counter()
         log_configuration(run, task.params, task.reviews, build_origin(task.params, task.reviews))
 
@@ -59,7 +60,7 @@ def train_logged(task: Task, folder: Path, target: float = math.inf) -> list[Epo
 
         params = task.params
         try:
-            loop.fit(params.model, params.train, task.reviews, on_epoch)
+            fit(params.model, params.train, task.reviews, on_epoch)
         except ReachedError:
             run.tag({"ended": f"validation AUC {target}"})
     return costs
