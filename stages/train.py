@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from sentiment import paths
-from sentiment.cluster import Needs, connect, read_task_memory
+from sentiment.cluster.connection import connect
+from sentiment.cluster.resources import Needs, read_task_memory
 from sentiment.environment import require_locked_packages
 from sentiment.errors import UserError, exits_cleanly
 from sentiment.files import write_csv, write_json

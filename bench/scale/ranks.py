@@ -27,11 +27,18 @@ TURNS = 3
 SPEED_REVIEWS = 12_000
 """More reviews make an epoch in which the update ratios of 20 steps take a small part of the time."""
 
+SPEED_BATCHES = (64, 128)
+"""Reviews of a batch: that of params.yaml, and a larger one, of which each of two ranks has as many as one
+process has of the other."""
+
 EQUALITY_STEPS = 50
 MOST_SGD_DIFFERENCE = 1e-10
 
 FOLDER, SIZE, JOBS = "BENCH_RANKS_FOLDER", "BENCH_RANKS_SIZE", "BENCH_RANKS_JOBS"
 """Environment variables of a rank: the folder for results, the number of ranks, and what they train."""
+
+SPEED = "speed-"
+"""Prefix of the jobs that measure speed, before the size of the batches; the others name an optimizer."""
 
 OPTIMIZERS = {
     "sgd": SGD(kind="sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.0, l1=0.0),
@@ -43,18 +50,23 @@ def ranks_bars() -> list[Bar]:
     """Train with one rank and with two, in turns, and then with both on equal batches."""
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as name:
         folder = Path(name)
-        gains = []
-        print("\n| turn | one rank, tokens/s | two ranks, tokens/s | ratio |\n| --- | --- | --- | --- |")
+        gains: dict[int, list[float]] = {batch: [] for batch in SPEED_BATCHES}
+        print("\n| turn | batch | one rank, tokens/s | two ranks, tokens/s | ratio |")
+        print("| --- | --- | --- | --- | --- |")
         for turn in range(1, TURNS + 1):
-            one, two = (_measure_speed(folder, size) for size in (1, 2))
-            gains.append(two / one)
-            print(f"| {turn} | {one:,.0f} | {two:,.0f} | {two / one:.2f} |", flush=True)
+            for batch in SPEED_BATCHES:
+                one, two = (_measure_speed(folder, size, batch) for size in (1, 2))
+                gains[batch].append(two / one)
+                print(f"| {turn} | {batch} | {one:,.0f} | {two:,.0f} | {two / one:.2f} |", flush=True)
         for size in (1, 2):
             _run(folder, size, *OPTIMIZERS)
         differences = {optimizer: _compare(folder, optimizer) for optimizer in OPTIMIZERS}
     steps = f"largest difference of a weight after {EQUALITY_STEPS} steps"
     return [
-        at_least("two one-core ranks against one, tokens/s", gains, 1.5),
+        *(
+            at_least(f"two one-core ranks against one, batches of {batch}, tokens/s", ratios, 1.5)
+            for batch, ratios in gains.items()
+        ),
         Bar(
             f"two ranks against one, {steps} of SGD in float64",
             f"{differences['sgd']:.1e}",
@@ -65,9 +77,9 @@ def ranks_bars() -> list[Bar]:
     ]
 
 
-def _measure_speed(folder: Path, size: int) -> float:
-    _run(folder, size, "speed")
-    return float((folder / f"speed-{size}").read_text())
+def _measure_speed(folder: Path, size: int, batch: int) -> float:
+    _run(folder, size, f"{SPEED}{batch}")
+    return float((folder / f"{SPEED}{batch}-{size}").read_text())
 
 
 def _compare(folder: Path, optimizer: str) -> float:
@@ -91,13 +103,17 @@ def run_rank() -> None:
     task = open_task(Changes()).with_epochs(1)
     with join_ranks(_configure(task, size, {}).params.train) as ranks:
         for job in jobs:
-            reviews = SPEED_REVIEWS if job == "speed" else EQUALITY_STEPS * task.params.train.batch_size
-            changes = {} if job == "speed" else {"optimizer": OPTIMIZERS[job], "precision": "fp32"}
+            changes: dict[str, Any]
+            if job.startswith(SPEED):
+                reviews, changes = SPEED_REVIEWS, {"batch_size": int(job.removeprefix(SPEED))}
+            else:
+                reviews = EQUALITY_STEPS * task.params.train.batch_size
+                changes = {"optimizer": OPTIMIZERS[job], "precision": "fp32"}
             configured = _configure(open_task(Changes(reviews=reviews)).with_epochs(1), size, changes)
             torch.set_default_dtype(torch.float64 if job == "sgd" else torch.float32)
             params = configured.params
             result = fit(params.model, params.train, configured.reviews, lambda _: None, job, ranks=ranks)
-            if ranks.is_main and job == "speed":
+            if ranks.is_main and job.startswith(SPEED):
                 (folder / f"{job}-{size}").write_text(repr(result.best.tokens_per_second))
             elif ranks.is_main:
                 save_file(result.model.state_dict(), folder / f"{job}-{size}.safetensors")

@@ -18,7 +18,7 @@ from bench.bars import Bar
 from bench.processes import in_fresh_process, peak_memory
 from bench.resampling import write_resampled
 from bench.scale.nodes import loopback_cluster
-from sentiment.cluster import connect
+from sentiment.cluster.connection import connect
 from sentiment.data.parquet import stream_reviews
 from sentiment.params import load_params
 from sentiment.settings import Settings
@@ -171,7 +171,7 @@ def _print_costs(costs: Mapping[int, Cost]) -> None:
 def _print_extrapolation(cost: Cost, size: int) -> None:
     """Print what `TARGET` reviews would take by the number of workers, each with a core of its own.
 
-    The driver reads, writes and merges while the workers work: whoever takes longer sets the time.
+    The driver reads, writes and merges while the workers work: the slower of the two sets the time.
     """
     scale = TARGET / size
     texts, tokens = scale * cost.text_bytes, scale * cost.token_bytes

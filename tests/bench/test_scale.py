@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bench.scale.driver_costs import DriverCosts, Linear
-from bench.scale.simulated import EVALUATIONS, STARTUP_TRIALS, decide_by_median, simulate
+from bench.scale.simulation import EVALUATIONS, decide_by_median, read_startup_trials, simulate
 from sentiment.params import load_params
 from sentiment.tuning.pruning import build_pruner, decide_pruning
 
@@ -33,11 +33,11 @@ def test_simulated_prunings_are_those_of_the_search() -> None:
             trial = create_trial(state=state, value=None, intermediate_values=values)
             trial.number = number
             trials.append(trial)
-        decision = decide_by_median(reports, ended, last)
+        decision = decide_by_median(reports, ended, last, read_startup_trials())
         assert decision == decide_pruning(pruner, trials, count - 1)
         decisions.append(decision)
     assert {True, False, None} == set(decisions)
-    assert STARTUP_TRIALS > 0
+    assert read_startup_trials() > 0
 
 
 def test_one_worker_trains_all_the_time() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from bench.scale.nodes import HOST, LoopbackCluster, loopback_cluster
 from sentiment import cluster
-from sentiment.cluster import CONNECT_SECONDS, Needs, connect
+from sentiment.cluster.connection import CONNECT_SECONDS, connect
+from sentiment.cluster.resources import Needs
 from sentiment.errors import UserError
 from sentiment.settings import Settings
 
@@ -81,7 +82,7 @@ def test_checkpoint_store_that_cannot_be_written(nodes: LoopbackCluster, tmp_pat
 
 
 def test_node_with_other_code(nodes: LoopbackCluster, tmp_path: Path) -> None:
-    package = Path(cluster.__file__).parent
+    package = Path(cluster.__file__).parents[1]
     shutil.copytree(package, tmp_path / "sentiment", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "sentiment/text.py").open("a") as file:
         file.write("# changed\n")

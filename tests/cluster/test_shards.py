@@ -14,7 +14,7 @@ import pytest
 
 from bench.scale.nodes import LoopbackCluster, loopback_cluster
 from bench.small import inherited
-from sentiment.cluster import Cluster, connect
+from sentiment.cluster.connection import Cluster, connect
 from sentiment.data.parquet import ReviewStream, stream_reviews, write_reviews
 from sentiment.errors import UserError
 from sentiment.params.data import TokenizeParams

@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from bench.scale.nodes import LoopbackCluster, loopback_cluster
-from sentiment.cluster import Cluster, Needs, connect
+from sentiment.cluster.connection import Cluster, connect
+from sentiment.cluster.resources import Needs
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.params.train import TrainParams
 from sentiment.settings import Settings, set_environment

@@ -14,6 +14,7 @@ STAGES = ("download", "tokenize", "train", "tune", "evaluate")
 
 INFRASTRUCTURE = (
     "__init__",
+    "child_processes",
     "cluster",
     "environment",
     "errors",

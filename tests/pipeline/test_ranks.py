@@ -1,4 +1,4 @@
-"""The train stage with several ranks, whoever starts them."""
+"""The train stage with several ranks, started by the stage or by torchrun."""
 
 from tests.project import Project
 

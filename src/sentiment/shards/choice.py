@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from sentiment.cluster import connect
+from sentiment.cluster.connection import connect
 from sentiment.errors import UserError
 from sentiment.settings import Settings
 from sentiment.shards.on_ray import NEEDS, OnRay
@@ -50,5 +50,10 @@ def choose_local_map(max_workers: int | None, rows: int) -> ShardMap:
         max_workers: maximum number of processes; None for the number of cores.
         rows: number of rows in all shards.
     """
-    count = min(max_workers or len(os.sched_getaffinity(0)), rows // ROWS_PER_PROCESS)
+    count = min(max_workers or _count_cores(), rows // ROWS_PER_PROCESS)
     return Processes(count) if count > 1 else IN_PROCESS
+
+
+def _count_cores() -> int:
+    """Return the number of cores that this process may use; macOS cannot limit them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentiment.cluster import Cluster, Needs, require_versions
+from sentiment.cluster.connection import Cluster
+from sentiment.cluster.resources import Needs
+from sentiment.cluster.versions import require_versions
 from sentiment.errors import UserError
 from sentiment.shards.shard_map import (
     SHARD_ROWS,
     SHARDS_PER_WORKER,
     Batch,
+    BuildFunction,
     Result,
     Shared,
     cut_into_shards,
@@ -42,10 +45,7 @@ class OnRay:
     shard_rows: int = SHARD_ROWS
 
     def map(
-        self,
-        build: Callable[[Shared], Callable[[list[Batch]], Result]],
-        shared: Shared,
-        batches: Iterable[Batch],
+        self, build: BuildFunction[Shared, Batch, Result], shared: Shared, batches: Iterable[Batch]
     ) -> Iterator[Result]:
         """Yield the result of each shard, in order."""
         import ray

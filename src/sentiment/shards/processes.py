@@ -2,21 +2,20 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from sentiment.child_processes import blocked_interrupts, end_with_parent
 from sentiment.errors import UserError
 from sentiment.logs import silence
 from sentiment.shards.shard_map import (
     SHARD_ROWS,
     SHARDS_PER_WORKER,
     Batch,
+    BuildFunction,
     Result,
     Shard,
     Shared,
@@ -41,10 +40,7 @@ class Processes:
     shard_rows: int = SHARD_ROWS
 
     def map(
-        self,
-        build: Callable[[Shared], Callable[[list[Batch]], Result]],
-        shared: Shared,
-        batches: Iterable[Batch],
+        self, build: BuildFunction[Shared, Batch, Result], shared: Shared, batches: Iterable[Batch]
     ) -> Iterator[Result]:
         """Yield the result of each shard, in order."""
         pool = _Pool(self.count, (build, shared))
@@ -107,18 +103,8 @@ class _Pool:
         return ProcessPoolExecutor(self._count, context, _prepare_process, self._recipe)
 
     def _send(self, shard: Any) -> Future[Any]:
-        with _blocked_interrupts():
+        with blocked_interrupts():
             return self._executor.submit(_run, shard)
-
-
-@contextmanager
-def _blocked_interrupts() -> Iterator[None]:
-    """Block SIGINT in this thread and in the processes that it starts, which would print a traceback."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 _function: Callable[[Any], Any] | None = None
@@ -127,19 +113,11 @@ _function: Callable[[Any], Any] | None = None
 
 def _prepare_process(build: Callable[[Any], Callable[[Any], Any]], shared: Any) -> None:
     global _function  # noqa: PLW0603  # a pool passes state to its processes through their modules only
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     silence()
     # Each core has a process, so the library of tokenizers must not start a thread for each core too.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _function = build(shared)
-
-
-def _exit_with_parent() -> None:
-    """Wait until the parent process exits, then exit this process: a pool's processes would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _run(shard: Any) -> Any:

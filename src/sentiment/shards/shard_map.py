@@ -11,6 +11,9 @@ Result = TypeVar("Result")
 Shard = TypeVar("Shard")
 Submitted = TypeVar("Submitted")
 
+BuildFunction = Callable[[Shared], Callable[[list[Batch]], Result]]
+"""Makes the function that is applied to shards, once in each process; importable from there."""
+
 SHARD_ROWS = 2_048
 """Rows of a shard that another process works on: 3 MB of reviews, a fifth of a second of tokenization. So the
 2 ms of a task on Ray cost 1%, and two shards in memory for each worker are little."""
@@ -23,17 +26,14 @@ class ShardMap(Protocol):
     """Applies a function to shards."""
 
     def map(
-        self,
-        build: Callable[[Shared], Callable[[list[Batch]], Result]],
-        shared: Shared,
-        batches: Iterable[Batch],
+        self, build: BuildFunction[Shared, Batch, Result], shared: Shared, batches: Iterable[Batch]
     ) -> Iterator[Result]:
         """Yield the result of each shard, in order.
 
         If reading a batch raises, the results of all earlier shards are yielded first.
 
         Args:
-            build: makes the function from `shared`, once in each process; importable from there.
+            build: makes the function from `shared`.
             shared: what the function needs for every shard, such as a tokenizer, sent to each process once.
             batches: batches of rows, which are divided into shards.
 
@@ -53,10 +53,7 @@ class InProcess:
     shard_rows: int = 1
 
     def map(
-        self,
-        build: Callable[[Shared], Callable[[list[Batch]], Result]],
-        shared: Shared,
-        batches: Iterable[Batch],
+        self, build: BuildFunction[Shared, Batch, Result], shared: Shared, batches: Iterable[Batch]
     ) -> Iterator[Result]:
         """Yield the result of each shard, in order."""
         return map(build(shared), cut_into_shards(batches, self.shard_rows))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -44,6 +44,23 @@ class TrainingData:
         """
         splits: dict[paths.Split, TokenizedReviews] = {"train": self.train, "validation": self.validation}
         return {**splits, "unlabelled": self.unlabelled} if unlabelled else splits
+
+    def select_for_cluster(self, *, unlabelled: bool) -> Self:
+        """Return the splits that a training run reads, in arrays that Ray shares between the tasks of a node.
+
+        It would copy memory maps for each task.
+
+        Args:
+            unlabelled: True if the run reads the unlabelled split, which is empty otherwise.
+        """
+        return replace(
+            self,
+            train=self.train.to_plain_arrays(),
+            validation=self.validation.to_plain_arrays(),
+            unlabelled=self.unlabelled.to_plain_arrays()
+            if unlabelled
+            else TokenizedReviews.from_lists([], []),
+        )
 
 
 BUCKET_BATCHES = 50

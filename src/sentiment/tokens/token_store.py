@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -119,6 +119,11 @@ class TokenizedReviews:
         label_array = np.asarray(labels, dtype=np.int8)
         digest = _combine_digests(compute_array_digest(array) for array in (ids, offsets, label_array))
         return cls(ids, offsets, label_array, digest)
+
+    def to_plain_arrays(self) -> Self:
+        """Return the same reviews, with numpy's own arrays in place of memory maps."""
+        ids, offsets, labels = (np.asarray(array) for array in (self.ids, self.offsets, self.labels))
+        return replace(self, ids=ids, offsets=offsets, labels=labels)
 
     @classmethod
     def open(cls, folder: Path, *, labelled: bool = True) -> Self:

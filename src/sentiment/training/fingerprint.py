@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sentiment.errors import UserError
 from sentiment.params.model import ModelParams
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import TrainingData
@@ -162,6 +163,29 @@ def collect_numerics(params: TrainParams) -> dict[str, str]:
     if device.type == "cuda":
         numerics["gpu"] = torch.cuda.get_device_name(device)
     return numerics
+
+
+def compare_numerics(node: Mapping[str, str], driver: Mapping[str, str]) -> str:
+    """Describe how a node of a cluster rounds sums in another way than the driver; empty if it does not.
+
+    Args:
+        node: result of `collect_numerics` on the node.
+        driver: the same on the driver.
+
+    Raises:
+        UserError: the node trains on another device or with another precision.
+    """
+    differences = "; ".join(
+        f"{name} is {node.get(name)}, {value} on the driver"
+        for name, value in driver.items()
+        if node.get(name) != value
+    )
+    if any(node.get(name) != driver.get(name) for name in ("device", "precision")):
+        raise UserError(
+            f"Ray: a node differs from the driver: {differences}; set train.device and train.precision, or "
+            "run the driver on a node that is like those that train"
+        )
+    return differences
 
 
 def compute_code_digest(package: Path, parts: Iterable[str] = TRAINING_CODE) -> str:

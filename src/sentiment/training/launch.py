@@ -201,7 +201,10 @@ def _wait(ranks: Sequence["subprocess.Popen[bytes]"]) -> list[int]:
 
 
 def _read_integer(variable: str, default: int) -> int:
-    return int(os.environ.get(variable, str(default)))
+    value = os.environ.get(variable, str(default))
+    if not value.isdecimal():
+        raise UserError(f"{variable}: expected a number, as torchrun sets it, not {value!r}")
+    return int(value)
 
 
 def _exit_with_parent() -> None:

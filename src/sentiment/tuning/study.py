@@ -162,19 +162,24 @@ def compute_study_name(params: Params, reviews: TrainingData, package: Path = PA
     """
     train = params.train
     device = resolve_device(train.device)
-    uses_unlabelled = train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
+    splits = reviews.select_splits(unlabelled=reads_unlabelled(params))
     content = {
         "model": params.model.model_dump(),
         "train": train.model_dump(),
         "tune": params.tune.model_dump(exclude=LIMITS),
         "vocabulary_size": reviews.vocabulary_size,
-        "data": [split.digest for split in reviews.select_splits(unlabelled=uses_unlabelled).values()],
+        "data": [split.digest for split in splits.values()],
         "code": compute_code_digest(package, FINGERPRINTED_CODE),
         "versions": [torch.__version__, np.__version__],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],
     }
     digest = hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
     return f"tune-{digest}"
+
+
+def reads_unlabelled(params: Params) -> bool:
+    """Return whether a trial may read the unlabelled split."""
+    return params.train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
 
 
 def has_too_many_failures(trials: Sequence[FrozenTrial], limit: int) -> bool:

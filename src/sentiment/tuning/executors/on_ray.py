@@ -11,11 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from ray.exceptions import RayError, RayTaskError
 
-from sentiment.cluster import Cluster, Needs, connect, read_task_memory
+from sentiment.child_processes import interrupt
+from sentiment.cluster.connection import Cluster, connect
+from sentiment.cluster.resources import Needs, read_task_memory
 from sentiment.errors import UserError
 from sentiment.logs import progress_bar
 from sentiment.params import Params
@@ -65,7 +66,7 @@ class OnRay:
         if search.is_finished():
             return
         driver = Driver.start(search, self._cluster, self._needs, self._settings)
-        handler = signal.signal(signal.SIGTERM, _handle_sigterm)
+        handler = signal.signal(signal.SIGTERM, interrupt)
         try:
             _run_threads(driver, run)
         except RayTaskError:
@@ -75,11 +76,6 @@ class OnRay:
         finally:
             signal.signal(signal.SIGTERM, handler)
         driver.delete_checkpoints()
-
-
-def _handle_sigterm(signal_number: int, frame: FrameType | None) -> None:
-    signal.signal(signal_number, signal.SIG_IGN)  # no second signal may interrupt the cleanup
-    raise KeyboardInterrupt
 
 
 def _run_threads(driver: Driver, run: Run) -> None:

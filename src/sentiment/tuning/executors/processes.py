@@ -2,21 +2,19 @@
 
 import logging
 import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
 
 import torch
 from filelock import Timeout
 
+from sentiment.child_processes import blocked_interrupts, end_with_parent, interrupt
 from sentiment.errors import UserError, translated_errors
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
@@ -142,23 +140,10 @@ def _start_worker(search: Search, run: Run) -> _Worker:
     process = context.Process(
         target=_run_worker, args=(search.params, search.name, run.id, sender), daemon=True
     )
-    with _blocked_interrupts():
+    with blocked_interrupts():
         process.start()
     sender.close()
     return _Worker(process, receiver)
-
-
-@contextmanager
-def _blocked_interrupts() -> Iterator[None]:
-    """Block SIGINT in this process and the child processes that it starts.
-
-    Otherwise, Ctrl-C during the imports of a child process would print a traceback.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _run_worker(params: Params, name: str, run_id: str, messages: Connection) -> None:
@@ -167,9 +152,9 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
     The child does not log to the terminal, since the parent logs for all workers. It opens the reviews
     itself, memory-mapped, since arguments of a process are copied.
     """
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to child processes as well
-    signal.signal(signal.SIGTERM, _handle_sigterm)
+    signal.signal(signal.SIGTERM, interrupt)
     silence()
     try:
         with translated_errors():
@@ -183,19 +168,6 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
     finally:
         # Libraries clean up when the interpreter exits; a signal during that would print a traceback.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _handle_sigterm(signal_number: int, frame: FrameType | None) -> None:
-    signal.signal(signal_number, signal.SIG_IGN)  # no second signal may interrupt the cleanup
-    raise KeyboardInterrupt
-
-
-def _exit_with_parent() -> None:
-    """Wait until the parent process exits, then exit this process."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # immediately, since a restarted search waits until this process releases its trial
 
 
 def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> None:

@@ -5,22 +5,18 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sentiment.cluster import Cluster, Needs
-from sentiment.errors import UserError
+from sentiment.cluster.connection import Cluster
+from sentiment.cluster.resources import Needs
 from sentiment.params import Params
 from sentiment.settings import Settings
-from sentiment.tokens.batches import TrainingData
-from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.training.fingerprint import TrainingFingerprint
+from sentiment.training.fingerprint import TrainingFingerprint, compare_numerics
 from sentiment.tuning.executors.remote_training import (
     Assignment,
     Mailbox,
@@ -30,7 +26,7 @@ from sentiment.tuning.executors.remote_training import (
     train_on_node,
 )
 from sentiment.tuning.executors.shared_checkpoint import CheckpointStore
-from sentiment.tuning.study import Search
+from sentiment.tuning.study import Search, reads_unlabelled
 from sentiment.tuning.trainer import POLL_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -65,9 +61,10 @@ class Driver:
     @classmethod
     def start(cls, search: Search, cluster: Cluster, needs: Needs, settings: Settings) -> "Driver":
         """Put the reviews into the object store, from which each node takes them once; start the mailbox."""
+        shared = search.reviews.select_for_cluster(unlabelled=reads_unlabelled(search.params))
         here = NodeAffinitySchedulingStrategy(cluster.driver_node, soft=False)
         mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        return cls(search, cluster, needs, settings, ray.put(_select_reviews(search)), mailbox)
+        return cls(search, cluster, needs, settings, ray.put(shared), mailbox)
 
     def count_places(self) -> None:
         """Count the places of the cluster."""
@@ -97,17 +94,7 @@ class Driver:
     def note_start(self, number: int, started: Started, key: TrainingFingerprint) -> None:
         """Note that a node has started a training; warn if it rounds sums in another way than the driver."""
         self._queued.pop(number, None)
-        differences = "; ".join(
-            f"{name} is {started.numerics.get(name)}, {value} on the driver"
-            for name, value in key.numerics.items()
-            if started.numerics.get(name) != value
-        )
-        for name in ("device", "precision"):
-            if started.numerics.get(name) != key.numerics.get(name):
-                raise UserError(
-                    f"Ray: a node differs from the driver: {differences}; set train.device and "
-                    "train.precision, or run the driver on a node that is like those that train"
-                )
+        differences = compare_numerics(started.numerics, key.numerics)
         if differences and differences not in self._differing:
             self._differing.add(differences)
             logger.warning(f"Ray: the last digits of results may differ on a node: {differences}")
@@ -148,22 +135,6 @@ class Driver:
         if store is None:
             return None
         return f"{store.get_secret_value().rstrip('/')}/{self.search.name}/{folder}".rstrip("/")
-
-
-def _select_reviews(search: Search) -> TrainingData:
-    """Return the reviews that trials read, as arrays that Ray shares between the tasks of a node."""
-    params, reviews = search.params, search.reviews
-    reads_unlabelled = params.train.unlabelled != "ignore" or "train.unlabelled" in params.tune.space
-    unlabelled = reviews.unlabelled if reads_unlabelled else TokenizedReviews.from_lists([], [])
-    return TrainingData(
-        reviews.vocabulary_size, *map(_to_plain_arrays, (reviews.train, reviews.validation, unlabelled))
-    )
-
-
-def _to_plain_arrays(tokens: TokenizedReviews) -> TokenizedReviews:
-    """Return the same arrays, of numpy's own type instead of memory maps, which Ray would copy."""
-    ids, offsets, labels = (np.asarray(array) for array in (tokens.ids, tokens.offsets, tokens.labels))
-    return replace(tokens, ids=ids, offsets=offsets, labels=labels)
 
 
 class TaskLost(Exception):  # noqa: N818

@@ -17,7 +17,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from sentiment.cluster import require_versions
+from sentiment.cluster.versions import require_versions
 from sentiment.errors import TrainingDivergedError, UserError
 from sentiment.logs import silence
 from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE

@@ -4,11 +4,8 @@ Ray is an optional extra. It is imported only where a cluster is requested (`RAY
 of a run on one machine.
 """
 
-import hashlib
 import importlib
-import importlib.metadata
 import logging
-import platform
 import signal
 import socket
 import threading
@@ -16,67 +13,21 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from sentiment.cluster.resources import Needs, Node, list_nodes, require_resources
+from sentiment.cluster.versions import SAME_VERSIONS, collect_versions, describe_differences
 from sentiment.errors import UserError
 from sentiment.settings import Settings, load_settings
-
-logger = logging.getLogger(__name__)
-
-PACKAGE = Path(__file__).parent
-
-COMPARED_PACKAGES = ("ray", "torch", "numpy", "safetensors")
-"""Packages whose versions are equal on all nodes: they determine results, or how nodes exchange them."""
 
 CONNECT_SECONDS = 10
 """Time limit for an answer from the address of a cluster. Ray itself waits up to a minute."""
 
 PROBE_SECONDS = 120
 """Time limit for all nodes to report their versions; a node whose disk is cold imports for half a minute."""
-
-GIGABYTE = 10**9
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one task needs of a node. Ray does not start it where less is free."""
-
-    cpus: float = 1
-    gpus: float = 0
-    memory: int = 0
-    """Bytes of memory; 0 declares none."""
-
-    def to_options(self) -> dict[str, Any]:
-        """Return the options of `ray.remote` that declare these needs."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory or None}
-
-    def __str__(self) -> str:
-        return _describe_resources(self.cpus, self.gpus, self.memory)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the cluster that is alive, with all its resources, whether they are in use or not."""
-
-    id: str
-    address: str
-    cpus: float
-    gpus: float
-    memory: int
-    """Bytes."""
-
-    def count_slots(self, needs: Needs) -> int:
-        """Return the number of tasks with these needs that fit on the node at the same time."""
-        pairs = ((self.cpus, needs.cpus), (self.gpus, needs.gpus), (self.memory, needs.memory))
-        fitting = [int(available // needed) for available, needed in pairs if needed]
-        return min(fitting, default=1)
-
-    def __str__(self) -> str:
-        return f"{self.address} has {_describe_resources(self.cpus, self.gpus, self.memory)}"
 
 
 @dataclass(frozen=True)
@@ -95,11 +46,11 @@ class Cluster:
 
     def list_nodes(self) -> list[Node]:
         """List the nodes that are alive at present."""
-        return _list_nodes()
+        return list_nodes()
 
     def count_slots(self, needs: Needs) -> int:
         """Return how many tasks with these needs fit on the nodes that are alive at present."""
-        return sum(node.count_slots(needs) for node in _list_nodes())
+        return sum(node.count_slots(needs) for node in list_nodes())
 
 
 @contextmanager
@@ -127,7 +78,7 @@ def connect(
     address = _find_cluster(settings.ray_address or "auto")
     _initialize(address, log_to_driver)
     try:
-        nodes = _require_resources(_list_nodes(), needs, what)
+        nodes = require_resources(list_nodes(), needs, what)
         checkpoints = settings.ray_checkpoints.get_secret_value() if settings.ray_checkpoints else None
         if checkpoints:
             require_writable(checkpoints)
@@ -136,34 +87,6 @@ def connect(
         yield Cluster(address, ray.get_runtime_context().get_node_id(), versions)
     finally:
         ray.shutdown()
-
-
-def read_task_memory(settings: Settings) -> int:
-    """Return the bytes of memory that a task declares (`RAY_TASK_MEMORY_GB`); 0 if it declares none."""
-    return int((settings.ray_task_memory_gb or 0) * GIGABYTE)
-
-
-@cache
-def collect_versions() -> dict[str, str]:
-    """Collect what has to be equal on all nodes, by name: Python, packages, and the code of this package."""
-    packages = {name: _find_version(name) for name in COMPARED_PACKAGES}
-    return {"Python": platform.python_version(), **packages, "the code of sentiment": _compute_digest()}
-
-
-def require_versions(expected: Mapping[str, str]) -> None:
-    """Check in a task that its node has the versions of the driver: nodes may join while the driver runs.
-
-    Raises:
-        UserError: a version differs.
-    """
-    if differences := _describe_differences(expected, collect_versions()):
-        raise UserError(f"Ray: node {socket.gethostname()}: {differences}; {SAME_VERSIONS}")
-
-
-SAME_VERSIONS = (
-    "install the same commit of this repository and the same lock files on every node, or take the node out "
-    "of the cluster"
-)
 
 
 def require_writable(checkpoints: str) -> None:
@@ -281,34 +204,6 @@ def _initialize(address: str, log_to_driver: bool) -> None:
             signal.signal(signal.SIGTERM, handler)  # Ray installs a handler of its own
 
 
-def _list_nodes() -> list[Node]:
-    import ray
-
-    return [
-        Node(
-            node["NodeID"],
-            node["NodeManagerAddress"],
-            node["Resources"].get("CPU", 0.0),
-            node["Resources"].get("GPU", 0.0),
-            int(node["Resources"].get("memory", 0)),
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-
-
-def _require_resources(nodes: Sequence[Node], needs: Needs, what: str) -> list[Node]:
-    """Return the nodes that can run a task; raise a UserError if there is none."""
-    suitable = [node for node in nodes if node.count_slots(needs)]
-    if not suitable:
-        listing = "; ".join(sorted(map(str, nodes)))
-        raise UserError(
-            f"Ray: {what} needs {needs}, and no node of the cluster has that much: {listing}. Add a larger "
-            "node or require less: tune.threads or train.threads sets the CPUs, RAY_TASK_MEMORY_GB the memory"
-        )
-    return suitable
-
-
 def _probe(nodes: Sequence[Node], expected: Mapping[str, str], checkpoints: str | None) -> None:
     """Compare the versions on all nodes with those of this process, and let each write to the store.
 
@@ -334,10 +229,10 @@ def _probe(nodes: Sequence[Node], expected: Mapping[str, str], checkpoints: str 
             last_line = str(error).strip().splitlines()[-1]
             problems.append(str(cause or f"node {node.address}: {last_line}; {SAME_VERSIONS}"))
         except ray.exceptions.RayError as error:
-            if node.id in {alive.id for alive in _list_nodes()}:
+            if node.id in {alive.id for alive in list_nodes()}:
                 problems.append(f"node {node.address}: {' '.join(str(error).split())}")
         else:
-            if differences := _describe_differences(expected, versions):
+            if differences := describe_differences(expected, versions):
                 problems.append(f"node {node.address}: {differences}; {SAME_VERSIONS}")
     if problems:
         raise UserError(
@@ -350,33 +245,3 @@ def _report_versions(checkpoints: str | None) -> dict[str, str]:
     if checkpoints:
         require_writable(checkpoints)
     return collect_versions()
-
-
-def _describe_differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    return ", ".join(
-        f"{name} differs from that of the driver"
-        if name == "the code of sentiment"
-        else f"{name} is {found.get(name, 'missing')}, {expected[name]} on the driver"
-        for name in expected
-        if found.get(name) != expected[name]
-    )
-
-
-def _find_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
-
-
-def _compute_digest() -> str:
-    """Compute a digest of all source files of the package, which tasks import."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _describe_resources(cpus: float, gpus: float, memory: int) -> str:
-    gpu = f", {gpus:g} GPU" if gpus else ""
-    return f"{cpus:g} CPU{gpu}" + (f", {memory / GIGABYTE:.1f} GB of memory" if memory else "")

@@ -1,0 +1,1 @@
+"""A Ray cluster: connection, resources and versions of its nodes. Ray is an optional extra."""
