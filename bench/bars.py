@@ -1,8 +1,11 @@
 """Measured values and the bars that they must meet."""
 
+import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from sentiment.errors import exits_cleanly
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,19 @@ def report_bars(bars: Sequence[Bar]) -> int:
     for bar in bars:
         print(f"| {bar.metric} | {bar.value} | {bar.bar} | {verdicts[bar.holds]} |")
     return 1 if any(bar.holds is False for bar in bars) else 0
+
+
+@exits_cleanly
+def run_parts(parts: Mapping[str, Callable[[], list[Bar]]], description: str | None) -> None:
+    """Run the parts of a benchmark that `--parts` names, by default all; exit with 1 if a bar is missed.
+
+    Args:
+        parts: function that measures, prints its tables and returns its bars, by the name of the part.
+        description: description of the benchmark for `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    chosen = parser.parse_args().parts
+    raise SystemExit(report_bars([bar for part in chosen for bar in parts[part]()]))

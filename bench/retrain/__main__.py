@@ -9,15 +9,13 @@
 `--parts year` runs this part alone.
 """
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from bench.bars import Bar, report_bars
+from bench.bars import Bar, run_parts
 from bench.retrain.cycle import kill_bars, nothing_new_bars
 from bench.retrain.data import data_bars
 from bench.retrain.gate import gate_bars
 from bench.retrain.year import year_bars
-from sentiment.errors import exits_cleanly
 
 PARTS: dict[str, Callable[[], list[Bar]]] = {
     "data": data_bars,
@@ -28,15 +26,5 @@ PARTS: dict[str, Callable[[], list[Bar]]] = {
 }
 
 
-@exits_cleanly
-def main(parts: Sequence[str]) -> None:
-    """Run the parts and print their bars; exit with 1 if a bar is missed."""
-    raise SystemExit(report_bars([bar for part in parts for bar in PARTS[part]()]))
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    main(parser.parse_args().parts)
+    run_parts(PARTS, __doc__)

@@ -9,15 +9,13 @@
 `--parts shards` runs this part alone. Parts that start a Ray cluster need `make setup-ray`.
 """
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from bench.bars import Bar, report_bars
+from bench.bars import Bar, run_parts
 from bench.scale.ranks import ranks_bars
 from bench.scale.shards import shards_bars
 from bench.scale.simulated import simulated_bars
 from bench.scale.tuning import overhead_bars, tune_bars
-from sentiment.errors import exits_cleanly
 
 PARTS: dict[str, Callable[[], list[Bar]]] = {
     "tune": tune_bars,
@@ -26,18 +24,7 @@ PARTS: dict[str, Callable[[], list[Bar]]] = {
     "shards": shards_bars,
     "simulated": simulated_bars,
 }
-"""Part by name: measures, prints its tables, and returns its bars."""
-
-
-@exits_cleanly
-def main(parts: Sequence[str]) -> None:
-    """Run the parts and print their bars; exit with 1 if a bar is missed."""
-    raise SystemExit(report_bars([bar for part in parts for bar in PARTS[part]()]))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    main(parser.parse_args().parts)
+    run_parts(PARTS, __doc__)
