@@ -30,7 +30,6 @@ PARAMS = EvaluateParams.model_validate(
     }
 )
 REVIEWS = 600
-RNG = np.random.default_rng(5)
 SPLITS: dict[Split, SplitLabels] = {
     split: SplitLabels((np.arange(REVIEWS) % 2).astype(np.int8), None) for split in EVALUATED_SPLITS
 }
@@ -65,10 +64,11 @@ def test_selection_ignores_the_test_split() -> None:
 
 
 def test_calibration_is_fitted_on_validation_alone() -> None:
+    rng = np.random.default_rng(5)
     plain = _evaluate("baseline", 0.6)
-    other = _evaluate("baseline", 0.6, holdout=RNG.normal(size=REVIEWS), test=RNG.normal(size=REVIEWS))
+    other = _evaluate("baseline", 0.6, holdout=rng.normal(size=REVIEWS), test=rng.normal(size=REVIEWS))
     assert plain.calibration == other.calibration
-    changed = _evaluate("baseline", 0.6, validation=RNG.normal(size=REVIEWS))
+    changed = _evaluate("baseline", 0.6, validation=rng.normal(size=REVIEWS))
     assert plain.calibration.temperature != changed.calibration.temperature
 
 
@@ -90,7 +90,7 @@ def test_split_without_enough_reviews_of_a_label_is_named() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_scores_that_are_not_finite_are_an_error(value: float) -> None:
-    logits = RNG.normal(size=REVIEWS)
+    logits = np.random.default_rng(5).normal(size=REVIEWS)
     logits[3] = value
     with pytest.raises(UserError, match="tuned: scores on test are not finite"):
         _evaluate("tuned", 0.5, test=logits)

@@ -113,9 +113,14 @@ def test_reviews_of_another_split_are_an_error() -> None:
         define_slices(_table(["a", "b"]), _tokens(["a"], ["a"]))
 
 
-RNG = np.random.default_rng(1)
-LABELS = RNG.integers(0, 2, 400).astype(np.int8)
-SCORES = LABELS + RNG.normal(size=400)
+LABELS = np.random.default_rng(1).integers(0, 2, 400).astype(np.int8)
+SCORES = LABELS + np.random.default_rng(2).normal(size=400)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator of each test's own: draws must not depend on which tests a worker ran before."""
+    return np.random.default_rng(3)
 
 
 def _measure(
@@ -136,13 +141,13 @@ def test_auc_and_interval_are_those_of_the_slice_alone() -> None:
     assert measured.difference == pytest.approx(measured.auc - whole, abs=1e-12)
 
 
-def test_interval_of_the_difference_is_that_of_a_bootstrap_of_the_split() -> None:
+def test_interval_of_the_difference_is_that_of_a_bootstrap_of_the_split(rng: np.random.Generator) -> None:
     """Half of the split: two independent intervals would be too wide by a third."""
     members = np.arange(400) % 2 == 0
     interval = _measure(members, LABELS, SCORES).difference_interval
     differences = []
     for _ in range(600):
-        rows = RNG.integers(0, 400, 400)
+        rows = rng.integers(0, 400, 400)
         inside = rows[members[rows]]
         aucs = [roc_auc_score(LABELS[drawn], SCORES[drawn]) for drawn in (inside, rows)]
         differences.append(aucs[0] - aucs[1])
@@ -157,13 +162,13 @@ def test_whole_split_as_a_slice_has_no_difference() -> None:
     assert not measured.below
 
 
-def test_random_slices_are_rarely_below_and_a_noisy_one_is() -> None:
+def test_random_slices_are_rarely_below_and_a_noisy_one_is(rng: np.random.Generator) -> None:
     below = 0
     for _ in range(1000):
-        below += _measure(RNG.random(400) < 0.3, LABELS, SCORES).below
+        below += _measure(rng.random(400) < 0.3, LABELS, SCORES).below
     assert below <= 1000 * (0.025 + 2 * np.sqrt(0.025 * 0.975 / 1000))
     members = np.arange(400) < 150
-    noisy = np.where(members, RNG.normal(size=400), SCORES)
+    noisy = np.where(members, rng.normal(size=400), SCORES)
     assert _measure(members, LABELS, noisy).below
     assert not _measure(~members, LABELS, noisy).below
 
@@ -224,10 +229,10 @@ def test_scores_that_are_not_finite_are_an_error() -> None:
         measure_slices([], LABELS, np.where(np.arange(400) == 7, np.nan, SCORES))
 
 
-def test_slices_of_a_split_are_computed_in_one_call(reviews: pa.Table) -> None:
+def test_slices_of_a_split_are_computed_in_one_call(reviews: pa.Table, rng: np.random.Generator) -> None:
     table = _table(reviews["text"].to_pylist(), [str(row // 2) for row in range(200)])
     tokens = encode(train_small_tokenizer(table["text"].to_pylist(), 1000), table)
-    slices = compute_slices(table, tokens, RNG.normal(size=200), training_groups={"0"})
+    slices = compute_slices(table, tokens, rng.normal(size=200), training_groups={"0"})
     by_name = {part.name: part for part in slices}
     assert by_name["source_a"].reviews == 200
     assert (by_name["film_in_training"].reviews, by_name["film_in_training"].auc) == (2, None)

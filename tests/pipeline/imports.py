@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from sentiment.environment import normalize_name
+from sentiment.environment import normalize_name, read_pinned_versions
 from tests.project import ROOT
 
 STAGES = ("download", "tokenize", "train", "tune", "evaluate")
@@ -93,7 +93,12 @@ def _map_modules() -> Mapping[str, list[str]]:
 
 
 def _find_distributions(module: str) -> list[str]:
-    """Return the packages that install a module: the one of its name, if it is among several."""
+    """Return the packages that install a module: the one of its name, if it is among several.
+
+    Modules of the extra `ray`, which may not be installed, are packages of their own name.
+    """
+    if module in read_pinned_versions(ROOT / "requirements-ray.lock"):
+        return [module]
     names = _map_modules()[module]
     return [module] if module in names else names
 
