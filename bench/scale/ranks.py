@@ -27,7 +27,7 @@ TURNS = 3
 SPEED_REVIEWS = 12_000
 """More reviews make an epoch in which the update ratios of 20 steps take a small part of the time."""
 
-SPEED_BATCHES = (64, 128)
+SPEED_BATCHES = (64, 128, 256)
 """Reviews of a batch: that of params.yaml, and a larger one, of which each of two ranks has as many as one
 process has of the other."""
 

@@ -4,7 +4,8 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +15,6 @@ from bench.processes import seconds_of
 from bench.scale.nodes import LoopbackCluster, loopback_cluster
 from bench.tuning.equality import CHANGES, compare_results
 from bench.tuning.project import SearchProject
-from bench.tuning.workers import measure_trials
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ EQUAL_TRIALS: Mapping[str, Any] = {
 }
 """A search whose trials all take the same time."""
 EQUAL_TRIALS_REVIEWS = 500
-ROUNDS = 2
+ROUNDS = 5
 """Rounds of all settings by turns, since the speed of a shared machine changes."""
 WARM_UP = 2
 """Trials in which the workers start, at most one for each: they do not count."""
@@ -102,15 +102,16 @@ def overhead_bars() -> list[Bar]:
         for turn in range(ROUNDS):
             for name, times in seconds.items():
                 search = project.copy(Path(folder) / f"{name} {turn}")
+                places = 1 if name == "one node" else 2
                 if name == "processes":
-                    search.finish(2)
+                    search.finish(places)
                 else:
-                    with loopback_cluster(*[1] * (1 if name == "one node" else 2)) as cluster:
+                    with loopback_cluster(*[1] * places) as cluster:
                         _finish(search, cluster)
-                times.append(_measure_warm_trials(search))
-                logger.info(f"{name}: {times[-1]:.1f} s")
+                times.append(_measure_warm_trials(search, places))
+                logger.info(f"{name}: {times[-1]:.2f} s per trial")
     more = [ray / local - 1 for ray, local in zip(seconds["two nodes"], seconds["processes"], strict=True)]
-    gains = [one / two for one, two in zip(seconds["one node"], seconds["two nodes"], strict=True)]
+    gains = [2 * one / two for one, two in zip(seconds["one node"], seconds["two nodes"], strict=True)]
     return [
         Bar(
             "Ray on two nodes against two processes, time per trial, additional share",
@@ -126,7 +127,20 @@ def _finish(project: SearchProject, cluster: LoopbackCluster) -> None:
     project.finish(None, RAY_ADDRESS=cluster.address)
 
 
-def _measure_warm_trials(project: SearchProject) -> float:
-    """Return the seconds from the start of the first trial after `WARM_UP` to the end of the last one."""
-    trials = project.study().trials[WARM_UP:]
-    return measure_trials([(trial.datetime_start, trial.datetime_complete) for trial in trials])
+def _measure_warm_trials(project: SearchProject, places: int) -> float:
+    trials = project.study().trials
+    return compute_seconds_per_trial([t.datetime_complete for t in trials if t.datetime_complete], places)
+
+
+def compute_seconds_per_trial(ends: Sequence[datetime], places: int) -> float:
+    """Return the seconds for which a trial after the first `WARM_UP` ones keeps its place.
+
+    Each place counts from the end of its warm-up trial to the end of its last one, so that it does not matter
+    whether the places start together or take turns.
+
+    Args:
+        ends: time at which each trial ended.
+        places: number of trials at a time.
+    """
+    seconds = sorted(end.timestamp() for end in ends)
+    return (sum(seconds[-places:]) - sum(seconds[WARM_UP - places : WARM_UP])) / (len(seconds) - WARM_UP)

@@ -1,11 +1,14 @@
 """The simulation of searches with many workers."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bench.scale.driver_costs import DriverCosts, Linear
 from bench.scale.simulation import EVALUATIONS, decide_by_median, read_startup_trials, simulate
+from bench.scale.tuning import compute_seconds_per_trial
 from sentiment.params import load_params
 from sentiment.tuning.pruning import build_pruner, decide_pruning
 
@@ -51,3 +54,12 @@ def test_slow_store_limits_many_workers() -> None:
     outcome = simulate(workers=32, max_parallel=64, trial_count=64, costs=slow)
     assert outcome.limit == "MLflow store"
     assert outcome.utilisation < simulate(32, 64, 64, FREE).utilisation
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_time_per_trial_does_not_depend_on_whether_places_start_together(delay: float) -> None:
+    """Two places, whose first trials take 9 s, and the later ones 4 s."""
+    ends = [*np.arange(9, 22, 4), *(np.arange(9, 22, 4) + delay)]
+    times = [datetime(2026, 1, 1) + timedelta(seconds=float(end)) for end in ends]
+    assert compute_seconds_per_trial(times, 2) == 4
+    assert compute_seconds_per_trial(times[:4], 1) == 4

@@ -114,16 +114,34 @@ def open_process_group(
         backend = "cpu:gloo,cuda:nccl"
     else:
         backend = "gloo"
-    communicate(
-        ranks,
-        lambda: dist.init_process_group(
-            backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT
-        ),
-    )
+    with _starting_patient_threads():
+        communicate(
+            ranks,
+            lambda: dist.init_process_group(
+                backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT
+            ),
+        )
     try:
         yield ranks
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _starting_patient_threads() -> Iterator[None]:
+    """Schedule threads that start in this block such that none interrupts what runs on its core (Linux).
+
+    The thread of gloo that receives would interrupt the one that sends while that holds a lock, and then
+    poll for this lock until its time slice ends. With a core per rank, a step took 3 to 6 ms longer.
+    """
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def start_ranks(module: str, count: int) -> None:
