@@ -26,13 +26,13 @@ from bench.bars import Bar, at_least, report_bars
 from bench.processes import Resident
 from sentiment.data.imdb import load_package_reviews
 from sentiment.errors import UserError, exits_cleanly
+from sentiment.input_lines import WINDOW_LINES
 from sentiment.model.classifier import INFERENCE_BATCH_SIZE, ModelInputs, SentimentClassifier, build_inputs
 from sentiment.model.model_config import TOKENIZER_FILE
 from sentiment.model.model_files import export_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
-from sentiment.predict import WINDOW_LINES
 from sentiment.text import normalize_text
 from sentiment.tokens.batches import Truncation, iter_sorted_batches
 from sentiment.tokens.token_store import TokenizedReviews

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from sentiment.input_lines import LONGEST_LINE
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_files import export_model, save_model
 from sentiment.model.ngram_branch import fit_ngram_branch
 from sentiment.params.data import TokenizeParams
 from sentiment.params.model import ModelParams, NGrams
-from sentiment.predict import LONGEST_LINE, escape
+from sentiment.predict import escape
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import TextEncoder, train_tokenizer
 from tests.model.small_model import model_params

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from sentiment import predict
+from sentiment import input_lines
 from sentiment.errors import UserError
-from sentiment.predict import read_windows
+from sentiment.input_lines import WINDOW_LINES, read_windows
 
 
 def _pipe(*chunks: bytes, wait_s: float = 0.0, stay_open: threading.Event | None = None) -> int:
@@ -84,11 +84,11 @@ def test_slow_input_without_a_pause_is_yielded_before_its_window_is_full() -> No
 
 
 def test_windows_are_bounded_in_lines_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "WINDOW_BYTES", 5_000)
+    monkeypatch.setattr(input_lines, "WINDOW_BYTES", 5_000)
     content = b"".join(b"%d\n" % number for number in range(5_000)) + (b"x" * 999 + b"\n") * 20
     windows = list(read_windows(_pipe(content)))
     assert sum(map(len, windows)) == 5_020
-    assert max(map(len, windows)) <= predict.WINDOW_LINES
+    assert max(map(len, windows)) <= WINDOW_LINES
     assert max(sum(map(len, window)) for window in windows) < 5_000 + 999
 
 
@@ -96,7 +96,7 @@ def test_windows_are_bounded_in_lines_and_bytes(monkeypatch: pytest.MonkeyPatch)
 def test_too_long_line_is_refused_before_it_fills_the_memory(
     ending: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "LONGEST_LINE", 200_000)
+    monkeypatch.setattr(input_lines, "LONGEST_LINE", 200_000)
     assert _all(read_windows(_pipe(b"x" * 200_000 + ending))) == ["x" * 200_000]
     windows = read_windows(_pipe(b"a\n" + b"x" * 200_001 + ending))
     assert next(windows) == ["a"]

@@ -3,11 +3,10 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sentiment import paths
 from sentiment.comparison import fetch_output
@@ -16,6 +15,7 @@ from sentiment.errors import UserError
 from sentiment.repository import DVC_SUFFIX, run_git
 from sentiment.reproduction.differences import Difference, OutputsOnDisk, find_difference
 from sentiment.reproduction.machine import describe_machine, list_weights
+from sentiment.reproduction.result import Reproduction, StageResult
 from sentiment.reproduction.scores import ScoreComparison, compare_models
 from sentiment.reproduction.worktree import open_worktree, run_stage
 from sentiment.stage_inputs import KINDS, CommitTree, parse_lock, read_yaml
@@ -25,108 +25,10 @@ from sentiment.verification.outputs import OutputTree
 
 logger = logging.getLogger(__name__)
 
-Verdict = Literal["equal", "other hardware", "different"]
-
 DATABASE = Path("mlruns/mlflow.db")
 
 INPUTS = ("params.yaml", "dvc.yaml", "environment.yaml", "src", "stages", "data")
 """Files of the repository that determine the outputs."""
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage wrote when it ran again, compared with `dvc.lock`.
-
-    Attributes:
-        stage: name of the stage.
-        outputs: number of its outputs.
-        differences: outputs that differ, in the order of `dvc.lock`.
-    """
-
-    stage: str
-    outputs: int
-    differences: tuple[Difference, ...]
-
-    @property
-    def first_difference(self) -> Difference | None:
-        """The first output that differs by more than the digest of the code."""
-        return next((each for each in self.differences if not each.is_digest_only), None)
-
-    def __str__(self) -> str:
-        if self.first_difference is None:
-            digests = f", {len(self.differences)} of them but for the digest of the code"
-            return f"{self.stage}: {self.outputs} outputs are equal{digests if self.differences else ''}"
-        return f"{self.stage}: {len(self.differences)} of {self.outputs} outputs differ"
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """Result of `reproduce`.
-
-    Attributes:
-        revision: revision that was made again.
-        commit: its commit.
-        verdict: `equal` bytes; `other hardware`, which explains the differences; or `different`.
-        stages: results by stage, in the order of the pipeline.
-        lock: how `dvc.lock` differs from the code, parameters, packages and data of its commit.
-        machine: how this machine differs from the one on which the first stage that differs ran; None if
-            that is not known, or nothing differs.
-        scores: the models' scores, if they were compared.
-        reasons: why a difference is not explained by other hardware.
-    """
-
-    revision: str
-    commit: str
-    verdict: Verdict
-    stages: tuple[StageResult, ...]
-    lock: tuple[str, ...] = ()
-    machine: tuple[str, ...] | None = None
-    scores: ScoreComparison | None = None
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def is_reproduced(self) -> bool:
-        """Whether the outputs are equal, or other hardware explains the differences."""
-        return self.verdict != "different"
-
-    @property
-    def first_difference(self) -> tuple[str, Difference] | None:
-        """The first stage and output that differ by more than the digest of the code."""
-        return _find_first(self.stages)
-
-    def __str__(self) -> str:
-        lines = [*map(str, self.stages), *self.lock]
-        if self.first_difference:
-            stage, difference = self.first_difference
-            lines.append(f"first difference: {stage}: {difference}")
-        if self.machine:
-            lines.append(f"this machine: {'; '.join(self.machine)}")
-        lines += [str(self.scores)] if self.scores else []
-        lines += self.reasons
-        conclusion = {
-            "equal": "equal bytes",
-            "other hardware": "equal within what other hardware explains",
-            "different": "different",
-        }[self.verdict]
-        return "\n".join([*lines, f"{self.revision} ({self.commit[:7]}): {conclusion}"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as it is printed in JSON."""
-        first = self.first_difference
-        return {
-            "revision": self.revision,
-            "commit": self.commit,
-            "verdict": self.verdict,
-            "first_difference": {"stage": first[0], **vars(first[1])} if first else None,
-            "stages": [
-                {**vars(stage), "differences": [vars(each) for each in stage.differences]}
-                for stage in self.stages
-            ],
-            "lock": self.lock,
-            "machine": self.machine,
-            "scores": self.scores.to_dict() if self.scores else None,
-            "reasons": self.reasons,
-        }
 
 
 def reproduce(revision: str = "HEAD", keep: Path | None = None) -> Reproduction:
@@ -255,10 +157,6 @@ def _compare_stage(project: Project, root: Path, stage: str) -> StageResult:
         if locked.get(path) != remade.get(path)
     )
     return StageResult(stage, len(locked), tuple(differences))
-
-
-def _find_first(stages: Iterable[StageResult]) -> tuple[str, Difference] | None:
-    return next(((each.stage, each.first_difference) for each in stages if each.first_difference), None)
 
 
 def _conclude(project: Project, result: Reproduction, root: Path) -> Reproduction:
