@@ -26,7 +26,7 @@ def find_corrupt_rwlock(root: Path) -> list[str]:
 def repair_rwlock(dvc_tmp: Path) -> Iterator[str]:
     """Remove DVC's read-write lock if it is corrupt or lists processes, all of which must be dead."""
     # Not at the top: it imports psutil, which `find_corrupt_rwlock` does not need.
-    from sentiment.repository import read_rwlock_holders
+    from sentiment.repository_locks import read_rwlock_holders
 
     path = dvc_tmp / RWLOCK
     if _read_rwlock(path) is None:

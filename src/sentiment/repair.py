@@ -250,7 +250,7 @@ def repair(root: Path) -> Iterator[str]:
     from dvc.lock import LockError
     from dvc.repo import Repo
 
-    from sentiment.repository import require_idle
+    from sentiment.repository_locks import require_idle
 
     try:
         repo = Repo(str(root))

@@ -21,7 +21,8 @@ from sentiment.errors import UserError
 from sentiment.params import load_params
 from sentiment.params.data import FilesSource, ImdbSource
 from sentiment.repair import REPAIR_HINT, find_corrupt_files
-from sentiment.repository import DVC_SUFFIX, require_idle
+from sentiment.repository import DVC_SUFFIX
+from sentiment.repository_locks import require_idle
 from sentiment.settings import load_settings, repository_root
 from sentiment.tracking import mlflow_store
 

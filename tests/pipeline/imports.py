@@ -24,6 +24,7 @@ INFRASTRUCTURE = (
     "params",
     "paths",
     "repository",
+    "repository_locks",
     "settings",
     "shards",
     "stage_inputs",

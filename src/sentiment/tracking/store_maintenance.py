@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sentiment.errors import UserError
 from sentiment.files import atomic_write, require_file_target, temporary_folder
-from sentiment.repository import require_idle
+from sentiment.repository_locks import require_idle
 from sentiment.settings import build_sqlite_address, repository_root
 
 LOCATIONS = (
