@@ -8,7 +8,7 @@ from bench.scale.driver_costs import DriverCosts, Linear, measure_driver_costs
 from bench.scale.simulation import Outcome, simulate
 
 WORKERS = (8, 64, 512)
-TRIALS_PER_WORKER = 4
+TRIALS_PER_WORKER, MANY_TRIALS_PER_WORKER = 4, 16
 
 
 def simulated_bars() -> list[Bar]:
@@ -24,14 +24,16 @@ def simulated_bars() -> list[Bar]:
     print("| --- " * 12 + "|")
     no_decisions = replace(costs, decide=free.decide)
     for workers in WORKERS:
-        for parallel, name, used in (
-            (workers, "", costs),
-            (4 * workers, "", costs),
-            (workers, ", prunings at no cost", no_decisions),
-            (workers, ", nothing but training", free),
+        few, many = TRIALS_PER_WORKER * workers, MANY_TRIALS_PER_WORKER * workers
+        for parallel, trials, name, used in (
+            (workers, few, "", costs),
+            (4 * workers, few, "", costs),
+            (4 * workers, many, "", costs),
+            (workers, few, ", prunings at no cost", no_decisions),
+            (workers, few, ", nothing but training", free),
         ):
-            outcome = simulate(workers, parallel, TRIALS_PER_WORKER * workers, used)
-            print(_format(workers, f"{parallel}{name}", outcome))
+            outcome = simulate(workers, parallel, trials, used)
+            print(_format(workers, f"{parallel}{name}", trials, outcome), flush=True)
     return []
 
 
@@ -50,11 +52,11 @@ def _print_costs(costs: DriverCosts) -> None:
         print(f"| {name} | {1e3 * seconds:.1f} | {1e3 * seconds:.1f} |")
 
 
-def _format(workers: int, parallel: str, outcome: Outcome) -> str:
+def _format(workers: int, parallel: str, trials: int, outcome: Outcome) -> str:
     cells = [
         str(workers),
         parallel,
-        str(TRIALS_PER_WORKER * workers),
+        str(trials),
         f"{outcome.seconds / 3600:.2f}",
         f"{outcome.utilisation:.0%}",
         f"{outcome.driver:.0%}",

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
 from sentiment.settings import Settings
+from sentiment.params.search_space import replace_values
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.active_trial import ActiveTrial, acquire_trial, trial_lock
@@ -162,6 +163,8 @@ def test_concurrent_processes_run_each_trial_once(root: Path) -> None:
 def test_study_name_depends_on_what_is_searched(tmp_path: Path) -> None:
     name = compute_study_name(_params(), REVIEWS)
     assert compute_study_name(_params(trials=9, max_failed=9), REVIEWS) == name
+    with_ranks = replace_values(_params(), {"train.ranks": 2, "train.threads": 2})
+    assert compute_study_name(with_ranks, REVIEWS) == name, "trials train in one process with tune.threads"
     other_data = TrainingData(10, TokenizedReviews.from_lists([[2], [4, 5]], [0, 1]), SPLIT)
     others = [
         compute_study_name(_params(seed=1), REVIEWS),

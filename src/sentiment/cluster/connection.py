@@ -179,7 +179,8 @@ def _require_ray(address: str) -> None:
     if not answered.wait(CONNECT_SECONDS):
         raise UserError(
             f"RAY_ADDRESS: no Ray answers at {address} within {CONNECT_SECONDS} s, although a program "
-            "listens there; `ray status` on the head node prints the address"
+            "listens there; `ray status` on the head node prints the address, and a cluster with tokens needs "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN here as well"
         )
 
 

@@ -5,6 +5,7 @@ step, each computes the gradient of its reviews; the sum over the ranks is the g
 with which all take the same step. The number of ranks changes how sums are rounded, and nothing else.
 """
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,8 +154,14 @@ def communicate(ranks: Ranks, operation: Callable[[], object]) -> None:
     try:
         operation()
     except RuntimeError as error:  # of gloo or NCCL: a connection was closed or timed out
-        line, *_ = str(error).splitlines() or [""]
-        raise LostRankError(f"rank {ranks.rank} of {ranks.size} lost the other ranks: {line}") from None
+        cause = _summarize(error)
+        raise LostRankError(f"rank {ranks.rank} of {ranks.size} lost the other ranks: {cause}") from None
+
+
+def _summarize(error: RuntimeError) -> str:
+    """Return the first sentence of an error of gloo or NCCL, without its position in their source."""
+    line, *_ = str(error).splitlines() or [""]
+    return re.sub(r"^\[\S+:\d+\] ", "", line).partition(". ")[0]
 
 
 SINGLE = Ranks()

@@ -165,7 +165,7 @@ def compute_study_name(params: Params, reviews: TrainingData, package: Path = PA
     splits = reviews.select_splits(unlabelled=reads_unlabelled(params))
     content = {
         "model": params.model.model_dump(),
-        "train": train.model_dump(),
+        "train": train.model_dump(exclude={"threads", "ranks"}),  # trials have others: see apply_values
         "tune": params.tune.model_dump(exclude=LIMITS),
         "vocabulary_size": reviews.vocabulary_size,
         "data": [split.digest for split in splits.values()],
