@@ -54,7 +54,7 @@ class Settings(LogSettings):
     ray_checkpoints: SecretStr | None = None
     """Storage that all nodes can write to, as an address of fsspec: a task whose node died resumes there. By
     default it starts again. It may contain a password."""
-    ray_task_memory_gb: PositiveFloat | None = None
+    ray_task_memory_gb: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
     """Memory in gigabytes (10^9 bytes) that each task declares to Ray; by default none."""
     retrain_notify_url: SecretStr | None = None
     """Address to which `sentiment retrain` posts its outcome as JSON, such as a chat's webhook, which may

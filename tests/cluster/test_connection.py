@@ -59,7 +59,18 @@ def test_address_of_a_program_that_is_not_ray() -> None:
         assert time.monotonic() - started < CONNECT_SECONDS + 2
 
 
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "local", "head", "127.0.0.1:http"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ray://127.0.0.1:10001",
+        "local",
+        "head",
+        "127.0.0.1:http",
+        "127.0.0.1:0",
+        "127.0.0.1:71915",
+        "127.0.0.1:²",
+    ],
+)
 def test_invalid_address(address: str) -> None:
     assert "expected HOST:PORT" in _refuse(address)
 

@@ -23,6 +23,18 @@ def test_shards_are_consecutive_batches(rows: int, sizes: list[int]) -> None:
     assert [sum(map(len, shard)) for shard in shards] == sizes
 
 
+def test_batches_before_an_error_are_in_a_shard() -> None:
+    def read() -> Iterator[list[str]]:
+        yield from (["a"], ["b", "c"], ["d"])
+        raise UserError("line 5 is not UTF-8")
+
+    shards = cut_into_shards(read(), 3)
+    assert next(shards) == [["a"], ["b", "c"]]
+    assert next(shards) == [["d"]]
+    with pytest.raises(UserError, match="line 5"):
+        next(shards)
+
+
 def test_number_of_submitted_shards_is_bounded() -> None:
     submitted: list[int] = []
 

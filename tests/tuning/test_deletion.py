@@ -49,7 +49,7 @@ def _output_while(project: Project, act: Callable[[BaseStorage], Any], environme
     """Start a search, do something to its storage while its second trial trains; return what it printed."""
     log = project.root / "log"
     process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
-    states = "mlruns/studies/*/trial-{}/checkpoints/*/" + STATE_FILE
+    states = "mlruns/studies/*/trial-{}/checkpoints-*/*/" + STATE_FILE
     try:
         wait_for(lambda: list(project.root.glob(states.format(0))), process)
         storage = _storage(project, environment)  # a database takes a while to open

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from sentiment.errors import UserError
 from sentiment.params import Params, load_params
-from sentiment.settings import Settings
 from sentiment.params.search_space import replace_values
+from sentiment.settings import Settings
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tuning.active_trial import ActiveTrial, acquire_trial, trial_lock
@@ -158,6 +158,16 @@ def test_concurrent_processes_run_each_trial_once(root: Path) -> None:
         assert process.exitcode == 0
     assert acquired == list(range(20))
     assert len(open_search(_params(trials=20), REVIEWS).load_study().trials) == 20
+
+
+def test_checkpoints_belong_to_one_study(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another study of the same search lacks the evaluations before them."""
+    first = open_search(_params(), REVIEWS)
+    assert open_search(_params(trials=9), REVIEWS).checkpoint_folder(0) == first.checkpoint_folder(0)
+    monkeypatch.setenv("TUNE_STORAGE", f"sqlite:///{root}/other.db")
+    second = open_search(_params(), REVIEWS)
+    assert second.name == first.name
+    assert second.checkpoint_folder(0) != first.checkpoint_folder(0)
 
 
 def test_study_name_depends_on_what_is_searched(tmp_path: Path) -> None:

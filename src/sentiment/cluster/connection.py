@@ -6,6 +6,7 @@ of a run on one machine.
 
 import importlib
 import logging
+import re
 import signal
 import socket
 import threading
@@ -23,6 +24,7 @@ from sentiment.cluster.versions import SAME_VERSIONS, collect_versions, describe
 from sentiment.errors import UserError
 from sentiment.settings import Settings, load_settings
 
+MAX_PORT = 65_535
 CONNECT_SECONDS = 10
 """Time limit for an answer from the address of a cluster. Ray itself waits up to a minute."""
 
@@ -100,6 +102,8 @@ def require_writable(checkpoints: str) -> None:
     """
     if "://" not in checkpoints and not Path(checkpoints).is_absolute():
         raise UserError("RAY_CHECKPOINTS: not an absolute address, such as file:///shared/checkpoints")
+    if checkpoints.startswith("memory://"):
+        raise UserError("RAY_CHECKPOINTS: memory:// is the memory of one process, which others cannot read")
     content = uuid.uuid4().hex.encode()
     try:
         filesystem, folder = fsspec.core.url_to_fs(checkpoints)
@@ -151,11 +155,13 @@ def _find_cluster(requested: str) -> str:
     except (ValueError, OSError) as error:
         raise UserError(f"RAY_ADDRESS: {requested}: {error}; expected HOST:PORT or auto") from None
     host, _, port = str(address).rpartition(":")
-    if not port.isdigit():
-        raise UserError(f"RAY_ADDRESS: {requested}: expected HOST:PORT or auto")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= MAX_PORT:
+        raise UserError(
+            f"RAY_ADDRESS: {requested}: expected HOST:PORT, with a port of 1 to {MAX_PORT}, or auto"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(
             f"RAY_ADDRESS: nothing listens at {requested} ({error}); start Ray there with `ray start "
             "--head`, or correct the address"
@@ -179,8 +185,8 @@ def _require_ray(address: str) -> None:
     if not answered.wait(CONNECT_SECONDS):
         raise UserError(
             f"RAY_ADDRESS: no Ray answers at {address} within {CONNECT_SECONDS} s, although a program "
-            "listens there; `ray status` on the head node prints the address, and a cluster with tokens needs "
-            "RAY_AUTH_MODE and RAY_AUTH_TOKEN here as well"
+            "listens there; `ray status` on the head node prints the address; if the cluster has tokens, set "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN"
         )
 
 

@@ -63,10 +63,22 @@ IN_PROCESS = InProcess()
 
 
 def cut_into_shards(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
-    """Yield lists of consecutive batches that have at least `rows` rows, except for the last list."""
+    """Yield lists of consecutive batches that have at least `rows` rows, except for the last list.
+
+    If the batches end with an error, it is raised after the batches before it.
+    """
     shard: list[Batch] = []
     count = 0
-    for batch in batches:
+    failure: Exception | None = None
+    waiting = iter(batches)
+    while True:
+        try:
+            batch = next(waiting)
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
         shard.append(batch)
         count += len(batch)
         if count >= rows:
@@ -74,6 +86,8 @@ def cut_into_shards(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]
             shard, count = [], 0
     if shard:
         yield shard
+    if failure is not None:
+        raise failure
 
 
 def map_in_order(

@@ -90,6 +90,19 @@ class Search:
         """Return the folder of a trial's checkpoint and, once it has finished, of its model."""
         return self.folder / f"trial-{number}"
 
+    @cached_property
+    def id(self) -> str:
+        """Unique id of the study. Studies of one name exist in several storages, or one after the other."""
+        return str(self.load_study().user_attrs[STUDY_ID])
+
+    def checkpoint_folder(self, number: int) -> Path:
+        """Return the folder of a trial's checkpoint.
+
+        It belongs to one study: a training that resumes does not report the evaluations before its checkpoint
+        again, and another study lacks them.
+        """
+        return self.trial_folder(number) / f"checkpoints-{self.id}"
+
     def load_study(self) -> optuna.Study:
         """Load the study from the storage."""
         return optuna.load_study(study_name=self.name, storage=self.storage)

@@ -87,8 +87,8 @@ def build_attempts_error(number: int, cause: str) -> UserError:
     """Build the error that stops a search after `MAX_ATTEMPTS` failed attempts at a trial."""
     return UserError(
         f"tune: trial {number} could not be completed in {MAX_ATTEMPTS} attempts; the last one: {cause}; "
-        "start the same command again to resume it, for example with a lower TUNE_WORKERS or on a machine "
-        "with more memory, or exclude its values from tune.space"
+        "start the same command again to resume it, for example with a lower TUNE_WORKERS (on Ray: "
+        "a higher RAY_TASK_MEMORY_GB) or on a machine with more memory, or exclude its values from tune.space"
     )
 
 

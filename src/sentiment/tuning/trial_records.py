@@ -31,7 +31,6 @@ KEY_TAG = "training.key"
 """Tag of a trial's run: fingerprint of the training whose epochs are logged to the run."""
 
 LOGITS = "validation.npy"
-CHECKPOINTS = "checkpoints"
 RETAINED_MODELS = 3
 """Number of the best trials whose models, about ten megabytes each, are retained. Several are, since another
 trial may be the winner if `tune.trials` is lowered."""
@@ -111,7 +110,7 @@ def delete_surplus_models(search: Search) -> None:
                 (search.trial_folder(trial.number) / name).unlink(missing_ok=True)
         for trial in trials:
             if trial.state.is_finished():
-                shutil.rmtree(search.trial_folder(trial.number) / CHECKPOINTS, ignore_errors=True)
+                shutil.rmtree(search.checkpoint_folder(trial.number), ignore_errors=True)
 
 
 def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] | None:

@@ -17,7 +17,6 @@ from sentiment.tuning.active_trial import ActiveTrial
 from sentiment.tuning.study import Search
 from sentiment.tuning.trainer import POLL_SECONDS
 from sentiment.tuning.trial import run_available_trials
-from sentiment.tuning.trial_records import CHECKPOINTS
 from sentiment.tuning.trial_training import Reports, fit_trial
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ class LocalTrainer:
     def open(self, trial: ActiveTrial, params: Params, key: TrainingFingerprint) -> Iterator["LocalTraining"]:
         """Open the checkpoint of a trial, which is deleted if the block completes without an error."""
         self._waiting = False
-        folder = trial.search.trial_folder(trial.number) / CHECKPOINTS
+        folder = trial.search.checkpoint_folder(trial.number)
         with open_checkpoint(folder, key, load_settings().checkpoint_minutes) as checkpoint:
             yield LocalTraining(params, trial.search.reviews, trial.number, checkpoint)
 

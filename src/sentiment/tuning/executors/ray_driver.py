@@ -134,7 +134,9 @@ class Driver:
         store = self._settings.ray_checkpoints
         if store is None:
             return None
-        return f"{store.get_secret_value().rstrip('/')}/{self.search.name}/{folder}".rstrip("/")
+        return f"{store.get_secret_value().rstrip('/')}/{self.search.name}/{self.search.id}/{folder}".rstrip(
+            "/"
+        )
 
 
 class TaskLost(Exception):  # noqa: N818
