@@ -13,6 +13,7 @@ from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 
 OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
+STATES = "mlruns/studies/*/trial-{}/checkpoints-*/*/" + STATE_FILE
 SQLITE = {"TUNE_STORAGE": "sqlite:///mlruns/studies.db"}
 
 
@@ -49,11 +50,10 @@ def _output_while(project: Project, act: Callable[[BaseStorage], Any], environme
     """Start a search, do something to its storage while its second trial trains; return what it printed."""
     log = project.root / "log"
     process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
-    states = "mlruns/studies/*/trial-{}/checkpoints-*/*/" + STATE_FILE
     try:
-        wait_for(lambda: list(project.root.glob(states.format(0))), process)
+        wait_for(lambda: list(project.root.glob(STATES.format(0))), process)
         storage = _storage(project, environment)  # a database takes a while to open
-        wait_for(lambda: list(project.root.glob(states.format(1))), process)
+        wait_for(lambda: list(project.root.glob(STATES.format(1))), process)
         act(storage)
         assert process.wait(PATIENCE_S) == 2, log.read_text()
     finally:
@@ -82,3 +82,23 @@ def test_trial_ended_during_its_training(before: Project) -> None:
     assert output.splitlines()[-1].startswith("error: tune: a running trial was ended by another program")
     before.stage("tune")
     assert before.metrics("tune")["trials"]["failed"] == 1
+
+
+def test_study_deleted_after_a_kill_does_not_leave_its_checkpoint_to_the_next_one(before: Project) -> None:
+    """The next study would lack the evaluations before the checkpoint, and prune other trials."""
+    process = before.start("python", "-m", "stages.tune", log=before.root / "log", **OFTEN)
+    wait_for(lambda: _load_reports(before), process)
+    wait_for(lambda: list(before.root.glob(STATES.format(0))), process)
+    kill(process)
+    _delete_study(_storage(before, {}))
+    before.stage("tune")
+    reports = _load_reports(before)
+    assert reports == list(range(1, len(reports) + 1))
+
+
+def _load_reports(project: Project) -> list[int]:
+    """Return the indices of the evaluations that trial 0 has reported; none before the study exists."""
+    storage = _storage(project, {})
+    studies = optuna.get_all_study_names(storage)
+    trials = optuna.load_study(study_name=studies[0], storage=storage).trials if studies else []
+    return sorted(trials[0].intermediate_values) if trials else []
