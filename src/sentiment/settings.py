@@ -55,7 +55,7 @@ class Settings(LogSettings):
     """Storage that all nodes can write to, as an address of fsspec: a task whose node died resumes there. By
     default it starts again. It may contain a password."""
     ray_task_memory_gb: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
-    """Memory in gigabytes (10^9 bytes) that each task declares to Ray; by default none."""
+    """Memory in gigabytes (10^9 bytes) that each trial and each rank declares to Ray; by default none."""
     retrain_notify_url: SecretStr | None = None
     """Address to which `sentiment retrain` posts its outcome as JSON, such as a chat's webhook, which may
     contain a secret; by default it posts nothing."""
