@@ -50,9 +50,9 @@ def cluster(nodes: LoopbackCluster, workers: list[Any]) -> Iterator[Cluster]:
 def on_one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that two ranks have trained on one machine."""
     folder = tmp_path_factory.mktemp("trained")
-    with set_environment(**{rank_cases.FOLDER: str(folder), rank_cases.CASES: "uninterrupted"}):
+    with set_environment(**{rank_cases.FOLDER: str(folder), rank_cases.CASES: "long"}):
         start_ranks("tests.training.rank_cases", rank_cases.RANKS)
-    return folder / "uninterrupted.safetensors"
+    return folder / "long.safetensors"
 
 
 def _fit(
@@ -97,9 +97,9 @@ def test_node_that_dies_does_not_change_the_result(
             workers.append(nodes.add(1))
 
     with open_checkpoint(tmp_path, "key", 2) as checkpoint:
-        result = _fit(cluster, on_epoch, checkpoint)
+        result = _fit(cluster, on_epoch, checkpoint, **rank_cases.LONG)
     _require_equal(result, on_one_machine)
-    assert seen == [1, 2]
+    assert seen == list(range(1, rank_cases.LONG["epochs"] + 1))
     assert "start 1 of 4 ended, the last checkpoint remains" in caplog.text
 
 

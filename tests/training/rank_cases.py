@@ -51,6 +51,8 @@ ADAMW: dict[str, Any] = {
     "optimizer": {"kind": "adamw", "learning_rate": 0.01, "weight_decay": 0.01, "l1": 0.0},
     "ema_decay": 0.9,
 }
+LONG = {**ADAMW, "epochs": 30}
+"""A training of some seconds, so that a test can kill what trains after its first epoch."""
 KILLED_STEP = 15
 
 
@@ -136,6 +138,8 @@ def main() -> None:
                     result = fit(ranks, {"dropout": DROPOUT}, ADAMW, folder / "checkpoints")
                 case "uninterrupted":
                     result = fit(ranks, {"dropout": DROPOUT}, ADAMW)
+                case "long":
+                    result = fit(ranks, {"dropout": DROPOUT}, LONG)
                 case _:
                     result = fit_in_float64(ranks, name)
             if ranks.is_main:
