@@ -19,7 +19,7 @@ from sentiment.data.download_cache import CacheEntry, Checksum
 from sentiment.data.locations import to_local_path
 from sentiment.errors import UserError
 from sentiment.params import load_params
-from sentiment.params.data import FilesSource, ImdbSource
+from sentiment.params.sources import FilesSource, ImdbSource
 from sentiment.repair import REPAIR_HINT, find_corrupt_files
 from sentiment.repository import DVC_SUFFIX
 from sentiment.repository_locks import require_idle

@@ -9,7 +9,7 @@ import pytest
 
 from sentiment.data.archive import MAX_EXTENSION_BYTES, stream_members
 from sentiment.errors import UserError
-from sentiment.params.data import ArchiveLimits
+from sentiment.params.sources import ArchiveLimits
 from tests.data.archives import write_archive
 
 LIMITS = ArchiveLimits()
@@ -146,7 +146,7 @@ def test_decompression_bomb_is_rejected_with_little_memory(wanted: bool, tmp_pat
     code = (
         "import sys, pathlib, resource\n"
         "from sentiment.data.archive import stream_members\n"
-        "from sentiment.params.data import ArchiveLimits\n"
+        "from sentiment.params.sources import ArchiveLimits\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"
         f"    list(stream_members(pathlib.Path(sys.argv[1]), ArchiveLimits(), lambda _: {wanted}))\n"

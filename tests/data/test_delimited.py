@@ -11,7 +11,7 @@ import pytest
 from sentiment.data import delimited as lines
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from tests.data.source_files import files_source, write_bytes
 
 Found = list[tuple[str, int]]

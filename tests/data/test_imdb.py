@@ -6,7 +6,7 @@ import pytest
 from sentiment.data import imdb
 from sentiment.data.imdb import SCHEMA, read_imdb
 from sentiment.errors import UserError
-from sentiment.params.data import ArchiveLimits
+from sentiment.params.sources import ArchiveLimits
 from tests.data.archives import film, imdb_members, write_archive
 
 

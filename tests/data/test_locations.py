@@ -9,7 +9,7 @@ from sentiment.data.download import fetch
 from sentiment.data.locations import expand_pattern
 from sentiment.data.review_files import read_files, require_distinct_files
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from tests.data.source_files import files_source
 
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from sentiment.data.review_files import read_files
 from sentiment.data.splits import split_by_hash
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource, SplitFractions
+from sentiment.params.data import SplitFractions
+from sentiment.params.sources import FilesSource
 from tests.data.source_files import files_source
 
 CASES = Path(__file__).parent / "cases"

@@ -12,7 +12,7 @@ from sentiment.data import json_parquet as json_lines
 from sentiment.data import json_parquet as parquet
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import Columns, FilesSource
+from sentiment.params.sources import Columns, FilesSource
 from tests.data.source_files import files_source, write_bytes, write_rows
 
 ROWS = [

@@ -12,7 +12,7 @@ import pytest
 
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from tests.data.source_files import files_source, write_bytes
 
 Row = tuple[str | None, int, str | None]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from sentiment.data.splits import read_source
 from sentiment.params import load_params
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from tests.data.source_files import download_section, files_source, write_params, write_rows
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from tests.inputs.tables import TABLES, Row, TableInput
 
 

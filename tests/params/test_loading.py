@@ -7,8 +7,8 @@ from ruamel.yaml import YAML
 
 from sentiment.errors import UserError
 from sentiment.params import load_params
-from sentiment.params.data import FilesSource
 from sentiment.params.search_space import validate_search_space
+from sentiment.params.sources import FilesSource
 from tests.project import ROOT
 
 

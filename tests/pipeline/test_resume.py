@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sentiment.training.checkpoint import STATE_FILE, CorruptCheckpointError, read_checkpoint_file
+from sentiment.training.checkpoint import STATE_FILE
+from sentiment.training.checkpoint_file import CorruptCheckpointError, read_checkpoint_file
 from tests.project import Project, kill, wait_for
 
 SLOW: dict[str, Any] = {"train.batch_size": 4, "model.embedding_dim": 256}

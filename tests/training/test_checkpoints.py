@@ -17,12 +17,9 @@ from sentiment.errors import TrainingDivergedError
 from sentiment.params.train import TrainParams
 from sentiment.tokens.batches import TrainingData
 from sentiment.tokens.token_store import TokenizedReviews
-from sentiment.training.checkpoint import (
-    RETENTION_DAYS,
-    STATE_FILE,
-    Checkpoint,
+from sentiment.training.checkpoint import RETENTION_DAYS, STATE_FILE, Checkpoint, open_checkpoint
+from sentiment.training.checkpoint_file import (
     CorruptCheckpointError,
-    open_checkpoint,
     read_checkpoint_file,
     write_checkpoint_file,
 )

@@ -1,5 +1,6 @@
 """Several ranks train what one process trains, whatever is clipped and dropped, and also if one is killed."""
 
+import os
 from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
@@ -9,15 +10,27 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from torch._C._distributed_c10d import TCPStore
 
 from sentiment.errors import UserError
 from sentiment.params.train import TrainParams
-from sentiment.training.launch import are_ranks_missing, start_ranks
-from sentiment.training.ranks import SINGLE, split_evenly
+from sentiment.training.launch import are_ranks_missing, open_process_group, start_ranks
+from sentiment.training.ranks import SINGLE, Ranks, split_evenly
 from tests.training.rank_cases import CASES, EQUAL, FOLDER, KILLED_STEP, RANKS, fit, fit_in_float64
 from tests.training.test_loop import TRAIN
 
 MODULE = "tests.training.rank_cases"
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has SCHED_BATCH")
+def test_threads_of_gloo_preempt_no_other_thread() -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    params = TrainParams.model_validate(TRAIN)
+    before = set(Path("/proc/self/task").iterdir())
+    with open_process_group(params, Ranks(), 0, store):
+        started = set(Path("/proc/self/task").iterdir()) - before
+        assert {os.sched_getscheduler(int(task.name)) for task in started} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.fixture(scope="module")

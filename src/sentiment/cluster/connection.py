@@ -6,7 +6,6 @@ of a run on one machine.
 
 import importlib
 import logging
-import re
 import signal
 import socket
 import threading
@@ -155,7 +154,7 @@ def _find_cluster(requested: str) -> str:
     except (ValueError, OSError) as error:
         raise UserError(f"RAY_ADDRESS: {requested}: {error}; expected HOST:PORT or auto") from None
     host, _, port = str(address).rpartition(":")
-    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= MAX_PORT:
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
         raise UserError(
             f"RAY_ADDRESS: {requested}: expected HOST:PORT, with a port of 1 to {MAX_PORT}, or auto"
         )

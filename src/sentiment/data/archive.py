@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sentiment.errors import UserError
-from sentiment.params.data import ArchiveLimits
+from sentiment.params.sources import ArchiveLimits
 
 BLOCK = tarfile.BLOCKSIZE
 GZIP_MAGIC = b"\x1f\x8b"

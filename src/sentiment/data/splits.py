@@ -15,15 +15,8 @@ from sentiment.data.parquet import SCHEMA, sample_reviews, to_batches
 from sentiment.data.recorded_files import read_incoming, require_tracked_files
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
-from sentiment.params.data import (
-    AnySource,
-    DownloadParams,
-    FilesSource,
-    ImdbSource,
-    IncomingSource,
-    PackageSource,
-    SplitFractions,
-)
+from sentiment.params.data import DownloadParams, SplitFractions
+from sentiment.params.sources import AnySource, FilesSource, ImdbSource, IncomingSource, PackageSource
 
 UNLABELLED = "unlabelled"
 

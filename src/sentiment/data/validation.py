@@ -16,7 +16,8 @@ from pandera.errors import SchemaErrors
 
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
-from sentiment.params.data import Columns, ReviewChecks
+from sentiment.params.data import ReviewChecks
+from sentiment.params.sources import Columns
 
 MAX_EXAMPLES = 10
 """Maximum number of invalid rows that an error message lists."""

@@ -97,50 +97,7 @@ def decide_on_model(
             reason=f"the test split is used up: it has decided on {looks} models, of at most "
             f"{params.retrain.looks} (retrain.looks); a new one is described in docs/operations.md",
         )
-    _require_locked(paths.reviews("test"))
-    models: dict[Role, Assignment] = {"champion": champion}
-    if anchor is not None and anchor.tag.commit != champion.tag.commit:
-        models["anchor"] = anchor
-    names = {role: assignment.tag.commit for role, assignment in models.items()}
-    scored = score_unseen_reviews([str(challenger), *names.values()], "test")
-    comparisons = {
-        role: compare_at_level(
-            scored.labels,
-            scored.logits[str(challenger)],
-            scored.logits[names[role]],
-            scored.groups,
-            name=assignment.registration.name,
-            level=result.level,
-            margin=params.evaluate.margin,
-            max_margin=params.retrain.max_margin,
-        )
-        for role, assignment in models.items()
-    }
-    slices = compare_slices(scored, str(challenger), names["champion"])
-    violations = find_worse_slices(slices, params.evaluate.margin)
-    outcome, verdict, reason = decide(comparisons, data_changed=data_changed)
-    rows_missing = _count_missing_rows(comparisons) if outcome == "cannot_tell" else None
-    if rows_missing is not None:
-        reason = f"{reason}; about {rows_missing:,} more test reviews would decide"
-    if outcome == "promote" and violations:
-        outcome, reason = "not_better", f"worse on a slice of the test split: {'; '.join(violations)}"
-    return replace(
-        result,
-        outcome=outcome,
-        reason=reason,
-        verdict=verdict,
-        looks=looks + 1,
-        is_look=True,
-        comparisons=comparisons,
-        slices=slices,
-        violations=violations,
-        left_out=scored.left_out,
-        rows_missing=rows_missing,
-        roc={
-            "champion": compute_roc(scored.labels, scored.logits[names["champion"]]),
-            "challenger": compute_roc(scored.labels, scored.logits[str(challenger)]),
-        },
-    )
+    return _compare_on_test(result, challenger, champion, anchor, data_changed=data_changed, params=params)
 
 
 def compare_at_level(
@@ -240,6 +197,62 @@ def find_anchor(registry: Registry) -> Assignment | None:
         if "Forced" in details or details.get("Verdict", "better") in ("better", FIRST_CHAMPION):
             return champion
     return registry.champions[0] if registry.champions else None
+
+
+def _compare_on_test(
+    result: GateResult,
+    challenger: str | Path,
+    champion: Assignment,
+    anchor: Assignment | None,
+    *,
+    data_changed: bool,
+    params: Params,
+) -> GateResult:
+    """Return the decision after a look at the test split."""
+    _require_locked(paths.reviews("test"))
+    models: dict[Role, Assignment] = {"champion": champion}
+    if anchor is not None and anchor.tag.commit != champion.tag.commit:
+        models["anchor"] = anchor
+    names = {role: assignment.tag.commit for role, assignment in models.items()}
+    scored = score_unseen_reviews([str(challenger), *names.values()], "test")
+    comparisons = {
+        role: compare_at_level(
+            scored.labels,
+            scored.logits[str(challenger)],
+            scored.logits[names[role]],
+            scored.groups,
+            name=assignment.registration.name,
+            level=result.level,
+            margin=params.evaluate.margin,
+            max_margin=params.retrain.max_margin,
+        )
+        for role, assignment in models.items()
+    }
+    slices = compare_slices(scored, str(challenger), names["champion"])
+    violations = find_worse_slices(slices, params.evaluate.margin)
+    outcome, verdict, reason = decide(comparisons, data_changed=data_changed)
+    rows_missing = _count_missing_rows(comparisons) if outcome == "cannot_tell" else None
+    if rows_missing is not None:
+        reason = f"{reason}; about {rows_missing:,} more test reviews would decide"
+    if outcome == "promote" and violations:
+        outcome, reason = "not_better", f"worse on a slice of the test split: {'; '.join(violations)}"
+    return replace(
+        result,
+        outcome=outcome,
+        reason=reason,
+        verdict=verdict,
+        looks=result.looks + 1,
+        is_look=True,
+        comparisons=comparisons,
+        slices=slices,
+        violations=violations,
+        left_out=scored.left_out,
+        rows_missing=rows_missing,
+        roc={
+            "champion": compute_roc(scored.labels, scored.logits[names["champion"]]),
+            "challenger": compute_roc(scored.labels, scored.logits[str(challenger)]),
+        },
+    )
 
 
 def _decide_by_linear_model(result: GateResult) -> GateResult:

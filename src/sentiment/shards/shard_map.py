@@ -69,25 +69,19 @@ def cut_into_shards(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]
     """
     shard: list[Batch] = []
     count = 0
-    failure: Exception | None = None
-    waiting = iter(batches)
-    while True:
-        try:
-            batch = next(waiting)
-        except StopIteration:
-            break
-        except Exception as error:
-            failure = error
-            break
-        shard.append(batch)
-        count += len(batch)
-        if count >= rows:
+    try:
+        for batch in batches:
+            shard.append(batch)
+            count += len(batch)
+            if count >= rows:
+                yield shard
+                shard, count = [], 0
+    except Exception:
+        if shard:
             yield shard
-            shard, count = [], 0
+        raise
     if shard:
         yield shard
-    if failure is not None:
-        raise failure
 
 
 def map_in_order(

@@ -24,7 +24,7 @@ from sentiment.tokens.batches import Batch
 from sentiment.tokens.ngram_features import ReviewNGrams
 from sentiment.tokens.token_store import TokenizedReviews
 from sentiment.tokens.vocabulary import UNKNOWN_ID
-from sentiment.training.checkpoint import join_state, split_state
+from sentiment.training.checkpoint_file import join_state, split_state
 from sentiment.training.state import TrainingState
 
 

@@ -91,7 +91,7 @@ class Search:
         return self.folder / f"trial-{number}"
 
     @cached_property
-    def id(self) -> str:
+    def study_id(self) -> str:
         """Unique id of the study. Studies of one name exist in several storages, or one after the other."""
         return str(self.load_study().user_attrs[STUDY_ID])
 
@@ -101,7 +101,7 @@ class Search:
         It belongs to one study: a training that resumes does not report the evaluations before its checkpoint
         again, and another study lacks them.
         """
-        return self.trial_folder(number) / f"checkpoints-{self.id}"
+        return self.trial_folder(number) / f"checkpoints-{self.study_id}"
 
     def load_study(self) -> optuna.Study:
         """Load the study from the storage."""

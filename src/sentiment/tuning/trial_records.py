@@ -19,7 +19,7 @@ from sentiment.tracking import Run, Store, find_tagged_run, reopen_run
 from sentiment.tracking.origin_tags import STUDY_TAG, TRIAL_TAG
 from sentiment.training.loop import TrainingResult
 from sentiment.training.self_training import fit_with_self_training
-from sentiment.tuning.study import STUDY_ID, Search
+from sentiment.tuning.study import Search
 from sentiment.tuning.trial_params import apply_values, rank_trials
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ trial may be the winner if `tune.trials` is lowered."""
 
 def open_search_run(store: Store, search: Search) -> Run:
     """Resume the MLflow run of a search; start a run if the store has none."""
-    study = search.load_study()
-    study_id = {STUDY_ID_TAG: study.user_attrs[STUDY_ID]}
+    study_id = {STUDY_ID_TAG: search.study_id}
     with search.study_lock:  # two searches that start at once share one run
         found = find_tagged_run(store, study_id)
         reopened = reopen_run(store, found.id) if found else None

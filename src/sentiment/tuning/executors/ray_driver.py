@@ -134,9 +134,8 @@ class Driver:
         store = self._settings.ray_checkpoints
         if store is None:
             return None
-        return f"{store.get_secret_value().rstrip('/')}/{self.search.name}/{self.search.id}/{folder}".rstrip(
-            "/"
-        )
+        parts = (store.get_secret_value().rstrip("/"), self.search.name, self.search.study_id, folder)
+        return "/".join(filter(None, parts))
 
 
 class TaskLost(Exception):  # noqa: N818
