@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from bench.small import SMALL, copy_repository, inherited, set_params
+from sentiment.training.checkpoint import STATE_FILE
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 180.0
@@ -84,6 +85,10 @@ class Project:
         client = MlflowClient()
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(experiments, condition))
+
+    def trial_checkpoints(self, number: int) -> list[Path]:
+        """Return the state files of the checkpoints that a trial of a search has."""
+        return list(self.root.glob(f"mlruns/studies/*/trial-{number}/checkpoints-*/*/{STATE_FILE}"))
 
     def tree(self) -> dict[str, bytes]:
         """Return the content of every file in the working tree, without those of git, DVC and MLflow."""

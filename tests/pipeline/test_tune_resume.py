@@ -17,7 +17,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, kill, wait_for
 from tests.tuning.postgres import PASSWORD, USER, postgres
@@ -69,13 +68,9 @@ def _study_is_made(root: Path) -> bool:
     return '"op_code":0' in _journal(root)
 
 
-def _states(root: Path, trial: int) -> list[Path]:
-    return list(root.glob(f"mlruns/studies/*/trial-{trial}/checkpoints/*/{STATE_FILE}"))
-
-
 def _in_trial(number: int) -> Moment:
     """After the trial's first checkpoint."""
-    return lambda root: _states(root, number)
+    return lambda root: Project(root).trial_checkpoints(number)
 
 
 def _between(ended: int) -> Moment:
@@ -127,7 +122,7 @@ def _require_whole(project: Project, study: optuna.Study, trials: int) -> None:
     }
     assert children == {number: RUN_STATUS[state] for number, state in enumerate(states)}
     assert len(runs) == trials + 1
-    assert not list(project.root.glob("mlruns/studies/*/*/checkpoints"))
+    assert not list(project.root.glob("mlruns/studies/*/*/checkpoints*"))
 
 
 def _require_equal_to_uninterrupted(project: Project, uninterrupted: Project) -> None:
@@ -155,7 +150,7 @@ def test_resumes_after_ctrl_c(before: Project, uninterrupted: Project) -> None:
 
 def test_resumes_after_a_kill_under_dvc(before: Project, uninterrupted: Project) -> None:
     process = before.start("dvc", "repro", "tune", **OFTEN)
-    wait_for(lambda: _states(before.root, trial=1), process)
+    wait_for(lambda: before.trial_checkpoints(1), process)
     kill(process)
     before.run("dvc", "repro", "tune")
     _require_equal_to_uninterrupted(before, uninterrupted)
@@ -291,7 +286,7 @@ def _holders(project: Project, trial: int | None = None) -> set[int]:
 
 def _last_checkpoint(project: Project, trial: int) -> int:
     """Return when a trial's state was last written, in nanoseconds; 0: never."""
-    return max((path.stat().st_mtime_ns for path in _states(project.root, trial)), default=0)
+    return max((path.stat().st_mtime_ns for path in project.trial_checkpoints(trial)), default=0)
 
 
 def _two_holders(project: Project) -> set[int]:

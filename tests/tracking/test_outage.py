@@ -1,7 +1,8 @@
 """A tracking store that fails during a stage: one error message, and resuming once it is back."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -75,15 +76,15 @@ def _runs(project: Project, server: TrackingServer) -> list[Run]:
 
 
 def _killed_under(
-    project: Project, server: TrackingServer, stage: str, state: str, **environment: str
+    project: Project, server: TrackingServer, stage: str, started: Callable[[], object], **environment: str
 ) -> str:
-    """Start a stage, kill the server once there is a state; return what the stage said at its end."""
+    """Start a stage, kill the server once it has `started`; return what the stage said at its end."""
     log = project.root / "log"
     process = project.start(
         "python", "-m", f"stages.{stage}", log=log, **_environment(project, server), **environment
     )
     try:
-        wait_for(lambda: list(project.root.glob(state)), process)
+        wait_for(started, process)
         server.kill()
         assert process.wait(PATIENCE_S) == UserError.exit_status
     finally:
@@ -102,8 +103,12 @@ def _require_one_error(said: str) -> None:
     assert PASSWORD not in said
 
 
+def _training_states(project: Project) -> list[Path]:
+    return list(project.root.glob(f".checkpoints/*/{STATE_FILE}"))
+
+
 def test_training_resumes_in_its_run_when_the_server_is_back(before: Project, server: TrackingServer) -> None:
-    _require_one_error(_killed_under(before, server, "train", f".checkpoints/*/{STATE_FILE}"))
+    _require_one_error(_killed_under(before, server, "train", partial(_training_states, before)))
     server.start()
     again = before.stage("train", **_environment(before, server))
     assert "resuming at epoch" in again.stderr
@@ -117,8 +122,8 @@ def test_training_resumes_in_its_run_when_the_server_is_back(before: Project, se
 def test_search_stops_with_one_message_and_resumes(
     before: Project, server: TrackingServer, workers: str
 ) -> None:
-    state = f"mlruns/studies/*/trial-1/checkpoints/*/{STATE_FILE}"
-    said = _killed_under(before, server, "tune", state, TUNE_WORKERS=workers)
+    in_second_trial = partial(before.trial_checkpoints, 1)
+    said = _killed_under(before, server, "tune", in_second_trial, TUNE_WORKERS=workers)
     _require_one_error(said)
     assert "worker crashed" not in said
     assert TrialState.FAIL not in _states(before)

@@ -8,12 +8,10 @@ import pytest
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from sentiment.training.checkpoint import STATE_FILE
 from sentiment.tuning.storage import open_journal
 from tests.project import PATIENCE_S, Project, clone, kill, wait_for
 
 OFTEN = {"CHECKPOINT_MINUTES": "0.001"}
-STATES = "mlruns/studies/*/trial-{}/checkpoints-*/*/" + STATE_FILE
 SQLITE = {"TUNE_STORAGE": "sqlite:///mlruns/studies.db"}
 
 
@@ -51,9 +49,9 @@ def _output_while(project: Project, act: Callable[[BaseStorage], Any], environme
     log = project.root / "log"
     process = project.start("python", "-m", "stages.tune", log=log, **OFTEN, **environment)
     try:
-        wait_for(lambda: list(project.root.glob(STATES.format(0))), process)
+        wait_for(lambda: project.trial_checkpoints(0), process)
         storage = _storage(project, environment)  # a database takes a while to open
-        wait_for(lambda: list(project.root.glob(STATES.format(1))), process)
+        wait_for(lambda: project.trial_checkpoints(1), process)
         act(storage)
         assert process.wait(PATIENCE_S) == 2, log.read_text()
     finally:
@@ -88,7 +86,7 @@ def test_study_deleted_after_a_kill_does_not_leave_its_checkpoint_to_the_next_on
     """The next study would lack the evaluations before the checkpoint, and prune other trials."""
     process = before.start("python", "-m", "stages.tune", log=before.root / "log", **OFTEN)
     wait_for(lambda: _load_reports(before), process)
-    wait_for(lambda: list(before.root.glob(STATES.format(0))), process)
+    wait_for(lambda: before.trial_checkpoints(0), process)
     kill(process)
     _delete_study(_storage(before, {}))
     before.stage("tune")
