@@ -33,9 +33,12 @@ class Repository:
         self.git("commit", "-qm", content)
         return self.git("rev-parse", "HEAD")
 
-    def tag(self, name: str, commit: str, seconds: int, *, action: str | None = None) -> None:
+    def tag(
+        self, name: str, commit: str, seconds: int, *, action: str | None = None, previous: str | None = None
+    ) -> None:
         """Create an annotated tag at a Unix time; without an action, as GTO creates it."""
         details = f"Reason: because of {name}\nAction: {action}\n" if action else ""
+        details += f"Previous: {previous}\n" if previous else ""
         message = f"subject of {name}\n\n{details}"
         self.git("tag", "-a", "-m", message, name, commit, GIT_COMMITTER_DATE=f"@{seconds} +0000")
 

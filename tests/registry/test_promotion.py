@@ -227,6 +227,30 @@ def test_push_publishes_the_tags_for_other_clones(registered: RegisteredProject,
         promote(registered.untrained, force=True, reason="race")
 
 
+def test_champion_that_another_clone_pushes_meanwhile_refuses_the_push(
+    registered: RegisteredProject, tmp_path: Path
+) -> None:
+    """The other clone pushes tags of the same names when the first one is created here."""
+    origin = add_origin(Repository(registered.root))
+    promote(registered.untrained, first=True, push=True)
+    other = clone(origin, tmp_path / "other")
+    other.tag("sentiment@v2.0.0", registered.violating, 5000)
+    other.tag("sentiment#champion#2", registered.violating, 5001, action="promote")
+    hook = registered.root / ".git" / "hooks" / "reference-transaction"
+    hook.write_text(
+        "#!/bin/sh\nunset $(git rev-parse --local-env-vars)\n"
+        f"[ $1 = committed ] && git -C {other.root} push -q --tags origin\nexit 0\n"
+    )
+    hook.chmod(0o755)
+    with pytest.raises(UserError, match=r"are not at origin(.|\n)*To withdraw them: git tag --delete"):
+        promote(registered.trained, push=True)
+    names = "sentiment@v2.0.0", "sentiment#champion#2"
+    commits = [Repository(origin).git("rev-parse", f"{name}^{{commit}}") for name in names]
+    assert commits == [registered.violating] * 2
+    with pytest.raises(UserError, match="not the same tag here and at origin"):
+        open_registry()
+
+
 def test_push_also_publishes_earlier_changes(registered: RegisteredProject, tmp_path: Path) -> None:
     """Without them, another clone would have no champion to go back to."""
     origin = add_origin(Repository(registered.root))

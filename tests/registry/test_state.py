@@ -111,6 +111,22 @@ def test_rollbacks_go_back_one_champion_each(
     assert _champion_versions() == [f"v{number}.0.0" for number in champions.split()]
 
 
+@pytest.mark.parametrize(
+    ("deregistered", "champions"), [(1, "2"), (2, "1"), (3, "1 2")], ids=["oldest", "restored", "previous"]
+)
+def test_rollback_counts_if_a_version_is_deregistered_later(
+    repository: Repository, deregistered: int, champions: str
+) -> None:
+    """Champions are 1, 2 and 3, then 2 again; the next rollback must not return to 3."""
+    commits = _commits(repository, 4)
+    for number in (1, 2, 3):
+        repository.tag(f"sentiment#champion#{number}", commits[number - 1], 2000 + number, action="promote")
+    repository.tag("sentiment#champion#4", commits[1], 2004, action="rollback", previous="sentiment@v3.0.0")
+    repository.tag("sentiment#champion#5", commits[3], 2005, action="promote")
+    repository.tag(f"sentiment@v{deregistered}.0.0!", commits[deregistered - 1], 3000)
+    assert _champion_versions() == [f"v{number}.0.0" for number in (*champions.split(), 4)]
+
+
 def test_challenger_is_the_newest_version_that_is_not_the_champion(repository: Repository) -> None:
     commits = _commits(repository, 3)
     for counter, (number, challenger) in enumerate([(3, 2), (1, 3)], start=1):

@@ -4,7 +4,7 @@ import logging
 import shlex
 
 from sentiment.errors import UserError
-from sentiment.registry.git_tags import ARTIFACT, CHAMPION, TAG_NAME, TAG_PATTERNS
+from sentiment.registry.git_tags import ARTIFACT, CHAMPION, TAG_NAME, TAG_PATTERNS, read_tags
 from sentiment.repository import require_git
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,7 @@ def require_complete_tags() -> None:
         UserError: tags are missing here, or differ; the message has the command that fetches them. Or there
             are none here, and origin cannot be reached, so that it is not known whether there is a champion.
     """
-    local_tags = _parse_references(
-        require_git("for-each-ref", "--format=%(objectname) %(refname)", *TAG_PATTERNS).splitlines()
-    )
+    local_tags = _read_local_tags()
     remote_tags = _read_remote_tags(is_required=not local_tags)
     if missing := sorted(remote_tags.keys() - local_tags.keys()):
         is_shallow = require_git("rev-parse", "--is-shallow-repository").strip() == "true"
@@ -46,6 +44,11 @@ def require_complete_tags() -> None:
 def has_origin() -> bool:
     """Return whether this repository has a remote `origin`."""
     return REMOTE in require_git("remote").split()
+
+
+def _read_local_tags() -> dict[str, str]:
+    output = require_git("for-each-ref", "--format=%(objectname) %(refname)", *TAG_PATTERNS)
+    return _parse_references(output.splitlines())
 
 
 def _read_remote_tags(*, is_required: bool = False) -> dict[str, str]:
@@ -77,10 +80,14 @@ def _join(names: list[str], limit: int = 5) -> str:
 
 
 def list_unpublished_tags() -> list[str]:
-    """Return the registry's local tags that origin lacks, versions first; all tags if it cannot be read."""
-    remote_tags = _read_remote_tags()
-    names = require_git("for-each-ref", "--format=%(refname:strip=2)", *TAG_PATTERNS).splitlines()
-    unpublished = (name for name in names if TAG_NAME.fullmatch(name) and name not in remote_tags)
+    """Return the registry's local tags that origin lacks, versions first; all tags if it cannot be read.
+
+    A tag that has its name at origin but is not the same is among them, so that the push is refused: another
+    clone has changed the champion meanwhile.
+    """
+    local_tags, remote_tags = _read_local_tags(), _read_remote_tags()
+    names = (tag.name for tag in read_tags())
+    unpublished = (name for name in names if remote_tags.get(name) != local_tags[name])
     return sorted(unpublished, key=lambda name: ("#" in name, name))
 
 

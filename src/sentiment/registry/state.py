@@ -100,12 +100,10 @@ class Registry:
                     is_champion = champions and champions[-1].tag.commit == tag.commit
                     others = [other for other in champions if other.tag.commit != tag.commit]
                     champions = [] if is_champion else others
-            elif registration is not None:
-                if tag.details.get("Action") == ROLLBACK:
-                    champions = champions[:-1]
-                    while champions and champions[-1].tag.commit != tag.commit:
-                        champions = champions[:-1]
-                    champions = champions[:-1]
+                continue
+            if tag.details.get("Action") == ROLLBACK:
+                champions = _roll_back(champions, tag)
+            if registration is not None:
                 champions.append(Assignment(tag, registration))
             elif tag is assignments[-1]:
                 raise UserError(
@@ -157,6 +155,17 @@ class Registry:
     def next_counter(self) -> int:
         """Number of the next assignment or unassignment, counted as GTO counts."""
         return max((tag.counter for tag in self.tags), default=0) + 1
+
+
+def _roll_back(champions: list[Assignment], tag: RegistryTag) -> list[Assignment]:
+    """Return the champions before a rollback, without the previous one and those above the one it restores.
+
+    Versions that were deregistered later are not in the list, neither the previous nor the restored one.
+    """
+    if champions and champions[-1].registration.name == tag.details.get("Previous"):
+        champions = champions[:-1]
+    restored = [index for index, other in enumerate(champions) if other.tag.commit == tag.commit]
+    return champions[: restored[-1]] if restored else champions
 
 
 def open_registry() -> Registry:
