@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +178,20 @@ def test_ledgers_of_two_clones_are_united_by_push(
     assert sorted(entry.created for entry in _published(repository)) == [
         _entry(number).created for number in (2, 3, 4, 5)
     ]
+
+
+def test_push_restores_a_branch_that_was_deleted_at_origin(repository: Repository, tmp_path: Path) -> None:
+    append(_entry(2))
+    push_ledger()
+    other = clone(_origin(repository).root, tmp_path / "other")
+    _origin(repository).git("branch", "-D", "ledger")
+    push_ledger()
+    assert _published(repository) == [_entry(2)]
+    _origin(repository).git("branch", "-D", "ledger")
+    with chdir(other.root):  # which has fetched the branch and has no local one
+        push_ledger()
+        assert read_ledger() == [_entry(2)]
+    assert _published(repository) == [_entry(2)]
 
 
 def test_refused_push_retains_the_decisions(repository: Repository) -> None:

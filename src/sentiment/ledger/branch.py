@@ -84,15 +84,15 @@ def push_ledger() -> None:
     """
     for _ in range(PUSH_ATTEMPTS):
         error = None
-        _fetch()
-        old, remote = _resolve(BRANCH), _resolve(REMOTE_BRANCH)
-        lines = unite(_read_lines(remote), _read_lines(old))
+        remote, old = _fetch(), _resolve(BRANCH)
+        fetched = _resolve(REMOTE_BRANCH)  # also if the branch has been deleted at origin since then
+        lines = unite(_read_lines(fetched), _read_lines(old))
         _parse(lines)
         if lines == _read_lines(remote):
             return
         commit = old
-        if commit is None or lines != _read_lines(old) or (remote and not _is_ancestor(remote, commit)):
-            commit = _commit(lines, [old, remote], f"Unite with the ledger of {REMOTE}")
+        if commit is None or lines != _read_lines(old) or (fetched and not _is_ancestor(fetched, commit)):
+            commit = _commit(lines, [old, fetched], f"Unite with the ledger of {REMOTE}")
             error = _move_branch(old, commit)
         if error is None:
             error = _push(commit)
@@ -172,17 +172,26 @@ def _parse(lines: Iterable[str]) -> list[LedgerEntry]:
     return sorted(entries, key=lambda entry: (entry.created, entry.id))
 
 
-def _fetch() -> None:
-    """Fetch origin's branch by its name, since a clone of a single branch, as on CI services, lacks it."""
+def _fetch() -> str | None:
+    """Fetch origin's branch by its name, since a clone of a single branch, as on CI services, lacks it.
+
+    Returns:
+        Commit of the branch at origin, as fetched last if origin cannot be reached; None if origin has no
+        such branch, or no longer.
+    """
     if run_git("remote", "get-url", REMOTE) is None:
-        return
+        return None
     try:
         listed = require_git("ls-remote", REMOTE, BRANCH, timeout_s=TIMEOUT_S).split()
         if listed and listed[0] != _resolve(REMOTE_BRANCH):
             refspec = f"+{BRANCH}:{REMOTE_BRANCH}"
             require_git("fetch", "--quiet", "--no-tags", REMOTE, refspec, timeout_s=TIMEOUT_S)
     except UserError as error:
-        logger.warning("cannot fetch the ledger of %s: %s; decisions made elsewhere may lack", REMOTE, error)
+        logger.warning(
+            "cannot fetch the ledger of %s: %s; decisions made elsewhere may be missing", REMOTE, error
+        )
+        return _resolve(REMOTE_BRANCH)
+    return _resolve(REMOTE_BRANCH) if listed else None
 
 
 def _resolve(reference: str) -> str | None:
