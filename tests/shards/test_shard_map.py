@@ -1,7 +1,9 @@
 """Maps over shards: order, bounded memory, and errors, in process and in processes."""
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -95,6 +97,24 @@ def test_shard_of_a_killed_process_is_repeated(tmp_path: Path) -> None:
     sums = [sum(batch) for batch in BATCHES]
     assert list(Processes(2, 1).map(Summing, (4, tmp_path), BATCHES)) == sums
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class SummingSlowly(Summing):
+    """Has not ended the next shard when the sum of one is read."""
+
+    def __call__(self, batches: Iterable[Sequence[int]]) -> int:
+        time.sleep(0.2)
+        return super().__call__(batches)
+
+
+@pytest.mark.slow
+def test_processes_killed_after_each_result_lose_none() -> None:
+    results = Processes(2, 1).map(SummingSlowly, None, BATCHES)
+    for batch in BATCHES:
+        assert next(results) == sum(batch)
+        for child in multiprocessing.active_children():
+            child.kill()
+        time.sleep(0.2)  # until the pool knows that it is broken
 
 
 class Dying:

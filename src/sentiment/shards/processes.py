@@ -73,11 +73,7 @@ class _Pool:
         self._executor = self._start()
 
     def submit(self, shard: Shard) -> _Task[Shard]:
-        try:
-            return _Task(shard, self._executor, self._send(shard))
-        except BrokenProcessPool:  # a process has died since the last result
-            self._executor = self._start()
-            return _Task(shard, self._executor, self._send(shard))
+        return _Task(shard, *self._send(shard))
 
     def wait(self, task: _Task[Any]) -> Any:
         while True:
@@ -92,7 +88,7 @@ class _Pool:
                             "because memory ran out; try again with DATA_WORKERS=1"
                         ) from None
                     self._executor = self._start()
-                task.pool, task.future = self._executor, self._send(task.shard)
+                task.pool, task.future = self._send(task.shard)
 
     def shut_down(self) -> None:
         self._executor.shutdown(cancel_futures=True)
@@ -102,9 +98,14 @@ class _Pool:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self._count, context, _prepare_process, self._recipe)
 
-    def _send(self, shard: Any) -> Future[Any]:
+    def _send(self, shard: Any) -> tuple[ProcessPoolExecutor, Future[Any]]:
         with blocked_interrupts():
-            return self._executor.submit(_run, shard)
+            try:
+                future = self._executor.submit(_run, shard)
+            except BrokenProcessPool:  # a process has died since the last result
+                self._executor = self._start()
+                future = self._executor.submit(_run, shard)
+        return self._executor, future
 
 
 _function: Callable[[Any], Any] | None = None
