@@ -13,6 +13,9 @@ Arguments = ParamSpec("Arguments")
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 """System error numbers: no space on the device, or the disk quota is exceeded."""
 
+INTERRUPTED_STATUS = 130
+"""Exit status after Ctrl-C, as that of a shell: 128 and the number of SIGINT."""
+
 
 class UserError(Exception):
     """An error that the user can fix: an invalid parameter, a missing file, an unreachable server."""
@@ -112,6 +115,6 @@ def exits_cleanly(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
             raise SystemExit(error.exit_status) from None
         except KeyboardInterrupt:
             print("interrupted; output files are complete or unchanged", file=sys.stderr)
-            raise SystemExit(130) from None
+            raise SystemExit(INTERRUPTED_STATUS) from None
 
     return wrapped

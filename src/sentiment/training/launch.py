@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from sentiment.errors import UserError
+from sentiment.child_processes import blocked_interrupts
+from sentiment.errors import INTERRUPTED_STATUS, UserError
 from sentiment.logs import silence
 from sentiment.params.train import TrainParams
 from sentiment.training.ranks import SINGLE, LostRankError, Ranks, communicate
@@ -93,6 +94,7 @@ def join_ranks(params: TrainParams) -> Iterator[Ranks]:
     if rank > 0:
         silence()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; rank 0 reports it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `start_ranks` has blocked it
     with open_process_group(params, Ranks(rank, params.ranks), local_rank) as ranks:
         yield ranks
 
@@ -148,7 +150,7 @@ def start_ranks(module: str, count: int) -> None:
     """Run a module in several processes of this machine, one rank each, until all have ended.
 
     If a rank is killed, for example since memory ran out, the others end as well and all start again: the
-    training resumes from its checkpoint.
+    training resumes from its checkpoint. After Ctrl-C, nothing starts again.
 
     Args:
         module: module whose `main` calls `join_ranks`.
@@ -157,8 +159,11 @@ def start_ranks(module: str, count: int) -> None:
     Raises:
         UserError: ranks were killed repeatedly.
         SystemExit: a rank ended with an error, which it has reported; the exit status is that of the rank.
+        KeyboardInterrupt: ranks were killed after Ctrl-C.
     """
-    interrupt = signal.signal(signal.SIGINT, lambda *_: None)  # rank 0 gets it as well, and ends the training
+    interrupted = threading.Event()
+    # A terminal sends the signal to rank 0 as well, which ends the training.
+    previous = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
         for _ in range(MAX_STARTS):
             # In the store, the ranks find each other. It listens at a port that the system chooses.
@@ -170,10 +175,12 @@ def start_ranks(module: str, count: int) -> None:
             names = {rank: signal.Signals(-status).name for rank, status in enumerate(statuses) if status < 0}
             if not names:
                 raise SystemExit(max(statuses))
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             killed = ", ".join(f"rank {rank} ({name})" for rank, name in names.items())
             logger.warning(f"killed: {killed}; all ranks end, to start again from the last checkpoint")
     finally:
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, previous)
     raise UserError(
         f"train: ranks were killed {MAX_STARTS} times, the last time {killed}; start the same command again "
         "to resume, for example with less other work on this machine if memory ran out"
@@ -193,20 +200,23 @@ def _start_rank(module: str, rank: int, count: int, port: int) -> "subprocess.Po
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
         PARENT: os.getpid(),
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", module],
-        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
-    )
+    with blocked_interrupts():  # until `join_ranks`
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            env={**os.environ, **{name: str(value) for name, value in environment.items()}},
+        )
 
 
 def _wait(ranks: Sequence["subprocess.Popen[bytes]"]) -> list[int]:
     """Wait until all ranks have ended, and return their exit statuses; minus the signal if one was killed.
 
-    Once a rank has failed, the others have `GRACE_SECONDS` to end; then they are terminated, with status 1.
+    Once a rank has failed, the others have `GRACE_SECONDS` to end; then they are killed, with status 1. After
+    Ctrl-C, which rank 0 reports, they are killed at once: they may wait for rank 0 to join them.
     """
     while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):
         time.sleep(POLL_SECONDS)
-    deadline = time.monotonic() + GRACE_SECONDS
+    grace = 0.0 if ranks[0].poll() == INTERRUPTED_STATUS else GRACE_SECONDS
+    deadline = time.monotonic() + grace
     statuses = []
     for rank in ranks:
         try:

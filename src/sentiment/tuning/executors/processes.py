@@ -15,7 +15,7 @@ import torch
 from filelock import Timeout
 
 from sentiment.child_processes import blocked_interrupts, end_with_parent, interrupt
-from sentiment.errors import UserError, translated_errors
+from sentiment.errors import INTERRUPTED_STATUS, UserError, translated_errors
 from sentiment.logs import progress_bar, silence
 from sentiment.params import Params
 from sentiment.settings import load_settings
@@ -164,7 +164,7 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
         messages.send(str(error))
         raise SystemExit(UserError.exit_status) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED_STATUS) from None
     finally:
         # Libraries clean up when the interpreter exits; a signal during that would print a traceback.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
