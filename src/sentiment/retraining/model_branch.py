@@ -120,24 +120,28 @@ def _copy_model(artifact: str, stores: list[Path], target: Path) -> None:
     Raises:
         FileNotFoundError: no store has one of them.
     """
-    listing = _copy_object(artifact, stores, target)
-    for entry in json.loads(listing.read_bytes()):
-        file = _copy_object(str(entry["md5"]), stores, target)
-        if file.stat().st_size > MAX_FILE_BYTES:
+    listing = _find_object(artifact, stores)
+    entries = json.loads(listing.read_bytes())
+    # Find all before any is copied: files of a model that lacks one would be published for nothing.
+    found = {artifact: listing, **{entry["md5"]: _find_object(entry["md5"], stores) for entry in entries}}
+    for md5, source in found.items():
+        copy = target / _locate_object(md5)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    for entry in entries:
+        if found[entry["md5"]].stat().st_size > MAX_FILE_BYTES:
             logger.warning(
                 "%s has more than 100 MB, which GitHub refuses: use a DVC remote", entry["relpath"]
             )
 
 
-def _copy_object(md5: str, stores: list[Path], target: Path) -> Path:
-    relative_path = Path("files", "md5", md5[:2], md5[2:])
-    copy = target / relative_path
-    if not copy.exists():
-        for store in stores:
-            if (store / relative_path).is_file():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(store / relative_path, copy)
-                break
-        else:
-            raise FileNotFoundError(f"no object {md5}")
-    return copy
+def _find_object(md5: str, stores: list[Path]) -> Path:
+    for store in stores:
+        if (path := store / _locate_object(md5)).is_file():
+            return path
+    raise FileNotFoundError(f"no object {md5}")
+
+
+def _locate_object(md5: str) -> Path:
+    """Return the path of an object in a DVC remote or cache."""
+    return Path("files", "md5", md5[:2], md5[2:])
