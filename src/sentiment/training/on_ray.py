@@ -156,9 +156,11 @@ class _Driver:
                 for task in tasks:
                     with suppress(RayError):
                         ray.cancel(task, force=True)
-                with suppress(RayError):
-                    self._handle(ray.get(inbox.take.remote()))
-                ray.kill(inbox)
+                try:
+                    with suppress(RayError):
+                        self._handle(ray.get(inbox.take.remote()))
+                finally:
+                    ray.kill(inbox)
 
     def _start_inbox(self) -> Any:
         here = NodeAffinitySchedulingStrategy(self._cluster.driver_node, soft=False)
