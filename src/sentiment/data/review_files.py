@@ -15,7 +15,7 @@ from sentiment.data.download import fetch
 from sentiment.data.json_parquet import read_json_rows, read_parquet_rows
 from sentiment.data.locations import expand_pattern, redact_url, to_local_path
 from sentiment.data.parquet import SCHEMA
-from sentiment.data.validation import Cells, shorten
+from sentiment.data.validation import Cells, map_label, shorten
 from sentiment.errors import UserError
 from sentiment.params.sources import FilesSource
 
@@ -128,7 +128,7 @@ def _read_file(path: Path, name: str, source: FilesSource) -> Iterator[pa.Record
         for texts, labels, groups in _read_rows(path, name, kind, compression, source):
             rows = [f"{name} row {row}" for row in range(rows_read + 1, rows_read + len(texts) + 1)]
             rows_read += len(texts)
-            mapped = [_map_label(label, row, source) for label, row in zip(labels, rows, strict=True)]
+            mapped = [map_label(label, row, source.labels) for label, row in zip(labels, rows, strict=True)]
             columns = [
                 pa.array(texts, pa.string()),
                 pa.array(mapped, pa.int8()),
@@ -154,15 +154,6 @@ def _read_rows(
             yield from read_json_rows(stream, name, source.columns)
         else:
             yield from read_delimited_rows(stream, name, source, DELIMITERS[kind])
-
-
-def _map_label(label: str | None, row: str, source: FilesSource) -> int | None:
-    if label is None:
-        raise UserError(f"{row}: no label")
-    if label not in source.labels:
-        known = ", ".join(source.labels)
-        raise UserError(f"{row}: label {shorten(label)!r} is not one of the keys of labels: {known}")
-    return source.labels[label]
 
 
 def _detect_format(name: str, source: FilesSource) -> tuple[str, Compression | None]:

@@ -207,6 +207,26 @@ def require_columns(where: str, wanted: Sequence[str], found: Sequence[str]) -> 
         )
 
 
+def map_label(label: str | None, row: str, labels: Mapping[str, int | None]) -> int | None:
+    """Return 0 or 1 for the canonical text of a label, or None if its row is to be dropped.
+
+    Args:
+        label: canonical text; None if the cell is empty.
+        row: location of the row, for messages.
+        labels: the source's mapping of labels.
+
+    Raises:
+        UserError: there is no label, or it is not in the mapping.
+    """
+    if label is None:
+        raise UserError(f"{row}: no label")
+    if label not in labels:
+        raise UserError(
+            f"{row}: label {shorten(label)!r} is not one of the keys of labels: {', '.join(labels)}"
+        )
+    return labels[label]
+
+
 def shorten(text: str) -> str:
     """Return the beginning of a text from a file without unprintable characters, for a message."""
     first = text.partition("\n")[0][:MAX_EXCERPT_CHARACTERS]
