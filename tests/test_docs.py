@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sentiment.environment import list_declared_packages
 from sentiment.params.loading import FORMER_NAMES
 from sentiment.settings import Settings
 from tests.project import ROOT
@@ -25,6 +26,7 @@ PAGES = sorted(
 )
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 OUTPUTS = ("data", "metrics", "mlruns", "models", "plots", "reports")
 """Folders whose content the pipeline writes, so that a fresh clone lacks most of it."""
@@ -144,6 +146,22 @@ def test_files_of_a_stage_are_those_in_dvc_yaml(stage: str) -> None:
     described = re.findall(r"`([^`]+)`", row[2])
     assert all(any(f"{out}/".startswith(f"{one}/") for one in described) for out in _written(declared))
     assert all(any(f"{out}/".startswith(f"{one}/") for out in _written(declared)) for one in described)
+
+
+def test_packages_re_run_the_stages_that_declare_them() -> None:
+    section = OPERATIONS.read_text(encoding="utf-8").partition("## Changing a package")[2]
+    rows = re.findall(r"^\| (`.+) \| (.+) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    stages = {name: set(list_declared_packages(stage)) for name, stage in _stages().items()}
+    documented = {
+        package: set(stages) if run_again == "all" else set(run_again.split(", ")) - {"none"}
+        for packages, run_again in rows
+        for package in re.findall(r"`([\w-]+)`", packages)
+    }
+    declared = {
+        package: {name for name, packages in stages.items() if package in packages}
+        for package in set().union(*stages.values())
+    }
+    assert {package: names for package, names in documented.items() if names} == declared
 
 
 def _leaves(node: Any, name: str) -> Iterator[str]:

@@ -173,7 +173,7 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
     if (folder / CONFIG_FILE).exists():
         if not Path(name).is_absolute():
             warn_about_revision(name, "model of the working tree")
-        yield _load(name, folder)
+        yield _load_compared_model(name, folder)
     elif name in paths.PIPELINE_MODELS:
         raise UserError(f"{name}: {folder} does not exist yet; `dvc repro` writes it")
     elif not is_revision(name):
@@ -183,10 +183,10 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
         )
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            yield _load(name, fetch_model(name, Path(temporary) / "model"))
+            yield _load_compared_model(name, fetch_model(name, Path(temporary) / "model"))
 
 
-def _load(name: str, folder: Path) -> ComparedModel:
+def _load_compared_model(name: str, folder: Path) -> ComparedModel:
     if folder.resolve() in {paths.model(candidate).resolve() for candidate in paths.CANDIDATES}:
         if find_inputs_missing_from_lock(compute_dvc_hashes([paths.TOKENIZER])):
             raise UserError(
@@ -200,7 +200,8 @@ def _load(name: str, folder: Path) -> ComparedModel:
     if seen_texts is None:
         raise UserError(
             f"{name}: the model has no {SEEN_TEXTS_FILE}, so reviews that it has learned from cannot be left "
-            "out; evaluate writes the file to models/selected from this version on"
+            "out: an earlier version of the code wrote the model; `dvc repro` writes one with this file to "
+            f"{paths.SELECTED}"
         )
     return ComparedModel(name, Predictor.load(folder), seen_texts)
 

@@ -106,17 +106,18 @@ def is_revision(name: str) -> bool:
     return get_commit(name) is not None
 
 
-def warn_about_revision(name: str, taken: str) -> None:
+def warn_about_revision(name: str, used: str) -> None:
     """Warn if a name is also that of a git revision.
 
     Args:
         name: name that the user gave.
-        taken: what else it is the name of, and is taken for.
+        used: what else it names, which is used, such as "folder".
     """
     if is_revision(name):
         logger.warning(
-            "%s is a %s and also a git revision: the %s is taken; `heads/%s` is a branch, `tags/%s` a tag",
-            *(name, taken, taken, name, name),
+            "%s names a %s and also a git revision; the %s is used. For the revision, write `heads/%s` "
+            "(branch) or `tags/%s` (tag)",
+            *(name, used, used, name, name),
         )
 
 

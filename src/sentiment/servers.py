@@ -36,7 +36,8 @@ NO_STUDY = "there is no study yet; `dvc repro tune` starts one"
 def serve_mlflow_ui(port: int) -> None:
     """Serve the MLflow UI until Ctrl-C, and print the address of the table of runs once it answers.
 
-    If MLFLOW_TRACKING_URI is a tracking server, which has its own UI, only that page is printed.
+    If MLFLOW_TRACKING_URI is a tracking server, nothing is started; the path of the table of runs in the
+    server's own UI is printed.
 
     Args:
         port: port to listen on.

@@ -49,10 +49,10 @@ class Settings(LogSettings):
     """Maximum number of processes that tokenize reviews; by default the number of cores. Each one gets at
     least 25,000 reviews."""
     ray_address: str | None = None
-    """Head node of a Ray cluster that runs trials and other tasks: HOST:PORT, or `auto` on one of its nodes;
-    by default everything runs on this machine."""
+    """Head node of a Ray cluster that runs trials, ranks and shards of reviews: HOST:PORT, or `auto` on one
+    of its nodes; by default everything runs on this machine."""
     ray_checkpoints: SecretStr | None = None
-    """Storage that all nodes can write to, as an address of fsspec: a task whose node died resumes there. By
+    """Storage that all nodes can write to, as an address of fsspec: a trial whose node died resumes there. By
     default it starts again. It may contain a password."""
     ray_task_memory_gb: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
     """Memory in gigabytes (10^9 bytes) that each trial and each rank declares to Ray; by default none."""

@@ -47,7 +47,7 @@ class StageInputs:
         return {kind: compute_md5(json.dumps(self.values[kind], sort_keys=True).encode()) for kind in KINDS}
 
     def find_differences(self, other: "StageInputs", kind: Kind) -> list[str]:
-        """Return the paths or dotted names of the inputs of a kind that two stages do not have in common."""
+        """Return the sorted paths or dotted names of the inputs of a kind that differ between two stages."""
         own, others = self.values[kind], other.values[kind]
         return sorted(name for name in {*own, *others} if own.get(name, _ABSENT) != others.get(name, _ABSENT))
 

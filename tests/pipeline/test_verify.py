@@ -375,7 +375,7 @@ def test_revision_named_as_a_folder_is_verified(verified: Project) -> None:
     assert _verify(verified, "stages", status=0)["subject"] == "stages"
     verified.run("git", "branch", "models/selected")
     done = verified.run("sentiment", "verify", "models/selected")
-    assert "is a folder and also a git revision: the folder is taken" in done.stderr
+    assert "names a folder and also a git revision; the folder is used" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["no-such-branch", "0" * 32, "--output=x"])

@@ -44,7 +44,7 @@ def compute_duplicate_key(text: str) -> str:
 
 
 def fold_text(text: str) -> str:
-    """Remove case, Unicode form and invisible characters from a text; whitespace is retained."""
+    """Normalize case and Unicode form of a text and remove invisible characters; whitespace is retained."""
     if not text.isprintable():  # may have letters that Python does not know; too slow for all texts
         text = _TOKENIZER_NORMALIZER.normalize_str(text)
     visible = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text))

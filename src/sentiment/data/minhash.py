@@ -177,17 +177,17 @@ class SignatureIndex:
         while pending:
             start, end = pending.pop()
             keys = self._compute_band_keys(queries[start:end])
-            spans = [
-                _find_equal_spans(index_keys, query_keys)
+            matches = [
+                _find_matches(index_keys, query_keys)
                 for index_keys, query_keys in zip(self._keys, keys, strict=True)
             ]
-            if end - start > 1 and sum(int(counts.sum()) for _, _, counts in spans) > MAX_PAIRS:
+            if end - start > 1 and sum(int(counts.sum()) for _, _, counts in matches) > MAX_PAIRS:
                 half = (start + end) // 2
                 pending += [(half, end), (start, half)]
                 continue
             pairs = [
                 np.column_stack([np.repeat(hits, counts), positions[_concatenate_ranges(first, counts)]])
-                for positions, (hits, first, counts) in zip(self._positions, spans, strict=True)
+                for positions, (hits, first, counts) in zip(self._positions, matches, strict=True)
             ]
             all_pairs = np.concatenate(pairs).astype(np.int64)
             codes = np.unique((all_pairs[:, 0] + start) * len(self._signatures) + all_pairs[:, 1])
@@ -232,10 +232,15 @@ def _compute_rows_per_band(similarity: float) -> int:
     return max(eligible, default=1)
 
 
-def _find_equal_spans(
+def _find_matches(
     ordered: NDArray[np.uint32], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Find keys in a sorted array; return the positions of those found, their first hits and their counts."""
+    """Find keys in a sorted array.
+
+    Returns:
+        Positions of the keys that occur in `ordered`; for each of these, the position of its first occurrence
+        in `ordered`, and the number of its occurrences.
+    """
     order = np.argsort(keys)  # sorted keys are searched in order, which uses the processor's cache
     first = np.searchsorted(ordered, keys[order])
     hits = np.flatnonzero(ordered.take(first, mode="clip") == keys[order]) if len(ordered) else first[:0]

@@ -41,8 +41,8 @@ def fit_temperature(labels: NDArray[np.integer], logits: NDArray[np.floating]) -
     if not logits.any():
         return 1.0
 
-    def is_loss_rising(inverse: float) -> bool:
-        return bool(np.mean(logits * (expit(inverse * logits) - labels)) > 0)
+    def is_loss_rising(inverse_temperature: float) -> bool:
+        return bool(np.mean(logits * (expit(inverse_temperature * logits) - labels)) > 0)
 
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
     if is_loss_rising(low):

@@ -30,7 +30,7 @@ class LabelIssues:
     """Reviews whose labels look wrong, by confident learning.
 
     Attributes:
-        rows: their rows, the most likely error first, shape (n_issues,).
+        rows: their indices, the most likely error first, shape (n_issues,).
         thresholds: mean predicted probability of each label among the reviews with that label, shape (2,).
     """
 
@@ -41,7 +41,7 @@ class LabelIssues:
 def find_confident_errors(
     labels: NDArray[np.int8], probabilities: NDArray[np.float64], threshold: float = 0.5
 ) -> NDArray[np.int64]:
-    """Return the rows of the wrong predictions, the most confident first.
+    """Return the indices of the wrong predictions, the most confident first, shape (n_errors,).
 
     Args:
         labels: labels, 0 or 1, shape (n_reviews,).

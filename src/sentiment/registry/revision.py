@@ -87,8 +87,8 @@ def read_committed_model(commit: str) -> CommittedModel:
         violated_limits = tuple(map(str, metrics["violated_limits"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{commit}: {metrics_path} has another format ({type(error).__name__}: {error}); a model can be "
-            "registered from the version on that reports `violated_limits`"
+            f"{commit}: cannot read {metrics_path} ({type(error).__name__}: {error}): an earlier version of "
+            "the code wrote it; run `dvc repro`, commit its results and register that commit"
         ) from None
     return CommittedModel(commit, candidate, artifact_md5, model_md5, params, scalar_metrics, violated_limits)
 

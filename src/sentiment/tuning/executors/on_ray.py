@@ -54,7 +54,7 @@ def compute_needs(params: Params, settings: Settings) -> Needs:
 
 
 class OnRay:
-    """Runs a search on a Ray cluster, with as many trials at once as the cluster has places."""
+    """Runs a search on a Ray cluster, with as many trials at the same time as the cluster has places."""
 
     description = "ray"
 

@@ -72,7 +72,9 @@ class Driver:
         places = min(most, self._cluster.count_slots(self._needs))
         if places != self.places:
             logger.info(
-                f"Ray: {places} trials at once" if places else f"Ray: waiting for a node with {self._needs}"
+                f"Ray: up to {places} trials run at the same time"
+                if places
+                else f"Ray: waiting for a node with {self._needs}"
             )
         self.places = places
 
