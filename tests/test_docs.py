@@ -205,7 +205,9 @@ def test_names_in_recipes_exist_in_the_code() -> None:
     recipes = _prose(ARCHITECTURE).partition("\n## Recipes\n")[2]
     quoted = set(re.findall(r"`(_?[A-Za-z]+(?:_[A-Za-z]+)+|[A-Z][a-z]+[A-Za-z]*|[A-Z]{4,})`", recipes))
     code = "\n".join(
-        path.read_text(encoding="utf-8") for top in ("src", "tests", "bench") for path in (ROOT / top).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for top in ("src", "tests", "bench")
+        for path in (ROOT / top).rglob("*.py")
     )
     assert quoted
     assert not [name for name in sorted(quoted) if not re.search(rf"\b{name}\b", code)]

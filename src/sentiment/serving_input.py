@@ -1,8 +1,6 @@
 """Validation of requests to the served model, with error messages of one sentence."""
 
-import functools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -68,13 +66,12 @@ def validate_requests() -> None:
     The logged model pins the version of MLflow that serves it.
     """
     scoring_server.infer_and_parse_data = _parse_json
-    scoring_server.parse_csv_input = _with_validation("a CSV table with a header", _parse_csv)
-    scoring_server.parse_parquet_input = _with_validation("a Parquet table", _parse_parquet)
+    scoring_server.parse_csv_input = _parse_csv
+    scoring_server.parse_parquet_input = _parse_parquet
 
 
 _parse_table = scoring_server.infer_and_parse_data
-_parse_csv = scoring_server.parse_csv_input
-_parse_parquet = scoring_server.parse_parquet_input
+_parse_parquet_table = scoring_server.parse_parquet_input
 
 
 def _parse_json(data: dict[str, Any], schema: object = None) -> pd.DataFrame:
@@ -101,18 +98,27 @@ def _build_table(values: Any, name: str) -> pd.DataFrame:
         raise RequestError(f"The columns of `{name}` differ in length.") from None
 
 
-def _with_validation(kind: str, parse: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """Wrap one of the server's parsers so that it validates the table and raises RequestError."""
+def _parse_csv(csv_input: Any, schema: object = None) -> pd.DataFrame:
+    """Parse a CSV table of texts.
 
-    @functools.wraps(parse)
-    def parse_and_validate(*args: Any, **kwargs: Any) -> pd.DataFrame:
-        try:
-            table = parse(*args, **kwargs)
-        except MlflowException:
-            raise RequestError(f"The request is not {kind}.") from None
-        return pd.DataFrame({TEXT: extract_texts(table)})
+    Pandas would make an index of the fields that exceed the header, and skip empty lines, so that it would
+    predict the end of an unquoted text with commas, and predictions would not be those of their lines.
+    """
+    try:
+        table = pd.read_csv(csv_input, dtype=str, skip_blank_lines=False)
+    except ValueError:  # pandas raises subclasses of it
+        raise RequestError("The request is not a CSV table with a header.") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise RequestError("A row has more fields than the header: texts with commas must be in quotes.")
+    return pd.DataFrame({TEXT: extract_texts(table)})
 
-    return parse_and_validate
+
+def _parse_parquet(parquet_input: Any) -> pd.DataFrame:
+    try:
+        table = _parse_parquet_table(parquet_input)  # type: ignore[no-untyped-call]
+    except MlflowException:
+        raise RequestError("The request is not a Parquet table.") from None
+    return pd.DataFrame({TEXT: extract_texts(table)})
 
 
 def _describe_type(value: object) -> str:

@@ -86,6 +86,12 @@ def test_file_without_checksum_is_downloaded_again_only_if_it_changed(server: Se
     assert len(server.downloads) == 2
 
 
+def test_truncated_file_without_checksum_is_downloaded_again(server: Served) -> None:
+    path = fetch([server.url()], None)
+    os.truncate(path, 1000)
+    assert fetch([server.url()], None).read_bytes() == CONTENT
+
+
 def test_file_without_checksum_and_tag_is_downloaded_again(server: Served) -> None:
     server.etag = None
     fetch([server.url()], None)

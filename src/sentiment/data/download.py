@@ -67,7 +67,7 @@ def _try_download(url: str, entry: CacheEntry, has_checksum: bool) -> bool:
     remote = RemoteFile(url)
     version = remote.request_version()
     is_current = entry.load_version() == version and (has_checksum or version.tag is not None)
-    if is_current and entry.file.exists() and not has_checksum:
+    if is_current and not has_checksum and entry.has_file(version.size):
         return False
     offset = entry.count_partial_bytes() if is_current else 0
     if version.size is not None and offset >= version.size > 0:

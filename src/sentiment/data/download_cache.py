@@ -144,6 +144,14 @@ class CacheEntry:
         finally:
             lock.release()
 
+    def has_file(self, size: int | None) -> bool:
+        """Return whether the whole file is here. A file of another size was damaged, as by a power failure.
+
+        Args:
+            size: size of the file in bytes; None if it is not known.
+        """
+        return self.file.exists() and size in (None, self.file.stat().st_size)
+
     def load_version(self) -> FileVersion | None:
         """Return the stored version, or None if it is missing or cannot be parsed."""
         try:
