@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -121,16 +122,7 @@ class Cycle:
         with tempfile.TemporaryDirectory() as temporary:
             champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
             params = self._params.retrain.model_copy(update={"accept": _read_committed_accept()})
-            return check_new_rows(champion, params, self._find_previous_rows())
-
-    def _find_previous_rows(self) -> int | None:
-        """Return the new rows of the last retraining that was not stopped; None if there is none."""
-        batches = [
-            entry.details["data_gate"]["batch"]
-            for entry in self._ledger
-            if entry.outcome != "data_stopped" and entry.details.get("data_gate")
-        ]
-        return next((batch["rows"] for batch in reversed(batches) if batch), None)
+            return check_new_rows(champion, params, find_previous_rows(self._ledger))
 
     def _find_nothing_new(self) -> str | None:
         """Return why there is no new model; None if there is one."""
@@ -247,6 +239,20 @@ class Cycle:
         except UserError as error:  # the models have learned from most of these rows
             logger.warning("the models are not compared on fresh rows: %s", error)
             return None
+
+
+def find_previous_rows(ledger: Sequence[LedgerEntry]) -> int | None:
+    """Return the number of new rows of the last retraining that had some and was not stopped, if any.
+
+    Args:
+        ledger: the decisions, by time.
+    """
+    batches = [
+        entry.details["data_gate"]["batch"]
+        for entry in ledger
+        if entry.outcome != "data_stopped" and entry.details.get("data_gate")
+    ]
+    return next((batch["rows"] for batch in reversed(batches) if batch and batch["rows"]), None)
 
 
 def _read_committed_accept() -> tuple[str, ...]:
