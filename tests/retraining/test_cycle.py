@@ -8,7 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from bench.retrain.cycle import EASY
+from sentiment.data.removal import compute_keys
 from tests.project import Project, kill
 from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
@@ -115,6 +118,17 @@ def test_good_batch_is_compared_with_a_margin(retraining: RetrainingProject) -> 
     assert retraining.result["outcome"] in ("promote", "cannot_tell")
     assert retraining.result["data_gate"]["violations"] == []
     assert any("train: " in line for line in retraining.result["changes"]["data"])
+
+
+def test_model_that_forgets_a_review_need_not_be_better(retraining: RetrainingProject) -> None:
+    train = pq.read_table(retraining.root / "data/reviews/train.parquet")
+    (key,) = compute_keys(train["text"].to_pylist()[:1])
+    (retraining.root / "data/removed.txt").write_text(f"{key}  # its author asked for it\n")
+    retraining.project.commit("remove a review")
+    retraining.retrain()
+    assert retraining.result["data_gate"]["batch"] is None
+    assert retraining.result["outcome"] in ("promote", "cannot_tell")
+    assert "better than the champion is needed" not in retraining.result["reason"]
 
 
 def test_equal_inputs_on_another_processor_are_nothing_new(retraining: RetrainingProject) -> None:

@@ -80,14 +80,14 @@ class Cycle:
             CHALLENGER,
             self._champion,
             find_anchor(self._registry),
-            data_changed=gate is not None and gate.batch is not None,
+            data_changed=gate is not None and gate.has_changed,
             looks=count_looks(self._ledger, self._test_digest),
             params=self._params,
         )
 
     @property
     def _has_data_changed(self) -> bool:
-        """Whether the models learn from other reviews than the champion."""
+        """Whether the files with the reviews that models learn from are others than the champion's."""
         return self._champion is not None and has_data_changed(self._champion.tag.commit)
 
     @cached_property
@@ -112,7 +112,7 @@ class Cycle:
         return check_stopped_download(error.lines, self._params.download)
 
     def _check_data(self) -> "DataGateResult | None":
-        """Check the new rows against the champion; None if there are none, or no champion."""
+        """Check the new rows against the champion; None for the same reviews, or without a champion."""
         if self._champion is None or not self._has_data_changed:
             return None
         from sentiment.comparison import fetch_model
@@ -122,7 +122,12 @@ class Cycle:
         with tempfile.TemporaryDirectory() as temporary:
             champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
             params = self._params.retrain.model_copy(update={"accept": _read_committed_accept()})
-            return check_new_rows(champion, params, find_previous_rows(self._ledger))
+            return check_new_rows(
+                champion,
+                params,
+                find_previous_rows(self._ledger),
+                learns_unlabelled=self._params.train.unlabelled != "ignore",
+            )
 
     def _find_nothing_new(self) -> str | None:
         """Return why there is no new model; None if there is one."""
