@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from bench.retrain.cycle import EASY
 from sentiment.data.removal import compute_keys
+from sentiment.ledger import EXIT_STATUSES
 from tests.project import Project, kill
+from tests.retraining.conftest import Hook
 from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
 GONE = {
@@ -199,13 +201,52 @@ def test_failures_have_their_own_status(retraining: RetrainingProject) -> None:
 def test_without_a_commit_nothing_runs(project: Project) -> None:
     before = project.tree()
     project.run("dvc", "config", "core.no_scm", "true")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
     project.run("dvc", "config", "core.no_scm", "false")
     shutil.rmtree(project.root / ".git")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
     project.run("git", "init", "-q")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
-    assert project.tree() == before
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
+    tree = project.tree()
+    assert tree.pop("reports/retrain.md").startswith(b"# Retraining: failed\n\nRetrain needs a commit")
+    assert tree == before
+
+
+def test_without_a_remote_a_push_fails_at_once(retraining: RetrainingProject, hook: type[Hook]) -> None:
+    retraining.project.set_params({"evaluate.threshold.value": 0.45})
+    process = retraining.retrain(2, "--push")
+    assert "no remote origin" in process.stderr
+    assert "Running stage" not in process.stdout
+    assert retraining.report.startswith(
+        "# Retraining: failed\n\n--push: this repository has no remote origin"
+    )
+    assert [content["outcome"] for content in hook.bodies] == ["failed"]
+
+
+def test_push_that_fails_hides_no_outcome(
+    retraining: RetrainingProject, hook: type[Hook], tmp_path: Path
+) -> None:
+    project, origin = retraining.project, tmp_path / "origin.git"
+    project.run("git", "init", "-q", "--bare", str(origin))
+    project.run("git", "remote", "add", "origin", str(origin))
+    refuse = origin / "hooks/pre-receive"
+    refuse.write_text("#!/bin/sh\necho the ledger is protected >&2\nexit 1\n")
+    refuse.chmod(0o755)
+    project.set_params({"evaluate.threshold.value": 0.45})
+    process = retraining.retrain(2, "--push", "--exit-code")
+    outcome = retraining.result["outcome"]
+    assert process.stdout.splitlines()[-1].startswith(f"{outcome}: ")
+    assert "the ledger is protected" in process.stderr
+    assert "`git push origin ledger` publishes them" in process.stderr
+    assert [content["outcome"] for content in hook.bodies] == [outcome]
+    assert len(retraining.ledger) == 1
+
+    refuse.unlink()
+    retraining.retrain(EXIT_STATUSES[outcome], "--push", "--exit-code")
+    assert (
+        project.run("git", "rev-parse", "ledger").stdout
+        == project.run("git", "--git-dir", str(origin), "rev-parse", "ledger").stdout
+    )
 
 
 def _comparable(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -55,10 +55,18 @@ def render_report(result: RetrainingResult) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def render_failure(error: UserError) -> str:
+def explain_failure(error: BaseException) -> str:
+    """Return why a retraining has no outcome; the first line is a sentence."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted by Ctrl-C or SIGTERM; the next `sentiment retrain` resumes"
+    name = type(error).__name__
+    return str(error) or name if isinstance(error, UserError) else f"{name}: {error}"
+
+
+def render_failure(error: BaseException) -> str:
     """Render a retraining without an outcome: the cause, and the other lines of its message, folded."""
     title = "training diverged" if isinstance(error, TrainingDivergedError) else "failed"
-    first, *others = str(error).splitlines() or [type(error).__name__]
+    first, *others = explain_failure(error).splitlines()
     parts = [f"# Retraining: {title}\n\n{_to_sentence(first)}"]
     if others:
         parts.append(_fold("The whole message", "\n".join(["```", *others, "```"])))
