@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from bench.retrain.cycle import EASY
 from sentiment.data.removal import compute_keys
 from sentiment.ledger import EXIT_STATUSES
-from tests.project import Project, kill
+from sentiment.repository_locks import require_idle
+from tests.project import PATIENCE_S, Project, kill, wait_for
 from tests.retraining.conftest import Hook
 from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
@@ -252,6 +253,23 @@ def test_push_that_fails_hides_no_outcome(
 def _comparable(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the lines without their times."""
     return [{name: value for name, value in line.items() if name != "created"} for line in ledger]
+
+
+def test_terminated_retraining_ends_its_stages(
+    retraining: RetrainingProject, hook: type[Hook], tmp_path: Path
+) -> None:
+    project, log = retraining.project, tmp_path / "log"
+    project.set_params({"train.epochs": 500})
+    process = project.start("sentiment", "retrain", log=log)
+    wait_for(lambda: "Running stage 'train'" in log.read_text(), process)
+    process.terminate()  # as a supervisor that signals this process only
+    assert process.wait(PATIENCE_S) == 130
+    require_idle(project.root)
+    assert retraining.report.startswith("# Retraining: failed\n\nInterrupted by Ctrl-C or SIGTERM")
+    assert [content["outcome"] for content in hook.bodies] == ["failed"]
+    project.set_params({"train.epochs": 1})
+    retraining.retrain()
+    assert len(retraining.ledger) == 1
 
 
 def test_killed_retraining_ends_as_one_that_was_not(retraining: RetrainingProject, tmp_path: Path) -> None:

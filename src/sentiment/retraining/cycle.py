@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from sentiment import paths
+from sentiment.child_processes import interrupted_by_sigterm
 from sentiment.errors import UserError, translated_errors
 from sentiment.files import write_json, write_text
 from sentiment.params import load_params
@@ -35,7 +36,7 @@ def retrain(*, will_push: bool = False) -> RetrainingResult:
     Refreshes the sources, checks new rows against the champion, runs the stages that changed, and compares
     the selected model with the champion on the test split. A second call with the same inputs, or one after
     a kill, ends with the same outcome and the same line of the ledger; two calls at once run one after the
-    other. If it fails, the report has the cause.
+    other. If it fails, the report has the cause. SIGTERM ends it and its stages as Ctrl-C does.
 
     Args:
         will_push: the caller pushes the decision to origin afterwards: without a remote, nothing is trained.
@@ -44,7 +45,7 @@ def retrain(*, will_push: bool = False) -> RetrainingResult:
         UserError: a source, a parameter or a stage fails, git cannot read a commit, or there is no remote.
         TrainingDivergedError: a training diverged.
     """
-    with _one_at_a_time():
+    with interrupted_by_sigterm(), _one_at_a_time():
         for path in (REPORT, RESULT, DECISION):
             path.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
         try:

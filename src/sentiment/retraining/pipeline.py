@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sentiment.child_processes import end_processes
 from sentiment.errors import TrainingDivergedError, UserError
 
 STAGE_RUN_LINE = re.compile(r"^Running stage '([^']+)'")
@@ -70,6 +71,9 @@ NOTHING_RAN = PipelineRun({}, ())
 def run_pipeline(*arguments: str) -> PipelineRun:
     """Run `dvc repro`, and print its output line by line as it appears.
 
+    If an exception such as Ctrl-C ends this function before, `dvc repro` and its stages end, too. Otherwise
+    they would train on, and the next `dvc repro` would meet DVC's lock.
+
     Args:
         arguments: further arguments of `dvc repro`.
 
@@ -85,15 +89,20 @@ def run_pipeline(*arguments: str) -> PipelineRun:
     failure = _Failure()
     # In one pipe with standard error, to which DVC writes the status with which a stage failed.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        for raw in process.stdout or ():
-            sys.stdout.buffer.write(raw)
+        try:
+            for raw in process.stdout or ():
+                sys.stdout.buffer.write(raw)
+                sys.stdout.flush()
+                line = raw.decode(errors="replace")
+                if match := STAGE_RUN_LINE.match(line):
+                    starts.append((match[1], time.monotonic()))
+                elif match := STAGE_RESTORED_LINE.match(line):
+                    restored.append(match[1])
+                failure.read(line.rstrip())
+        except BaseException as error:
+            sys.stdout.buffer.write(end_processes(process, are_told=type(error) is KeyboardInterrupt))
             sys.stdout.flush()
-            line = raw.decode(errors="replace")
-            if match := STAGE_RUN_LINE.match(line):
-                starts.append((match[1], time.monotonic()))
-            elif match := STAGE_RESTORED_LINE.match(line):
-                restored.append(match[1])
-            failure.read(line.rstrip())
+            raise
     if process.returncode:
         raise failure.to_exception(process.returncode)
     ends = [*(start for _, start in starts[1:]), time.monotonic()]
