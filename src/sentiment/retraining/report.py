@@ -59,8 +59,10 @@ def explain_failure(error: BaseException) -> str:
     """Return why a retraining has no outcome; the first line is a sentence."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted by Ctrl-C or SIGTERM; the next `sentiment retrain` resumes"
-    name = type(error).__name__
-    return str(error) or name if isinstance(error, UserError) else f"{name}: {error}"
+    message, name = str(error), type(error).__name__
+    if isinstance(error, UserError) and message:
+        return message
+    return f"{name}: {message}" if message else name
 
 
 def render_failure(error: BaseException) -> str:
@@ -141,7 +143,9 @@ def _render_comparisons(result: RetrainingResult) -> str:
         if part["has_moved"]
     ]
     if gate.get("rows_missing"):
-        lines.append(f"- about {gate['rows_missing']:,} more test reviews would decide")
+        # Lines of the ledger from earlier versions lack the split; what is repeated of them is on test.
+        split = gate.get("undecided_split", "test")
+        lines.append(f"- about {gate['rows_missing']:,} more {split} reviews would decide")
     return "\n".join(lines)
 
 
@@ -230,12 +234,13 @@ def _fold(title: str, content: str) -> str:
 
 
 def _render_instructions(result: RetrainingResult) -> str:
-    """Render how to make the same result again."""
+    """Render which stages ran, when the last decision was made, and how to make the same result again."""
     stages = [f"{stage} {seconds:.0f} s" for stage, seconds in result.pipeline.seconds.items()]
     stages += [f"{stage} from the cache" for stage in result.pipeline.restored]
     return "\n".join(
         [
             f"Stages: {', '.join(stages) or 'none ran'}.",
+            f"Last decision before this retraining: {result.last_decision or 'none'}.",
             "",
             _explain_reproduction(result.commit),
         ]

@@ -28,7 +28,8 @@ class RetrainingResult:
         changes: what changed since the champion; None without one.
         pipeline: stages that ran.
         data_gate: check of the new rows; None if the reviews are the champion's, or without a champion.
-        last_decision: time of the newest line of the ledger, in ISO format; None if it is empty.
+        last_decision: time of the newest line of the ledger before this retraining, in ISO format; None if
+            it was empty.
     """
 
     outcome: Outcome
