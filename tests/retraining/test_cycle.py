@@ -8,8 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from bench.retrain.cycle import EASY
-from tests.project import Project, kill
+from sentiment.data.removal import compute_keys
+from sentiment.ledger import EXIT_STATUSES
+from sentiment.repository_locks import require_idle
+from tests.project import PATIENCE_S, Project, kill, wait_for
+from tests.retraining.conftest import Hook
 from tests.retraining.retraining_project import RetrainingProject, flip, take_reviews
 
 GONE = {
@@ -117,6 +123,17 @@ def test_good_batch_is_compared_with_a_margin(retraining: RetrainingProject) -> 
     assert any("train: " in line for line in retraining.result["changes"]["data"])
 
 
+def test_model_that_forgets_a_review_need_not_be_better(retraining: RetrainingProject) -> None:
+    train = pq.read_table(retraining.root / "data/reviews/train.parquet")
+    (key,) = compute_keys(train["text"].to_pylist()[:1])
+    (retraining.root / "data/removed.txt").write_text(f"{key}  # its author asked for it\n")
+    retraining.project.commit("remove a review")
+    retraining.retrain()
+    assert retraining.result["data_gate"]["batch"] is None
+    assert retraining.result["outcome"] in ("promote", "cannot_tell")
+    assert "better than the champion is needed" not in retraining.result["reason"]
+
+
 def test_equal_inputs_on_another_processor_are_nothing_new(retraining: RetrainingProject) -> None:
     retraining.project.run("dvc", "repro", "--quiet", "--force", ATEN_CPU_CAPABILITY="default")
     assert retraining.project.run("git", "diff", "dvc.lock").stdout, "both instruction sets round alike"
@@ -185,18 +202,74 @@ def test_failures_have_their_own_status(retraining: RetrainingProject) -> None:
 def test_without_a_commit_nothing_runs(project: Project) -> None:
     before = project.tree()
     project.run("dvc", "config", "core.no_scm", "true")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
     project.run("dvc", "config", "core.no_scm", "false")
     shutil.rmtree(project.root / ".git")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
     project.run("git", "init", "-q")
-    assert "compares with the last commit" in project.run("sentiment", "retrain", status=2).stderr
-    assert project.tree() == before
+    assert "retrain needs a commit" in project.run("sentiment", "retrain", status=2).stderr
+    tree = project.tree()
+    assert tree.pop("reports/retrain.md").startswith(b"# Retraining: failed\n\nRetrain needs a commit")
+    assert tree == before
+
+
+def test_without_a_remote_a_push_fails_at_once(retraining: RetrainingProject, hook: type[Hook]) -> None:
+    retraining.project.set_params({"evaluate.threshold.value": 0.45})
+    process = retraining.retrain(2, "--push")
+    assert "no remote origin" in process.stderr
+    assert "Running stage" not in process.stdout
+    assert retraining.report.startswith(
+        "# Retraining: failed\n\n--push: this repository has no remote origin"
+    )
+    assert [content["outcome"] for content in hook.bodies] == ["failed"]
+
+
+def test_push_that_fails_hides_no_outcome(
+    retraining: RetrainingProject, hook: type[Hook], tmp_path: Path
+) -> None:
+    project, origin = retraining.project, tmp_path / "origin.git"
+    project.run("git", "init", "-q", "--bare", str(origin))
+    project.run("git", "remote", "add", "origin", str(origin))
+    refuse = origin / "hooks/pre-receive"
+    refuse.write_text("#!/bin/sh\necho the ledger is protected >&2\nexit 1\n")
+    refuse.chmod(0o755)
+    project.set_params({"evaluate.threshold.value": 0.45})
+    process = retraining.retrain(2, "--push", "--exit-code")
+    outcome = retraining.result["outcome"]
+    assert process.stdout.splitlines()[-1].startswith(f"{outcome}: ")
+    assert "the ledger is protected" in process.stderr
+    assert "`git push origin ledger` publishes them" in process.stderr
+    assert [content["outcome"] for content in hook.bodies] == [outcome]
+    assert len(retraining.ledger) == 1
+
+    refuse.unlink()
+    retraining.retrain(EXIT_STATUSES[outcome], "--push", "--exit-code")
+    assert (
+        project.run("git", "rev-parse", "ledger").stdout
+        == project.run("git", "--git-dir", str(origin), "rev-parse", "ledger").stdout
+    )
 
 
 def _comparable(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the lines without their times."""
     return [{name: value for name, value in line.items() if name != "created"} for line in ledger]
+
+
+def test_terminated_retraining_ends_its_stages(
+    retraining: RetrainingProject, hook: type[Hook], tmp_path: Path
+) -> None:
+    project, log = retraining.project, tmp_path / "log"
+    project.set_params({"train.epochs": 500})
+    process = project.start("sentiment", "retrain", log=log)
+    wait_for(lambda: "Running stage 'train'" in log.read_text(), process)
+    process.terminate()  # as a supervisor that signals this process only
+    assert process.wait(PATIENCE_S) == 130
+    require_idle(project.root)
+    assert retraining.report.startswith("# Retraining: failed\n\nInterrupted by Ctrl-C or SIGTERM")
+    assert [content["outcome"] for content in hook.bodies] == ["failed"]
+    project.set_params({"train.epochs": 1})
+    retraining.retrain()
+    assert len(retraining.ledger) == 1
 
 
 def test_killed_retraining_ends_as_one_that_was_not(retraining: RetrainingProject, tmp_path: Path) -> None:

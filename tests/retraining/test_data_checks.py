@@ -53,7 +53,7 @@ def rows_of(labels: list[int], source: str = "mine", first: int = 0) -> Rows:
 def change_of(new: Rows, before: Rows | None = None, lost: int = 0) -> DataChange:
     """A change in which the first `lost` of the rows of the champion are gone."""
     gone = np.sort(before.fingerprints[:lost]) if before else np.empty(0, np.uint64)
-    return DataChange(new, new, 0, gone, len(before) if before else 1, before)
+    return DataChange(new, new, 0, gone, len(before) if before else 1, has_changed=True, before=before)
 
 
 def test_index_of_equal_distributions_is_small_and_of_others_large() -> None:

@@ -59,6 +59,7 @@ def check(champion: ChampionData) -> Check:
 def test_data_of_the_champion_have_nothing_new(check: Check) -> None:
     result = check()
     assert (result.batch, result.violations, result.is_stopped) == (None, [], False)
+    assert not result.has_changed
     assert result.reason == "no rows are new since the champion was trained"
 
 
@@ -107,8 +108,10 @@ def test_relabelled_rows_are_new(check: Check, champion: ChampionData, project: 
     result = check_new_rows(champion, params, None)
     assert result.batch is not None
     assert (result.batch.rows, result.measurements["relabelled"]) == (3, 3)
+    assert result.has_changed
     shutil.rmtree(project.root / ".dvc/cache")
-    assert check_new_rows(champion, params, None).measurements["relabelled"] == "not known"
+    result = check_new_rows(champion, params, None)
+    assert (result.batch, result.measurements["relabelled"], result.has_changed) == (None, "not known", True)
 
 
 def test_lost_rows_stop_unless_they_are_removed(check: Check, project: Project) -> None:
@@ -126,9 +129,38 @@ def test_lost_rows_stop_unless_they_are_removed(check: Check, project: Project) 
     assert (removed.measurements["lost_rows"], removed.is_stopped) == (0, False)
 
 
+def test_reviews_without_a_removed_one_are_others(check: Check) -> None:
+    text = pq.read_table(paths.reviews("train"))["text"][0].as_py()
+    paths.REMOVED.write_text(compute_keys([text])[0])
+    result = check()
+    assert (result.batch, result.is_stopped, result.has_changed) == (None, False, True)
+
+
 def test_rows_that_moved_to_another_split_are_not_lost(check: Check, project: Project) -> None:
     set_params(project.root, {"download.split.holdout": 0.2, "download.split.train": 0.5})
-    assert check().measurements["lost_rows"] == 0
+    result = check()
+    assert (result.measurements["lost_rows"], result.has_changed) == (0, True)
+
+
+def test_rows_that_moved_between_train_and_validation_are_the_same(
+    check: Check, champion: ChampionData
+) -> None:
+    check()
+    train, validation = (pq.read_table(paths.reviews(split)) for split in paths.LEARNING_SPLITS)
+    pq.write_table(train.slice(20), paths.reviews("train"))
+    pq.write_table(pa.concat_tables([train.slice(0, 20), validation]), paths.reviews("validation"))
+    result = check_new_rows(champion, load_params().retrain, None)
+    assert (result.batch, result.has_changed) == (None, False)
+
+
+def test_unlabelled_reviews_count_if_a_model_learns_from_them(check: Check, champion: ChampionData) -> None:
+    check()
+    file, params = paths.reviews("unlabelled"), load_params().retrain
+    assert not check_new_rows(champion, params, None, learns_unlabelled=True).has_changed
+    table = pq.read_table(paths.reviews("train")).slice(0, 1)
+    pq.write_table(table.select(pq.read_schema(file).names), file)
+    assert not check_new_rows(champion, params, None).has_changed
+    assert check_new_rows(champion, params, None, learns_unlabelled=True).has_changed
 
 
 def test_champion_without_seen_texts_is_an_error(champion: ChampionData, check: Check) -> None:

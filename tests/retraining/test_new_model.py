@@ -99,6 +99,15 @@ def test_limits_and_linear_reference_come_before_the_test_split(
     assert linear.reason.startswith("not better than the linear reference on the holdout split")
     assert not linear.is_look
 
+    comparisons = gated.project.metrics("evaluate")["comparisons"]
+    for name, splits in comparisons.items():
+        if name.endswith("_over_reference"):
+            splits["holdout"] |= {"verdict": "cannot tell", "rows_needed": 1200}
+    _write_metrics(gated, comparisons=comparisons)
+    undecided = _decide_on_model(champion, beat_linear=True)
+    assert undecided.reason.endswith("; about 1,200 more holdout reviews would decide")
+    assert (undecided.rows_missing, undecided.undecided_split) == (1200, "holdout")
+
     _write_metrics(gated, violated_limits=["behavioural test names: 1 of 2"])
     violating = _decide_on_model(champion)
     assert (violating.outcome, violating.is_look) == ("not_better", False)

@@ -27,11 +27,13 @@ def retrain(
     The outcome is in reports/retrain.md and reports/retrain.json.
     """
     enter_repository()
-    from sentiment.ledger import EXIT_STATUSES
+    from sentiment.ledger import EXIT_STATUSES, push_ledger
     from sentiment.retraining.cycle import REPORT
     from sentiment.retraining.cycle import retrain as run
 
-    result = run(push=push)
+    result = run(will_push=push)
     typer.echo(f"{result.outcome}: {result.reason} ({REPORT})")
+    if push:
+        push_ledger()
     if exit_code:
         raise typer.Exit(EXIT_STATUSES[result.outcome])

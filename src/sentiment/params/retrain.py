@@ -15,7 +15,8 @@ class DataGateLimits(Section):
 
     min_rows: Annotated[int, Field(ge=50)]
     """Fewest new rows that are compared with what the champion has learned from. Of fewer, only the schema is
-    validated, and that no rows were lost."""
+    validated, and that no rows were lost. For `duplicates` and `duplicates_of_test`, the rows that download
+    dropped count as well. `disagreement` applies to known rows, too, if the champion's are not available."""
     growth: Annotated[float, Field(gt=1)]
     """Maximum ratio of the rows of a batch to those of the batch before, or of that to this."""
     lost: Fraction

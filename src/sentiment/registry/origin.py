@@ -51,6 +51,19 @@ def _read_local_tags() -> dict[str, str]:
     return _parse_references(output.splitlines())
 
 
+def require_origin(local: str) -> None:
+    """Raise UserError unless this repository has a remote `origin`, to which `--push` pushes.
+
+    Args:
+        local: what stays in this repository without `--push`.
+    """
+    if not has_origin():
+        raise UserError(
+            f"--push: this repository has no remote {REMOTE}; `git remote add {REMOTE} URL` adds it, and "
+            f"without --push {local}"
+        )
+
+
 def _read_remote_tags(*, is_required: bool = False) -> dict[str, str]:
     if not has_origin():
         logger.warning("this repository has no remote %s: the registry is that of the local tags", REMOTE)

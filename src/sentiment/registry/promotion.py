@@ -18,7 +18,13 @@ from sentiment.registry.git_tags import (
     resolve_commit,
 )
 from sentiment.registry.mirror import synchronize
-from sentiment.registry.origin import build_push_command, has_origin, list_unpublished_tags, push_tags
+from sentiment.registry.origin import (
+    build_push_command,
+    has_origin,
+    list_unpublished_tags,
+    push_tags,
+    require_origin,
+)
 from sentiment.registry.revision import (
     CommittedModel,
     is_uncommitted,
@@ -90,7 +96,8 @@ def promote(
             read, tags are missing in this clone, or the push failed.
     """
     reason = _validate_reason(reason)
-    _require_origin(push=push)
+    if push:
+        require_origin("the tags are local")
     if force and reason is None:
         raise UserError("--force needs --reason: why is the model promoted without a verdict for it?")
     commit = resolve_commit(revision)
@@ -141,7 +148,8 @@ def rollback(reason: str, *, push: bool = False) -> Change:
         UserError: there is no earlier champion, tags are missing in this clone, or the push failed.
     """
     reason = _validate_reason(reason) or ""
-    _require_origin(push=push)
+    if push:
+        require_origin("the tags are local")
     registry = open_registry()
     champion = require_champion(registry)
     if len(registry.champions) < 2:
@@ -165,14 +173,6 @@ def _validate_reason(reason: str | None) -> str | None:
     if not 0 < len(reason) <= MAX_REASON_CHARACTERS:
         raise UserError(f"--reason: must have 1 to {MAX_REASON_CHARACTERS:,} characters, not {len(reason):,}")
     return reason
-
-
-def _require_origin(*, push: bool) -> None:
-    if push and not has_origin():
-        raise UserError(
-            "--push: this repository has no remote origin; `git remote add origin URL` adds it, and without "
-            "--push the tags are local"
-        )
 
 
 def _assign(registry: Registry, model: CommittedModel, details: Mapping[str, str], *, push: bool) -> Change:

@@ -68,7 +68,9 @@ def compute_inputs_digest(commit: str | None = None) -> str:
 
 
 def has_data_changed(champion_commit: str) -> bool:
-    """Return whether the models of the working tree learn from other reviews than those of a commit.
+    """Return whether the files with reviews that models learn from are others than those of a commit.
+
+    The reviews may be the same in another order or split, or written by another version of the library.
 
     Raises:
         UserError: `dvc.lock` of the working tree or of the commit lacks the reviews.

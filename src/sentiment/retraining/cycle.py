@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from sentiment import paths
+from sentiment.child_processes import interrupted_by_sigterm
 from sentiment.errors import UserError, translated_errors
 from sentiment.files import write_json, write_text
-from sentiment.ledger import push_ledger
 from sentiment.params import load_params
+from sentiment.registry.origin import require_origin
 from sentiment.repository import run_git
 from sentiment.repository_locks import RETRAIN_LOCK
 from sentiment.retraining.notification import notify
-from sentiment.retraining.report import render_failure, render_report
+from sentiment.retraining.report import explain_failure, render_failure, render_report
 from sentiment.retraining.result import RetrainingResult
 from sentiment.retraining.steps import Cycle
 
@@ -29,38 +30,38 @@ DECISION = paths.REPORTS / "decision.jsonl"
 DVC_CONFIGS = (".dvc/config", ".dvc/config.local")
 
 
-def retrain(*, push: bool = False) -> RetrainingResult:
-    """Run one retraining, and write its outcome to `reports`.
+def retrain(*, will_push: bool = False) -> RetrainingResult:
+    """Run one retraining, write its outcome to `reports`, and post it.
 
     Refreshes the sources, checks new rows against the champion, runs the stages that changed, and compares
     the selected model with the champion on the test split. A second call with the same inputs, or one after
     a kill, ends with the same outcome and the same line of the ledger; two calls at once run one after the
-    other. If it fails, the report has the cause.
+    other. If it fails, the report has the cause. SIGTERM ends it and its stages as Ctrl-C does.
 
     Args:
-        push: push the branch `ledger` to origin.
+        will_push: the caller pushes the decision to origin afterwards: without a remote, nothing is trained.
 
     Raises:
-        UserError: a source, a parameter or a stage fails, or git cannot read a commit.
+        UserError: a source, a parameter or a stage fails, git cannot read a commit, or there is no remote.
         TrainingDivergedError: a training diverged.
     """
-    with _one_at_a_time():
-        commit = _resolve_head()
+    with interrupted_by_sigterm(), _one_at_a_time():
         for path in (REPORT, RESULT, DECISION):
             path.unlink(missing_ok=True)  # so that a failed retraining leaves no report of an earlier one
         try:
             with translated_errors():
-                result = Cycle(load_params(), commit).run()
-        except UserError as error:
+                if will_push:
+                    require_origin("the decision is in the local branch ledger only")
+                result = Cycle(load_params(), _resolve_head()).run()
+                report = render_report(result)
+        except BaseException as error:
             write_text(REPORT, report := render_failure(error))
-            notify("failed", str(error).partition("\n")[0], report)
+            notify("failed", explain_failure(error).partition("\n")[0], report)
             raise
         write_json(RESULT, result.to_dict())
-        write_text(REPORT, report := render_report(result))
+        write_text(REPORT, report)
         if result.entry is not None:
             write_text(DECISION, f"{result.entry.to_json()}\n")
-    if push:
-        push_ledger()
     notify(result.outcome, result.reason, report)
     return result
 
@@ -76,10 +77,10 @@ def _resolve_head() -> str:
     config.read(DVC_CONFIGS)
     if commit is None or config.getboolean("core", "no_scm", fallback=False):
         raise UserError(
-            "retrain compares with the last commit, but git and DVC cannot read any commit: this "
-            "is an exported archive, core.no_scm is set, or the repository has no commit. To train without "
-            "this comparison, run `dvc repro`; to create a commit, run `dvc config core.no_scm false`, "
-            "`git init`, `git add --all` and `git commit`"
+            "retrain needs a commit, but git and DVC cannot read any: this is an exported archive, "
+            "core.no_scm is set, or the repository has no commit. To train without a decision, run "
+            "`dvc repro`; to create a commit, run `dvc config core.no_scm false`, `git init`, "
+            "`git add --all` and `git commit`"
         )
     return commit.decode().strip()
 

@@ -21,7 +21,7 @@ from sentiment.retraining.data_checks import (
     check_known_labels,
     check_lost,
 )
-from sentiment.retraining.new_rows import find_change
+from sentiment.retraining.new_rows import find_change, has_other_unlabelled
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ class DataGateResult:
     Attributes:
         batch: what is new; None if no row is new or lost.
         measurements: what was measured, by name; NOT_KNOWN where it could not be.
-        violations: limits that are exceeded, the clearest first.
+        violations: limits that are exceeded, in the order of the checks.
         accepted: whether `retrain.accept` lists the batch.
         has_downloaded: False if download itself stopped, so that there is no batch to accept.
+        has_changed: whether a model would learn from other reviews than the champion: see `DataChange`, and
+            the unlabelled reviews, if it learns from them.
     """
 
     batch: Batch | None
@@ -67,6 +69,7 @@ class DataGateResult:
     violations: Sequence[Violation]
     accepted: bool
     has_downloaded: bool = True
+    has_changed: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -109,12 +112,17 @@ class DataGateResult:
                 {"check": violation.check, "message": violation.message} for violation in self.violations
             ],
             "accepted": self.accepted,
+            "has_changed": self.has_changed,
             "reason": self.reason,
         }
 
 
 def check_new_rows(
-    champion: ChampionData, params: RetrainParams, previous_rows: int | None
+    champion: ChampionData,
+    params: RetrainParams,
+    previous_rows: int | None,
+    *,
+    learns_unlabelled: bool = False,
 ) -> DataGateResult:
     """Compare the rows that a new model would learn from with those that the champion has learned from.
 
@@ -125,7 +133,8 @@ def check_new_rows(
     Args:
         champion: the champion's files.
         params: section `retrain` of params.yaml.
-        previous_rows: number of new rows of the retraining before; None if there was none.
+        previous_rows: number of new rows of the last retraining that had some; None if there was none.
+        learns_unlabelled: whether a new model would learn from the unlabelled reviews too.
 
     Raises:
         UserError: a file of the reviews or of the champion is missing or corrupt.
@@ -157,4 +166,5 @@ def check_new_rows(
         checks.measurements,
         checks.violations,
         digest in params.accept,
+        has_changed=change.has_changed or (learns_unlabelled and has_other_unlabelled(champion.commit)),
     )

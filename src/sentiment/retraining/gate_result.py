@@ -49,7 +49,7 @@ class GateResult:
         verdict: weakest of the verdicts on champion and anchor, which the tag of a promotion records;
             `first champion` if there is no champion; None without a comparison.
         level: one-sided level of the comparisons.
-        looks: number of models that this test split has decided on, with this one.
+        looks: number of models that this test split has decided on, with this one if `is_look`.
         is_look: whether the challenger was compared on the test split.
         comparisons: comparisons with champion and anchor; the anchor is left out if it is the champion.
         reference: comparison of the challenger with the linear reference on the holdout split, as in
@@ -58,7 +58,8 @@ class GateResult:
         behaviour: pass rates of the behavioural tests.
         violations: limits that the challenger violates, one sentence each.
         left_out: test reviews that one of the models has learned from.
-        rows_missing: for `cannot_tell`, about how many more test reviews would decide; None if unknown.
+        rows_missing: for `cannot_tell`, about how many more reviews of `undecided_split` would decide; None
+            if it is not known, or if no number would.
         roc: true positive rates of champion and challenger on the reviews of the comparison, as
             `report_plots.compute_roc` returns them; empty without a comparison.
     """
@@ -77,6 +78,13 @@ class GateResult:
     left_out: int = 0
     rows_missing: int | None = None
     roc: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def undecided_split(self) -> Literal["test", "holdout"] | None:
+        """Split that is too small for a decision: holdout, which has the linear reference, or test."""
+        if self.rows_missing is None:
+            return None
+        return "test" if self.is_look else "holdout"
 
     @property
     def moved_slices(self) -> list[SliceDifference]:
@@ -99,5 +107,6 @@ class GateResult:
             "violations": list(self.violations),
             "left_out": self.left_out,
             "rows_missing": self.rows_missing,
+            "undecided_split": self.undecided_split,
             "roc": {name: list(rates) for name, rates in self.roc.items()},
         }

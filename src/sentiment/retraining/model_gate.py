@@ -265,6 +265,8 @@ def _decide_by_linear_model(result: GateResult) -> GateResult:
     if result.reference["verdict"] != "cannot tell":
         return replace(result, reason=reason)
     rows_missing = result.reference["rows_needed"]
+    if rows_missing is not None:
+        reason = f"{reason}; about {rows_missing:,} more holdout reviews would decide"
     return replace(result, outcome="cannot_tell", reason=reason, rows_missing=rows_missing)
 
 

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,10 @@ class Rows:
         """Fingerprints of the texts, shape (rows,)."""
         return compute_fingerprints(self.texts)
 
+    def sort(self) -> list[tuple[str, int]]:
+        """Return texts and labels, independent of the order of the rows and of where they are."""
+        return sorted(zip(self.texts, self.labels.tolist(), strict=True))
+
     def describe(self, row: int, remark: str = "") -> str:
         """Return the source and the location of a row, a remark, and the beginning of its text."""
         source, location = self.locations[row]
@@ -96,6 +101,9 @@ class DataChange:
         lost: fingerprints of texts that the champion has learned from and that neither a split nor the
             removal list has any more, sorted, shape (texts,).
         seen: number of texts that the champion has learned from.
+        has_changed: whether the rows, texts and labels, are others than those that the champion has learned
+            from. Rows that moved between train and validation are the same; removed ones make a difference,
+            although they are neither new nor lost. True if the champion's rows are not available.
         before: rows that the champion has learned from; None if they are not available.
     """
 
@@ -104,6 +112,7 @@ class DataChange:
     relabelled: int | None
     lost: NDArray[np.uint64]
     seen: int
+    has_changed: bool
     before: Rows | None
 
     def compute_digest(self) -> str | None:
@@ -114,8 +123,7 @@ class DataChange:
         """
         if not len(self.new) and not len(self.lost):
             return None
-        rows = sorted(zip(self.new.texts, self.new.labels.tolist(), strict=True))
-        content = json.dumps([rows, self.lost.tolist()], ensure_ascii=False)
+        content = json.dumps([self.new.sort(), self.lost.tolist()], ensure_ascii=False)
         return compute_md5(content.encode(errors="surrogatepass"))
 
 
@@ -145,7 +153,26 @@ def find_change(seen_texts: NDArray[np.uint64], commit: str) -> DataChange:
     ]
     present += [rows.fingerprints, RemovalList.load(paths.REMOVED).fingerprints]
     lost = np.setdiff1d(seen_texts, np.concatenate(present))
-    return DataChange(rows.take(~is_new), rows.take(is_new), relabelled, lost, len(seen_texts), before)
+    has_changed = before is None or rows.sort() != before.sort()
+    return DataChange(
+        rows.take(~is_new), rows.take(is_new), relabelled, lost, len(seen_texts), has_changed, before
+    )
+
+
+def has_other_unlabelled(commit: str) -> bool:
+    """Return whether the unlabelled reviews are others than those of a commit.
+
+    Args:
+        commit: commit of the champion. Without its file in cache or remote, they count as others.
+    """
+    file = paths.reviews("unlabelled")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _provide(file, commit, _list_reviews(commit), Path(folder))
+        except UserError:
+            return True
+        former, current = (sorted(chain(*stream_texts(path))) for path in (Path(folder) / file.name, file))
+    return former != current
 
 
 def _pair(rows: Rows) -> NDArray[np.uint64]:
@@ -155,7 +182,7 @@ def _pair(rows: Rows) -> NDArray[np.uint64]:
 
 def _read_rows_of(commit: str) -> Rows | None:
     """Return the rows of a commit; None if its files are neither here nor in DVC's cache or remote."""
-    recorded = Project(CommitTree(commit), commit).list_outputs("download")
+    recorded = _list_reviews(commit)
     with tempfile.TemporaryDirectory() as folder:
         try:
             for split in paths.LEARNING_SPLITS:
@@ -163,6 +190,11 @@ def _read_rows_of(commit: str) -> Rows | None:
             return Rows.read(Path(folder))
         except UserError:
             return None
+
+
+def _list_reviews(commit: str) -> dict[str, str]:
+    """Return the MD5 of each file that download wrote in a commit, by its path."""
+    return Project(CommitTree(commit), commit).list_outputs("download")
 
 
 def _provide(file: Path, commit: str, recorded: Mapping[str, str], folder: Path) -> None:

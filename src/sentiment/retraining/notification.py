@@ -46,7 +46,7 @@ def notify(outcome: str, reason: str, report: str) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
             pass
     except urllib.error.HTTPError as error:
-        logger.warning("RETRAIN_NOTIFY_URL answered with status %s: the outcome is not posted", error.code)
+        logger.warning("RETRAIN_NOTIFY_URL answered with status %s: the outcome was not posted", error.code)
     except urllib.error.URLError as error:
         cause = error.reason if isinstance(error.reason, OSError) else type(error).__name__
         logger.warning("RETRAIN_NOTIFY_URL cannot be reached (%s): the outcome was not posted", cause)

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sentiment.errors import TrainingDivergedError, UserError
+from sentiment.child_processes import end_processes
+from sentiment.errors import INTERRUPTED_STATUS, TrainingDivergedError, UserError
 
 STAGE_RUN_LINE = re.compile(r"^Running stage '([^']+)'")
 """Line that `dvc repro` prints for a stage that it runs."""
@@ -22,9 +23,6 @@ STAGE_MESSAGE = "error: "
 
 CONTINUATION = "  "
 """Prefix of its other lines."""
-
-INTERRUPTED = 130
-"""Exit status of a stage after Ctrl-C or SIGTERM."""
 
 
 class StageMistakeError(UserError):
@@ -70,6 +68,9 @@ NOTHING_RAN = PipelineRun({}, ())
 def run_pipeline(*arguments: str) -> PipelineRun:
     """Run `dvc repro`, and print its output line by line as it appears.
 
+    If an exception such as Ctrl-C ends this function before, `dvc repro` and its stages end, too. Otherwise
+    they would train on, and the next `dvc repro` would meet DVC's lock.
+
     Args:
         arguments: further arguments of `dvc repro`.
 
@@ -85,15 +86,20 @@ def run_pipeline(*arguments: str) -> PipelineRun:
     failure = _Failure()
     # In one pipe with standard error, to which DVC writes the status with which a stage failed.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        for raw in process.stdout or ():
-            sys.stdout.buffer.write(raw)
+        try:
+            for raw in process.stdout or ():
+                sys.stdout.buffer.write(raw)
+                sys.stdout.flush()
+                line = raw.decode(errors="replace")
+                if match := STAGE_RUN_LINE.match(line):
+                    starts.append((match[1], time.monotonic()))
+                elif match := STAGE_RESTORED_LINE.match(line):
+                    restored.append(match[1])
+                failure.read(line.rstrip())
+        except BaseException as error:
+            sys.stdout.buffer.write(end_processes(process, are_told=type(error) is KeyboardInterrupt))
             sys.stdout.flush()
-            line = raw.decode(errors="replace")
-            if match := STAGE_RUN_LINE.match(line):
-                starts.append((match[1], time.monotonic()))
-            elif match := STAGE_RESTORED_LINE.match(line):
-                restored.append(match[1])
-            failure.read(line.rstrip())
+            raise
     if process.returncode:
         raise failure.to_exception(process.returncode)
     ends = [*(start for _, start in starts[1:]), time.monotonic()]
@@ -135,7 +141,7 @@ class _Failure:
         """Return the exception for a `dvc repro` that failed with a status."""
         if self.stage is None or self.status is None:
             return UserError(f"`dvc repro` failed with status {dvc_status}; its message is above")
-        if self.status == INTERRUPTED:
+        if self.status == INTERRUPTED_STATUS:
             return KeyboardInterrupt()
         if self.status == UserError.exit_status:
             return StageMistakeError(self.stage, self.status, self.message)

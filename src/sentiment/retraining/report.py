@@ -55,10 +55,20 @@ def render_report(result: RetrainingResult) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def render_failure(error: UserError) -> str:
+def explain_failure(error: BaseException) -> str:
+    """Return why a retraining has no outcome; the first line is a sentence."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted by Ctrl-C or SIGTERM; the next `sentiment retrain` resumes"
+    message, name = str(error), type(error).__name__
+    if isinstance(error, UserError) and message:
+        return message
+    return f"{name}: {message}" if message else name
+
+
+def render_failure(error: BaseException) -> str:
     """Render a retraining without an outcome: the cause, and the other lines of its message, folded."""
     title = "training diverged" if isinstance(error, TrainingDivergedError) else "failed"
-    first, *others = str(error).splitlines() or [type(error).__name__]
+    first, *others = explain_failure(error).splitlines()
     parts = [f"# Retraining: {title}\n\n{_to_sentence(first)}"]
     if others:
         parts.append(_fold("The whole message", "\n".join(["```", *others, "```"])))
@@ -133,7 +143,9 @@ def _render_comparisons(result: RetrainingResult) -> str:
         if part["has_moved"]
     ]
     if gate.get("rows_missing"):
-        lines.append(f"- about {gate['rows_missing']:,} more test reviews would decide")
+        # Lines of the ledger from earlier versions lack the split; what is repeated of them is on test.
+        split = gate.get("undecided_split", "test")
+        lines.append(f"- about {gate['rows_missing']:,} more {split} reviews would decide")
     return "\n".join(lines)
 
 
@@ -222,12 +234,13 @@ def _fold(title: str, content: str) -> str:
 
 
 def _render_instructions(result: RetrainingResult) -> str:
-    """Render how to make the same result again."""
+    """Render which stages ran, when the last decision was made, and how to make the same result again."""
     stages = [f"{stage} {seconds:.0f} s" for stage, seconds in result.pipeline.seconds.items()]
     stages += [f"{stage} from the cache" for stage in result.pipeline.restored]
     return "\n".join(
         [
             f"Stages: {', '.join(stages) or 'none ran'}.",
+            f"Last decision before this retraining: {result.last_decision or 'none'}.",
             "",
             _explain_reproduction(result.commit),
         ]

@@ -27,8 +27,9 @@ class RetrainingResult:
         is_repeated: whether the decision is that of an earlier retraining.
         changes: what changed since the champion; None without one.
         pipeline: stages that ran.
-        data_gate: check of the new rows; None if there were none, or no champion.
-        last_decision: time of the newest line of the ledger, in ISO format; None if it is empty.
+        data_gate: check of the new rows; None if the reviews are the champion's, or without a champion.
+        last_decision: time of the newest line of the ledger before this retraining, in ISO format; None if
+            it was empty.
     """
 
     outcome: Outcome

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -79,14 +80,14 @@ class Cycle:
             CHALLENGER,
             self._champion,
             find_anchor(self._registry),
-            data_changed=gate is not None and gate.batch is not None,
+            data_changed=gate is not None and gate.has_changed,
             looks=count_looks(self._ledger, self._test_digest),
             params=self._params,
         )
 
     @property
     def _has_data_changed(self) -> bool:
-        """Whether the models learn from other reviews than the champion."""
+        """Whether the files with the reviews that models learn from are others than the champion's."""
         return self._champion is not None and has_data_changed(self._champion.tag.commit)
 
     @cached_property
@@ -111,7 +112,7 @@ class Cycle:
         return check_stopped_download(error.lines, self._params.download)
 
     def _check_data(self) -> "DataGateResult | None":
-        """Check the new rows against the champion; None if there are none, or no champion."""
+        """Check the new rows against the champion; None for the same reviews, or without a champion."""
         if self._champion is None or not self._has_data_changed:
             return None
         from sentiment.comparison import fetch_model
@@ -121,16 +122,12 @@ class Cycle:
         with tempfile.TemporaryDirectory() as temporary:
             champion = ChampionData(fetch_model(commit, Path(temporary) / "model"), commit)
             params = self._params.retrain.model_copy(update={"accept": _read_committed_accept()})
-            return check_new_rows(champion, params, self._find_previous_rows())
-
-    def _find_previous_rows(self) -> int | None:
-        """Return the new rows of the last retraining that was not stopped; None if there is none."""
-        batches = [
-            entry.details["data_gate"]["batch"]
-            for entry in self._ledger
-            if entry.outcome != "data_stopped" and entry.details.get("data_gate")
-        ]
-        return next((batch["rows"] for batch in reversed(batches) if batch), None)
+            return check_new_rows(
+                champion,
+                params,
+                find_previous_rows(self._ledger),
+                learns_unlabelled=self._params.train.unlabelled != "ignore",
+            )
 
     def _find_nothing_new(self) -> str | None:
         """Return why there is no new model; None if there is one."""
@@ -247,6 +244,20 @@ class Cycle:
         except UserError as error:  # the models have learned from most of these rows
             logger.warning("the models are not compared on fresh rows: %s", error)
             return None
+
+
+def find_previous_rows(ledger: Sequence[LedgerEntry]) -> int | None:
+    """Return the number of new rows of the last retraining that had some and was not stopped, if any.
+
+    Args:
+        ledger: the decisions, by time.
+    """
+    batches = [
+        entry.details["data_gate"]["batch"]
+        for entry in ledger
+        if entry.outcome != "data_stopped" and entry.details.get("data_gate")
+    ]
+    return next((batch["rows"] for batch in reversed(batches) if batch and batch["rows"]), None)
 
 
 def _read_committed_accept() -> tuple[str, ...]:
