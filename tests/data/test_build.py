@@ -209,9 +209,8 @@ def test_near_duplicate_search_can_be_disabled(reviews: pa.Table) -> None:
 
 def incoming_source(**changes: Any) -> dict[str, Any]:
     """A source of the files in data/incoming, with role `train`."""
-    source = {**files_source(), "kind": "incoming", "name": "incoming", "role": "train", **changes}
-    del source["paths"]
-    return source
+    own = {"kind": "incoming", "name": "incoming", "role": "train"}
+    return {**files_source("data/incoming/*"), **own, **changes}
 
 
 def test_share_of_incoming_reviews_is_recent_and_in_no_other_split(
@@ -282,3 +281,59 @@ def test_duplicates_of_test_reviews_are_counted(reviews: pa.Table) -> None:
     )
     assert metrics["dropped_duplicates"]["train"] == len(copies)
     assert metrics["duplicates_of_test"]["train"] == tested
+
+
+def test_incoming_file_is_read_by_the_source_with_the_most_specific_path(
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    plain, tweets = halves
+    write_rows(Path("data/incoming/plain.csv"), plain)
+    renamed = [{"body": row["text"], "mood": "glad" if row["label"] else "sad"} for row in tweets]
+    write_rows(Path("data/incoming/tweets/a.csv"), renamed)
+    metrics = gathered(
+        incoming_source(name="plain", role="all"),
+        incoming_source(
+            paths=["data/incoming/tweets/*"],
+            name="tweets",
+            role="all",
+            columns={"text": "body", "label": "mood"},
+            labels={"sad": 0, "glad": 1},
+        ),
+    )
+    assert metrics["sources"] == {name: {"rows": 100, "quarantined": 0} for name in ("plain", "tweets")}
+    found = {(row["source"], row["text"], row["label"]) for row in rows_in(*paths.LABELLED_SPLITS, "recent")}
+    assert found == {
+        (name, row["text"], row["label"])
+        for name, rows in (("plain", plain), ("tweets", tweets))
+        for row in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            incoming_source(paths=["data/incoming/*.csv"], name="other"),
+            r"incoming/a\.csv: belongs to the sources incoming and other",
+        ),
+        (files_source("data/incoming/a.csv", name="other"), r"incoming/a\.csv: matched twice, by incoming: "),
+    ],
+    ids=["incoming", "files"],
+)
+def test_incoming_file_of_two_sources_is_an_error(
+    other: dict[str, Any], message: str, reviews: pa.Table
+) -> None:
+    write_rows(Path("data/incoming/a.csv"), reviews.to_pylist())
+    with pytest.raises(UserError, match=message):
+        gathered(incoming_source(), other)
+    assert not paths.reviews("train").exists()
+
+
+def test_incoming_file_that_no_source_reads_is_a_warning(
+    reviews: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(Path("data/incoming/a.csv"), reviews.to_pylist())
+    write_rows(Path("data/incoming/b.tsv"), reviews.to_pylist()[:2])
+    gathered(incoming_source(paths=["data/incoming/*.csv"], role="all"))
+    assert "data/incoming/b.tsv: not read" in caplog.text
+    assert "a.csv: not read" not in caplog.text

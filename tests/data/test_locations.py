@@ -7,7 +7,7 @@ import pytest
 
 from sentiment.data.download import fetch
 from sentiment.data.locations import expand_pattern
-from sentiment.data.review_files import read_files, require_distinct_files
+from sentiment.data.review_files import list_distinct_files, read_files
 from sentiment.errors import UserError
 from sentiment.params.sources import FilesSource
 from tests.data.source_files import files_source
@@ -141,7 +141,7 @@ def test_file_that_is_matched_twice_is_an_error(one: str, other: str, root: Path
     with pytest.raises(UserError, match=r"a\.csv: matched twice, by mine: "):
         list(read_files(both))
     with pytest.raises(UserError, match=r"a\.csv: matched twice, by first: .* and by second: "):
-        require_distinct_files([("first", [one]), ("second", [other])])
+        list_distinct_files([("first", [one]), ("second", [other])])
 
 
 def test_two_links_to_one_cached_file_are_two_files(root: Path) -> None:

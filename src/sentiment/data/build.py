@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from sentiment import paths
 from sentiment.data.deduplication import SPLIT_PRECEDENCE, Duplicates, find_duplicates
+from sentiment.data.incoming import assign_incoming_files, warn_about_unread_files
 from sentiment.data.near_duplicates import find_near_duplicates, writing_empty_report
 from sentiment.data.parquet import ORIGIN_SCHEMA, open_reviews_writer
 from sentiment.data.removal import RemovalList
-from sentiment.data.review_files import require_distinct_files
+from sentiment.data.review_files import list_distinct_files
 from sentiment.data.row_spool import RowCounts, RowTable, open_spool, read_spool
 from sentiment.data.splits import read_source
 from sentiment.data.validation import (
@@ -31,6 +32,7 @@ from sentiment.errors import DISK_FULL_ERRORS, UserError
 from sentiment.files import temporary_folder
 from sentiment.logs import progress, progress_bar
 from sentiment.params.data import DownloadParams
+from sentiment.params.sources import FilesSource
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +105,13 @@ def _read_sources(
 
     The digests, which take most of the memory, are freed on return.
     """
-    require_distinct_files((source.name, source.paths) for source in params.sources if source.kind == "files")
+    incoming = assign_incoming_files(params.sources)
+    files = list_distinct_files(
+        (source.name, incoming.get(source.name, source.paths))
+        for source in params.sources
+        if isinstance(source, FilesSource)
+    )
+    warn_about_unread_files(files)
     removal_list = RemovalList.load(paths.REMOVED)
     with open_spool(file, RowValidator(params.checks), quarantine, removal_list) as spool:
         for source in params.sources:

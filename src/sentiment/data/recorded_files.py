@@ -4,22 +4,18 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from sentiment import paths
 from sentiment.data.download_cache import FileRecords, compute_file_record
 from sentiment.data.imdb import PACKAGE_FILE, find_package_file
 from sentiment.data.locations import expand_pattern, get_scheme, redact_url, to_local_path
-from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.files import atomic_write
 from sentiment.params.data import DownloadParams
 from sentiment.params.sources import AnySource, FilesSource, ImdbSource, IncomingSource, PackageSource
-from sentiment.repository import DVC_SUFFIX, list_incoming_files, read_committed
+from sentiment.repository import DVC_SUFFIX, read_committed
 
 logger = logging.getLogger(__name__)
 
@@ -209,17 +205,3 @@ def _parse_file_records(content: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         return {}
     return {name: entry for name, entry in files.items() if isinstance(entry, dict)}
-
-
-def read_incoming(source: IncomingSource) -> Iterator[pa.RecordBatch]:
-    """Yield the reviews of all files in `data/incoming` that match the source's patterns, without split.
-
-    Raises:
-        UserError: a file differs from its `.dvc` file, or cannot be read.
-    """
-    require_tracked_files(paths.INCOMING)
-    matched = [
-        name for name in list_incoming_files() if any(fnmatchcase(name, pattern) for pattern in source.paths)
-    ]
-    for name in matched:
-        yield from read_files(source.model_copy(update={"paths": (name,)}))

@@ -62,20 +62,18 @@ def list_files(source: FilesSource) -> list[str]:
     Raises:
         UserError: a path or pattern matches no file, or a file is matched twice.
     """
-    return _list_distinct_files([(source.name, source.paths)])
+    return list_distinct_files([(source.name, source.paths)])
 
 
-def require_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Raise UserError if a file is in two sources, because its reviews would count twice.
+def list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the locations of the files of several sources.
 
     Args:
         sources: name and paths of each source.
+
+    Raises:
+        UserError: a path matches no file, or a file is matched twice: its reviews would count twice.
     """
-    _list_distinct_files(sources)
-
-
-def _list_distinct_files(sources: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-    """Return the locations of the files of all sources. Raises UserError if a file is matched twice."""
     owners: dict[str, str] = {}
     locations: list[str] = []
     for name, paths in sources:

@@ -11,8 +11,9 @@ from sentiment import paths
 from sentiment.data.deduplication import compute_duplicate_key
 from sentiment.data.download import fetch
 from sentiment.data.imdb import load_package_reviews, read_imdb
+from sentiment.data.incoming import read_incoming
 from sentiment.data.parquet import SCHEMA, sample_reviews, to_batches
-from sentiment.data.recorded_files import read_incoming, require_tracked_files
+from sentiment.data.recorded_files import require_tracked_files
 from sentiment.data.review_files import read_files
 from sentiment.errors import UserError
 from sentiment.params.data import DownloadParams, SplitFractions
@@ -40,7 +41,7 @@ def read_source(source: AnySource, params: DownloadParams) -> Iterator[pa.Record
             sample = sample_reviews(lambda: read_imdb(path, source.limits), params.limit, params.seed)
             batches = split_train_half(sample, params.split, params.seed)
         case IncomingSource():
-            sample = sample_reviews(lambda: read_incoming(source), params.limit, params.seed)
+            sample = sample_reviews(lambda: read_incoming(source, params.sources), params.limit, params.seed)
             batches = split_by_hash(sample, params.split, params.seed)
             batches = assign_to_train(batches) if source.role == "train" else batches
             return hold_out_recent(batches, params.recent, params.seed)
