@@ -261,9 +261,10 @@ def test_terminated_retraining_ends_its_stages(
     project, log = retraining.project, tmp_path / "log"
     project.set_params({"train.epochs": 500})
     process = project.start("sentiment", "retrain", log=log)
-    wait_for(lambda: "Running stage 'train'" in log.read_text(), process)
+    wait_for(lambda: "epoch 2:" in log.read_text(), process)
     process.terminate()  # as a supervisor that signals this process only
     assert process.wait(PATIENCE_S) == 130
+    assert "failed to reproduce 'train'" in log.read_text(), "the stage was not ended"
     require_idle(project.root)
     assert retraining.report.startswith("# Retraining: failed\n\nInterrupted by Ctrl-C or SIGTERM")
     assert [content["outcome"] for content in hook.bodies] == ["failed"]
