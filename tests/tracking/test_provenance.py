@@ -176,6 +176,7 @@ def test_evaluation_says_by_which_code_and_parameters(project: Project) -> None:
     for run in project.runs():
         assert run.data.tags["evaluate.threshold.value"] == "0.4"
         assert run.data.tags["evaluate.git.dirty"] == "true"
+        assert run.data.tags["evaluate.git.dirty_because"] == "params.yaml"
         locked = _locked(project, "evaluate")["data/reviews/test.parquet"]
         assert run.data.tags["evaluate.dvc.md5.data/reviews/test.parquet"] == locked
 

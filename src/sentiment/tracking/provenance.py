@@ -182,7 +182,7 @@ def list_installed_packages() -> str:
     return "\n".join(lines) + "\n"
 
 
-STAGE_OUTPUTS = (f":!{paths.LOCK}", f":!{paths.METRICS}", ":!mlruns")
+STAGE_OUTPUTS = (f":!{paths.LOCK}", f":!{paths.METRICS}", f":!{paths.MODEL_CARD}", ":!mlruns")
 """Pathspecs that exclude the tracked files that a pipeline run rewrites, and the tracking store.
 
 Their changes do not make the working tree dirty. Inputs that are missing from the commit's `dvc.lock` do
