@@ -144,7 +144,10 @@ def compute_dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def collect_environment_tags() -> dict[str, str]:
-    """Return tags of the machine and its software: versions, processor, instruction sets, threads."""
+    """Return tags of the machine and its software: versions, processor, instruction sets.
+
+    The number of threads is a parameter (`train.threads`, `tune.threads`), not a property of the machine.
+    """
     # Not at the top: reading runs does not need torch, whose import takes seconds.
     import torch
 
@@ -154,7 +157,6 @@ def collect_environment_tags() -> dict[str, str]:
         "version.python": platform.python_version(),
         "version.torch": torch.__version__,
         "version.dvc": importlib.metadata.version("dvc"),
-        "cpu.threads": str(torch.get_num_threads()),
         **{f"cpu.{name}": value for name, value in detect_instruction_sets().items()},
     }
 
