@@ -60,6 +60,8 @@ def test_metrics_file_mlflow_and_card_have_the_same_numbers(reproduced: Project)
             for metric in METRICS:
                 value = metrics["models"][name][split][metric]
                 assert run.data.metrics[f"{split}.{metric}"] == pytest.approx(value), (name, split, metric)
+        logged = "mlruns/artifacts", run.info.run_id, "artifacts/evaluate/model_card.md"
+        assert reproduced.root.joinpath(*logged).read_text(encoding="utf-8") == card
         comparison = metrics["comparisons"][f"{name}_over_reference"]["holdout"]
         assert run.data.tags["verdict.over_reference"] == comparison["verdict"]
         assert run.data.metrics[f"{name}_over_reference.holdout.auc"] == pytest.approx(
