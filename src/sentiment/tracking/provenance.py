@@ -54,6 +54,8 @@ def log_provenance(run: "Run", stage: str, inputs: Iterable[Path]) -> None:
     diff = compute_working_tree_diff() if tags.get(DIRTY_TAG) == "true" else None
     if diff is not None:
         run.log_text(DIFF, redact(diff))
+    elif any(artifact.path == DIFF for artifact in run.store.client.list_artifacts(run.id)):
+        run.log_text(DIFF, "")  # a resumed run, whose tree was dirty before: MLflow cannot delete artifacts
     for file in (paths.PARAMS, paths.metrics("download")):
         if file.is_file():
             run.log_text(file.name, redact(file.read_text(encoding="utf-8", errors="replace")))
