@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sentiment.errors import UserError
 from sentiment.evaluation.evaluated_model import (
@@ -18,6 +19,7 @@ from sentiment.evaluation.evaluated_model import (
     evaluate_model,
     select_candidate,
 )
+from sentiment.evaluation.plots import _build_tables
 from sentiment.params import EvaluateParams
 from sentiment.paths import Split
 
@@ -94,6 +96,35 @@ def test_scores_that_are_not_finite_are_an_error(value: float) -> None:
     logits[3] = value
     with pytest.raises(UserError, match="tuned: scores on test are not finite"):
         _evaluate("tuned", 0.5, test=logits)
+
+
+def test_metrics_and_curves_rank_reviews_whose_probabilities_are_rounded_to_one() -> None:
+    """A model that separates the validation split gets a low temperature, which rounds probabilities to 1."""
+    labels = SPLITS["validation"].labels
+    noise = np.random.default_rng(5).normal(0, 2, REVIEWS).astype(np.float32)
+    logits = {
+        "validation": (4 * labels - 2).astype(np.float32),
+        "holdout": (8 + labels + noise).astype(np.float32),
+        "test": (8 + labels + noise).astype(np.float32),
+    }
+    model = evaluate_model("tuned", logits, SPLITS, PARAMS)
+    assert len(np.unique(model.probabilities("test"))) < REVIEWS / 10
+    auc = roc_auc_score(labels, logits["test"])
+    assert model.metrics["test"]["auc"] == pytest.approx(auc, abs=1e-6)
+    precision = average_precision_score(labels, logits["test"])
+    assert model.metrics["test"]["average_precision"] == pytest.approx(precision, abs=1e-6)
+    for name, interval in model.metrics["test"]["interval"].items():
+        assert interval["low"] <= model.metrics["test"][name] <= interval["high"], name
+
+    baseline = _evaluate("baseline", 3.0)
+    comparison = compare_models(model, baseline, SPLITS, PARAMS)["test"]
+    difference = model.metrics["test"]["auc"] - baseline.metrics["test"]["auc"]
+    assert comparison.difference == pytest.approx(difference, abs=2e-6)
+
+    tables = _build_tables(model, labels)
+    curve = tables["roc"]
+    assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(auc, abs=1e-3)
+    assert len(tables["precision_recall"]) > REVIEWS / 10
 
 
 def test_equal_scores_have_no_information() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sentiment.data.deduplication import compute_fingerprints
 from sentiment.data.parquet import read_reviews
+from sentiment.intervals import compute_wilson_interval
 from sentiment.model.model_config import load_config
 from sentiment.model.model_files import load_seen_texts
 from tests.project import Project
@@ -59,6 +60,8 @@ def test_metrics_file_mlflow_and_card_have_the_same_numbers(reproduced: Project)
             for metric in METRICS:
                 value = metrics["models"][name][split][metric]
                 assert run.data.metrics[f"{split}.{metric}"] == pytest.approx(value), (name, split, metric)
+        logged = "mlruns/artifacts", run.info.run_id, "artifacts/evaluate/model_card.md"
+        assert reproduced.root.joinpath(*logged).read_text(encoding="utf-8") == card
         comparison = metrics["comparisons"][f"{name}_over_reference"]["holdout"]
         assert run.data.tags["verdict.over_reference"] == comparison["verdict"]
         assert run.data.metrics[f"{name}_over_reference.holdout.auc"] == pytest.approx(
@@ -70,6 +73,14 @@ def test_metrics_file_mlflow_and_card_have_the_same_numbers(reproduced: Project)
     for by_split in metrics["comparisons"].values():
         for comparison in by_split.values():
             assert f"**{comparison['verdict']}** | {comparison['difference']:+.4f}" in card
+
+
+def test_behavioural_tests_have_intervals_at_the_confidence_level(project: Project) -> None:
+    project.set_params({"evaluate.confidence_level": 0.5})
+    project.stage("evaluate")
+    for name, result in project.metrics("evaluate")["behaviour"].items():
+        interval = compute_wilson_interval(result["passed"], result["cases"], 0.5)
+        assert result["interval"] == interval.to_dict(), name
 
 
 def test_second_evaluation_writes_equal_bytes(project: Project) -> None:

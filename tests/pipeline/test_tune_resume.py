@@ -345,16 +345,6 @@ def test_truncated_journal_stops_the_search_and_stays_unchanged(
     assert journal.read_bytes() == truncated
 
 
-def test_study_of_another_major_version_is_refused(uninterrupted: Project, tmp_path: Path) -> None:
-    shutil.copytree(uninterrupted.root, tmp_path / "project")
-    project = Project(tmp_path / "project")
-    _studies(project)[0].set_user_attr("optuna_version", "4.9.0")
-    before = _journal(project.root)
-    output = project.stage("tune", status=2).stderr
-    assert "was created with Optuna 4.9.0" in output
-    assert _journal(project.root) == before
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     """The port of a PostgreSQL server."""

@@ -1,5 +1,6 @@
 """Each trial is run by exactly one worker, and a trial whose worker died is run again."""
 
+import importlib.metadata
 import multiprocessing
 from contextlib import ExitStack
 from pathlib import Path
@@ -186,6 +187,17 @@ def test_study_name_depends_on_what_is_searched(tmp_path: Path) -> None:
         compute_study_name(_params(), REVIEWS, _changed_package(tmp_path)),
     ]
     assert len({name, *others}) == 8
+
+
+@pytest.mark.parametrize("package", ["optuna", "scikit-learn", "scipy"])
+def test_another_version_of_what_draws_and_measures_trials_is_another_study(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, installed = compute_study_name(_params(), REVIEWS), importlib.metadata.version
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda other: "0.1" if other == package else installed(other)
+    )
+    assert compute_study_name(_params(), REVIEWS) != name
 
 
 def _changed_package(folder: Path) -> Path:

@@ -26,12 +26,12 @@ CALIBRATION_ERROR = "expected_calibration_error"
 
 @dataclass(frozen=True)
 class WeightedMetrics:
-    """Metrics of predictions with a weight for each review, in descending order of probability.
+    """Metrics of predictions with a weight for each review, in descending order of score.
 
     Attributes:
         positive: 1.0 for a positive review, shape (n_reviews,).
         predicted: 1.0 for a review that is predicted positive, shape (n_reviews,).
-        last: indices of the last review of each distinct probability, shape (n_probabilities,).
+        last: indices of the last review of each distinct score, shape (n_scores,).
         losses: columns log loss (nats) and Brier score of each review, shape (n_reviews, 2).
         excess: column of the review's calibration bin: probability minus label, else 0; shape
             (n_reviews, n_bins).
@@ -47,7 +47,11 @@ class WeightedMetrics:
 
     @classmethod
     def prepare(
-        cls, labels: NDArray[np.integer], probabilities: NDArray[np.floating], threshold: float
+        cls,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        threshold: float,
+        scores: NDArray[np.floating] | None = None,
     ) -> "WeightedMetrics":
         """Compute all that does not depend on the weights.
 
@@ -55,8 +59,10 @@ class WeightedMetrics:
             labels: true labels, 0 or 1, shape (n_reviews,).
             probabilities: predicted probabilities of label 1, shape (n_reviews,).
             threshold: lowest probability at which a review is predicted positive.
+            scores: scores that rank the reviews, shape (n_reviews,); None ranks them by probability.
         """
-        order = np.argsort(-probabilities, kind="stable")
+        scores = probabilities if scores is None else scores
+        order = np.argsort(-scores, kind="stable")
         positive, sorted_probabilities = labels[order].astype(np.float64), probabilities[order]
         smallest = np.finfo(np.float64).eps  # as scikit-learn: a wrong certain prediction has a finite loss
         clipped = np.clip(sorted_probabilities, smallest, 1 - smallest)
@@ -64,7 +70,7 @@ class WeightedMetrics:
         return cls(
             positive=positive,
             predicted=(sorted_probabilities >= threshold).astype(np.float64),
-            last=np.append(np.flatnonzero(np.diff(sorted_probabilities)), len(order) - 1),
+            last=np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1),
             losses=np.stack(
                 [
                     -xlogy(positive, clipped) - xlogy(1 - positive, 1 - clipped),

@@ -79,7 +79,8 @@ class EvaluatedModel:
         name: name of the model.
         logits: logits by split, each of shape (n_reviews,).
         calibration: temperature and threshold, fitted on the validation split.
-        metrics: metrics of the calibrated probabilities by split, from `compute_classification_metrics`.
+        metrics: metrics of logits and calibrated probabilities by split, from
+            `compute_classification_metrics`.
     """
 
     name: ModelName
@@ -136,6 +137,7 @@ def evaluate_model(
             compute_probabilities(logits[split], temperature),
             threshold=threshold,
             confidence_level=params.confidence_level,
+            scores=logits[split],
             groups=splits[split].groups,
         )
         for split in EVALUATED_SPLITS

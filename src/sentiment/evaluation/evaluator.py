@@ -149,6 +149,8 @@ def evaluate(
         confidence_level=params.confidence_level,
     )
     predictor = Predictor(networks[selected], tokenizer, models[selected].calibration.temperature)
-    behaviour = run_behaviour_tests(predictor.predict, reviews["validation"]["text"].to_pylist())
+    behaviour = run_behaviour_tests(
+        predictor.predict, reviews["validation"]["text"].to_pylist(), params.confidence_level
+    )
     violated = find_violated_limits(behaviour, params.limits.behaviour)
     return Evaluation(selected, models, comparisons, slices, behaviour, violated), reference

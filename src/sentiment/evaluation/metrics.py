@@ -25,6 +25,7 @@ def compute_classification_metrics(
     *,
     threshold: float,
     confidence_level: float,
+    scores: NDArray[np.floating] | None = None,
     groups: NDArray[np.integer] | None = None,
     seed: int = SEED,
 ) -> dict[str, Any]:
@@ -39,6 +40,9 @@ def compute_classification_metrics(
         probabilities: predicted probabilities of label 1, shape (n_reviews,).
         threshold: lowest probability at which a review is predicted positive.
         confidence_level: confidence level of the intervals.
+        scores: logits that the probabilities were computed from, by which `auc` and `average_precision` rank
+            the reviews, shape (n_reviews,); None ranks them by probability. Probabilities of different large
+            logits are equal, since they are rounded to 1.
         groups: group of each review, within which reviews are correlated, shape (n_reviews,); None if all are
             independent.
         seed: seed of the bootstrap.
@@ -49,14 +53,15 @@ def compute_classification_metrics(
         bounds by metric, `confusion` the numbers of reviews. Precision is 0 if none is predicted positive.
 
     Raises:
-        UserError: a probability is not between 0 and 1, a label is neither 0 nor 1, or a class has fewer than
-            two reviews or groups.
+        UserError: a probability is not between 0 and 1, a score is not finite, a label is neither 0 nor 1, or
+            a class has fewer than two reviews or groups.
     """
     check_scores(labels, probabilities)
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise UserError("the predicted probabilities must be between 0 and 1")
-    auc = estimate_auc(labels, probabilities, groups)
-    weighted = WeightedMetrics.prepare(labels, probabilities, threshold)
+    ranked_by = probabilities if scores is None else scores
+    auc = estimate_auc(labels, ranked_by, groups)
+    weighted = WeightedMetrics.prepare(labels, probabilities, threshold, ranked_by)
     metrics = {"auc": auc.value}
     metrics |= {name: value for name, (value,) in weighted.compute(np.ones((1, len(labels)))).items()}
     intervals = {"auc": auc.compute_interval(confidence_level)}

@@ -50,8 +50,10 @@ def write_plot_tables(
 
 def _build_tables(model: EvaluatedModel, labels: NDArray[np.integer]) -> dict[str, pd.DataFrame]:
     probabilities = model.probabilities("test")
-    false_positive_rate, true_positive_rate, _ = roc_curve(labels, probabilities)
-    precision, recall, _ = precision_recall_curve(labels, probabilities, drop_intermediate=True)
+    # The curves are of the logits: probabilities of different large logits are equal, rounded to 1.
+    logits = model.logits["test"]
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, logits)
+    precision, recall, _ = precision_recall_curve(labels, logits, drop_intermediate=True)
     predicted = (probabilities >= model.calibration.threshold).astype(int)
     return {
         "roc": _downsample(pd.DataFrame({"fpr": false_positive_rate, "tpr": true_positive_rate})),
@@ -108,7 +110,7 @@ def _plot_curves(
     for position, model in enumerate(models):
         is_last = position == len(models) - 1
         display.from_predictions(
-            labels, model.probabilities("test"), name=model.name, plot_chance_level=is_last, ax=axes
+            labels, model.logits["test"], name=model.name, plot_chance_level=is_last, ax=axes
         )
     return fig
 

@@ -43,7 +43,7 @@ def log_evaluation(
         seen_texts: fingerprints of the texts that the models were trained or validated on, shape (texts,).
         params: section `evaluate` of params.yaml.
         inputs: files that the results depend on.
-        card: model card of the selected model, which is logged to its run.
+        card: model card of the selected model, which is logged to both runs.
         plots: plots of all models by file name.
     """
     store = open_store()
@@ -63,9 +63,10 @@ def log_evaluation(
             )
             run.log_metrics(evaluation.models["reference"].scalar_metrics(split, prefix="reference."))
         run.log_figures(plots, folder=PLOTS_FOLDER)
+        # In both runs: the other one may have the card of an evaluation that selected it.
+        run.log_text(f"{PLOTS_FOLDER}/model_card.md", card)
         if candidate == evaluation.selected:
             run.log_metrics(_flatten_examination(evaluation))
-            run.log_text(f"{PLOTS_FOLDER}/model_card.md", card)
         tags = {
             "selected": str(candidate == evaluation.selected).lower(),
             **_verdict_tags(evaluation, candidate),

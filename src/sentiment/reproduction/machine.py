@@ -13,6 +13,10 @@ from sentiment.tracking.search import find_runs, open_database
 MACHINE_TAGS = ("cpu.", "version.python", "version.torch", "device", "precision")
 """Prefixes of the tags that describe what determines how sums are rounded."""
 
+THREADS_TAG = "cpu.threads"
+"""Tag of runs of earlier versions, which is ignored: it had the number of threads before the stage set it to
+that of params.yaml, which two runs of one commit share."""
+
 EVALUATE_PREFIX = "evaluate."
 """Prefix of the tags of evaluate, which it adds to the runs of the models."""
 
@@ -65,7 +69,13 @@ def _read_machines(store: Store, stage: str, weights: str, prefix: str) -> list[
         tags = {
             name.removeprefix(prefix): value for name, value in run.tags.items() if name.startswith(prefix)
         }
-        machines.append({name: value for name, value in tags.items() if name.startswith(MACHINE_TAGS)})
+        machines.append(
+            {
+                name: value
+                for name, value in tags.items()
+                if name.startswith(MACHINE_TAGS) and name != THREADS_TAG
+            }
+        )
     return [machine for machine in machines if machine]
 
 

@@ -54,6 +54,8 @@ def log_provenance(run: "Run", stage: str, inputs: Iterable[Path]) -> None:
     diff = compute_working_tree_diff() if tags.get(DIRTY_TAG) == "true" else None
     if diff is not None:
         run.log_text(DIFF, redact(diff))
+    elif any(artifact.path == DIFF for artifact in run.store.client.list_artifacts(run.id)):
+        run.log_text(DIFF, "")  # a resumed run, whose tree was dirty before: MLflow cannot delete artifacts
     for file in (paths.PARAMS, paths.metrics("download")):
         if file.is_file():
             run.log_text(file.name, redact(file.read_text(encoding="utf-8", errors="replace")))
@@ -144,7 +146,10 @@ def compute_dvc_hashes(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def collect_environment_tags() -> dict[str, str]:
-    """Return tags of the machine and its software: versions, processor, instruction sets, threads."""
+    """Return tags of the machine and its software: versions, processor, instruction sets.
+
+    The number of threads is a parameter (`train.threads`, `tune.threads`), not a property of the machine.
+    """
     # Not at the top: reading runs does not need torch, whose import takes seconds.
     import torch
 
@@ -154,7 +159,6 @@ def collect_environment_tags() -> dict[str, str]:
         "version.python": platform.python_version(),
         "version.torch": torch.__version__,
         "version.dvc": importlib.metadata.version("dvc"),
-        "cpu.threads": str(torch.get_num_threads()),
         **{f"cpu.{name}": value for name, value in detect_instruction_sets().items()},
     }
 
@@ -182,7 +186,7 @@ def list_installed_packages() -> str:
     return "\n".join(lines) + "\n"
 
 
-STAGE_OUTPUTS = (f":!{paths.LOCK}", f":!{paths.METRICS}", ":!mlruns")
+STAGE_OUTPUTS = (f":!{paths.LOCK}", f":!{paths.METRICS}", f":!{paths.MODEL_CARD}", ":!mlruns")
 """Pathspecs that exclude the tracked files that a pipeline run rewrites, and the tracking store.
 
 Their changes do not make the working tree dirty. Inputs that are missing from the commit's `dvc.lock` do

@@ -1,6 +1,7 @@
 """The Optuna study of a search: its name, derived from parameters, data and code, and its stored state."""
 
 import hashlib
+import importlib.metadata
 import json
 import uuid
 from collections.abc import Sequence
@@ -41,6 +42,10 @@ FINGERPRINTED_CODE = (
 
 LIMITS = {"trials", "max_failed"}
 """Parameters in the section `tune` that limit the number of trials and do not affect their results."""
+
+RESULT_PACKAGES = ("optuna", "scikit-learn", "scipy")
+"""Packages besides torch and numpy whose versions determine what a trial draws, its AUC, and whether it is
+pruned."""
 
 OPTUNA_VERSION, STUDY_ID = "optuna_version", "study_id"
 """User attributes of a study: the version of Optuna that created it, and a unique id."""
@@ -150,7 +155,7 @@ def open_search(params: Params, reviews: TrainingData) -> Search:
     """Open the study for the parameters and the data; create it if it does not exist.
 
     Raises:
-        UserError: the storage cannot be opened, or another major version of Optuna created the study.
+        UserError: the storage cannot be opened, or a starting value is invalid.
     """
     name = compute_study_name(params, reviews)
     storage = open_storage()
@@ -183,7 +188,7 @@ def compute_study_name(params: Params, reviews: TrainingData, package: Path = PA
         "vocabulary_size": reviews.vocabulary_size,
         "data": [split.digest for split in splits.values()],
         "code": compute_code_digest(package, FINGERPRINTED_CODE),
-        "versions": [torch.__version__, np.__version__],
+        "versions": [torch.__version__, np.__version__, *map(importlib.metadata.version, RESULT_PACKAGES)],
         "arithmetic": [device.type, resolve_precision(train.precision, device)],
     }
     digest = hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
@@ -204,7 +209,7 @@ def _prepare_study(search: Search) -> None:
     """Create the study if it does not exist, and complete one that a killed process left incomplete.
 
     Raises:
-        UserError: another major version of Optuna created the study, or a starting value is invalid.
+        UserError: a starting value is invalid.
     """
     try:
         study = search.load_study()
@@ -212,24 +217,9 @@ def _prepare_study(search: Search) -> None:
         # Raises an error for invalid values before the study exists.
         list_starting_values(search.params, search.storage)
         study = optuna.create_study(study_name=search.name, storage=search.storage, direction="maximize")
-    created_by = study.user_attrs.get(OPTUNA_VERSION)
-    if created_by is None and not study.get_trials(deepcopy=False):
+    if OPTUNA_VERSION not in study.user_attrs:
         study.set_user_attr(OPTUNA_VERSION, optuna.__version__)
-    elif created_by is None:
-        raise UserError(
-            f"the study {search.name} was created with an unknown version of Optuna, but "
-            f"{optuna.__version__} is installed; change tune.seed to start a new study"
-        )
-    elif _parse_major_version(created_by) != _parse_major_version(optuna.__version__):
-        raise UserError(
-            f"the study {search.name} was created with Optuna {created_by}, but {optuna.__version__} is "
-            f"installed; install Optuna {created_by} to resume it, or change tune.seed to start a new study"
-        )
     if STUDY_ID not in study.user_attrs:
         study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
     if STARTING_VALUES not in study.user_attrs and not isinstance(search.params.tune.sampler, GridSampling):
         study.set_user_attr(STARTING_VALUES, list_starting_values(search.params, search.storage))
-
-
-def _parse_major_version(version: str) -> str:
-    return version.partition(".")[0]

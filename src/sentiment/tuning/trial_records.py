@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from sentiment.errors import UserError
-from sentiment.files import atomic_write
+from sentiment.files import atomic_write, write_text
 from sentiment.lineage import build_origin, start_stage_run
 from sentiment.model.classifier import SentimentClassifier
 from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE
@@ -31,6 +31,10 @@ KEY_TAG = "training.key"
 """Tag of a trial's run: fingerprint of the training whose epochs are logged to the run."""
 
 LOGITS = "validation.npy"
+STUDY_ID_FILE = "study_id.txt"
+"""Unique id of the study whose trial wrote the model and the logits beside it. A study of the same name in
+another storage has other trials, which may have run on another processor."""
+
 RETAINED_MODELS = 3
 """Number of the best trials whose models, about ten megabytes each, are retained. Several are, since another
 trial may be the winner if `tune.trials` is lowered."""
@@ -94,9 +98,12 @@ class RetainedModel:
 def retain_model(search: Search, number: int, result: TrainingResult) -> RetainedModel:
     """Write the model and the validation logits of a finished trial to its folder."""
     folder = search.trial_folder(number)
+    # Deleted first and written last, so that a kill in between leaves files without an id.
+    (folder / STUDY_ID_FILE).unlink(missing_ok=True)
     save_model(folder, result.model)
     with atomic_write(folder / LOGITS) as temporary, temporary.open("wb") as file:
         np.save(file, result.validation_logits)
+    write_text(folder / STUDY_ID_FILE, search.study_id)
     return RetainedModel(result.model, result.validation_logits)
 
 
@@ -117,8 +124,10 @@ def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] |
 
     Returns:
         Logits of all validation reviews, shape (n_reviews,). None if they are missing, since the folder was
-        deleted or is on another machine.
+        deleted or is on another machine, or if they are those of another study.
     """
+    if not _belongs_to_study(search, number):
+        return None
     try:
         logits: NDArray[np.float32] = np.load(search.trial_folder(number) / LOGITS, allow_pickle=False)
     except (OSError, ValueError):
@@ -127,7 +136,10 @@ def read_validation_logits(search: Search, number: int) -> NDArray[np.float32] |
 
 
 def load_or_retrain(search: Search, trial: FrozenTrial) -> RetainedModel:
-    """Load the retained model of a finished trial; retrain it if the model or its logits are missing."""
+    """Load the retained model of a finished trial; retrain it if the model or its logits are missing.
+
+    Those of another study of the same name count as missing.
+    """
     model = _load_model(search.trial_folder(trial.number))
     logits = read_validation_logits(search, trial.number)
     if model is not None and logits is not None:
@@ -143,6 +155,14 @@ def load_or_retrain(search: Search, trial: FrozenTrial) -> RetainedModel:
         name,
     )
     return retain_model(search, trial.number, result)
+
+
+def _belongs_to_study(search: Search, number: int) -> bool:
+    """Return whether the retained files of a trial were written by this study."""
+    try:
+        return (search.trial_folder(number) / STUDY_ID_FILE).read_text(encoding="utf-8") == search.study_id
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _load_model(folder: Path) -> SentimentClassifier | None:

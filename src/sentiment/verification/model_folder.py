@@ -16,7 +16,7 @@ MAX_BYTES = {
 """Maximum sizes of the files of a model, in bytes; all are far above what a model of this project needs."""
 
 
-TRIAL_FILES = {"validation.npy": 1_000_000_000}
+TRIAL_FILES = {"validation.npy": 1_000_000_000, "study_id.txt": 1_000}
 """Maximum sizes of the other files in the folder of a trial; they are not read."""
 
 
