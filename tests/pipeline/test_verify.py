@@ -285,6 +285,27 @@ def test_lock_alone_names_stage_and_file_without_cache(verified: Project) -> Non
     assert "tokenize: tokenize.vocabulary_size is 1400, in dvc.lock 1500" in printed
 
 
+def test_changed_declarations_without_a_run_are_named(verified: Project) -> None:
+    """A stage that has not run with them has neither read nor written what `dvc.yaml` declares."""
+    pipeline = verified.root / "dvc.yaml"
+    _replace(pipeline, "      - plots/train.csv\n", "      - plots/train.csv\n      - plots/extra.csv\n")
+    stages, evaluate = pipeline.read_text().split("  evaluate:\n")
+    pipeline.write_text(
+        f"{stages}  evaluate:\n" + evaluate.replace("data/tokens/holdout", "data/tokens/train", 1)
+    )
+    verified.commit("without dvc repro")
+    printed = verified.run("sentiment", "verify", "--lock", status=1).stdout
+    for message in (
+        "train: dvc.lock lacks the output plots/extra.csv, which dvc.yaml declares",
+        "evaluate: dvc.lock lacks the dependency data/tokens/train, which dvc.yaml declares",
+        "evaluate: dvc.yaml does not declare the dependency data/tokens/holdout, which dvc.lock has",
+    ):
+        assert message in printed
+    assert _checks(_verify(verified, "HEAD", status=1))["lock"][0] == "differs"
+    failed = verified.run("sentiment", "relock", status=2).stderr
+    assert "train: dvc.yaml declares another command, other data or other outputs" in failed
+
+
 def _truncate(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-10])
