@@ -173,8 +173,12 @@ def _find_base(project: Project, locked: Mapping[str, Mapping[str, str | None]])
 
 
 def _copy_working_tree(root: Path) -> None:
-    """Replace the files in a worktree by those of the working tree that git tracks or would track."""
-    for name in {*list_files(), *list_files("--others", "--exclude-standard")}:
+    """Replace the files in a worktree by those of the working tree that git tracks or would track.
+
+    Files that the working tree lacks are removed.
+    """
+    present = {*list_files(), *list_files("--others", "--exclude-standard")}
+    for name in present.union(list_files(root=root)):  # a staged deletion is listed in the worktree only
         target = root / name
         if Path(name).is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
