@@ -16,19 +16,18 @@ from numpy.typing import NDArray
 from sentiment import paths
 from sentiment.data.deduplication import compute_fingerprints
 from sentiment.data.parquet import read_reviews_with_origin
-from sentiment.data.seen_texts import fingerprint_seen_texts
+from sentiment.data.seen_texts import LEARNED_SPLITS, fingerprint_seen_texts
 from sentiment.errors import UserError
 from sentiment.evaluation.evaluated_model import encode_groups
 from sentiment.evaluation.verdict import Comparison, compare_scores
 from sentiment.model.classifier import predict_logits
-from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE
+from sentiment.model.model_config import CONFIG_FILE, SEEN_TEXTS_FILE, WEIGHTS_FILE
 from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
 from sentiment.repository import get_commit, is_revision, run_git, warn_about_revision
-from sentiment.stage_inputs import parse_lock
+from sentiment.stage_inputs import WorkingTree, parse_lock
 from sentiment.tokens.vocabulary import load_tokenizer
-from sentiment.tracking.provenance import compute_dvc_hashes, find_inputs_missing_from_lock
 
 
 @dataclass(frozen=True)
@@ -187,12 +186,9 @@ def _open_model(name: str) -> Iterator[ComparedModel]:
 
 
 def _load_compared_model(name: str, folder: Path) -> ComparedModel:
-    if folder.resolve() in {paths.model(candidate).resolve() for candidate in paths.CANDIDATES}:
-        if find_inputs_missing_from_lock(compute_dvc_hashes([paths.TOKENIZER])):
-            raise UserError(
-                f"{name}: {paths.TOKENIZER} is not the one in dvc.lock, with which the model was trained; "
-                "`dvc repro` trains with it, `dvc checkout` restores the other one"
-            )
+    candidates = {paths.model(candidate).resolve(): candidate for candidate in paths.CANDIDATES}
+    if candidate := candidates.get(folder.resolve()):
+        _require_training_data(name, candidate)
         return ComparedModel(
             name, Predictor(load_model(folder), load_tokenizer(paths.TOKENIZER)), fingerprint_seen_texts()
         )
@@ -204,6 +200,46 @@ def _load_compared_model(name: str, folder: Path) -> ComparedModel:
             f"{paths.SELECTED}"
         )
     return ComparedModel(name, Predictor.load(folder), seen_texts)
+
+
+def _require_training_data(name: str, candidate: paths.Candidate) -> None:
+    """Raise UserError unless the files on disk are those that a candidate was trained with.
+
+    Only the `dvc.lock` on disk records that: a candidate's folder has neither tokenizer nor seen texts.
+    """
+    tree, stage = WorkingTree(), paths.CANDIDATES[candidate]
+    lock = parse_lock((tree.read(str(paths.LOCK)) or b"").decode(errors="replace"))
+    for reader in ("tokenize", stage):
+        if reader not in lock:
+            raise UserError(
+                f"{name}: {paths.LOCK} does not record {reader}, so what the model has learned from is not "
+                "known; `dvc repro` trains it again"
+            )
+        if path := _find_older_input(lock, reader):
+            raise UserError(
+                f"{name}: {reader} has not run since {path} was written, so the model may have learned from "
+                "other reviews than those on disk; `dvc repro` trains it again"
+            )
+    written = _list_outputs(lock)
+    model_files = [paths.model(candidate) / file for file in (WEIGHTS_FILE, CONFIG_FILE)]
+    for file in [*map(paths.reviews, LEARNED_SPLITS), paths.TOKENIZER, *model_files]:
+        if tree.hash(file.as_posix()) != written.get(file.as_posix()):
+            raise UserError(
+                f"{name}: {file} is not the one in {paths.LOCK}, which records what the model was trained "
+                "with; `dvc checkout` restores it, `dvc repro` trains with the present code and data"
+            )
+
+
+def _find_older_input(lock: Mapping[str, Any], stage: str) -> str | None:
+    """Return a path that a stage has read in another version than the `dvc.lock` records as written."""
+    written = _list_outputs(lock)
+    read = {dep["path"]: dep.get("md5") for dep in lock.get(stage, {}).get("deps") or ()}
+    return next((path for path, md5 in read.items() if written.get(path, md5) != md5), None)
+
+
+def _list_outputs(lock: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the MD5 of each output of all stages in a `dvc.lock`, by path."""
+    return {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
 
 
 def fetch_model(revision: str, target: Path) -> Path:
@@ -220,15 +256,12 @@ def fetch_model(revision: str, target: Path) -> Path:
 def _require_evaluated(revision: str) -> None:
     """Raise UserError if evaluate did not read what other stages wrote, by `dvc.lock` of a revision."""
     lock = parse_lock((run_git("show", f"{get_commit(revision)}:./{paths.LOCK}") or b"").decode())
-    written = {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
-    read = {dep["path"]: dep.get("md5") for dep in lock.get("evaluate", {}).get("deps") or ()}
-    for path, md5 in read.items():
-        if written.get(path, md5) != md5:
-            raise UserError(
-                f"{revision}: evaluate has not run since {path} was written, so {paths.SELECTED} of this "
-                "revision is an older model; run the whole pipeline in it (`dvc exp run` without the name of "
-                "a stage), or compare the folders of two working trees"
-            )
+    if path := _find_older_input(lock, "evaluate"):
+        raise UserError(
+            f"{revision}: evaluate has not run since {path} was written, so {paths.SELECTED} of this "
+            "revision is an older model; run the whole pipeline in it (`dvc exp run` without the name of "
+            "a stage), or compare the folders of two working trees"
+        )
 
 
 def fetch_output(revision: str, path: Path, target: Path) -> Path:

@@ -174,3 +174,41 @@ def test_compare_refuses_a_tokenizer_that_the_models_were_not_trained_with(proje
     tokenizer.write_text(content + "\n", encoding="utf-8")
     failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
     assert "data/tokens/tokenizer.json is not the one in dvc.lock" in failed.stderr
+
+
+def test_compare_refuses_reviews_that_the_models_were_not_trained_on(project: Project) -> None:
+    """The reviews on disk would not say what the models have learned from."""
+    project.set_params({"download.seed": 7})
+    project.run("dvc", "repro", "download")  # the vocabulary and the models are those of seed 42
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "tokenize has not run since data/reviews/" in failed.stderr
+    assert "`dvc repro` trains it again" in failed.stderr
+
+    project.run("git", "checkout", "-q", "dvc.lock")
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "data/reviews/train.parquet is not the one in dvc.lock" in failed.stderr
+    project.run("dvc", "checkout")
+    project.run("sentiment", "compare", "tuned", "baseline")
+
+    (project.root / "dvc.lock").unlink()
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "dvc.lock does not record tokenize" in failed.stderr
+
+
+def test_compare_takes_models_that_are_not_committed_yet(project: Project) -> None:
+    """The lock of the last commit is not that of the models on disk."""
+    project.set_params({"tokenize.vocabulary_size": 1400})
+    project.run("dvc", "repro", "tokenize")
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "tuned: tune has not run since data/tokens/" in failed.stderr
+    project.run("dvc", "repro", "train", "tune")
+    assert "tuned compared with baseline" in project.run("sentiment", "compare", "tuned", "baseline").stdout
+
+
+def test_compare_refuses_weights_that_the_lock_does_not_record(project: Project) -> None:
+    weights = project.root / "models/tuned/model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()  # DVC may have linked it to its cache
+    weights.write_bytes(content[:-4] + b"\0\0\x80?")
+    failed = project.run("sentiment", "compare", "tuned", "baseline", status=2)
+    assert "models/tuned/model.safetensors is not the one in dvc.lock" in failed.stderr

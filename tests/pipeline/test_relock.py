@@ -67,3 +67,11 @@ def test_changes_of_other_inputs_are_refused(committed: Project) -> None:
     (committed.root / "data/incoming/new.csv").write_text("text,label\nA fine film.,1\n")
     assert "download: data/incoming differs" in committed.run("sentiment", "relock", status=2).stderr
     assert (committed.root / "dvc.lock").read_bytes() == lock
+
+
+def test_removed_files_take_no_part(committed: Project) -> None:
+    """Git lists a file that was moved under its new name only."""
+    committed.run("git", "mv", "src/sentiment/data/splits.py", "src/sentiment/data/parts.py")
+    done = committed.run("sentiment", "relock", status=2)
+    assert "No module named 'sentiment.data.splits'" in done.stderr
+    assert "download failed in the worktree" in done.stderr

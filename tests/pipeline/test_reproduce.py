@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.project import Project, wait_for
 
@@ -71,7 +72,25 @@ def test_other_instruction_set_explains_a_difference(committed: Project) -> None
     assert re.search(r"train_loss was 0\.\d+, is 0\.\d+", first["message"])
     assert any(line.startswith("cpu.aten_capability was ") for line in result["machine"])
     assert any(line.startswith("cpu.onednn_isa was ") for line in result["machine"])
-    assert result["scores"]["verdict"] == result["scores"]["reverse_verdict"] == "no worse"
+    assert result["scores"].keys() == {"selected", "baseline", "tuned"}
+    for scores in result["scores"].values():
+        assert scores["verdict"] == scores["reverse_verdict"] == "no worse"
+
+
+@pytest.mark.timeout(900)
+def test_other_hardware_does_not_explain_another_model_that_was_not_selected(committed: Project) -> None:
+    weights = committed.root / "models/tuned/model.safetensors"
+    reversed_weights = {name: -tensor for name, tensor in load_file(weights).items()}
+    weights.unlink()  # DVC may have linked it to its cache
+    save_file(reversed_weights, weights)
+    committed.run("dvc", "commit", "--force", "tune")
+    committed.run("dvc", "repro", "evaluate")
+    assert committed.metrics("evaluate")["selected"] == "baseline"
+    committed.commit("a tuned model that no search found")
+    result = _reproduce(committed, status=1, **OTHER_INSTRUCTION_SET)
+    assert result["verdict"] == "different"
+    assert result["reasons"] == ["the scores of models/tuned differ by more than other hardware explains"]
+    assert result["scores"]["selected"]["verdict"] == "no worse"
 
 
 def test_lock_of_other_code_is_different_and_the_stage_is_named(committed: Project) -> None:

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from sentiment.data.deduplication import compute_fingerprints
+from sentiment.data.parquet import read_reviews
+from sentiment.data.removal import format_key
+from sentiment.files import compute_md5
 from tests.project import Project
 
 CHECKS = (
@@ -285,6 +289,27 @@ def test_lock_alone_names_stage_and_file_without_cache(verified: Project) -> Non
     assert "tokenize: tokenize.vocabulary_size is 1400, in dvc.lock 1500" in printed
 
 
+def test_changed_declarations_without_a_run_are_named(verified: Project) -> None:
+    """A stage that has not run with them has neither read nor written what `dvc.yaml` declares."""
+    pipeline = verified.root / "dvc.yaml"
+    _replace(pipeline, "      - plots/train.csv\n", "      - plots/train.csv\n      - plots/extra.csv\n")
+    stages, evaluate = pipeline.read_text().split("  evaluate:\n")
+    pipeline.write_text(
+        f"{stages}  evaluate:\n" + evaluate.replace("data/tokens/holdout", "data/tokens/train", 1)
+    )
+    verified.commit("without dvc repro")
+    printed = verified.run("sentiment", "verify", "--lock", status=1).stdout
+    for message in (
+        "train: dvc.lock lacks the output plots/extra.csv, which dvc.yaml declares",
+        "evaluate: dvc.lock lacks the dependency data/tokens/train, which dvc.yaml declares",
+        "evaluate: dvc.yaml does not declare the dependency data/tokens/holdout, which dvc.lock has",
+    ):
+        assert message in printed
+    assert _checks(_verify(verified, "HEAD", status=1))["lock"][0] == "differs"
+    failed = verified.run("sentiment", "relock", status=2).stderr
+    assert "train: dvc.yaml declares another command, other data or other outputs" in failed
+
+
 def _truncate(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-10])
@@ -361,6 +386,27 @@ def test_cache_of_the_users_configuration_is_found(verified: Project, tmp_path: 
     verified.commit("another commit")
     message = _checks(_verify(verified, "HEAD~1", status=0, **folders))["outputs"][1]
     assert message.endswith("in DVC's cache or in git as in dvc.lock")
+
+
+@pytest.mark.parametrize("name", ["config.json", "seen_texts.npy"])
+def test_corrupt_file_of_a_cached_folder_is_not_trusted(name: str, verified: Project) -> None:
+    """The cache has another content under the file's MD5, so the folder's listing is as recorded."""
+    content = (verified.root / "models/selected" / name).read_bytes()
+    md5 = compute_md5(content)
+    cached = verified.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(content[:-1] + b"?")
+    shutil.rmtree(verified.root / "models")
+    texts = read_reviews(verified.root / "data/reviews/train.parquet")["text"].to_pylist()
+    key = format_key(compute_fingerprints(texts[:1])[0])
+    (verified.root / "data/removed.txt").write_text(f"{key}\n")
+    verified.commit("list a review that was learned from")
+    verified.run("git", "commit", "--allow-empty", "-qm", "another commit")
+    done = verified.run("sentiment", "verify", "--json", "HEAD~1", status=1)
+    checks = _checks(json.loads(done.stdout))
+    assert checks["outputs"][0] == checks["removed"][0] == "not known"
+    assert "models/selected" in checks["outputs"][1]
+    assert f"{cached.relative_to(verified.root)} is corrupt" in done.stderr
 
 
 def test_empty_name_and_folder_without_commit_are_errors(reproduced: Project) -> None:

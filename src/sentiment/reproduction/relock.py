@@ -27,7 +27,12 @@ from sentiment.tracking.mlflow_store import has_store
 from sentiment.tracking.origin_tags import MODEL_TAG
 from sentiment.tracking.search import find_runs
 from sentiment.verification.git import require_commit
-from sentiment.verification.lock import Project, check_inputs
+from sentiment.verification.lock import (
+    Project,
+    check_inputs,
+    list_declared_data,
+    list_declared_outputs,
+)
 from sentiment.verification.model_run import build_equal_code_tag, has_code
 
 logger = logging.getLogger(__name__)
@@ -113,9 +118,13 @@ def _require_same_inputs(project: Project) -> None:
     problems = []
     for name, stage in project.stages.items():
         entry = project.lock[name]
-        declared = {str(dep) for dep in stage.get("deps") or () if not str(dep).startswith(CODE_FOLDERS)}
-        if entry.get("cmd") != stage.get("cmd") or declared != {*read_locked_inputs(entry).values["data"]}:
-            problems.append(f"{name}: {paths.PIPELINE} declares another command or other data")
+        data, outputs = list_declared_data(stage), list_declared_outputs(stage)
+        if (
+            entry.get("cmd") != stage.get("cmd")
+            or data != {*read_locked_inputs(entry).values["data"]}
+            or outputs != {*project.list_outputs(name)}
+        ):
+            problems.append(f"{name}: {paths.PIPELINE} declares another command, other data or other outputs")
     checks = [check_inputs(project, kind) for kind in UNCHANGED_KINDS]
     problems += [check.message for check in checks if check.status == "differs"]
     if problems:
@@ -164,8 +173,12 @@ def _find_base(project: Project, locked: Mapping[str, Mapping[str, str | None]])
 
 
 def _copy_working_tree(root: Path) -> None:
-    """Replace the files in a worktree by those of the working tree that git tracks or would track."""
-    for name in {*list_files(), *list_files("--others", "--exclude-standard")}:
+    """Replace the files in a worktree by those of the working tree that git tracks or would track.
+
+    Files that the working tree lacks are removed.
+    """
+    present = {*list_files(), *list_files("--others", "--exclude-standard")}
+    for name in present.union(list_files(root=root)):  # a staged deletion is listed in the worktree only
         target = root / name
         if Path(name).is_file():
             target.parent.mkdir(parents=True, exist_ok=True)

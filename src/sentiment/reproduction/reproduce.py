@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from sentiment import paths
 from sentiment.comparison import fetch_output
 from sentiment.environment import find_differing_packages, list_declared_packages
 from sentiment.errors import UserError
+from sentiment.model.model_config import CONFIG_FILE, WEIGHTS_FILE
+from sentiment.model.model_files import load_model
+from sentiment.model.predictor import Predictor
+from sentiment.paths import Candidate
 from sentiment.repository import DVC_SUFFIX, run_git
 from sentiment.reproduction.differences import Difference, OutputsOnDisk, find_difference
 from sentiment.reproduction.machine import describe_machine, list_weights
@@ -19,6 +23,7 @@ from sentiment.reproduction.result import Reproduction, StageResult
 from sentiment.reproduction.scores import ScoreComparison, compare_models
 from sentiment.reproduction.worktree import open_worktree, run_stage
 from sentiment.stage_inputs import KINDS, CommitTree, parse_lock, read_yaml
+from sentiment.tokens.vocabulary import load_tokenizer
 from sentiment.verification.git import require_commit, require_revision
 from sentiment.verification.lock import Project, check_inputs, check_lock
 from sentiment.verification.outputs import OutputTree
@@ -165,7 +170,7 @@ def _conclude(project: Project, result: Reproduction, root: Path) -> Reproductio
         return result
     first, _ = result.first_difference
     reasons = []
-    machine = scores = None
+    machine, scores = None, {}
     weights = list_weights({stage: project.list_outputs(stage) for stage in project.stages})
     remade = list_weights(read_remade_outputs(root))
     if first in {*weights, "evaluate"}:
@@ -178,12 +183,18 @@ def _conclude(project: Project, result: Reproduction, root: Path) -> Reproductio
         elif not machine:
             reasons.append(f"{first} ran on a machine like this one, so that the hardware is not the reason")
         try:
-            scores = _compare_scores(project, root)
+            scores = _compare_scores(
+                project,
+                root,
+                [name for name, stage in paths.CANDIDATES.items() if weights.get(stage) != remade.get(stage)],
+            )
         except UserError as error:
             reasons.append(f"the scores cannot be compared: {error}")
-        else:
-            if not scores.is_within_tolerance:
-                reasons.append("the scores differ by more than other hardware explains")
+        reasons += [
+            f"the scores of models/{name} differ by more than other hardware explains"
+            for name, comparison in scores.items()
+            if not comparison.is_within_tolerance
+        ]
     else:
         reasons.append(f"{first} writes the same bytes on all hardware")
     if result.lock:
@@ -200,11 +211,23 @@ def _conclude(project: Project, result: Reproduction, root: Path) -> Reproductio
     )
 
 
-def _compare_scores(project: Project, root: Path) -> ScoreComparison:
-    evaluate = _read_locked_params(project, "evaluate")
+def _compare_scores(
+    project: Project, root: Path, candidates: Sequence[Candidate]
+) -> dict[str, ScoreComparison]:
+    """Compare the scores of the selected models, and of candidates, by the model's name below `models`."""
+    commit, evaluate = str(project.commit), _read_locked_params(project, "evaluate")
+    reviews, remade_tokenizer = root / paths.reviews("test"), root / paths.TOKENIZER
     with tempfile.TemporaryDirectory() as temporary:
-        committed = fetch_output(str(project.commit), paths.SELECTED, Path(temporary) / "model")
-        return compare_models(committed, root / paths.SELECTED, root / paths.reviews("test"), evaluate)
+        selected = fetch_output(commit, paths.SELECTED, Path(temporary) / paths.SELECTED.name)
+        models = {paths.SELECTED.name: (Predictor.load(selected), Predictor.load(root / paths.SELECTED))}
+        for candidate in candidates:
+            source, folder = paths.model(candidate), Path(temporary) / candidate
+            folder.mkdir()
+            for path in (source / WEIGHTS_FILE, source / CONFIG_FILE, paths.TOKENIZER):
+                fetch_output(commit, path, folder / path.name)
+            remade = Predictor(load_model(root / source), load_tokenizer(remade_tokenizer))
+            models[candidate] = Predictor.load(folder), remade
+    return {name: compare_models(*pair, reviews, evaluate) for name, pair in models.items()}
 
 
 def _read_locked_params(project: Project, section: str) -> Mapping[str, Any]:

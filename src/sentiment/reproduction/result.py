@@ -1,6 +1,7 @@
 """Results of `sentiment reproduce`: what each stage wrote again, and the verdict."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentiment.reproduction.differences import Difference
@@ -47,7 +48,7 @@ class Reproduction:
         lock: how `dvc.lock` differs from the code, parameters, packages and data of its commit.
         machine: how this machine differs from the one on which the first stage that differs ran; None if
             that is not known, or nothing differs.
-        scores: the models' scores, if they were compared.
+        scores: comparisons of the models that were compared, by the model's name below `models`.
         reasons: why a difference is not explained by other hardware.
     """
 
@@ -57,7 +58,7 @@ class Reproduction:
     stages: tuple[StageResult, ...]
     lock: tuple[str, ...] = ()
     machine: tuple[str, ...] | None = None
-    scores: ScoreComparison | None = None
+    scores: Mapping[str, ScoreComparison] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
     @property
@@ -79,7 +80,7 @@ class Reproduction:
             lines.append(f"first difference: {stage}: {difference}")
         if self.machine:
             lines.append(f"this machine: {'; '.join(self.machine)}")
-        lines += [str(self.scores)] if self.scores else []
+        lines += [f"{name}: {comparison}" for name, comparison in self.scores.items()]
         lines += self.reasons
         conclusion = {
             "equal": "equal bytes",
@@ -102,6 +103,6 @@ class Reproduction:
             ],
             "lock": self.lock,
             "machine": self.machine,
-            "scores": self.scores.to_dict() if self.scores else None,
+            "scores": {name: comparison.to_dict() for name, comparison in self.scores.items()},
             "reasons": self.reasons,
         }

@@ -1,4 +1,4 @@
-"""Scores of the test split by the selected model of a commit, and by the one that was made again."""
+"""Scores of the test split by a model of a commit, and by the one that was made again."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ A chosen bound. On the small cut of the tests, torch and oneDNN without AVX-512 
 
 @dataclass(frozen=True)
 class ScoreComparison:
-    """Comparison of a commit's selected model with the one that was made again, on the test split.
+    """Comparison of a commit's model with the one that was made again, on the test split.
 
     Attributes:
         reviews: number of reviews.
@@ -58,24 +58,23 @@ class ScoreComparison:
 
 
 def compare_models(
-    committed: Path, remade: Path, reviews: Path, evaluate: Mapping[str, Any]
+    committed: Predictor, remade: Predictor, reviews: Path, evaluate: Mapping[str, Any]
 ) -> ScoreComparison:
     """Compare the scores of two models on the test split.
 
     Args:
-        committed: folder of the commit's selected model.
-        remade: folder of the selected model that was made again.
+        committed: model of the commit.
+        remade: the model that was made again.
         reviews: Parquet file of the test split.
         evaluate: section `evaluate` of the commit's parameters, with the margin and the confidence level.
 
     Raises:
-        UserError: a model cannot be loaded, or its scores are not finite.
+        UserError: the scores of a model are not finite.
     """
     table = read_reviews_with_origin(reviews)
     labels, groups = table["label"].to_numpy(), encode_groups(table["group"].to_pandas())
     logits, probabilities = [], []
-    for folder in (committed, remade):
-        predictor = Predictor.load(folder)
+    for predictor in (committed, remade):
         encoded = predictor.encode(table["text"].to_pylist())
         logits.append(
             predict_logits(predictor.model, encoded.tokens, description=None, ngrams=encoded.ngrams)

@@ -11,6 +11,7 @@ from sentiment.environment import find_differing_packages, list_declared_package
 from sentiment.errors import UserError
 from sentiment.repository import run_git
 from sentiment.stage_inputs import (
+    CODE_FOLDERS,
     CommitTree,
     Kind,
     StageInputs,
@@ -94,6 +95,30 @@ def _find_incomplete_stages(project: Project) -> Iterator[str]:
             yield f"{name}: not in dvc.lock"
         elif entry.get("cmd") != stage.get("cmd"):
             yield f"{name}: its command differs from the one in dvc.lock"
+        else:
+            read = {*read_locked_inputs(entry).values["data"]}
+            yield from _describe_undeclared(name, "dependency", list_declared_data(stage), read)
+            written = {*project.list_outputs(name)}
+            yield from _describe_undeclared(name, "output", list_declared_outputs(stage), written)
+
+
+def _describe_undeclared(stage: str, what: str, declared: set[str], locked: set[str]) -> Iterator[str]:
+    for path in sorted(declared - locked):
+        yield f"{stage}: dvc.lock lacks the {what} {path}, which {paths.PIPELINE} declares"
+    for path in sorted(locked - declared):
+        yield f"{stage}: {paths.PIPELINE} does not declare the {what} {path}, which dvc.lock has"
+
+
+def list_declared_data(stage: Mapping[str, Any]) -> set[str]:
+    """Return the dependencies of a stage of `dvc.yaml` that are not code."""
+    return {str(dep) for dep in stage.get("deps") or () if not str(dep).startswith(CODE_FOLDERS)}
+
+
+def list_declared_outputs(stage: Mapping[str, Any]) -> set[str]:
+    """Return the outputs of a stage of `dvc.yaml`, with its metrics and plots."""
+    declared = [out for key in ("outs", "metrics", "plots") for out in stage.get(key) or ()]
+    # An output is a path, or a path with options.
+    return {str(path) for out in declared for path in (out if isinstance(out, Mapping) else [out])}
 
 
 def _find_broken_links(project: Project) -> Iterator[str]:

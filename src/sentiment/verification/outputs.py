@@ -3,7 +3,9 @@
 import configparser
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +21,8 @@ from sentiment.paths import Candidate
 from sentiment.stage_inputs import Tree, WorkingTree
 from sentiment.verification.checks import Check, report_differences
 from sentiment.verification.lock import Project
+
+logger = logging.getLogger(__name__)
 
 
 def find_cache() -> Path:
@@ -41,15 +45,27 @@ def find_cache() -> Path:
 
 
 def find_cached(md5: str) -> Path | None:
-    """Return the object of an output in DVC's cache, or None if the cache lacks it or any file in it."""
+    """Return the object of an output in DVC's cache; None if it, or a file in it, is missing or corrupt."""
     path = find_cache() / "files" / "md5" / md5[:2] / md5[2:]
     if not path.is_file():
+        return None
+    status = path.stat()
+    if not _is_intact(path, md5, status.st_mtime_ns, status.st_size):
         return None
     if md5.endswith(".dir"):
         listing = _read_listing(path)
         if listing is None or not all(map(find_cached, listing.values())):
             return None
     return path
+
+
+@cache
+def _is_intact(path: Path, md5: str, _modified_ns: int, _size: int) -> bool:
+    """Return whether a cached object has the content of its name; it is read again only if it changed."""
+    if compute_file_md5(path) == md5.removesuffix(".dir"):
+        return True
+    logger.warning("%s is corrupt; delete it, then `dvc fetch` downloads it from a remote", path)
+    return False
 
 
 def _read_listing(path: Path) -> dict[str, str] | None:
@@ -86,7 +102,7 @@ class OutputTree:
         if file is None:
             content = self.read(path)
             return None if content is None else compute_md5(content)
-        return self._md5s[path] if file.suffix == ".dir" or file.is_dir() else compute_file_md5(file)
+        return self._md5s.get(path) or compute_file_md5(file)
 
     def _locate(self, path: str) -> Path | None:
         """Return where an output is, or a file in an output that is a folder."""
@@ -143,8 +159,8 @@ def check_outputs(project: Project) -> Check:
     return Check(
         "outputs",
         "not known",
-        f"{', '.join(missing[:3])}{others}: neither here nor in DVC's cache; `dvc fetch --all-commits` "
-        "downloads the outputs of all commits from a remote",
+        f"{', '.join(missing[:3])}{others}: neither here nor intact in DVC's cache; "
+        "`dvc fetch --all-commits` downloads the outputs of all commits from a remote",
     )
 
 
@@ -212,7 +228,7 @@ def check_model(outputs: Tree, candidate: Candidate, folder: Path, *, is_externa
     for name, original in expected.items():
         content, actual = outputs.hash(original.as_posix()), own.hash((folder / name).as_posix())
         if content is None:
-            return Check("model", "not known", f"{original} is neither here nor in DVC's cache")
+            return Check("model", "not known", f"{original} is neither here nor intact in DVC's cache")
         if actual is None:
             differences.append(f"{folder / name} is missing")
         elif actual != content:
@@ -247,7 +263,7 @@ def check_removed(outputs: Tree, tree: Tree) -> Check:
     path = paths.SELECTED / SEEN_TEXTS_FILE
     content = outputs.read(path.as_posix())
     if content is None:
-        return Check("removed", "not known", f"{path} is neither here nor in DVC's cache")
+        return Check("removed", "not known", f"{path} is neither here nor intact in DVC's cache")
     try:
         seen_texts = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
