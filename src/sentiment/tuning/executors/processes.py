@@ -94,7 +94,7 @@ def _run_workers(search: Search, run: Run, count: int) -> None:
                         raise UserError(worker.error)
                     if worker.process.exitcode:
                         crashes_by_trial[worker.trial] += 1
-                        _handle_crash(search, run, worker, crashes_by_trial[worker.trial])
+                        _handle_crash(search, run, worker, crashes_by_trial[worker.trial], workers)
                         workers.append(_start_worker(search, run))
                 for trial in search.load_trials():
                     if trial.state.is_finished() and trial.number not in ended_trials:
@@ -170,7 +170,7 @@ def _run_worker(params: Params, name: str, run_id: str, messages: Connection) ->
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> None:
+def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int, others: Sequence[_Worker]) -> None:
     """Log that a worker crashed; stop the search after `MAX_ATTEMPTS` crashes during the same trial.
 
     Args:
@@ -178,6 +178,7 @@ def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> No
         run: MLflow run of the search.
         worker: worker that crashed.
         crashes: number of crashes during the worker's trial, this one included.
+        others: the workers that are running, which are terminated if the search stops.
 
     Raises:
         UserError: `MAX_ATTEMPTS` workers crashed during the trial, or before they started one.
@@ -192,6 +193,7 @@ def _handle_crash(search: Search, run: Run, worker: _Worker, crashes: int) -> No
     logger.warning(f"trial {worker.trial}: its worker crashed ({cause})")
     if crashes >= MAX_ATTEMPTS:
         cause = f"its worker crashed ({cause})"
+        _terminate_workers(others)  # first: one of them may have started the trial again, and its run
         _fail_run(search, run, worker.trial, cause)
         raise build_attempts_error(worker.trial, cause)
 
