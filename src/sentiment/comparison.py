@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentiment import paths
 from sentiment.data.deduplication import compute_fingerprints
 from sentiment.data.parquet import read_reviews_with_origin
-from sentiment.data.seen_texts import LEARNED_SPLITS, fingerprint_seen_texts
+from sentiment.data.seen_texts import fingerprint_seen_texts
 from sentiment.errors import UserError
 from sentiment.evaluation.evaluated_model import encode_groups
 from sentiment.evaluation.verdict import Comparison, compare_scores
@@ -26,7 +26,7 @@ from sentiment.model.model_files import load_model, load_seen_texts
 from sentiment.model.predictor import Predictor
 from sentiment.params import load_params
 from sentiment.repository import get_commit, is_revision, run_git, warn_about_revision
-from sentiment.stage_inputs import WorkingTree, parse_lock
+from sentiment.stage_inputs import WorkingTree, find_older_inputs, list_locked_outputs, parse_lock
 from sentiment.tokens.vocabulary import load_tokenizer
 
 
@@ -215,31 +215,19 @@ def _require_training_data(name: str, candidate: paths.Candidate) -> None:
                 f"{name}: {paths.LOCK} does not record {reader}, so what the model has learned from is not "
                 "known; `dvc repro` trains it again"
             )
-        if path := _find_older_input(lock, reader):
+        if older := find_older_inputs(lock, reader):
             raise UserError(
-                f"{name}: {reader} has not run since {path} was written, so the model may have learned from "
-                "other reviews than those on disk; `dvc repro` trains it again"
+                f"{name}: {reader} has not run since {older[0]} was written, so the model may have "
+                "learned from other reviews than those on disk; `dvc repro` trains it again"
             )
-    written = _list_outputs(lock)
+    written = list_locked_outputs(lock)
     model_files = [paths.model(candidate) / file for file in (WEIGHTS_FILE, CONFIG_FILE)]
-    for file in [*map(paths.reviews, LEARNED_SPLITS), paths.TOKENIZER, *model_files]:
+    for file in [*map(paths.reviews, paths.LEARNED_SPLITS), paths.TOKENIZER, *model_files]:
         if tree.hash(file.as_posix()) != written.get(file.as_posix()):
             raise UserError(
                 f"{name}: {file} is not the one in {paths.LOCK}, which records what the model was trained "
                 "with; `dvc checkout` restores it, `dvc repro` trains with the present code and data"
             )
-
-
-def _find_older_input(lock: Mapping[str, Any], stage: str) -> str | None:
-    """Return a path that a stage has read in another version than the `dvc.lock` records as written."""
-    written = _list_outputs(lock)
-    read = {dep["path"]: dep.get("md5") for dep in lock.get(stage, {}).get("deps") or ()}
-    return next((path for path, md5 in read.items() if written.get(path, md5) != md5), None)
-
-
-def _list_outputs(lock: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the MD5 of each output of all stages in a `dvc.lock`, by path."""
-    return {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
 
 
 def fetch_model(revision: str, target: Path) -> Path:
@@ -256,9 +244,9 @@ def fetch_model(revision: str, target: Path) -> Path:
 def _require_evaluated(revision: str) -> None:
     """Raise UserError if evaluate did not read what other stages wrote, by `dvc.lock` of a revision."""
     lock = parse_lock((run_git("show", f"{get_commit(revision)}:./{paths.LOCK}") or b"").decode())
-    if path := _find_older_input(lock, "evaluate"):
+    if older := find_older_inputs(lock, "evaluate"):
         raise UserError(
-            f"{revision}: evaluate has not run since {path} was written, so {paths.SELECTED} of this "
+            f"{revision}: evaluate has not run since {older[0]} was written, so {paths.SELECTED} of this "
             "revision is an older model; run the whole pipeline in it (`dvc exp run` without the name of "
             "a stage), or compare the folders of two working trees"
         )

@@ -32,9 +32,9 @@ from sentiment.training.fingerprint import PACKAGE, compute_code_digest
 from sentiment.training.runtime import resolve_device, resolve_precision
 
 TRAINING_INPUTS = (
-    *(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
+    *(paths.reviews(split) for split in paths.LEARNED_SPLITS),
     paths.TOKENIZER,
-    *(paths.tokens(split) for split in (*paths.LEARNING_SPLITS, "unlabelled")),
+    *(paths.tokens(split) for split in paths.LEARNED_SPLITS),
 )
 """Files that a training reads, and the reviews they were built from. Only evaluate reads holdout and test."""
 

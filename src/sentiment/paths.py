@@ -11,7 +11,10 @@ Split = Literal["train", "validation", "holdout", "test", "recent", "unlabelled"
 Candidate = Literal["baseline", "tuned"]
 
 LEARNING_SPLITS: tuple[Split, ...] = ("train", "validation")
-"""Splits that train and tune read; only evaluate reads the holdout and the test split."""
+"""Labelled splits that train and tune read; only evaluate reads the holdout and the test split."""
+
+LEARNED_SPLITS: tuple[Split, ...] = (*LEARNING_SPLITS, "unlabelled")
+"""Splits whose texts a model may have learned from: also the unlabelled ones, for self-training."""
 
 LABELLED_SPLITS: tuple[Split, ...] = ("train", "validation", "holdout", "test")
 """Splits that the stages after download read; `recent` is for `sentiment retrain` and `compare` alone."""

@@ -79,6 +79,18 @@ def read_locked_inputs(entry: Mapping[str, Any]) -> StageInputs:
     )
 
 
+def list_locked_outputs(lock: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return the MD5 of each output of all stages in a `dvc.lock`, by path."""
+    return {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs") or ()}
+
+
+def find_older_inputs(lock: Mapping[str, Mapping[str, Any]], stage: str) -> list[str]:
+    """Return the paths that a stage has read in another version than the `dvc.lock` records as written."""
+    written = list_locked_outputs(lock)
+    read = read_locked_inputs(lock.get(stage, {})).values["data"]
+    return [path for path, md5 in read.items() if written.get(path, md5) != md5]
+
+
 class Tree(Protocol):
     """Files of the project: those on disk, or those of a commit."""
 

@@ -12,7 +12,7 @@ from sentiment.errors import UserError
 from sentiment.params import Params, load_params
 from sentiment.registry.promotion import promote
 from sentiment.registry.state import Assignment, open_registry, require_champion
-from sentiment.retraining.changes import compute_test_digest, has_data_changed
+from sentiment.retraining.changes import compute_test_digest, have_review_files_changed
 from sentiment.retraining.gate_result import GateResult
 from sentiment.retraining.model_gate import decide_on_model, find_anchor
 from tests.registry.registered_project import HOLDOUT, RegisteredProject
@@ -67,7 +67,7 @@ def test_trained_model_is_promoted_over_an_untrained_one(gated: RegisteredProjec
     (gated.root / TEST).unlink()
     pq.write_table(table.take(list(range(len(table)))[::-1]), gated.root / TEST, compression="none")
     assert compute_test_digest() == digest, "the same reviews in another file are the same test split"
-    assert not has_data_changed(gated.untrained)
+    assert not have_review_files_changed(gated.untrained)
 
 
 def test_equal_model_is_compared_with_the_anchor_too(gated: RegisteredProject) -> None:
@@ -130,6 +130,6 @@ def test_other_training_reviews_are_noticed(gated: RegisteredProject) -> None:
     train.unlink()
     train.write_bytes(content + b"\0")
     gated.project.run("dvc", "commit", "--force", "--quiet")
-    assert has_data_changed(gated.untrained)
+    assert have_review_files_changed(gated.untrained)
     with pytest.raises(UserError, match=r"has no data/reviews/train\.parquet"):
-        has_data_changed(f"{gated.untrained}~2")
+        have_review_files_changed(f"{gated.untrained}~2")

@@ -7,15 +7,12 @@ from sentiment import paths
 from sentiment.data.deduplication import compute_fingerprints
 from sentiment.data.parquet import stream_reviews
 
-LEARNED_SPLITS: tuple[paths.Split, ...] = ("train", "validation", "unlabelled")
-"""Splits that train and tune read."""
-
 
 def fingerprint_seen_texts() -> NDArray[np.uint64]:
     """Return the sorted fingerprints of all texts that train and tune read, shape (texts,)."""
     fingerprints = [
         compute_fingerprints(batch["text"].to_pylist())
-        for split in LEARNED_SPLITS
+        for split in paths.LEARNED_SPLITS
         for batch in stream_reviews(paths.reviews(split), labelled=split != "unlabelled")
     ]
     return np.unique(np.concatenate([np.empty(0, np.uint64), *fingerprints]))

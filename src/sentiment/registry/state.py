@@ -158,9 +158,9 @@ class Registry:
 
 
 def _roll_back(champions: list[Assignment], tag: RegistryTag) -> list[Assignment]:
-    """Return the champions before a rollback, without the previous one and those above the one it restores.
+    """Return the champions below the one that a rollback restores, without the one that it replaces.
 
-    Versions that were deregistered later are not in the list, neither the previous nor the restored one.
+    Either of the two may be missing in the list: its version may have been deregistered later.
     """
     if champions and champions[-1].registration.name == tag.details.get("Previous"):
         champions = champions[:-1]

@@ -13,7 +13,7 @@ from sentiment.registry.revision import read_committed_outputs, read_outputs
 from sentiment.repository import run_git
 from sentiment.stage_inputs import Kind, StageInputs, parse_lock, read_locked_inputs
 
-LEARNED_DATA = tuple(paths.reviews(split) for split in (*paths.LEARNING_SPLITS, "unlabelled"))
+LEARNED_DATA = tuple(paths.reviews(split) for split in paths.LEARNED_SPLITS)
 """Files with the reviews that a model learns from."""
 
 
@@ -67,7 +67,7 @@ def compute_inputs_digest(commit: str | None = None) -> str:
     return compute_md5(json.dumps(digests, sort_keys=True).encode())
 
 
-def has_data_changed(champion_commit: str) -> bool:
+def have_review_files_changed(champion_commit: str) -> bool:
     """Return whether the files with reviews that models learn from are others than those of a commit.
 
     The reviews may be the same in another order or split, or written by another version of the library.

@@ -126,8 +126,9 @@ def _copy_model(artifact: str, stores: list[Path], target: Path) -> None:
     found = {artifact: listing, **{entry["md5"]: _find_object(entry["md5"], stores) for entry in entries}}
     for md5, source in found.items():
         copy = target / _locate_object(md5)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+        if not copy.exists():  # models share files, such as the tokenizer
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
     for entry in entries:
         if found[entry["md5"]].stat().st_size > MAX_FILE_BYTES:
             logger.warning(

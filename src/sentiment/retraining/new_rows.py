@@ -77,8 +77,8 @@ class Rows:
         """Fingerprints of the texts, shape (rows,)."""
         return compute_fingerprints(self.texts)
 
-    def sort(self) -> list[tuple[str, int]]:
-        """Return texts and labels, independent of the order of the rows and of where they are."""
+    def list_sorted(self) -> list[tuple[str, int]]:
+        """Return texts and labels, sorted: independent of the order of the rows and of where they are."""
         return sorted(zip(self.texts, self.labels.tolist(), strict=True))
 
     def describe(self, row: int, remark: str = "") -> str:
@@ -123,7 +123,7 @@ class DataChange:
         """
         if not len(self.new) and not len(self.lost):
             return None
-        content = json.dumps([self.new.sort(), self.lost.tolist()], ensure_ascii=False)
+        content = json.dumps([self.new.list_sorted(), self.lost.tolist()], ensure_ascii=False)
         return compute_md5(content.encode(errors="surrogatepass"))
 
 
@@ -153,7 +153,7 @@ def find_change(seen_texts: NDArray[np.uint64], commit: str) -> DataChange:
     ]
     present += [rows.fingerprints, RemovalList.load(paths.REMOVED).fingerprints]
     lost = np.setdiff1d(seen_texts, np.concatenate(present))
-    has_changed = before is None or rows.sort() != before.sort()
+    has_changed = before is None or rows.list_sorted() != before.list_sorted()
     return DataChange(
         rows.take(~is_new), rows.take(is_new), relabelled, lost, len(seen_texts), has_changed, before
     )

@@ -19,7 +19,7 @@ from sentiment.retraining.changes import (
     compute_inputs_digest,
     compute_test_digest,
     find_changes,
-    has_data_changed,
+    have_review_files_changed,
     read_selected_md5,
 )
 from sentiment.retraining.pipeline import NOTHING_RAN, PipelineRun, StageMistakeError
@@ -86,9 +86,9 @@ class Cycle:
         )
 
     @property
-    def _has_data_changed(self) -> bool:
+    def _have_files_changed(self) -> bool:
         """Whether the files with the reviews that models learn from are others than the champion's."""
-        return self._champion is not None and has_data_changed(self._champion.tag.commit)
+        return self._champion is not None and have_review_files_changed(self._champion.tag.commit)
 
     @cached_property
     def _champion_md5(self) -> str | None:
@@ -113,7 +113,7 @@ class Cycle:
 
     def _check_data(self) -> "DataGateResult | None":
         """Check the new rows against the champion; None for the same reviews, or without a champion."""
-        if self._champion is None or not self._has_data_changed:
+        if self._champion is None or not self._have_files_changed:
             return None
         from sentiment.comparison import fetch_model
         from sentiment.retraining.data_gate import ChampionData, check_new_rows

@@ -18,6 +18,7 @@ from sentiment.stage_inputs import (
     Tree,
     WorkingTree,
     collect_inputs,
+    find_older_inputs,
     read_locked_inputs,
     read_yaml,
 )
@@ -123,14 +124,12 @@ def list_declared_outputs(stage: Mapping[str, Any]) -> set[str]:
 
 def _find_broken_links(project: Project) -> Iterator[str]:
     """Find inputs of stages that differ from the output of the stage that wrote them."""
-    written = {path: md5 for stage in project.lock for path, md5 in project.list_outputs(stage).items()}
-    for name, entry in project.lock.items():
-        for path, md5 in read_locked_inputs(entry).values["data"].items():
-            if path in written and written[path] != md5:
-                yield (
-                    f"{name} read another {path} than dvc.lock records as written: a stage has to run again, "
-                    "or dvc.lock was edited manually"
-                )
+    for name in project.lock:
+        for path in find_older_inputs(project.lock, name):
+            yield (
+                f"{name} read another {path} than dvc.lock records as written: a stage has to run again, "
+                "or dvc.lock was edited manually"
+            )
 
 
 def _find_edits(project: Project) -> Iterator[str]:
